@@ -1,0 +1,58 @@
+# `make train` runs the main job, `make test` the tests; each sets up .venv by itself, once.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+UV := $(VENV)/bin/uv
+UV_VERSION := 0.13.9
+
+# Compiled programs are kept between runs: a second start skips most of the compilation.
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 1
+
+.PHONY: help setup train test test-all check bench lock clean
+
+help:
+	@echo "make train     SAC and Sobolev SAC side by side on MuJoCo physics (under 10 minutes on 2 cores)"
+	@echo "make test      the fast tests"
+	@echo "make test-all  all tests, the slow ones too"
+	@echo "make check     formatting, lints, types, layers"
+	@echo "make bench     speed: side by side, in one run, as ratios"
+	@echo "make lock      resolve the dependencies anew"
+	@echo "make clean     remove the environment and the caches; runs/ stays"
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"sobolax needs Python 3.11 or newer, but $(PYTHON) is {v.major}.{v.minor}: run make PYTHON=/path/to/a/newer/python3")'
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@test -x $(UV) || $(RUN) -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@echo "Installing the locked dependencies into $(VENV)"
+	@$(UV) pip sync --quiet --python $(RUN) requirements.lock
+	@$(UV) pip install --quiet --python $(RUN) --no-deps --editable .
+	@touch $@
+
+train: setup
+	$(RUN) -m experiments.train $(ARGS)
+
+test: setup
+	$(RUN) -m pytest $(ARGS)
+
+test-all: setup
+	$(RUN) -m pytest -m "not gpu" $(ARGS)
+
+check: setup
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/pyright
+	$(VENV)/bin/lint-imports
+
+bench: setup
+	$(RUN) -m experiments.bench $(ARGS)
+
+lock: setup
+	$(UV) pip compile pyproject.toml --extra envs --extra experiments --extra test --extra develop \
+	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
+	  --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache dist

@@ -1,0 +1,61 @@
+"""First-order Sobolev reinforcement learning: critics trained on values and on slopes.
+
+Importing this package imports nothing else: each module below loads when it is first named, so
+that somebody who wants one loss gets no agent, no training loop and no simulator.
+
+- `transition`, `environment`: what a transition, its tangents and a differentiable environment are.
+- `tangents`: derivatives of a transition through an environment.
+- `losses`: the Sobolev temporal-difference loss.
+- `sac`: soft actor-critic, ready to train (`sobolax.sac.make_train`).
+- `critic_report`: how right a critic's values and slopes are.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sobolax import (
+        agents,
+        critic_report,
+        distributions,
+        environment,
+        evaluation,
+        losses,
+        networks,
+        normalization,
+        replay,
+        sac,
+        tangents,
+        training,
+        transition,
+        validation,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "agents",
+    "critic_report",
+    "distributions",
+    "environment",
+    "evaluation",
+    "losses",
+    "networks",
+    "normalization",
+    "replay",
+    "sac",
+    "tangents",
+    "training",
+    "transition",
+    "validation",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return importlib.import_module(f"sobolax.{name}")
+    raise AttributeError(f"module 'sobolax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,70 @@
+"""What an environment offers so that its transitions can be differentiated."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class State:
+    """The state of one environment.
+
+    Attributes:
+        physics: Whatever the environment needs to go on, any pytree of arrays.
+        observation: What the policy sees, `(observation_size,)`.
+        reward: The reward of the step that led here, `()`; 0 after a reset.
+        terminated: Whether the episode ended here for good, `()` bool; never for a time limit.
+        metrics: Named scalars of the step, for people (say a distance to a target).
+    """
+
+    physics: Any
+    observation: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    metrics: dict[str, jax.Array]
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """A differentiable environment: pure functions of one unbatched state; the caller `vmap`s.
+
+    Attributes:
+        name: What people call it.
+        observation_size: Numbers in an observation.
+        action_size: Numbers in an action; every action lies in [-1, 1].
+        state_size: Directions in which the physics state can move (its local coordinates).
+        episode_length: Steps after which an episode is truncated, by the caller: `step` counts
+            nothing and resets nothing.
+        reverse_mode: Whether `jax.vjp` goes through `step`; forward mode always does.
+    """
+
+    name: str
+    observation_size: int
+    action_size: int
+    state_size: int
+    episode_length: int
+    reverse_mode: bool
+
+    def reset(self, key: jax.Array) -> State:
+        """Draws the first state of an episode."""
+        ...
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """Moves on by one step, without any automatic reset; `action` in [-1, 1]."""
+        ...
+
+    def perturb(self, state: State, displacement: jax.Array) -> State:
+        """Moves the physics state along its tangent space and observes it anew.
+
+        `perturb(state, zeros)` equals `state` to the last bit in `physics` and `observation`.
+        Only what belongs to the physics state moves: hidden state (a solver's warm start, a
+        command) stays as it is. `reward`, `terminated` and `metrics` are left alone.
+
+        Args:
+            state: Where to start.
+            displacement: How far to move, `(state_size,)`; for MuJoCo `(dq, dv, d_activation)`
+                of sizes `nv`, `nv` and `na`, with `dq` in the tangent space of `qpos`.
+        """
+        ...

@@ -1,0 +1,134 @@
+"""Derivatives of a transition through an environment.
+
+The transition map of an environment at a state `x` and an action `a` is `(dx, a) -> T`, the whole
+transition as a function of a displacement of the state and of the action. Its tangents depend on
+physics alone, never on a network: they can be computed once, when a transition is collected, and
+kept beside it.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from sobolax.environment import Environment, State
+from sobolax.transition import Tangents, Transition
+
+
+def basis_directions(size: int, dtype: jnp.dtype | None = None) -> jax.Array:
+    """All unit directions, `(size, size)`: with these the loss is the paper's, exactly."""
+    return jnp.eye(size, dtype=dtype)
+
+
+def random_directions(key: jax.Array, count: int, size: int) -> jax.Array:
+    """Random orthogonal directions whose squared directional derivatives are unbiased.
+
+    For any gradient `g`, the mean over draws of `sum_i (g . v_i)^2` is `||g||^2`; with
+    `count == size` it is `||g||^2` at every draw.
+
+    Args:
+        key: A random key.
+        count: How many directions, 1 to `size`.
+        size: Numbers in a direction.
+
+    Returns:
+        `(count, size)`: a uniformly random orthonormal frame times `sqrt(size / count)`.
+
+    Raises:
+        ValueError: If `count` is not in 1 to `size`.
+    """
+    if not 1 <= count <= size:
+        raise ValueError(
+            f"cannot draw {count} orthogonal directions in {size} dimensions: "
+            f"ask for a count from 1 to {size}"
+        )
+    frame = jnp.linalg.qr(jax.random.normal(key, (size, count)))[0]
+    return frame.T * jnp.sqrt(size / count).astype(frame.dtype)
+
+
+def draw_directions(key: jax.Array, count: int | None, size: int) -> jax.Array:
+    """The full basis where `count` is None, else `count` random directions."""
+    return basis_directions(size) if count is None else random_directions(key, count, size)
+
+
+def transition_map(
+    environment: Environment, state: State
+) -> Callable[[jax.Array, jax.Array], tuple[Transition, State]]:
+    """The transition as a function of a displacement of `state` and of the action.
+
+    Args:
+        environment: The environment.
+        state: The unbatched state at which the map is anchored.
+
+    Returns:
+        A function of `displacement (state_size,)` and `action (action_size,)` that gives the
+        transition and the state that follows. Termination is a step function of the state: it is
+        a constant of the map, and its tangent is zero.
+    """
+
+    def apply(displacement: jax.Array, action: jax.Array) -> tuple[Transition, State]:
+        start = environment.perturb(state, displacement)
+        end = environment.step(start, action)
+        discount = 1.0 - end.terminated.astype(end.reward.dtype)
+        transition = Transition(start.observation, action, end.reward, discount, end.observation)
+        return transition, end
+
+    return apply
+
+
+def plain_transition(
+    environment: Environment, state: State, action: jax.Array
+) -> tuple[Transition, State]:
+    """One step and its transition, with nothing differentiated."""
+    end = environment.step(state, action)
+    discount = 1.0 - end.terminated.astype(end.reward.dtype)
+    return Transition(state.observation, action, end.reward, discount, end.observation), end
+
+
+def forward_tangents(
+    environment: Environment,
+    state: State,
+    action: jax.Array,
+    state_directions: jax.Array,
+    action_directions: jax.Array,
+) -> tuple[Transition, State, Tangents]:
+    """One step, its transition and the tangents of it, by forward mode through the simulator.
+
+    Args:
+        environment: The environment.
+        state: One unbatched state.
+        action: `(action_size,)`.
+        state_directions: `(number of state directions, state_size)`.
+        action_directions: `(number of action directions, action_size)`.
+
+    Returns:
+        The transition, the state that follows, and the tangents. Parts that cannot move are
+        `None`: the action along a state direction, the first observation along an action
+        direction, and the discount along both.
+    """
+    apply = transition_map(environment, state)
+    zero = jnp.zeros(environment.state_size, state.observation.dtype)
+    counts = state_directions.shape[0], action_directions.shape[0]
+    # One block of directions, not two calls: the simulator is compiled and evaluated once.
+    displacements = jnp.concatenate(
+        [state_directions, jnp.zeros((counts[1], environment.state_size), zero.dtype)]
+    ).astype(zero.dtype)
+    actions = jnp.concatenate(
+        [jnp.zeros((counts[0], environment.action_size), action.dtype), action_directions]
+    ).astype(action.dtype)
+
+    def push(displacement: jax.Array, action_tangent: jax.Array):
+        return jax.jvp(apply, (zero, action), (displacement, action_tangent))
+
+    (transition, end), (tangent, _) = jax.vmap(push, out_axes=(None, 0))(displacements, actions)
+    along_state = jax.tree.map(lambda leaf: leaf[: counts[0]], tangent)
+    along_action = jax.tree.map(lambda leaf: leaf[counts[0] :], tangent)
+    tangents = Tangents(
+        state=Transition(
+            along_state.observation, None, along_state.reward, None, along_state.next_observation
+        ),
+        action=Transition(
+            None, along_action.action, along_action.reward, None, along_action.next_observation
+        ),
+    )
+    return transition, end, tangents

@@ -1,0 +1,46 @@
+"""What an agent learns from: a transition, and the tangents of a transition."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Transition:
+    """One step of an environment, as an agent sees it.
+
+    A *tangent* of a transition is the same structure: how every number in it moves when the
+    physics state or the action moves along one direction. In a tangent, `None` stands for a part
+    that is zero for every direction and takes no memory.
+
+    Attributes:
+        observation: What the policy saw, raw (not normalised), `(observation_size,)`.
+        action: What it did, in [-1, 1], `(action_size,)`.
+        reward: What it got for it, `()`.
+        discount: 0 where the step ended the episode for good, else 1, `()`. The agent's own
+            discount factor multiplies it. A time limit leaves it at 1: truncation is not
+            termination.
+        next_observation: What followed, before any reset, `(observation_size,)`.
+    """
+
+    observation: Any
+    action: Any
+    reward: Any
+    discount: Any
+    next_observation: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Tangents:
+    """Tangents of one transition along directions of the physics state and of the action.
+
+    Attributes:
+        state: `Transition` of tangents; every leaf has the directions as its leading axis.
+        action: The same for directions of the action.
+    """
+
+    state: Transition
+    action: Transition
