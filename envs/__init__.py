@@ -1,0 +1,9 @@
+"""Systems to learn on: analytic ones and MuJoCo models, all differentiable.
+
+`envs.make("chain", joints=8)` makes one; `envs.names()` lists them all. Nothing is loaded before
+an environment is made: MuJoCo is imported by the environments that need it and by no other.
+"""
+
+from envs.registry import make, names
+
+__all__ = ["make", "names"]

@@ -1,0 +1,1 @@
+"""Systems written down as formulas: fast, exact and with known answers."""

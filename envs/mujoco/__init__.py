@@ -1,0 +1,1 @@
+"""MuJoCo models on MJX, MuJoCo's physics engine in JAX."""

@@ -1,0 +1,202 @@
+"""What all MuJoCo environments share: stepping, perturbing and drawing a model on MJX."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs import parameters
+from envs.anchoring import anchored
+from envs.mujoco.barriers import with_barriers
+from envs.mujoco.engine import mjx, mujoco
+from envs.mujoco.tangent_space import displaced
+from sobolax.environment import State
+
+_INTEGRATORS = {
+    "euler": mujoco.mjtIntegrator.mjINT_EULER,
+    "rk4": mujoco.mjtIntegrator.mjINT_RK4,
+}
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Physics:
+    """What MuJoCo needs to go on, and no more: a state is cheap to store, select and copy.
+
+    Attributes:
+        qpos: Generalised positions, `(nq,)`, in the units of the model (m, rad, quaternions).
+        qvel: Generalised velocities, `(nv,)`.
+        act: Activations of the actuators, `(na,)`.
+        qacc_warmstart: The last acceleration, from which the solver starts, `(nv,)`. Hidden
+            state: `perturb` leaves it alone.
+        mocap_pos: Where the bodies are that only somebody else moves, such as a target (m),
+            `(nmocap, 3)`. `perturb` leaves it alone.
+    """
+
+    qpos: jax.Array
+    qvel: jax.Array
+    act: jax.Array
+    qacc_warmstart: jax.Array
+    mocap_pos: jax.Array
+
+
+class MujocoEnvironment(ABC):
+    """An environment of `sobolax.environment.Environment` around a MuJoCo model.
+
+    A subclass sets `name` and `episode_length` and defines `_reset_physics`, `_observe` and
+    `_assess`. Local coordinates are `(dq, dv, d_activation)`, of sizes `nv`, `nv` and `na`.
+
+    The protocol bounds actions to [-1, 1], so the model's own clamp on the control is taken off:
+    at exactly ±1, where a saturated policy sits, its derivative would be half of the true one.
+
+    Args:
+        model: The model; it is changed in place.
+        substeps: Physics steps of `model.opt.timestep` per environment step.
+        integrator: `"euler"` (semi-implicit, damping implicit) or `"rk4"`.
+        iterations: Newton iterations of the constraint solver, at most; too few give another map
+            with other derivatives.
+        ls_iterations: Line-search iterations of each of them, at most.
+
+    Attributes:
+        mujoco_model: The `mujoco.MjModel`, for viewers.
+        dt: Seconds per environment step.
+    """
+
+    name: str
+    episode_length: int
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        substeps: int,
+        integrator: str = "euler",
+        iterations: int = 4,
+        ls_iterations: int = 8,
+    ):
+        model.opt.integrator = _INTEGRATORS[
+            parameters.choice("integrator", integrator, tuple(_INTEGRATORS))
+        ]
+        model.opt.iterations = parameters.integer("iterations", iterations, 1)
+        model.opt.ls_iterations = parameters.integer("ls_iterations", ls_iterations, 1)
+        model.actuator_ctrllimited[:] = False
+        self.mujoco_model = model
+        self.substeps = parameters.integer("substeps", substeps, 1)
+        self.dt = float(model.opt.timestep) * self.substeps
+        self.action_size = int(model.nu)
+        self.state_size = int(2 * model.nv + model.na)
+        self._model = mjx.put_model(model, impl="jax")
+        # All that a step does not set is constant: taken from here, not carried in the state.
+        self._data = mjx.make_data(model, impl="jax")
+        # The solver's loop ends on a condition, which reverse mode cannot go through; without
+        # constraints (contacts, limits, friction) no solver runs.
+        self.reverse_mode = self._data._impl.efc_J.shape[0] == 0  # pyright: ignore
+        zero = jax.eval_shape(self._start, jax.eval_shape(lambda: jax.random.key(0)))
+        self.observation_size = int(zero.observation.shape[0])
+
+    # ---- the protocol
+
+    def reset(self, key: jax.Array) -> State:
+        """Draws the first state of an episode."""
+        return self._start(key)
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """Moves on by `substeps` physics steps at a constant control."""
+        physics = self._advance(state.physics, action)
+        reward, terminated, metrics = self._assess(state.physics, action, physics)
+        return State(physics, self._observe(physics), reward, terminated, metrics)
+
+    def perturb(self, state: State, displacement: jax.Array) -> State:
+        """Moves positions, velocities and activations along the tangent space."""
+        velocities = self.mujoco_model.nv
+        dq, dv, da = jnp.split(displacement, (velocities, 2 * velocities))
+        physics = replace(
+            state.physics,
+            qpos=displaced(self.mujoco_model, state.physics.qpos, dq),
+            qvel=state.physics.qvel + dv,
+            act=state.physics.act + da,
+        )
+        observation = anchored(self._observe(physics), state, displacement)
+        return replace(state, physics=physics, observation=observation)
+
+    # ---- for viewers
+
+    def frame(self, state: State) -> tuple[np.ndarray, np.ndarray]:
+        """Where every geom of `mujoco_model` is, computed on the host.
+
+        Args:
+            state: A state, or many of them stacked along leading axes.
+
+        Returns:
+            Positions in metres, `(..., ngeom, 3)`, and rotation matrices, `(..., ngeom, 3, 3)`.
+        """
+        physics = jax.tree.map(np.asarray, state.physics)
+        leading = physics.qpos.shape[:-1]
+        data = mujoco.MjData(self.mujoco_model)
+        positions, rotations = [], []
+        for index in np.ndindex(leading):
+            data.qpos[:] = physics.qpos[index]
+            data.mocap_pos[:] = physics.mocap_pos[index]
+            mujoco.mj_kinematics(self.mujoco_model, data)
+            positions.append(data.geom_xpos.copy())
+            rotations.append(data.geom_xmat.copy())
+        geoms = self.mujoco_model.ngeom
+        return (
+            np.reshape(positions, (*leading, geoms, 3)),
+            np.reshape(rotations, (*leading, geoms, 3, 3)),
+        )
+
+    # ---- what a subclass defines
+
+    @abstractmethod
+    def _reset_physics(self, key: jax.Array) -> Physics:
+        """Draws the first physics state, often with `_physics`."""
+
+    @abstractmethod
+    def _observe(self, physics: Physics) -> jax.Array:
+        """The observation, `(observation_size,)`."""
+
+    @abstractmethod
+    def _assess(
+        self, before: Physics, action: jax.Array, after: Physics
+    ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+        """The reward `()`, whether the episode ended `()` bool, and metrics of a step."""
+
+    # ---- its tools
+
+    def _physics(
+        self, qpos: jax.Array, qvel: jax.Array, mocap_pos: jax.Array | None = None
+    ) -> Physics:
+        return Physics(
+            qpos=qpos,
+            qvel=qvel,
+            act=jnp.zeros(self.mujoco_model.na, qpos.dtype),
+            qacc_warmstart=jnp.zeros(self.mujoco_model.nv, qpos.dtype),
+            mocap_pos=self._data.mocap_pos if mocap_pos is None else mocap_pos,
+        )
+
+    def _start(self, key: jax.Array) -> State:
+        physics = self._reset_physics(key)
+        action = jnp.zeros(self.action_size, physics.qpos.dtype)
+        reward, _, metrics = self._assess(physics, action, physics)
+        zero = jnp.zeros((), reward.dtype)
+        return State(physics, self._observe(physics), zero, jnp.zeros((), bool), metrics)
+
+    def _advance(self, physics: Physics, control: jax.Array) -> Physics:
+        def substep(physics: Physics, control: jax.Array) -> Physics:
+            data = self._data.replace(
+                qpos=physics.qpos,
+                qvel=physics.qvel,
+                act=physics.act,
+                qacc_warmstart=physics.qacc_warmstart,
+                mocap_pos=physics.mocap_pos,
+                ctrl=control,
+            )
+            data = mjx.step(self._model, data)
+            return Physics(data.qpos, data.qvel, data.act, data.qacc_warmstart, physics.mocap_pos)
+
+        barriered = with_barriers(substep)
+        return jax.lax.scan(
+            lambda carry, _: (barriered(carry, control), None), physics, length=self.substeps
+        )[0]
