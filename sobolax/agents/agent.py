@@ -1,0 +1,41 @@
+"""What a training loop needs of an agent."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from sobolax.normalization import Normalizer
+from sobolax.sources import ComputeTerms, Experience
+
+Metrics = dict[str, jax.Array]
+
+
+@dataclass(frozen=True)
+class Agent:
+    """Pure functions of an agent's state; all but `update` act on one unbatched observation.
+
+    Observations come in raw, together with the normalizer.
+
+    Attributes:
+        init: `(key, hyperparameters) -> agent state`.
+        explore: `(agent state, normalizer, observation, key) -> action`, with exploration noise.
+        act: `(agent state, normalizer, observation) -> action`, deterministic.
+        sample: `(agent state, normalizer, observation, noise) -> (action, bonus)`: the policy
+            that the critic evaluates, reparameterised by standard normal `noise (action_size,)`,
+            and what is added to the reward of that step (an entropy bonus, or 0).
+        value: `(agent state, normalizer, observation, action) -> ()`: the critic that the actor
+            climbs, in the units of the scaled reward.
+        update: `(agent state, normalizer, batch, terms, key, hyperparameters) -> (agent state,
+            metrics)`; `terms` gives the squared TD error and slopes of one experience.
+    """
+
+    init: Callable[[jax.Array, Any], Any]
+    explore: Callable[[Any, Normalizer, jax.Array, jax.Array], jax.Array]
+    act: Callable[[Any, Normalizer, jax.Array], jax.Array]
+    sample: Callable[[Any, Normalizer, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+    value: Callable[[Any, Normalizer, jax.Array, jax.Array], jax.Array]
+    update: Callable[
+        [Any, Normalizer, Experience, ComputeTerms, jax.Array, Any], tuple[Any, Metrics]
+    ]

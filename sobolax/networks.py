@@ -1,0 +1,68 @@
+"""Small smooth networks: slopes are trained, so every activation is C1 or better."""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "swish": nn.swish,
+    "tanh": nn.tanh,
+    "gelu": nn.gelu,
+    "softplus": nn.softplus,
+}
+
+
+class MLP(nn.Module):
+    """A multilayer perceptron with a linear last layer."""
+
+    hidden_sizes: Sequence[int]
+    output_size: int
+    activation: str = "swish"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `(..., input size)` to `(..., output_size)`."""
+        for size in self.hidden_sizes:
+            x = ACTIVATIONS[self.activation](nn.Dense(size)(x))
+        return nn.Dense(self.output_size)(x)
+
+
+class TwinCritic(nn.Module):
+    """Independent critics of an observation and an action."""
+
+    hidden_sizes: Sequence[int]
+    activation: str = "swish"
+    critics: int = 2
+
+    @nn.compact
+    def __call__(self, observation: jax.Array, action: jax.Array) -> jax.Array:
+        """Values of `(observation_size,)` and `(action_size,)`: `(critics,)`."""
+        ensemble = nn.vmap(
+            MLP,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=None,
+            axis_size=self.critics,
+        )
+        x = jnp.concatenate([observation, action])
+        return ensemble(self.hidden_sizes, 1, self.activation)(x)[..., 0]
+
+
+class GaussianActor(nn.Module):
+    """Mean and log standard deviation of a policy's normal distribution, before `tanh`."""
+
+    hidden_sizes: Sequence[int]
+    action_size: int
+    activation: str = "swish"
+    log_deviation_range: tuple[float, float] = (-5.0, 2.0)
+
+    @nn.compact
+    def __call__(self, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Maps `(observation_size,)` to two `(action_size,)`."""
+        output = MLP(self.hidden_sizes, 2 * self.action_size, self.activation)(observation)
+        mean, raw = jnp.split(output, 2)
+        low, high = self.log_deviation_range
+        # Squashed, not clipped: a clipped deviation would have no slope.
+        return mean, low + 0.5 * (high - low) * (nn.tanh(raw) + 1.0)

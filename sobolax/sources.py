@@ -1,0 +1,168 @@
+"""Where the slopes of a transition come from: one interchangeable thing, chosen by name.
+
+- `off`: nowhere. Plain TD learning; no tangent is stored, no simulator is differentiated.
+- `cached`: forward mode through the simulator when a transition is collected; the tangents live
+  in the replay buffer beside it.
+- `recomputed`: the same at every update; the buffer keeps the environment's state instead.
+- `reverse`: a reverse pass through the simulator at every update, likewise.
+
+With the full basis all but `off` are the same loss, to rounding.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sobolax.environment import Environment, State
+from sobolax.losses import (
+    TDError,
+    Terms,
+    sobolev_terms,
+    sobolev_terms_by_reverse_mode,
+    value_term,
+)
+from sobolax.tangents import draw_directions, forward_tangents, plain_transition, transition_map
+from sobolax.transition import Tangents, Transition
+
+SOURCES = ("off", "cached", "recomputed", "reverse")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Experience:
+    """What the replay buffer keeps of one step; a source leaves out what it does not need.
+
+    Attributes:
+        transition: The transition.
+        tangents: Its tangents, or None.
+        state: The environment's state before the step, or None.
+    """
+
+    transition: Transition
+    tangents: Tangents | None
+    state: State | None
+
+
+Collect = Callable[[jax.Array, State, jax.Array], tuple[Experience, State]]
+ComputeTerms = Callable[[TDError, Experience, jax.Array, Any], Terms]
+
+
+@dataclass(frozen=True)
+class Source:
+    """How slopes are collected and used; both functions are unbatched.
+
+    Attributes:
+        collect: `(key, state, action) -> (experience, next state)`.
+        terms: `(td_error, experience, key, tangent_bound) -> Terms`.
+    """
+
+    collect: Collect
+    terms: ComputeTerms
+
+
+def make_source(
+    name: str,
+    environment: Environment,
+    state_directions: int | None = None,
+    action_directions: int | None = None,
+    tangent_dtype: str = "float32",
+) -> Source:
+    """Builds the source of that name.
+
+    Args:
+        name: One of `SOURCES`.
+        environment: Whose transitions are differentiated.
+        state_directions: How many random directions of the state; None for the full basis.
+        action_directions: The same for the action.
+        tangent_dtype: Precision of stored tangents (`cached` only).
+
+    Raises:
+        ValueError: If the name is unknown, the counts do not fit, or the environment has no
+            reverse mode and the source needs it.
+    """
+    check_source(name, environment, state_directions, action_directions)
+
+    def tangents_at(key: jax.Array, state: State, action: jax.Array):
+        state_key, action_key = jax.random.split(key)
+        return forward_tangents(
+            environment,
+            state,
+            action,
+            draw_directions(state_key, state_directions, environment.state_size),
+            draw_directions(action_key, action_directions, environment.action_size),
+        )
+
+    def collect_plain(key, state, action):
+        transition, end = plain_transition(environment, state, action)
+        return Experience(transition, None, None), end
+
+    def collect_state(key, state, action):
+        transition, end = plain_transition(environment, state, action)
+        return Experience(transition, None, state), end
+
+    def collect_tangents(key, state, action):
+        transition, end, tangents = tangents_at(key, state, action)
+        stored = jax.tree.map(lambda leaf: leaf.astype(tangent_dtype), tangents)
+        return Experience(transition, stored, None), end
+
+    def terms_plain(td_error, experience, key, tangent_bound):
+        value, valid = value_term(td_error, experience.transition)
+        none, never = jnp.zeros(0, value.dtype), jnp.zeros(0, bool)
+        return Terms(value, none, none, valid, never, never)
+
+    def terms_cached(td_error, experience, key, tangent_bound):
+        return sobolev_terms(td_error, experience.transition, experience.tangents, tangent_bound)
+
+    def terms_recomputed(td_error, experience, key, tangent_bound):
+        transition = experience.transition
+        _, _, tangents = tangents_at(key, experience.state, transition.action)
+        return sobolev_terms(td_error, transition, tangents, tangent_bound)
+
+    def terms_reverse(td_error, experience, key, tangent_bound):
+        return sobolev_terms_by_reverse_mode(
+            td_error,
+            experience.transition,
+            transition_map(environment, experience.state),
+            environment.state_size,
+        )
+
+    return {
+        "off": Source(collect_plain, terms_plain),
+        "cached": Source(collect_tangents, terms_cached),
+        "recomputed": Source(collect_state, terms_recomputed),
+        "reverse": Source(collect_state, terms_reverse),
+    }[name]
+
+
+def check_source(
+    name: str,
+    environment: Environment,
+    state_directions: int | None,
+    action_directions: int | None,
+) -> None:
+    """Raises ValueError, with the mend, where `make_source` could not work."""
+    if name not in SOURCES:
+        raise ValueError(f"unknown source of slopes {name!r}: choose one of {', '.join(SOURCES)}")
+    for what, count, size in (
+        ("state_directions", state_directions, environment.state_size),
+        ("action_directions", action_directions, environment.action_size),
+    ):
+        if count is not None and not 1 <= count <= size:
+            raise ValueError(
+                f"{what}={count} does not fit environment {environment.name!r}, which has {size}: "
+                f"choose 1 to {size}, or None for the full basis"
+            )
+    if name == "reverse":
+        if not environment.reverse_mode:
+            raise ValueError(
+                f"environment {environment.name!r} has no reverse mode (its contact solver is a "
+                "while loop): use the source 'cached' or 'recomputed'"
+            )
+        if (state_directions, action_directions) != (None, None):
+            raise ValueError(
+                "the source 'reverse' gives all slopes at once: leave state_directions and "
+                "action_directions at None, or use 'cached' or 'recomputed'"
+            )

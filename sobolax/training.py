@@ -1,0 +1,355 @@
+"""The training loop: collection, replay, updates and evaluation of an epoch, one program."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sobolax import normalization, replay
+from sobolax.agents import Agent
+from sobolax.agents.agent import Metrics
+from sobolax.critic_report import report_on_critic
+from sobolax.environment import Environment, State
+from sobolax.evaluation import evaluate, is_finite
+from sobolax.normalization import Normalizer
+from sobolax.sources import Experience, check_source, make_source
+from sobolax.validation import check_counts, check_environment, check_multiple
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """What shapes a training program: sizes and counts. All of it is static.
+
+    Attributes:
+        environment_steps: Steps of all environments together, over the whole training.
+        environments: Environments that are stepped side by side.
+        epochs: Parts the training is split into; after each the policy is evaluated, the critic
+            reported on, and the metrics reach the host.
+        updates_per_step: Updates after every step of all environments.
+        prefill_steps: Environment steps with uniformly random actions before the first update.
+        batch_size: Transitions of an update.
+        replay_capacity: Transitions that the replay buffer holds.
+        first_order: Where slopes come from: "cached", "recomputed", "reverse", or "off" (see
+            `sobolax.sources`).
+        state_directions: Random directions of the state per transition; None for all.
+        action_directions: Random directions of the action per transition; None for all.
+        tangent_dtype: Precision of stored tangents: "float32", "bfloat16" or "float16".
+        normalize_observations: Whether networks see observations centred and scaled by running
+            statistics.
+        evaluation_episodes: Episodes of an evaluation.
+        report_states: States that the critic report looks at; 0 for no report.
+        report_horizon: Steps of its rollouts.
+        report_draws: Draws of the policy's noise that its references are averaged over.
+    """
+
+    environment_steps: int = 32_768
+    environments: int = 16
+    epochs: int = 8
+    updates_per_step: int = 8
+    prefill_steps: int = 1_024
+    batch_size: int = 256
+    replay_capacity: int = 131_072
+    first_order: str = "cached"
+    state_directions: int | None = None
+    action_directions: int | None = None
+    tangent_dtype: str = "float32"
+    normalize_observations: bool = True
+    evaluation_episodes: int = 16
+    report_states: int = 32
+    report_horizon: int = 100
+    report_draws: int = 2
+
+    def check(self, environment: Environment) -> None:
+        """Raises ValueError, with the mend, for what cannot work; compiles nothing."""
+        owner = type(self).__module__.removeprefix("sobolax.") + ".Config"
+        positive = (
+            "environment_steps",
+            "environments",
+            "epochs",
+            "batch_size",
+            "replay_capacity",
+            "evaluation_episodes",
+        )
+        check_counts(
+            owner,
+            self,
+            dict.fromkeys(positive, 1)
+            | dict.fromkeys(("updates_per_step", "prefill_steps", "report_states"), 0)
+            | {"report_horizon": 2, "report_draws": 1},
+        )
+        check_multiple(
+            owner,
+            "environment_steps",
+            self.environment_steps,
+            "environments * epochs",
+            self.environments * self.epochs,
+        )
+        check_multiple(
+            owner, "replay_capacity", self.replay_capacity, "environments", self.environments
+        )
+        if self.batch_size > self.replay_capacity:
+            raise ValueError(
+                f"{owner}: batch_size={self.batch_size} is larger than "
+                f"replay_capacity={self.replay_capacity}: lower the one or raise the other"
+            )
+        if self.prefill_steps >= self.environment_steps:
+            raise ValueError(
+                f"{owner}: prefill_steps={self.prefill_steps} leaves nothing of "
+                f"environment_steps={self.environment_steps} to learn in: lower the one or raise "
+                "the other"
+            )
+        precisions = ("float32", "bfloat16", "float16")
+        if self.tangent_dtype not in precisions:
+            raise ValueError(
+                f"{owner}: tangent_dtype={self.tangent_dtype!r} must be one of "
+                f"{', '.join(precisions)}"
+            )
+        check_environment(environment)
+        check_source(self.first_order, environment, self.state_directions, self.action_directions)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainingState:
+    """Everything that a training needs to go on.
+
+    Attributes:
+        agent: State of the agent.
+        normalizer: Statistics of observations.
+        replay: Replay buffer of `Experience`.
+        environments: States of the environments, leading axis `environments`.
+        clocks: Steps of their running episodes, `(environments,)`.
+        key: Random key.
+    """
+
+    agent: Any
+    normalizer: Normalizer
+    replay: replay.Replay
+    environments: State
+    clocks: jax.Array
+    key: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Policy:
+    """A trained policy: what acting needs, and nothing else.
+
+    Attributes:
+        agent: State of the agent.
+        normalizer: Statistics of observations.
+    """
+
+    agent: Any
+    normalizer: Normalizer
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training as pure functions; `jax.jit` and `jax.vmap` them as you like.
+
+    Attributes:
+        init: `(key, hyperparameters) -> TrainingState`.
+        epoch: `(state, hyperparameters, index of the epoch) -> (state, metrics)`; `vmap` it over
+            states and hyperparameters, not over the index, and donate the state.
+        run: `(key, hyperparameters) -> (state, metrics)`: all epochs; metrics have a leading
+            axis of epochs.
+        act: `(policy, observation) -> action`, deterministic.
+        policy: `state -> Policy`.
+    """
+
+    init: Callable[[jax.Array, Any], TrainingState]
+    epoch: Callable[[TrainingState, Any, jax.Array], tuple[TrainingState, Metrics]]
+    run: Callable[[jax.Array, Any], tuple[TrainingState, Metrics]]
+    act: Callable[[Policy, jax.Array], jax.Array]
+    policy: Callable[[TrainingState], Policy]
+
+
+def make_training(environment: Environment, agent: Agent, config: LoopConfig) -> Training:
+    """Ties an environment, an agent and a loop together.
+
+    Args:
+        environment: The environment.
+        agent: The agent.
+        config: The loop.
+
+    Returns:
+        Pure functions; nothing is compiled yet.
+
+    Raises:
+        ValueError: If the configuration cannot work (see `LoopConfig.check`).
+    """
+    config.check(environment)
+    source = make_source(
+        config.first_order,
+        environment,
+        config.state_directions,
+        config.action_directions,
+        config.tangent_dtype,
+    )
+    steps_per_epoch = config.environment_steps // (config.environments * config.epochs)
+    prefill = math.ceil(config.prefill_steps / config.environments)
+
+    def init(key: jax.Array, hyper: Any) -> TrainingState:
+        # One key for each purpose, by fold_in: keys of a split depend on nothing else.
+        agent_key, reset_key, clock_key, run_key = (jax.random.fold_in(key, i) for i in range(4))
+        count = config.environments
+        environments = jax.vmap(environment.reset)(jax.random.split(reset_key, count))
+        one = jax.tree.map(lambda leaf: leaf[0], environments)
+        example, _ = jax.eval_shape(
+            source.collect, run_key, one, jnp.zeros(environment.action_size, one.observation.dtype)
+        )
+        return TrainingState(
+            agent=agent.init(agent_key, hyper),
+            normalizer=normalization.create(environment.observation_size),
+            replay=replay.create(example, config.replay_capacity),
+            environments=environments,
+            # Staggered, so that a batch of environments holds all times of an episode.
+            clocks=jax.random.randint(clock_key, (count,), 0, environment.episode_length),
+            key=run_key,
+        )
+
+    def collect(state: TrainingState, random: jax.Array) -> tuple[TrainingState, Metrics]:
+        """One step of all environments; random actions where `random`."""
+        key, action_key, random_key, direction_key, reset_key = jax.random.split(state.key, 5)
+        keys = [
+            jax.random.split(k, config.environments)
+            for k in (action_key, random_key, direction_key, reset_key)
+        ]
+
+        def one(current, clock, action_key, random_key, direction_key, reset_key):
+            explored = agent.explore(state.agent, state.normalizer, current.observation, action_key)
+            uniform = jax.random.uniform(
+                random_key, explored.shape, explored.dtype, minval=-1.0, maxval=1.0
+            )
+            action = jnp.where(random, uniform, explored)
+            experience, following = source.collect(direction_key, current, action)
+            finite = is_finite(following)
+            # The transition is taken before any reset; a time limit is not in it at all.
+            ended = following.terminated | ~finite | (clock + 1 >= environment.episode_length)
+            fresh = environment.reset(reset_key)
+            onward = jax.tree.map(lambda a, b: jnp.where(ended, a, b), fresh, following)
+            return experience, onward, jnp.where(ended, 0, clock + 1), finite
+
+        experience, environments, clocks, finite = jax.vmap(one)(
+            state.environments, state.clocks, *keys
+        )
+        normalizer = state.normalizer
+        if config.normalize_observations:
+            normalizer = normalization.update(normalizer, experience.transition.observation)
+        state = TrainingState(
+            agent=state.agent,
+            normalizer=normalizer,
+            replay=replay.insert(state.replay, experience),
+            environments=environments,
+            clocks=clocks,
+            key=key,
+        )
+        return state, {"transitions_nonfinite": jnp.sum(~finite)}
+
+    def update(state: TrainingState, hyper: Any) -> tuple[Any, jax.Array, Metrics]:
+        key, sample_key, update_key = jax.random.split(state.key, 3)
+        batch: Experience = replay.sample(state.replay, sample_key, config.batch_size)
+        updated, metrics = agent.update(
+            state.agent, state.normalizer, batch, source.terms, update_key, hyper
+        )
+        return updated, key, metrics
+
+    def epoch(state: TrainingState, hyper: Any, index: jax.Array):
+        hyper = jax.tree.map(jnp.asarray, hyper)
+        steps = index * steps_per_epoch + jnp.arange(steps_per_epoch)
+        empty = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(update, state, hyper)[2]
+        )
+
+        def step(carry, number):
+            state, totals, nonfinite, updates = carry
+            filling = number < prefill
+            state, collected = collect(state, filling)
+            replay_now, environments = state.replay, state.environments
+
+            def learn(_, inner):
+                agent_state, key, totals = inner
+                # The buffer is only read here: it is no part of what the loop carries.
+                current = TrainingState(
+                    agent_state, state.normalizer, replay_now, environments, state.clocks, key
+                )
+                agent_state, key, metrics = update(current, hyper)
+                return agent_state, key, jax.tree.map(jnp.add, totals, metrics)
+
+            count = jnp.where(filling, 0, config.updates_per_step)
+            agent_state, key, totals = jax.lax.fori_loop(
+                0, count, learn, (state.agent, state.key, totals)
+            )
+            state = TrainingState(
+                agent_state, state.normalizer, replay_now, environments, state.clocks, key
+            )
+            nonfinite += collected["transitions_nonfinite"]
+            return (state, totals, nonfinite, updates + count), None
+
+        zero = jnp.zeros((), jnp.int32)
+        (state, totals, nonfinite, updates), _ = jax.lax.scan(
+            step, (state, empty, zero, zero), steps
+        )
+        metrics = jax.tree.map(lambda total: total / jnp.maximum(updates, 1), totals)
+        metrics |= {
+            "environment_steps": (steps[-1] + 1) * config.environments,
+            "updates": jnp.maximum(steps[-1] + 1 - prefill, 0) * config.updates_per_step,
+            "transitions_nonfinite": nonfinite,
+        }
+        return state, metrics | look(state, hyper, index)
+
+    def look(state: TrainingState, hyper: Any, index: jax.Array) -> Metrics:
+        """Evaluates the policy and reports on the critic, with keys that training never uses."""
+        evaluation_key, report_key = (
+            jax.random.fold_in(jax.random.fold_in(jax.random.key(purpose), index), 0)
+            for purpose in (1, 2)
+        )
+        result = evaluate(
+            environment,
+            lambda observation: agent.act(state.agent, state.normalizer, observation),
+            evaluation_key,
+            config.evaluation_episodes,
+        )
+        metrics = {
+            "evaluation_return": jnp.mean(result.returns),
+            "evaluation_length": jnp.mean(result.lengths.astype(result.returns.dtype)),
+            "evaluation_nonfinite": result.nonfinite,
+        }
+        if not config.report_states:
+            return metrics
+        report = report_on_critic(
+            environment,
+            lambda observation, noise: agent.sample(
+                state.agent, state.normalizer, observation, noise
+            ),
+            lambda observation, action: agent.value(
+                state.agent, state.normalizer, observation, action
+            ),
+            report_key,
+            states=config.report_states,
+            horizon=config.report_horizon,
+            draws=config.report_draws,
+            discount=hyper.discount,
+            reward_scale=hyper.reward_scale,
+        )
+        return metrics | {name: getattr(report, name) for name in report.__dataclass_fields__}
+
+    def run(key: jax.Array, hyper: Any):
+        hyper = jax.tree.map(jnp.asarray, hyper)
+        return jax.lax.scan(
+            lambda state, index: epoch(state, hyper, index),
+            init(key, hyper),
+            jnp.arange(config.epochs),
+        )
+
+    def act(policy: Policy, observation: jax.Array) -> jax.Array:
+        return agent.act(policy.agent, policy.normalizer, observation)
+
+    def policy(state: TrainingState) -> Policy:
+        return Policy(state.agent, state.normalizer)
+
+    return Training(init, epoch, run, act, policy)
