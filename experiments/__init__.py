@@ -1,0 +1,1 @@
+"""What a person runs: a configuration, a call, a table, plots and a page."""

@@ -1,0 +1,82 @@
+"""Saving and restoring trained policies."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint
+
+import envs
+import sobolax
+from experiments.configuration import arms, from_json
+from experiments.run_folder import CONFIGURATION, POLICY
+
+
+@dataclass(frozen=True)
+class TrainedPolicy:
+    """A policy as `load_policy` restores it.
+
+    Attributes:
+        environment: What it was trained on.
+        parameters: Of one member, as `sobolax.sac` calls a policy.
+        act: `(parameters, observation) -> action`, deterministic.
+    """
+
+    environment: Any
+    parameters: Any
+    act: Callable[[Any, jax.Array], jax.Array]
+
+    def __call__(self, observation: jax.Array) -> jax.Array:
+        """The action for one observation."""
+        return self.act(self.parameters, observation)
+
+
+def to_host(policies: Any) -> Any:
+    """A copy in memory of its own: the epoch that follows donates the original's."""
+    return jax.tree.map(np.array, policies)
+
+
+def save_policies(path: Path, policies: Any) -> None:
+    """Saves the policies of all members, stacked."""
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        checkpointer.save(path.absolute(), policies)
+
+
+def load_policy(run: str | Path, arm: str | None = None, seed: int = 0) -> TrainedPolicy:
+    """Restores a policy from the folder of a run.
+
+    Args:
+        run: The folder.
+        arm: "plain" or "sobolev"; None for the last arm of the run.
+        seed: Which of the arm's seeds, from 0.
+
+    Raises:
+        ValueError: If the run holds no policy, or no such arm or seed.
+    """
+    run = Path(run)
+    if not (run / POLICY).is_dir():
+        raise ValueError(f"{run} holds no {POLICY}/: name the folder of a run")
+    experiment = from_json(json.loads((run / CONFIGURATION).read_text())["experiment"])
+    names = [entry.name for entry in arms(experiment)]
+    arm = names[-1] if arm is None else arm
+    if arm not in names or not 0 <= seed < experiment.seeds:
+        raise ValueError(
+            f"{run} holds no arm {arm!r} with seed {seed}: its arms are {', '.join(names)}, "
+            f"its seeds 0 to {experiment.seeds - 1}"
+        )
+    environment = envs.make(experiment.env, **experiment.env_args)
+    training = sobolax.sac.make_training(environment, experiment.config)
+    state = jax.eval_shape(training.init, jax.random.key(0), experiment.hyper)
+    count = len(names) * experiment.seeds
+    template = jax.tree.map(
+        lambda leaf: np.empty((count, *leaf.shape), leaf.dtype), training.policy(state)
+    )
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        policies = checkpointer.restore((run / POLICY).absolute(), template)
+    member = names.index(arm) * experiment.seeds + seed
+    parameters = jax.tree.map(lambda leaf: leaf[member], policies)
+    return TrainedPolicy(environment, parameters, training.act)

@@ -1,0 +1,88 @@
+"""The final table on the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from experiments.plots import LABELS
+from experiments.results import RETURN, metric, sentence
+
+_COLUMNS = (
+    ("return [95 %]", RETURN, True),
+    ("value\nerror", "value_error", False),
+    ("∇s Q\nerror", "state_slope_error", False),
+    ("∇s Q\ncosine", "state_slope_cosine", False),
+    ("∇a Q\nerror", "action_slope_error", False),
+    ("∇a Q\ncosine", "action_slope_cosine", False),
+)
+# Counted over a whole run, per arm: tangents out of bounds, and transitions that are not finite.
+_COUNTS = (("tangents\ndropped", "tangents_dropped"), ("not\nfinite", "transitions_nonfinite"))
+
+
+def render(results: Mapping[str, Any], title: str) -> RenderableType:
+    """The table of a run, its times, and one sentence on the difference of the arms."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    table.add_column("arm", no_wrap=True)
+    for heading, _, _ in _COLUMNS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading, _ in _COUNTS:
+        table.add_column(heading, justify="right")
+    table.add_column("steps/s\nper seed", justify="right")
+    timing = results["timing"]
+    speed = timing["steady_steps_per_second"]
+    members = len(results["arms"]) * results["seeds"]
+    for name, arm in results["arms"].items():
+        label = LABELS.get(name, name)
+        if any(arm["weights"].values()):
+            weights = arm["weights"]
+            label += f"\nλs={weights['state_weight']:g} λa={weights['action_weight']:g}"
+        cells = [_cell(results, name, key, interval) for _, key, interval in _COLUMNS]
+        cells += [_count(arm, key) for _, key in _COUNTS]
+        table.add_row(label, *cells, "–" if speed is None else f"{speed / members:,.0f}")
+    parts: list[RenderableType] = [table]
+    if any("*" in str(cell) for column in table.columns for cell in column.cells):
+        parts.append(Text("* over the seeds whose value is finite"))
+    told = f"{members} members in one program: compiled in {timing['compile_seconds']:.0f} s"
+    if speed is not None:
+        told += f", {speed:,.0f} environment steps/s in all"
+    parts.append(Text(f"{told}, {timing['wall_seconds']:.0f} s altogether."))
+    if results["interrupted"]:
+        parts.append(Text(f"Interrupted after {results['epochs']} epochs."))
+    parts.append(Text(sentence(results)))
+    return Group(*parts)
+
+
+def show(results: Mapping[str, Any], title: str, console: Console) -> None:
+    """Prints the table; where the output is no terminal, as wide as it needs."""
+    if not console.is_terminal:
+        console = Console(file=console.file, width=140)
+    console.print(render(results, title))
+
+
+def _cell(results: Mapping[str, Any], arm: str, name: str, interval: bool) -> str:
+    found = metric(results, arm, name)
+    if found is None or found.mean is None:
+        return "–"
+    text = _number(found.mean)
+    if interval and found.low is not None and found.high is not None:
+        text += f"\n[{_number(found.low)}, {_number(found.high)}]"
+    return text + ("*" if found.count < found.total else "")
+
+
+def _count(arm: Mapping[str, Any], name: str) -> str:
+    found = arm["metrics"].get(name)
+    if found is None:
+        return "–"
+    return f"{sum(value for value in found['per_seed'] if value is not None):,.0f}"
+
+
+def _number(value: float) -> str:
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1e5 or size < 1e-3:
+        return f"{value:.1e}"
+    return f"{value:.{0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 10 else 3}f}"

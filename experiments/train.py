@@ -1,0 +1,240 @@
+"""Trains SAC and Sobolev SAC side by side: `python -m experiments.train --help`."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+from rich.text import Text
+
+import envs
+import sobolax
+from experiments import command_line, plots, run_folder, table
+from experiments.configuration import Arm, Experiment, arms, to_json
+from experiments.history import History
+from experiments.policy import save_policies, to_host
+from experiments.progress import Listener, Silent, listener
+from experiments.program import call, compile_program, members
+from experiments.results import Timing, steady_steps_per_second, summarise
+
+INTERRUPTED = 130  # as a shell counts Ctrl-C
+BAD_INPUT = 2
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An experiment that is known to be sound; nothing is compiled and nothing written yet."""
+
+    experiment: Experiment
+    arms: tuple[Arm, ...]
+    environment: Any
+    training: Any
+    folder: Path
+
+
+@dataclass
+class Outcome:
+    """What training left: the history so far and, after the last whole epoch, the policies."""
+
+    history: History
+    policies: Any = None
+    compile_seconds: float = 0.0
+    initialise_seconds: float = 0.0
+    interrupted: bool = False
+
+
+def prepare(experiment: Experiment) -> Prepared:
+    """Checks everything that can be checked before anything compiles.
+
+    Raises:
+        ValueError: Saying what is wrong and what to do instead.
+    """
+    if experiment.seeds < 1:
+        raise ValueError(f"--seeds {experiment.seeds} must be at least 1 (3 for an interval)")
+    if not 0 <= experiment.seed < 2**32:
+        raise ValueError(f"--seed {experiment.seed} must be from 0 to 2**32 - 1")
+    try:
+        environment = envs.make(experiment.env, **experiment.env_args)
+    except (TypeError, ImportError) as error:
+        raise ValueError(str(error)) from error
+    training = sobolax.sac.make_training(environment, experiment.config)
+    chosen = arms(experiment)
+    folder = run_folder.choose(experiment.output, experiment.env, [arm.name for arm in chosen])
+    return Prepared(experiment, chosen, environment, training, folder)
+
+
+def run(experiment: Experiment, listener: Listener | None = None) -> dict[str, Any]:
+    """Runs an experiment and writes its folder.
+
+    Args:
+        experiment: What to run.
+        listener: Whom to tell; nobody if left out.
+
+    Returns:
+        What `results.json` holds.
+
+    Raises:
+        ValueError: If the experiment cannot work, before anything compiles.
+    """
+    return execute(prepare(experiment), listener or Silent())
+
+
+def execute(prepared: Prepared, listener: Listener) -> dict[str, Any]:
+    """Trains, then writes policies, results, plots and the page."""
+    start = time.perf_counter()
+    folder = prepared.folder
+    run_folder.create(folder)
+    configuration = {"experiment": to_json(prepared.experiment), **run_folder.provenance()}
+    run_folder.write_json(folder / run_folder.CONFIGURATION, configuration)
+
+    outcome = train(prepared, listener)
+    history = outcome.history
+    title = describe(prepared)
+    try:
+        if outcome.policies is not None:
+            listener.phase("saving policies")
+            save_policies(folder / run_folder.POLICY, outcome.policies)
+            listener.phase("drawing")
+            plots.save_learning_curves(folder / run_folder.LEARNING_CURVES, history, title)
+            plots.save_slope_error(folder / run_folder.SLOPE_ERROR, history, title)
+        # An interrupt means to be done soon, and the page needs another compilation.
+        if outcome.policies is not None and not outcome.interrupted:
+            replay(prepared, outcome.policies, listener)
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+    timing = Timing(
+        compile_seconds=outcome.compile_seconds,
+        initialise_seconds=outcome.initialise_seconds,
+        train_seconds=history.seconds[-1] if history.seconds else 0.0,
+        steady_steps_per_second=steady_steps_per_second(history),
+        wall_seconds=time.perf_counter() - start,
+    )
+    results = summarise(history, timing, outcome.interrupted)
+    run_folder.write_json(folder / run_folder.RESULTS, results)
+    return results
+
+
+def train(prepared: Prepared, listener: Listener) -> Outcome:
+    """All epochs; metrics are on disk after each, and an interrupt keeps the ones done."""
+    experiment = prepared.experiment
+    epochs = experiment.config.epochs
+    outcome = Outcome(History(prepared.arms, experiment.seeds))
+    try:
+        keys, hypers = members(prepared.arms, experiment.seeds, experiment.seed)
+        listener.phase("compiling")
+        program = call(compile_program, prepared.training, keys, hypers)
+        outcome.compile_seconds = program.compile_seconds
+        start = time.perf_counter()
+        state = call(program.initialise, keys, hypers)
+        outcome.initialise_seconds = time.perf_counter() - start
+        listener.phase("training")
+        start = time.perf_counter()
+        for epoch in range(epochs):
+            state, metrics = call(program.epoch, state, hypers, jnp.int32(epoch))
+            policies = to_host(prepared.training.policy(state))
+            outcome.history.add(jax.device_get(metrics), time.perf_counter() - start)
+            outcome.policies = policies
+            rows = outcome.history.rows(epoch)
+            run_folder.append_lines(prepared.folder / run_folder.METRICS, rows)
+            listener.epoch(outcome.history, epochs)
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+    return outcome
+
+
+def replay(prepared: Prepared, policies: Any, listener: Listener) -> None:
+    """Writes the 3D page: the first seed of every arm, from the same start."""
+    if getattr(prepared.environment, "mujoco_model", None) is None:
+        listener.phase(f"{prepared.experiment.env} has no bodies to draw: no {run_folder.REPLAY}")
+        return
+    # MuJoCo is needed here alone; an analytic environment does without.
+    from experiments.replay import write_replay
+
+    listener.phase("rolling policies out for the 3D page")
+    firsts = [index * prepared.experiment.seeds for index in range(len(prepared.arms))]
+    chosen = jax.tree.map(lambda leaf: leaf[jnp.array(firsts)], policies)
+    names = [f"{plots.LABELS.get(arm.name, arm.name)}, seed 0" for arm in prepared.arms]
+    call(
+        write_replay,
+        prepared.folder / run_folder.REPLAY,
+        describe(prepared),
+        prepared.environment,
+        prepared.training,
+        chosen,
+        names,
+    )
+
+
+def describe(prepared: Prepared) -> str:
+    """A title: environment, its parameters and the seeds."""
+    parameters = ", ".join(f"{k} = {v}" for k, v in prepared.experiment.env_args.items())
+    named = f"{prepared.experiment.env} ({parameters})" if parameters else prepared.experiment.env
+    seeds = prepared.experiment.seeds
+    several = "mean and 95 % interval over " if seeds > 1 else ""
+    return f"{named}, {several}{seeds} paired seed{'s' if seeds > 1 else ''}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """What the command runs.
+
+    Returns:
+        The exit status: 0, 2 for bad input, 130 after Ctrl-C.
+    """
+    console = Console()
+    try:
+        prepared = prepare(command_line.parse(argv))
+    except ValueError as error:
+        text = " ".join(str(error).split())
+        Console(stderr=True, soft_wrap=True).print(Text(f"error: {text}", style="red"))
+        return BAD_INPUT
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
+    told = listener(console)
+    with second_interrupt_quits():
+        try:
+            results = execute(prepared, told)
+        finally:
+            told.close()
+    console.print()
+    table.show(results, describe(prepared), console)
+    console.print(Text(f"Everything is in {prepared.folder}"), soft_wrap=True)
+    return INTERRUPTED if results["interrupted"] else 0
+
+
+@contextmanager
+def second_interrupt_quits():
+    """Lets the first Ctrl-C raise `KeyboardInterrupt`, and the second end the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals can be handled in the main thread alone
+        return
+
+    def second(*_: Any) -> None:
+        os._exit(INTERRUPTED)
+
+    def first(*_: Any) -> None:
+        signal.signal(signal.SIGINT, second)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    if status == INTERRUPTED:
+        # The epoch that was cut off still computes in a thread, for nobody.
+        os._exit(status)
+    sys.exit(status)
