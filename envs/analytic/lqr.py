@@ -132,13 +132,9 @@ def solve_riccati(
     value = state_cost
     for _ in range(100_000):
         gain = _gain(value, dynamics, control, action_cost, discount)
-        closed_loop = dynamics - control @ gain
-        # Joseph's form of the equation above: a sum of squares, symmetric to the last bit or so.
-        following = (
-            state_cost
-            + gain.T @ action_cost @ gain
-            + discount * closed_loop.T @ value @ closed_loop
-        )
+        loop = dynamics - control @ gain
+        # Joseph's form of the equation above: a sum of squares, which rounding leaves positive.
+        following = state_cost + gain.T @ action_cost @ gain + discount * loop.T @ value @ loop
         following = (following + following.T) / 2
         if np.max(np.abs(following - value)) <= 4 * np.finfo(float).eps * np.max(np.abs(value)):
             return following

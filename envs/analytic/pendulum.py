@@ -31,7 +31,7 @@ class Pendulum:
     in [-π, π) and a velocity uniform in [-1, 1), has 200 steps of 0.05 s and never terminates. All
     of this is Gymnasium's (`gymnasium/envs/classic_control/pendulum.py`).
 
-    Differences: the action is in [-1, 1] and scaled to the torque of [-2, 2] N m; it is not clipped.
+    Differences: the action is in [-1, 1], scaled to the torque of [-2, 2] N m and not clipped.
 
     The reward has a kink where `θ` wraps, straight down; elsewhere its slope is that of `θ²`. The
     speed is clipped at 8 rad/s, as in Gymnasium: at the clip the next state does not depend on the

@@ -1,4 +1,4 @@
-"""A planar arm of many links that reaches for a target: the family whose dimension can be turned."""
+"""A planar arm of many links that reaches for a target: its dimension is a parameter."""
 
 import jax
 import jax.numpy as jnp

@@ -1,8 +1,8 @@
 """MuJoCo and MJX, imported in one place.
 
-`mujoco.mjx` prints two lines to the standard output when the optional `warp` package is absent. We do
-not use its Warp backend (it has no derivatives in JAX), so they would only worry people: they are
-dropped here, and everything else that the import may print is passed on.
+`mujoco.mjx` prints two lines to the standard output when the optional `warp` package is absent.
+We do not use its Warp backend (it has no derivatives in JAX), so they would only worry people:
+they are dropped here, and everything else that the import may print is passed on.
 """
 
 import contextlib

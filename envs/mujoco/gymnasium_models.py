@@ -1,0 +1,28 @@
+"""The MuJoCo model files that Gymnasium installs; the package itself is not imported."""
+
+import importlib.util
+from pathlib import Path
+
+from envs.mujoco.engine import mujoco
+
+
+def load(file: str) -> mujoco.MjModel:
+    """Loads a model, say `"ant.xml"`, from the installed gymnasium package.
+
+    Raises:
+        ImportError: If gymnasium is not installed.
+        FileNotFoundError: If it has no such file.
+    """
+    spec = importlib.util.find_spec("gymnasium")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(
+            f"the model {file!r} comes with gymnasium, which is not installed: "
+            "run pip install 'sobolax[envs]'"
+        )
+    path = Path(spec.submodule_search_locations[0], "envs", "mujoco", "assets", file)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"the installed gymnasium has no model {file!r} at its usual place; "
+            "install gymnasium 1.2 or newer: run pip install --upgrade 'sobolax[envs]'"
+        )
+    return mujoco.MjModel.from_xml_path(str(path))
