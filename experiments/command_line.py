@@ -22,6 +22,30 @@ DEFAULT_ENVIRONMENT = "chain"
 _ALIASES = {"environment_steps": ("--steps",)}
 
 
+@dataclass(frozen=True)
+class _General:
+    """Trains SAC and Sobolev SAC side by side, and leaves a table, plots and a 3D page.
+
+    Both arms and all of their seeds are one compiled program. The defaults shown are the values
+    that would run in the environment that --env names.
+
+    Attributes:
+        env: Name of the environment.
+        env_args: Parameters of the environment as name=value, such as joints=8.
+        seeds: Seeds per arm; both arms share them.
+        seed: Where the random keys start.
+        compare: Run plain SAC (both weights zero) beside the Sobolev arm.
+        output: Folder of the run, new or empty; None for a new one under runs/.
+    """
+
+    env: str
+    env_args: tuple[str, ...]
+    seeds: int
+    seed: int
+    compare: bool
+    output: Path | None
+
+
 def parse(argv: Sequence[str] | None = None) -> Experiment:
     """Reads the command line: what it names wins over presets, presets over defaults.
 
@@ -38,7 +62,8 @@ def parse(argv: Sequence[str] | None = None) -> Experiment:
     except argparse.ArgumentError:
         env = DEFAULT_ENVIRONMENT
     base = defaults(env)
-    flags = tyro.cli(_flags(base), args=argv, prog="python -m experiments.train")
+    flags = _flags(base)
+    flags = tyro.cli(type(flags), args=argv, default=flags, prog="python -m experiments.train")
     return Experiment(
         env=flags.env,
         env_args={**base.env_args, **parse_environment_arguments(flags.env_args)},
@@ -46,41 +71,30 @@ def parse(argv: Sequence[str] | None = None) -> Experiment:
         seed=flags.seed,
         compare=flags.compare,
         output=flags.output,
-        config=merge(base.config, dataclasses.asdict(flags.config)),
-        hyper=merge(base.hyper, dataclasses.asdict(flags.hyper)),
+        config=merge(base.config, dataclasses.asdict(flags.program)),
+        hyper=merge(base.hyper, dataclasses.asdict(flags.hyperparameters)),
     )
 
 
 def _flags(base: Experiment) -> Any:
-    """A dataclass for tyro with the values of `base` as defaults and flags without prefixes."""
-    config = _mirror(base.config, "The program: sizes and counts. A change compiles anew.")
-    hyper = _mirror(base.hyper, "The numbers a sweep may vary; the weights are the Sobolev arm's.")
-    env_args = tuple(f"{name}={value!r}" for name, value in base.env_args.items())
-
-    @dataclass(frozen=True)
-    class Flags:
-        """Trains SAC and Sobolev SAC side by side, and leaves a table, plots and a 3D page.
-
-        Both arms and all seeds are one compiled program. Values shown are the ones that would run
-        for the environment named by --env.
-        """
-
-        env: str = base.env
-        """Name of the environment."""
-        env_args: tuple[str, ...] = env_args
-        """Parameters of the environment, as name=value, such as joints=8."""
-        seeds: int = base.seeds
-        """Seeds per arm; both arms share them."""
-        seed: int = base.seed
-        """Where the random keys start."""
-        compare: bool = base.compare
-        """Run plain SAC (both weights zero) beside the Sobolev arm."""
-        output: Path | None = base.output
-        """Folder of the run, new or empty; None for a new one under runs/."""
-        config: config = field(default_factory=config)  # type: ignore[valid-type]
-        hyper: hyper = field(default_factory=hyper)  # type: ignore[valid-type]
-
-    return Flags
+    """An object for tyro whose class has a flag for everything, and the values of `base`."""
+    groups = {
+        "program": _mirror(base.config, "Sizes and counts. A change compiles anew."),
+        "hyperparameters": _mirror(
+            base.hyper, "What a sweep may vary; the weights are those of the Sobolev arm."
+        ),
+    }
+    fields: list[Any] = [(name, cls, field(default_factory=cls)) for name, cls in groups.items()]
+    flags = dataclasses.make_dataclass("Flags", fields, bases=(_General,), frozen=True)
+    flags.__doc__ = _General.__doc__
+    return flags(
+        env=base.env,
+        env_args=tuple(f"{name}={value!r}" for name, value in base.env_args.items()),
+        seeds=base.seeds,
+        seed=base.seed,
+        compare=base.compare,
+        output=base.output,
+    )
 
 
 def _mirror(values: Any, description: str | None = None, prefix: str = "") -> Any:
@@ -93,7 +107,11 @@ def _mirror(values: Any, description: str | None = None, prefix: str = "") -> An
     documentation = docstring_parser.parse(cls.__doc__ or "")
     # Inherited fields are described where they are declared.
     parsed = [docstring_parser.parse(base.__doc__ or "") for base in reversed(cls.__mro__[:-1])]
-    helps = {entry.arg_name: entry.description for one in parsed for entry in one.params}
+    helps = {
+        entry.arg_name: " ".join((entry.description or "").split())
+        for one in parsed
+        for entry in one.params
+    }
     hints = get_type_hints(cls)
     traced = cls is sobolax.sac.Hyperparameters
     fields: list[Any] = []

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator
 
 from experiments.history import History
 from experiments.results import RETURN
@@ -121,7 +121,7 @@ def _draw(axes: Axes, history: History, panel: Panel, seeds: bool = False) -> No
     axes.spines[["top", "right"]].set_visible(False)
     for side in (axes.xaxis, axes.yaxis, axes.title):
         getattr(side, "label", side).set_fontsize(8.5)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(which="both", labelsize=8)
     if values is None:
         return
     across = np.arange(1, len(values) + 1) if steps is None else steps.mean(axis=(1, 2))
@@ -134,7 +134,7 @@ def _draw(axes: Axes, history: History, panel: Panel, seeds: bool = False) -> No
         axes.plot(
             across, mean, color=color, linestyle=_style(arm.name), linewidth=1.6, marker=marker
         )
-        axes.fill_between(across, low, high, color=color, alpha=0.18, linewidth=0)
+        axes.fill_between(across, low, high, color=color, alpha=0.16, linewidth=0)
         if seeds:
             axes.plot(across, curves, color=color, linewidth=0.5, alpha=0.45)
         lows.append(curves)
@@ -152,6 +152,11 @@ def _scale(axes: Axes, panel: Panel, curves: Sequence[np.ndarray]) -> None:
     elif panel.kind == "error" and numbers.size and numbers.min() > 0:
         if numbers.max() / numbers.min() > 10:
             axes.set_yscale("log")
+            # 0.2 reads better than 2e-1, and between ticks decades apart there is room for few.
+            wide = numbers.max() / numbers.min() > 100
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_locator(LogLocator(subs=() if wide else (2, 5)))
+            axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.set_ylim(numbers.min() / 1.5, numbers.max() * 1.5)
         else:
             axes.set_ylim(bottom=0)

@@ -44,6 +44,10 @@ def save_policies(path: Path, policies: Any) -> None:
     """Saves the policies of all members, stacked."""
     with orbax.checkpoint.StandardCheckpointer() as checkpointer:
         checkpointer.save(path.absolute(), policies)
+    # Orbax marks a whole checkpoint with a file whose text is where it lay; it may move.
+    marker = path / "commit_success.txt"
+    if marker.exists():
+        marker.write_text("The checkpoint is whole.\n")
 
 
 def load_policy(run: str | Path, arm: str | None = None, seed: int = 0) -> TrainedPolicy:

@@ -63,6 +63,7 @@ def summarise(history: History, timing: Timing, interrupted: bool) -> dict[str, 
             arm.name: {
                 "weights": arm.weights,
                 "metrics": {name: _entry(values[index]) for name, values in final.items()},
+                "whole_run": _whole_run(history, index),
             }
             for index, arm in enumerate(history.arms)
         },
@@ -74,6 +75,21 @@ def summarise(history: History, timing: Timing, interrupted: bool) -> dict[str, 
             for name, values in final.items()
         }
     return results
+
+
+# What a last epoch alone would not show; the one is a share per epoch, the others are counts.
+_SHARES = ("slopes_dropped", "references_dropped")
+_COUNTS = ("transitions_nonfinite", "evaluation_nonfinite")
+
+
+def _whole_run(history: History, arm: int) -> dict[str, float]:
+    """Shares averaged, and counts summed, over all epochs and seeds of an arm."""
+    values = {name: history.values(name) for name in (*_SHARES, *_COUNTS)}
+    return {
+        name: float(np.mean(found[:, arm]) if name in _SHARES else np.sum(found[:, arm]))
+        for name, found in values.items()
+        if found is not None
+    }
 
 
 def _entry(values: np.ndarray) -> dict[str, Any]:

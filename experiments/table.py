@@ -18,8 +18,10 @@ _COLUMNS = (
     ("∇a Q\nerror", "action_slope_error", False),
     ("∇a Q\ncosine", "action_slope_cosine", False),
 )
-# Counted over a whole run, per arm: tangents out of bounds, and transitions that are not finite.
-_COUNTS = (("tangents\ndropped", "tangents_dropped"), ("not\nfinite", "transitions_nonfinite"))
+# Over a whole run: the share of slope terms out of bounds, and transitions that are not finite.
+_DROPPED, _NONFINITE = "slopes_dropped", "transitions_nonfinite"
+# A reference that misses more than this share of the return's weight says little about values.
+_LONG_TAIL = 0.1
 
 
 def render(results: Mapping[str, Any], title: str) -> RenderableType:
@@ -28,7 +30,7 @@ def render(results: Mapping[str, Any], title: str) -> RenderableType:
     table.add_column("arm", no_wrap=True)
     for heading, _, _ in _COLUMNS:
         table.add_column(heading, justify="right", no_wrap=True)
-    for heading, _ in _COUNTS:
+    for heading in ("slopes\ndropped", "not\nfinite"):
         table.add_column(heading, justify="right")
     table.add_column("steps/s\nper seed", justify="right")
     timing = results["timing"]
@@ -40,7 +42,9 @@ def render(results: Mapping[str, Any], title: str) -> RenderableType:
             weights = arm["weights"]
             label += f"\nλs={weights['state_weight']:g} λa={weights['action_weight']:g}"
         cells = [_cell(results, name, key, interval) for _, key, interval in _COLUMNS]
-        cells += [_count(arm, key) for _, key in _COUNTS]
+        whole = arm["whole_run"]
+        cells.append(f"{whole[_DROPPED]:.2%}" if whole.get(_DROPPED) is not None else "–")
+        cells.append(f"{whole[_NONFINITE]:,.0f}" if _NONFINITE in whole else "–")
         table.add_row(label, *cells, "–" if speed is None else f"{speed / members:,.0f}")
     parts: list[RenderableType] = [table]
     if any("*" in str(cell) for column in table.columns for cell in column.cells):
@@ -49,6 +53,15 @@ def render(results: Mapping[str, Any], title: str) -> RenderableType:
     if speed is not None:
         told += f", {speed:,.0f} environment steps/s in all"
     parts.append(Text(f"{told}, {timing['wall_seconds']:.0f} s altogether."))
+    tails = [metric(results, arm, "tail") for arm in results["arms"]]
+    tail = max((found.mean for found in tails if found and found.mean is not None), default=0.0)
+    if tail > _LONG_TAIL:
+        parts.append(
+            Text(
+                "Critic errors are against rollouts too short for the discount: "
+                f"what lies beyond them weighs {tail:.2f}."
+            )
+        )
     if results["interrupted"]:
         parts.append(Text(f"Interrupted after {results['epochs']} epochs."))
     parts.append(Text(sentence(results)))
@@ -70,13 +83,6 @@ def _cell(results: Mapping[str, Any], arm: str, name: str, interval: bool) -> st
     if interval and found.low is not None and found.high is not None:
         text += f"\n[{_number(found.low)}, {_number(found.high)}]"
     return text + ("*" if found.count < found.total else "")
-
-
-def _count(arm: Mapping[str, Any], name: str) -> str:
-    found = arm["metrics"].get(name)
-    if found is None:
-        return "–"
-    return f"{sum(value for value in found['per_seed'] if value is not None):,.0f}"
 
 
 def _number(value: float) -> str:

@@ -1,0 +1,62 @@
+import jax
+import pytest
+
+from experiments.train import main
+
+TINY = ["--env", "pendulum", "--seeds", "1"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--env", "pendulm"], "no environment 'pendulm' (did you mean 'pendulum'"),
+        (["--env-args", "joints"], "--env-args takes name=value"),
+        (["--env-args", "jonts=3"], "no parameter 'jonts' (did you mean 'joints'"),
+        (["--env-args", "joints=1"], "joints"),
+        (["--env-args", "joints=many"], "joints"),
+        (["--state-weight", "-1"], "state_weight=-1.0"),
+        (["--action-weight", "nan"], "action_weight=nan"),
+        (["--discount", "1.5"], "discount=1.5"),
+        ([*TINY, "--seeds", "0"], "--seeds 0 must be at least 1"),
+        ([*TINY, "--seed", "-3"], "--seed -3 must be"),
+        ([*TINY, "--steps", "1000", "--environments", "7"], "must be a multiple"),
+        ([*TINY, "--batch-size", "999999999"], "batch_size=999999999"),
+        ([*TINY, "--first-order", "sideways"], "sideways"),
+        ([*TINY, "--activation", "relu"], "relu"),
+        ([*TINY, "--state-directions", "1000"], "1000"),
+        ([*TINY, "--output", "a-file"], "is a file"),
+        ([*TINY, "--output", "a-file/below"], "cannot be made"),
+        ([*TINY, "--output", "another-run"], "holds another run"),
+        ([*TINY, "--output", "my-thesis"], "is not empty"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(flags, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a-file").write_text("kept")
+    (tmp_path / "another-run").mkdir()
+    (tmp_path / "another-run" / "configuration.json").write_text("{}")
+    (tmp_path / "my-thesis").mkdir()
+    (tmp_path / "my-thesis" / "thesis.tex").write_text("kept")
+    before = {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")}
+
+    def compile_nothing(*_, **__):
+        raise AssertionError("something was compiled")
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compile_nothing)
+    assert main(flags) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert message in printed.err
+    assert {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("flags", [["--no-such-flag", "1"], ["--seeds", "three"], ["--env"]])
+def test_an_unreadable_command_line_exits_with_status_2(flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main(flags)
+    assert stopped.value.code == 2
+    assert flags[0] in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
