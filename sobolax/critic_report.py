@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from sobolax.environment import Environment, State
 from sobolax.evaluation import is_finite
@@ -102,8 +103,8 @@ def report_on_critic(
     def compare(state: State, action: jax.Array, noise: jax.Array):
         value, slopes = jax.value_and_grad(estimated, argnums=(1, 2))(state, zero, action)
 
-        def at(where):
-            return reference(state, *where, noise)
+        def at(where: tuple[jax.Array, jax.Array]) -> jax.Array:
+            return reference(state, where[0], where[1], noise)
 
         if environment.reverse_mode:
             true_value, true_slopes = jax.value_and_grad(at)((zero, action))
@@ -202,7 +203,7 @@ def visit_states(environment: Environment, policy: Policy, key: jax.Array, count
 
 
 def _value_and_forward_gradient(function, arguments):
-    flat, unravel = jax.flatten_util.ravel_pytree(arguments)
+    flat, unravel = ravel_pytree(arguments)
 
     def push(direction):
         return jax.jvp(lambda x: function(unravel(x)), (flat,), (direction,))

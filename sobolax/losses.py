@@ -6,10 +6,11 @@ Reinforcement Learning (arXiv 2511.19165) is
 
     delta^2 + state_weight * sum_i (d delta / d x_i)^2 + action_weight * sum_j (d delta / d a_j)^2.
 
-The TD error is all that this module knows of an agent. It may return one number or one for each
-of several critics (`(critics,)`); squares are summed over critics. Whatever it closes over is free
-to be differentiated: hand the loss to `jax.grad` with respect to the critic's parameters alone,
-and no gradient reaches the target.
+The TD error is all that this module knows of an agent: a function of one unbatched transition that
+gives one number. Whatever it closes over is free to be differentiated: hand the loss to `jax.grad`
+with respect to the critic's parameters alone, and no gradient reaches the target. For several
+critics, `vmap` over their parameters: what they share, the target and its slope, is then computed
+once.
 """
 
 from collections.abc import Callable
@@ -46,7 +47,7 @@ class Terms:
     """The squares that make up the loss, and which of them count.
 
     Attributes:
-        value: Squared TD error, summed over critics, `()`.
+        value: Squared TD error, `()`.
         state: Squared slopes of the TD error along state directions, `(state directions,)`.
         action: The same along action directions, `(action directions,)`.
         value_valid: Whether the transition is finite, `()` bool.
@@ -68,12 +69,12 @@ def value_term(td_error: TDError, transition: Transition) -> tuple[jax.Array, ja
     """The ordinary squared TD error of one transition, and whether the transition is finite.
 
     Returns:
-        The squared error summed over critics, `()`, and its validity, `()` bool. A transition
-        that is not finite has term 0.
+        The squared error `()`, and its validity, `()` bool. A transition that is not finite has
+        term 0.
     """
     valid = _all_finite(transition)
     delta = td_error(_zero_unless(valid, transition))
-    return jnp.where(valid, jnp.sum(jnp.square(delta)), 0.0), valid
+    return jnp.where(valid, jnp.square(delta), 0.0), valid
 
 
 def sobolev_terms(
@@ -87,7 +88,7 @@ def sobolev_terms(
     The derivative of the TD error is one reverse pass through networks alone.
 
     Args:
-        td_error: TD error of a transition, `()` or `(critics,)`.
+        td_error: TD error of a transition, `()`.
         transition: One unbatched transition.
         tangents: Its tangents; parts that are `None` are zero.
         tangent_bound: Tangents of larger Euclidean norm are taken out (and not valid).
@@ -97,11 +98,9 @@ def sobolev_terms(
     """
     finite = _all_finite(transition)
     transition = _zero_unless(finite, transition)
-    delta, pull_back = jax.vjp(td_error, transition)
-    identity = jnp.eye(delta.size, dtype=delta.dtype).reshape(delta.size, *delta.shape)
-    (gradients,) = jax.vmap(pull_back)(identity)
-    state, state_valid = _slopes(gradients, tangents.state, tangent_bound)
-    action, action_valid = _slopes(gradients, tangents.action, tangent_bound)
+    delta, gradient = jax.value_and_grad(td_error)(transition)
+    state, state_valid = _slopes(gradient, tangents.state, tangent_bound)
+    action, action_valid = _slopes(gradient, tangents.action, tangent_bound)
     return _terms(delta, state, action, finite, finite & state_valid, finite & action_valid)
 
 
@@ -119,7 +118,7 @@ def sobolev_terms_by_reverse_mode(
     of the simulator's reverse pass (which it must support) at every call.
 
     Args:
-        td_error: TD error of a transition, `()` or `(critics,)`.
+        td_error: TD error of a transition, `()`.
         transition: The transition as it was collected; its value term is taken from it.
         transition_map: See `sobolax.tangents.transition_map`.
         state_size: Numbers in a displacement of the state.
@@ -132,17 +131,15 @@ def sobolev_terms_by_reverse_mode(
     """
     finite = _all_finite(transition)
     transition = _zero_unless(finite, transition)
-    delta, pull_back = jax.vjp(td_error, transition)
-    identity = jnp.eye(delta.size, dtype=delta.dtype).reshape(delta.size, *delta.shape)
-    (gradients,) = jax.vmap(pull_back)(identity)
+    delta, gradient = jax.value_and_grad(td_error)(transition)
     zero = jnp.zeros(state_size, transition.observation.dtype)
     _, through_physics = jax.vjp(lambda *where: transition_map(*where)[0], zero, transition.action)
-    slopes = jax.vmap(through_physics)(gradients)
+    slopes = through_physics(gradient)
 
     def check(slope: jax.Array) -> tuple[jax.Array, jax.Array]:
         size = jnp.sqrt(jnp.sum(jnp.square(jax.lax.stop_gradient(slope))))
         valid = jnp.isfinite(size) & (size <= gradient_bound)
-        return jnp.where(valid, slope, 0.0), jnp.broadcast_to(valid, slope.shape[-1:])
+        return jnp.where(valid, slope, 0.0), jnp.broadcast_to(valid, slope.shape)
 
     (state, state_valid), (action, action_valid) = map(check, slopes)
     return _terms(delta, state, action, finite, finite & state_valid, finite & action_valid)
@@ -181,7 +178,7 @@ def sobolev_td_loss(
     """The first-order Sobolev TD loss of one transition (arXiv 2511.19165).
 
     Args:
-        td_error: TD error of a transition, `()` or `(critics,)`; squares are summed over critics.
+        td_error: TD error of a transition, `()`.
         transition: One unbatched transition.
         tangents: Its tangents; parts that are `None` are zero.
         weights: lambda_s and lambda_a.
@@ -200,11 +197,11 @@ def sobolev_td_loss(
 
 
 def _terms(delta, state, action, value_valid, state_valid, action_valid) -> Terms:
-    """Squares the TD error and its slopes `(critics, directions)`; drops what is not valid."""
+    """Squares the TD error and its slopes; drops what is not valid."""
     return Terms(
-        value=jnp.where(value_valid, jnp.sum(jnp.square(delta)), 0.0),
-        state=jnp.where(state_valid, jnp.sum(jnp.square(state), axis=0), 0.0),
-        action=jnp.where(action_valid, jnp.sum(jnp.square(action), axis=0), 0.0),
+        value=jnp.where(value_valid, jnp.square(delta), 0.0),
+        state=jnp.where(state_valid, jnp.square(state), 0.0),
+        action=jnp.where(action_valid, jnp.square(action), 0.0),
         value_valid=value_valid,
         state_valid=state_valid,
         action_valid=action_valid,
@@ -212,26 +209,24 @@ def _terms(delta, state, action, value_valid, state_valid, action_valid) -> Term
 
 
 def _slopes(
-    gradients: Transition, tangents: Transition, bound: jax.typing.ArrayLike
+    gradient: Transition, tangents: Transition, bound: jax.typing.ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
-    """Contracts gradients `(critics, ...)` with tangents `(directions, ...)`."""
+    """Contracts a gradient with tangents `(directions, ...)`, and says which of those count."""
     pairs = [
-        (gradient, tangent.astype(gradient.dtype))
-        for gradient, tangent in zip(
-            jax.tree.leaves(gradients, is_leaf=_is_none),
+        (jnp.ravel(along), tangent.reshape(tangent.shape[0], -1).astype(along.dtype))
+        for along, tangent in zip(
+            jax.tree.leaves(gradient, is_leaf=_is_none),
             jax.tree.leaves(tangents, is_leaf=_is_none),
             strict=True,
         )
         if tangent is not None
     ]
-    flat = [tangent.reshape(tangent.shape[0], -1) for _, tangent in pairs]
-    size = jnp.sqrt(sum(jnp.sum(jnp.square(tangent), axis=1) for tangent in flat))
+    size = jnp.sqrt(sum(jnp.sum(jnp.square(tangent), axis=1) for _, tangent in pairs))
     valid = jnp.isfinite(size) & (size <= bound)
-    slopes = sum(
-        gradient.reshape(gradient.shape[0], -1) @ jnp.where(valid[:, None], tangent, 0.0).T
-        for (gradient, _), tangent in zip(pairs, flat, strict=True)
-    )
-    return jnp.asarray(slopes), valid
+    slopes = [
+        jnp.sum(jnp.where(valid[:, None], tangent, 0.0) * along, axis=1) for along, tangent in pairs
+    ]
+    return sum(slopes[1:], slopes[0]), valid
 
 
 def _is_none(leaf: object) -> bool:

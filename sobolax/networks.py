@@ -29,25 +29,17 @@ class MLP(nn.Module):
         return nn.Dense(self.output_size)(x)
 
 
-class TwinCritic(nn.Module):
-    """Independent critics of an observation and an action."""
+class Critic(nn.Module):
+    """The value of an observation and an action."""
 
     hidden_sizes: Sequence[int]
     activation: str = "swish"
-    critics: int = 2
 
     @nn.compact
     def __call__(self, observation: jax.Array, action: jax.Array) -> jax.Array:
-        """Values of `(observation_size,)` and `(action_size,)`: `(critics,)`."""
-        ensemble = nn.vmap(
-            MLP,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=None,
-            axis_size=self.critics,
-        )
+        """Maps `(observation_size,)` and `(action_size,)` to `()`."""
         x = jnp.concatenate([observation, action])
-        return ensemble(self.hidden_sizes, 1, self.activation)(x)[..., 0]
+        return MLP(self.hidden_sizes, 1, self.activation)(x)[0]
 
 
 class GaussianActor(nn.Module):

@@ -7,7 +7,7 @@ reparameterised policy, because the value does.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,8 @@ import optax
 
 from sobolax.agents.agent import Agent, Metrics
 from sobolax.distributions import sample_tanh_gaussian
-from sobolax.losses import TDError, Weights, batch_loss, mean_terms
-from sobolax.networks import GaussianActor, TwinCritic
+from sobolax.losses import TDError, Terms, Weights, batch_loss, mean_terms
+from sobolax.networks import Critic, GaussianActor
 from sobolax.normalization import Normalizer, normalize
 from sobolax.sources import ComputeTerms, Experience
 from sobolax.transition import Transition
@@ -104,6 +104,7 @@ def make_agent(
     hidden_sizes: tuple[int, ...] = (256, 256),
     activation: str = "swish",
     policy_slope: bool = True,
+    critics: int = 2,
 ) -> Agent:
     """Builds SAC for observations and actions of these sizes.
 
@@ -114,16 +115,29 @@ def make_agent(
         activation: A name in `sobolax.networks.ACTIVATIONS`.
         policy_slope: Whether the target's slope goes through the policy's response to the next
             observation; if not, the next action and its log-probability are held fixed.
+        critics: How many; the target is the smallest of their values.
     """
     actor = GaussianActor(hidden_sizes, action_size, activation)
-    critic = TwinCritic(hidden_sizes, activation)
+    critic = Critic(hidden_sizes, activation)
     policy = make_policy(actor)
+
+    def one_value(parameters, normalizer: Normalizer, observation, action) -> jax.Array:
+        return cast(jax.Array, critic.apply(parameters, normalize(normalizer, observation), action))
+
+    def smallest_value(parameters, normalizer: Normalizer, observation, action) -> jax.Array:
+        """The pessimistic one of all critics, whose parameters have a leading axis."""
+        values = jax.vmap(one_value, in_axes=(0, None, None, None))(
+            parameters, normalizer, observation, action
+        )
+        return jnp.min(values)
 
     def init(key: jax.Array, hyper: Hyperparameters) -> SacState:
         actor_key, critic_key = jax.random.split(key)
         observation, action = jnp.zeros(observation_size), jnp.zeros(action_size)
         actor_parameters = actor.init(actor_key, observation)
-        critic_parameters = critic.init(critic_key, observation, action)
+        critic_parameters = jax.vmap(lambda one: critic.init(one, observation, action))(
+            jax.random.split(critic_key, critics)
+        )
         log_temperature = jnp.log(jnp.asarray(hyper.initial_temperature, observation.dtype))
         return SacState(
             actor=actor_parameters,
@@ -140,7 +154,10 @@ def make_agent(
         return policy(state.actor, normalizer, observation, noise)[0]
 
     def act(state: SacState, normalizer: Normalizer, observation) -> jax.Array:
-        mean, _ = actor.apply(state.actor, normalize(normalizer, observation))
+        mean, _ = cast(
+            tuple[jax.Array, jax.Array],
+            actor.apply(state.actor, normalize(normalizer, observation)),
+        )
         return jnp.tanh(mean)
 
     def sample(state: SacState, normalizer: Normalizer, observation, noise):
@@ -148,7 +165,7 @@ def make_agent(
         return action, -jnp.exp(state.log_temperature) * log_probability
 
     def value(state: SacState, normalizer: Normalizer, observation, action) -> jax.Array:
-        return jnp.min(critic.apply(state.critic, normalize(normalizer, observation), action))
+        return smallest_value(state.critic, normalizer, observation, action)
 
     def update(
         state: SacState,
@@ -168,16 +185,19 @@ def make_agent(
 
         def critic_loss(parameters):
             def one(experience, noise, key):
-                delta = make_td_error(
-                    lambda o, a: critic.apply(parameters, normalize(normalizer, o), a),
-                    lambda o, a: critic.apply(state.target_critic, normalize(normalizer, o), a),
-                    lambda o: policy(state.actor, normalizer, o, noise),
-                    temperature=temperature,
-                    discount=hyper.discount,
-                    reward_scale=hyper.reward_scale,
-                    policy_slope=policy_slope,
-                )
-                return terms(delta, experience, key, hyper.tangent_bound)
+                def one_critic(critic_parameters):
+                    delta = make_td_error(
+                        lambda o, a: one_value(critic_parameters, normalizer, o, a),
+                        lambda o, a: smallest_value(state.target_critic, normalizer, o, a),
+                        lambda o: policy(state.actor, normalizer, o, noise),
+                        temperature=temperature,
+                        discount=hyper.discount,
+                        reward_scale=hyper.reward_scale,
+                        policy_slope=policy_slope,
+                    )
+                    return terms(delta, experience, key, hyper.tangent_bound)
+
+                return sum_over_critics(jax.vmap(one_critic)(parameters))
 
             batch_terms = jax.vmap(one)(batch, target_noise, term_keys)
             weights = Weights(hyper.state_weight, hyper.action_weight)
@@ -193,8 +213,8 @@ def make_agent(
         def actor_loss(parameters):
             def one(observation, noise):
                 action, log_probability = policy(parameters, normalizer, observation, noise)
-                values = critic.apply(critic_parameters, normalize(normalizer, observation), action)
-                return temperature * log_probability - jnp.min(values), log_probability
+                value = smallest_value(critic_parameters, normalizer, observation, action)
+                return temperature * log_probability - value, log_probability
 
             losses, log_probabilities = jax.vmap(one)(observations, actor_noise)
             return jnp.mean(losses), jnp.mean(log_probabilities)
@@ -247,12 +267,17 @@ def make_agent(
 def make_policy(
     actor: GaussianActor,
 ) -> Callable[[Any, Normalizer, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-    """The reparameterised policy: `(parameters, normalizer, observation, noise)` to an action
-    `(action_size,)` and its log-probability `()`.
-    """  # noqa: D205
+    """The reparameterised policy.
+
+    Returns:
+        `(parameters, normalizer, observation, noise) -> (action, log-probability)`.
+    """
 
     def policy(parameters, normalizer, observation, noise):
-        mean, log_deviation = actor.apply(parameters, normalize(normalizer, observation))
+        mean, log_deviation = cast(
+            tuple[jax.Array, jax.Array],
+            actor.apply(parameters, normalize(normalizer, observation)),
+        )
         return sample_tanh_gaussian(mean, log_deviation, noise)
 
     return policy
@@ -270,11 +295,11 @@ def make_td_error(
 ) -> TDError:
     """SAC's TD error of one transition, differentiable in everything the transition holds.
 
-    `delta_k = Q_k(o, a) - (c r + gamma d (min_j Q'_j(o', a') - alpha log pi(a'|o')))`
+    `delta = Q(o, a) - (c r + gamma d (Q'(o', a') - alpha log pi(a'|o')))`
 
     Args:
-        critic: `(observation, action) -> (critics,)`.
-        target_critic: The same for the target critics.
+        critic: `(observation, action) -> ()`, one of the critics.
+        target_critic: The same for the target: the smallest value of the target critics.
         policy: `observation -> (action, log-probability)` with its noise fixed.
         temperature: alpha.
         discount: gamma.
@@ -282,29 +307,42 @@ def make_td_error(
         policy_slope: Whether slopes go through the policy's response to `o'`.
 
     Returns:
-        A function of a `Transition` that gives `(critics,)`.
+        A function of a `Transition` that gives `()`.
     """
 
     def td_error(transition: Transition) -> jax.Array:
         following = transition.next_observation
         seen = following if policy_slope else jax.lax.stop_gradient(following)
         action, log_probability = policy(seen)
-        next_value = jnp.min(target_critic(following, action)) - temperature * log_probability
+        next_value = target_critic(following, action) - temperature * log_probability
         target = reward_scale * transition.reward + discount * transition.discount * next_value
         return critic(transition.observation, transition.action) - target
 
     return td_error
 
 
+def sum_over_critics(terms: Terms) -> Terms:
+    """Adds up terms with a leading axis of critics; what is valid does not depend on the critic."""
+    return Terms(
+        value=jnp.sum(terms.value, axis=0),
+        state=jnp.sum(terms.state, axis=0),
+        action=jnp.sum(terms.action, axis=0),
+        value_valid=jnp.all(terms.value_valid, axis=0),
+        state_valid=jnp.all(terms.state_valid, axis=0),
+        action_valid=jnp.all(terms.action_valid, axis=0),
+    )
+
+
 def _adam_step(learning_rate, gradient, optimizer_state, parameters):
     updates, optimizer_state = optax.adam(learning_rate).update(
         gradient, optimizer_state, parameters
     )
-    return optax.apply_updates(parameters, updates), optimizer_state
+    # Any: optax's annotation of parameters names no type that a caller has.
+    return cast(Any, optax.apply_updates(parameters, updates)), optimizer_state
 
 
 def _share_dropped(*masks: jax.Array) -> jax.Array:
     """Share of slope terms that took themselves out of a batch."""
     total = sum(mask.size for mask in masks)
-    kept = sum(jnp.sum(mask) for mask in masks)
+    kept = jnp.sum(jnp.stack([jnp.sum(mask) for mask in masks]))
     return (total - kept) / max(total, 1)

@@ -1,0 +1,255 @@
+"""The loss against its formula and against a problem with a known Q*."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+from sobolax.losses import (
+    Weights,
+    batch_loss,
+    sobolev_td_loss,
+    sobolev_terms,
+    sobolev_terms_by_reverse_mode,
+)
+from sobolax.tangents import (
+    basis_directions,
+    forward_tangents,
+    random_directions,
+    transition_map,
+)
+from sobolax.transition import Tangents, Transition
+
+WEIGHTS = Weights(state=0.3, action=0.7)
+
+
+def transition_with_tangents(env, key):
+    state_key, action_key = jax.random.split(key)
+    state = env.reset(state_key)
+    action = jax.random.uniform(action_key, (env.action_size,), minval=-1.0, maxval=1.0)
+    directions = basis_directions(env.state_size), basis_directions(env.action_size)
+    transition, _, tangents = forward_tangents(env, state, action, *directions)
+    return state, transition, tangents
+
+
+def optimal_td_error(env, scale=1.0):
+    """TD error of `scale * Q*` against the optimal target; zero everywhere at scale 1."""
+
+    def td_error(t: Transition):
+        target = t.reward + env.discount * t.discount * env.optimal_value(t.next_observation)
+        return scale * env.optimal_q(t.observation, t.action) - target
+
+    return td_error
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3, 4, 5, 6])
+def test_loss_is_zero_at_the_optimum_and_only_there(float64, dimension):
+    env = envs.make("lqr", dimension=dimension)
+
+    @jax.jit
+    def losses(key):
+        _, transition, tangents = transition_with_tangents(env, key)
+        return [
+            sobolev_td_loss(optimal_td_error(env, scale), transition, tangents, WEIGHTS)
+            for scale in (1.0, 1.01)
+        ]
+
+    at_optimum, away = losses(jax.random.key(dimension))
+    # Squares of rounding errors: values are of order 1 to 100, and 100 * 2^-52 squared is 5e-28.
+    assert at_optimum < 1e-24
+    assert away > 1e-6
+
+
+def test_terms_equal_a_direct_evaluation_of_the_formula(float64):
+    env = envs.make("lqr", dimension=3, actions=2)
+    guess = np.random.default_rng(0).normal(size=(5, 5))
+
+    def critic(observation, action):
+        z = jnp.concatenate([observation, action])
+        return jnp.sin(z @ guess @ z)
+
+    def td_error(t: Transition):
+        target = t.reward + 0.9 * t.discount * jnp.cos(jnp.sum(t.next_observation))
+        return critic(t.observation, t.action) - target
+
+    state, transition, tangents = transition_with_tangents(env, jax.random.key(1))
+    terms = jax.jit(lambda t, dt: sobolev_terms(td_error, t, dt))(transition, tangents)
+
+    # By hand: y(x, a) = r + 0.9 cos(sum(A x + B a)), with nothing of the library in between.
+    x, a = np.asarray(state.physics), np.asarray(transition.action)
+    z = np.concatenate([x, a])
+    following = env.dynamics @ x + env.control @ a
+    reward = -x @ env.state_cost @ x - a @ env.action_cost @ a
+    value = np.sin(z @ guess @ z) - reward - 0.9 * np.cos(following.sum())
+    slope_of_q = np.cos(z @ guess @ z) * (guess + guess.T) @ z
+    fall = -0.9 * np.sin(following.sum())
+    slope_of_y = np.concatenate(
+        [
+            -2 * env.state_cost @ x + fall * env.dynamics.sum(axis=0),
+            -2 * env.action_cost @ a + fall * env.control.sum(axis=0),
+        ]
+    )
+    squares = (slope_of_q - slope_of_y) ** 2
+    # Both sides are float64 sums of a few dozen terms of order 1.
+    np.testing.assert_allclose(terms.value, value**2, rtol=1e-11)
+    np.testing.assert_allclose(terms.state, squares[:3], rtol=1e-11)
+    np.testing.assert_allclose(terms.action, squares[3:], rtol=1e-11)
+    np.testing.assert_allclose(
+        sobolev_td_loss(td_error, transition, tangents, WEIGHTS),
+        value**2 + 0.3 * squares[:3].sum() + 0.7 * squares[3:].sum(),
+        rtol=1e-11,
+    )
+    reverse = sobolev_terms_by_reverse_mode(td_error, transition, transition_map(env, state), 3)
+    for name in ("value", "state", "action"):
+        np.testing.assert_allclose(getattr(reverse, name), getattr(terms, name), rtol=1e-11)
+
+
+def test_random_directions_are_unbiased_and_converge_at_the_rate_of_the_square_root():
+    gradient = jnp.asarray([1.0, -2.0, 0.5, 3.0, 0.0])
+
+    def estimate(key, count):
+        directions = random_directions(key, count, gradient.size)
+        return jnp.sum(jnp.square(directions @ gradient))
+
+    true = float(gradient @ gradient)
+    keys = jax.random.split(jax.random.key(0), 2**14)
+    for count in (1, 2, 4):
+        draws = np.asarray(
+            jax.jit(jax.vmap(lambda key, count=count: estimate(key, count)))(keys), np.float64
+        )
+        error = abs(draws.mean() - true)
+        # Five standard errors: a false alarm is a matter of one in a million.
+        assert error < 5 * draws.std() / np.sqrt(draws.size)
+        # Means of 256 draws scatter 8 times more than means of 16384: the rate of a root.
+        scatter = draws.reshape(64, 256).mean(axis=1).std()
+        assert scatter == pytest.approx(draws.std() / 16, rel=0.35)  # 64 means: +-9 % each sigma
+    full = jax.vmap(lambda key: estimate(key, gradient.size))(keys[:10])
+    np.testing.assert_allclose(full, true, rtol=1e-5)  # float32 QR of a 5x5 matrix
+
+
+def test_random_directions_estimate_the_loss_of_the_full_basis():
+    env = envs.make("lqr", dimension=6)
+
+    def td_error(t: Transition):
+        return jnp.sum(jnp.sin(t.observation)) * t.action[0] - t.reward - t.next_observation.sum()
+
+    state, transition, tangents = transition_with_tangents(env, jax.random.key(3))
+    exact = sobolev_td_loss(td_error, transition, tangents, WEIGHTS)
+
+    @jax.jit
+    @jax.vmap
+    def estimates(key):
+        state_key, action_key = jax.random.split(key)
+        drawn = forward_tangents(
+            env,
+            state,
+            transition.action,
+            random_directions(state_key, 2, 6),
+            random_directions(action_key, 2, 6),
+        )
+        return sobolev_td_loss(td_error, transition, drawn[2], WEIGHTS)
+
+    draws = np.asarray(estimates(jax.random.split(jax.random.key(4), 8192)), np.float64)
+    assert abs(draws.mean() - exact) < 5 * draws.std() / np.sqrt(draws.size)
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_more_directions_than_dimensions_are_refused(count):
+    with pytest.raises(ValueError, match="from 1 to 3"):
+        random_directions(jax.random.key(0), count, 3)
+
+
+def simple_batch(size=4):
+    """Transitions of two numbers and one action, with tangents, all of them random."""
+    key = iter(jax.random.split(jax.random.key(0), 10))
+    draw = lambda *shape: jax.random.normal(next(key), (size, *shape))  # noqa: E731
+    transition = Transition(draw(2), draw(1), draw(), jnp.ones(size), draw(2))
+    tangents = Tangents(
+        state=Transition(draw(2, 2), None, draw(2), None, draw(2, 2)),
+        action=Transition(None, draw(1, 1), draw(1), None, draw(1, 2)),
+    )
+    return transition, tangents
+
+
+def loss_of(parameter, transition, tangents, bound=1e3):
+    def td_error(t):
+        q = jnp.sin(parameter * t.observation[0]) * t.action[0] + t.observation[1]
+        return q - t.reward - t.discount * t.next_observation.sum()
+
+    terms = jax.vmap(lambda t, dt: sobolev_terms(td_error, t, dt, bound))(transition, tangents)
+    return batch_loss(terms, WEIGHTS), terms
+
+
+def replaced(tree, value):
+    """The first tangent of the first transition gets `value` in its reward."""
+    reward = tree.state.reward.at[0, 0].set(value)
+    state = Transition(tree.state.observation, None, reward, None, tree.state.next_observation)
+    return Tangents(state, tree.action)
+
+
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf, -jnp.inf, 1e30, 1e4])
+def test_a_bad_tangent_takes_out_its_own_term_and_nothing_else(value):
+    transition, tangents = simple_batch()
+    (_, terms), slope = jax.value_and_grad(loss_of, has_aux=True)(
+        0.5, transition, replaced(tangents, value)
+    )
+    _, clean = loss_of(0.5, transition, tangents)
+    assert np.isfinite(slope)
+    assert not terms.state_valid[0, 0]
+    assert int(jnp.sum(~terms.state_valid)) == 1
+    assert terms.action_valid.all()
+    assert terms.value_valid.all()
+    np.testing.assert_array_equal(terms.state[0], [0.0, clean.state[0, 1]])
+    np.testing.assert_array_equal(terms.state[1:], clean.state[1:])
+    # The mean divides by the three that are left.
+    expected = (
+        clean.value.mean()
+        + 0.3 * (clean.state[1:, 0].sum() / 3 + clean.state[:, 1].mean())
+        + 0.7 * clean.action[:, 0].mean()
+    )
+    np.testing.assert_allclose(batch_loss(terms, WEIGHTS), expected, rtol=1e-6)
+
+
+def test_a_transition_that_is_not_finite_leaves_the_batch():
+    transition, tangents = simple_batch()
+    broken = Transition(
+        transition.observation,
+        transition.action,
+        transition.reward.at[2].set(jnp.nan),
+        transition.discount,
+        transition.next_observation.at[2, 0].set(jnp.inf),
+    )
+    (loss, terms), slope = jax.value_and_grad(loss_of, has_aux=True)(0.5, broken, tangents)
+    keep = jnp.asarray([0, 1, 3])
+    rest = jax.tree.map(lambda leaf: leaf[keep], (transition, tangents))
+    (expected, _), expected_slope = jax.value_and_grad(loss_of, has_aux=True)(0.5, *rest)
+    np.testing.assert_array_equal(terms.value_valid, [True, True, False, True])
+    assert not terms.state_valid[2].any()
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    np.testing.assert_allclose(slope, expected_slope, rtol=1e-6)
+
+
+def test_a_terminal_transition_knows_nothing_of_what_follows():
+    transition, tangents = jax.tree.map(lambda leaf: leaf[0], simple_batch())
+    elsewhere = Transition(
+        transition.observation,
+        transition.action,
+        transition.reward,
+        jnp.zeros(()),
+        transition.next_observation + 7.0,
+    )
+    here = Transition(
+        transition.observation,
+        transition.action,
+        transition.reward,
+        jnp.zeros(()),
+        transition.next_observation,
+    )
+
+    def td_error(t):
+        return t.observation.sum() - t.reward - t.discount * jnp.sum(t.next_observation**2)
+
+    first, second = (sobolev_terms(td_error, t, tangents) for t in (here, elsewhere))
+    for name in ("value", "state", "action"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
