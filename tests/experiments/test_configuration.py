@@ -19,7 +19,7 @@ from experiments.presets import Preset
 def tuned(monkeypatch):
     """A preset that differs from every default it names."""
     entry = Preset(
-        environment={"dimensions": 3},
+        environment={"dimension": 3},
         config={"batch_size": 77, "epochs": 3},
         hyper={"discount": 0.5, "polyak": 0.25},
         seeds=4,
@@ -32,7 +32,7 @@ def test_presets_win_over_defaults(tuned):
     found = command_line.parse(["--env", "point_mass"])
     assert (found.config.batch_size, found.config.epochs) == (77, 3)
     assert (found.hyper.discount, found.hyper.polyak) == (0.5, 0.25)
-    assert (found.seeds, found.env_args) == (4, {"dimensions": 3})
+    assert (found.seeds, found.env_args) == (4, {"dimension": 3})
     # What the preset does not name is the library's default.
     assert found.config.hidden_sizes == sobolax.sac.Config().hidden_sizes
     assert found.hyper.tangent_bound == sobolax.sac.Hyperparameters().tangent_bound
@@ -41,11 +41,11 @@ def test_presets_win_over_defaults(tuned):
 def test_the_command_line_wins_over_presets(tuned):
     found = command_line.parse(
         ["--env=point_mass", "--batch-size", "5", "--discount", "0.75", "--seeds", "2"]
-        + ["--env-args", "dimensions=6"]
+        + ["--env-args", "dimension=6"]
     )
     assert (found.config.batch_size, found.config.epochs) == (5, 3)
     assert (found.hyper.discount, found.hyper.polyak) == (0.75, 0.25)
-    assert (found.seeds, found.env_args) == (2, {"dimensions": 6})
+    assert (found.seeds, found.env_args) == (2, {"dimension": 6})
 
 
 def test_the_command_line_wins_where_it_names_the_default_itself(tuned):
@@ -56,7 +56,7 @@ def test_the_command_line_wins_where_it_names_the_default_itself(tuned):
 
 def test_environment_arguments_join_those_of_the_preset(tuned):
     found = command_line.parse(["--env", "point_mass", "--env-args", "other=2"])
-    assert found.env_args == {"dimensions": 3, "other": 2}
+    assert found.env_args == {"dimension": 3, "other": 2}
 
 
 def test_steps_is_short_for_environment_steps():
