@@ -10,7 +10,7 @@ import numpy as np
 from envs import parameters
 from envs.anchoring import anchored
 from envs.mujoco.barriers import with_barriers
-from envs.mujoco.engine import mjx, mujoco
+from envs.mujoco.engine import MjModel, mjx, mujoco
 from envs.mujoco.tangent_space import displaced
 from sobolax.environment import State
 
@@ -69,7 +69,7 @@ class MujocoEnvironment(ABC):
 
     def __init__(
         self,
-        model: mujoco.MjModel,
+        model: MjModel,
         substeps: int,
         integrator: str = "euler",
         iterations: int = 4,

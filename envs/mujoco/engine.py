@@ -7,8 +7,9 @@ they are dropped here, and everything else that the import may print is passed o
 
 import contextlib
 import io
+from typing import TYPE_CHECKING, Any
 
-import mujoco
+import mujoco as _mujoco
 
 with contextlib.redirect_stdout(io.StringIO()) as _printed:
     from mujoco import mjx
@@ -17,4 +18,11 @@ for _line in _printed.getvalue().splitlines():
     if not (_line.startswith("Failed to import") and "warp" in _line):
         print(_line)
 
-__all__ = ["mjx", "mujoco"]
+# MuJoCo's extension module has no stubs: for a type checker its names are Any.
+mujoco: Any = _mujoco
+if TYPE_CHECKING:
+    MjModel = Any
+else:
+    MjModel = _mujoco.MjModel
+
+__all__ = ["MjModel", "mjx", "mujoco"]

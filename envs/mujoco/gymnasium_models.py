@@ -3,10 +3,10 @@
 import importlib.util
 from pathlib import Path
 
-from envs.mujoco.engine import mujoco
+from envs.mujoco.engine import MjModel, mujoco
 
 
-def load(file: str) -> mujoco.MjModel:
+def load(file: str) -> MjModel:
     """Loads a model, say `"ant.xml"`, from the installed gymnasium package.
 
     Raises:

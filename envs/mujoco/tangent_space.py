@@ -3,12 +3,12 @@
 import jax
 import jax.numpy as jnp
 
-from envs.mujoco.engine import mujoco
+from envs.mujoco.engine import MjModel, mujoco
 
 _FREE, _BALL = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)
 
 
-def displaced(model: mujoco.MjModel, qpos: jax.Array, dq: jax.Array) -> jax.Array:
+def displaced(model: MjModel, qpos: jax.Array, dq: jax.Array) -> jax.Array:
     """Moves `qpos` by `dq`, as `mujoco.mj_integratePos` does in unit time.
 
     Hinges and slides add. A free or ball joint's quaternion `q` becomes `q * exp(dq)`, where `dq`
