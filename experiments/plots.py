@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator
 
+from experiments.configuration import Arm
 from experiments.history import History
 from experiments.results import RETURN
 from experiments.statistics import bands
@@ -18,7 +20,7 @@ from experiments.statistics import bands
 # Two of Okabe and Ito's colours: told apart with any colour vision, and in grey.
 COLORS = {"plain": "#D55E00", "sobolev": "#0072B2"}
 LABELS = {"plain": "SAC", "sobolev": "Sobolev SAC"}
-STYLES = {"plain": "--", "sobolev": "-"}
+STYLES: dict[str, Literal["-", "--"]] = {"plain": "--", "sobolev": "-"}
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def _legend(history: History) -> list[Line2D]:
     ]
 
 
-def _label(arm) -> str:
+def _label(arm: Arm) -> str:
     weights = arm.weights
     name = LABELS.get(arm.name, arm.name)
     if not any(weights.values()):
@@ -107,7 +109,7 @@ def _color(arm: str) -> str:
     return COLORS.get(arm, "#009E73")
 
 
-def _style(arm: str) -> str:
+def _style(arm: str) -> Literal["-", "--"]:
     return STYLES.get(arm, "-")
 
 
@@ -119,8 +121,8 @@ def _draw(axes: Axes, history: History, panel: Panel, seeds: bool = False) -> No
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    for side in (axes.xaxis, axes.yaxis, axes.title):
-        getattr(side, "label", side).set_fontsize(8.5)
+    for text in (axes.xaxis.label, axes.yaxis.label, axes.title):
+        text.set_fontsize(8.5)
     axes.tick_params(which="both", labelsize=8)
     if values is None:
         return
@@ -160,6 +162,8 @@ def _scale(axes: Axes, panel: Panel, curves: Sequence[np.ndarray]) -> None:
             axes.set_ylim(numbers.min() / 1.5, numbers.max() * 1.5)
         else:
             axes.set_ylim(bottom=0)
+        # An error of 1 is as good as predicting the mean, or no slope at all.
+        axes.axhline(1.0, color="0.5", linewidth=0.6)
     elif panel.kind == "return" and numbers.size:
         # A band of few seeds can be wider than anything seen: the seeds set the range.
         spread = max(float(np.ptp(numbers)), 1e-6 * max(1.0, float(np.abs(numbers).max())))

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint
 
 import envs
 import sobolax
@@ -42,7 +41,7 @@ def to_host(policies: Any) -> Any:
 
 def save_policies(path: Path, policies: Any) -> None:
     """Saves the policies of all members, stacked."""
-    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         checkpointer.save(path.absolute(), policies)
     # Orbax marks a whole checkpoint with a file whose text is where it lay; it may move.
     marker = path / "commit_success.txt"
@@ -79,8 +78,15 @@ def load_policy(run: str | Path, arm: str | None = None, seed: int = 0) -> Train
     template = jax.tree.map(
         lambda leaf: np.empty((count, *leaf.shape), leaf.dtype), training.policy(state)
     )
-    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         policies = checkpointer.restore((run / POLICY).absolute(), template)
     member = names.index(arm) * experiment.seeds + seed
     parameters = jax.tree.map(lambda leaf: leaf[member], policies)
     return TrainedPolicy(environment, parameters, training.act)
+
+
+def _checkpointer() -> Any:
+    # Imported late: it takes seconds, for which nobody who asks for --help should wait.
+    import orbax.checkpoint
+
+    return orbax.checkpoint.StandardCheckpointer()

@@ -1,12 +1,20 @@
 """What a person sees while a run goes on."""
 
 import time
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 import numpy as np
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 from experiments.history import History
@@ -73,16 +81,17 @@ class Bar:
         self._history: History | None = None
         self._deadline: float | None = None
         self._progress = _Progress(
+            self._tell,
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
+            TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
             console=console,
             expand=True,
             transient=True,
         )
-        self._progress.tell = self._tell
         self._task = self._progress.add_task("starting", total=None, left="")
         self._progress.start()
 
@@ -112,10 +121,12 @@ class Bar:
 class _Progress(Progress):
     """A progress bar with a line of text beneath."""
 
-    tell = staticmethod(lambda: "")
+    def __init__(self, tell: Callable[[], str], *columns: ProgressColumn, **options: Any):
+        self._tell = tell
+        super().__init__(*columns, **options)
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        text = Text(self.tell())
+        text = Text(self._tell())
         yield self.make_tasks_table(self.tasks)
         yield text
 

@@ -33,9 +33,9 @@ def write_replay(
         # `ended` counts from the first step; the frame before it is the reset.
         stops = np.flatnonzero(ended[index])
         frames = int(stops[0]) + 2 if stops.size else positions.shape[1]
-        finite = np.isfinite(positions[index]).all(axis=(1, 2)) & np.isfinite(
-            rotations[index]
-        ).all(axis=(1, 2, 3))
+        finite = np.isfinite(positions[index]).all(axis=(1, 2)) & np.isfinite(rotations[index]).all(
+            axis=(1, 2, 3)
+        )
         if not finite[:frames].all():
             frames = max(1, int(np.argmin(finite)))
         returns = np.concatenate([[0.0], np.cumsum(rewards[index])])[:frames]

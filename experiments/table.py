@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAVY
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -10,13 +11,11 @@ from rich.text import Text
 from experiments.plots import LABELS
 from experiments.results import RETURN, metric, sentence
 
+# Two numbers to a cell, one below the other, so that a terminal of 80 columns holds them all.
 _COLUMNS = (
-    ("return [95 %]", RETURN, True),
-    ("value\nerror", "value_error", False),
-    ("∇s Q\nerror", "state_slope_error", False),
-    ("∇s Q\ncosine", "state_slope_cosine", False),
-    ("∇a Q\nerror", "action_slope_error", False),
-    ("∇a Q\ncosine", "action_slope_cosine", False),
+    ("value\nerror", ("value_error",)),
+    ("∇s Q\nerror\ncosine", ("state_slope_error", "state_slope_cosine")),
+    ("∇a Q\nerror\ncosine", ("action_slope_error", "action_slope_cosine")),
 )
 # Over a whole run: the share of slope terms out of bounds, and transitions that are not finite.
 _DROPPED, _NONFINITE = "slopes_dropped", "transitions_nonfinite"
@@ -26,25 +25,25 @@ _LONG_TAIL = 0.1
 
 def render(results: Mapping[str, Any], title: str) -> RenderableType:
     """The table of a run, its times, and one sentence on the difference of the arms."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAVY)
     table.add_column("arm", no_wrap=True)
-    for heading, _, _ in _COLUMNS:
+    headings = ["return\n[95 %]", *(heading for heading, _ in _COLUMNS)]
+    for heading in (*headings, "dropped\nnot finite", "steps/s\nper seed"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("slopes\ndropped", "not\nfinite"):
-        table.add_column(heading, justify="right")
-    table.add_column("steps/s\nper seed", justify="right")
     timing = results["timing"]
     speed = timing["steady_steps_per_second"]
     members = len(results["arms"]) * results["seeds"]
     for name, arm in results["arms"].items():
-        label = LABELS.get(name, name)
+        label = LABELS.get(str(name), str(name))
         if any(arm["weights"].values()):
             weights = arm["weights"]
             label += f"\nλs={weights['state_weight']:g} λa={weights['action_weight']:g}"
-        cells = [_cell(results, name, key, interval) for _, key, interval in _COLUMNS]
+        cells = [_cell(results, name, RETURN, interval=True)]
+        for _, keys in _COLUMNS:
+            cells.append("\n".join(_cell(results, name, key) for key in keys))
         whole = arm["whole_run"]
-        cells.append(f"{whole[_DROPPED]:.2%}" if whole.get(_DROPPED) is not None else "–")
-        cells.append(f"{whole[_NONFINITE]:,.0f}" if _NONFINITE in whole else "–")
+        dropped = f"{whole[_DROPPED]:.2%}" if _DROPPED in whole else "–"
+        cells.append(f"{dropped}\n{whole[_NONFINITE]:,.0f}" if _NONFINITE in whole else dropped)
         table.add_row(label, *cells, "–" if speed is None else f"{speed / members:,.0f}")
     parts: list[RenderableType] = [table]
     if any("*" in str(cell) for column in table.columns for cell in column.cells):
@@ -71,11 +70,11 @@ def render(results: Mapping[str, Any], title: str) -> RenderableType:
 def show(results: Mapping[str, Any], title: str, console: Console) -> None:
     """Prints the table; where the output is no terminal, as wide as it needs."""
     if not console.is_terminal:
-        console = Console(file=console.file, width=140)
+        console = Console(file=console.file, width=100)
     console.print(render(results, title))
 
 
-def _cell(results: Mapping[str, Any], arm: str, name: str, interval: bool) -> str:
+def _cell(results: Mapping[str, Any], arm: str, name: str, interval: bool = False) -> str:
     found = metric(results, arm, name)
     if found is None or found.mean is None:
         return "–"

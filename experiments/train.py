@@ -22,8 +22,8 @@ from experiments import command_line, plots, run_folder, table
 from experiments.configuration import Arm, Experiment, arms, to_json
 from experiments.history import History
 from experiments.policy import save_policies, to_host
-from experiments.progress import Listener, Silent, listener
 from experiments.program import call, compile_program, members
+from experiments.progress import Listener, Silent, listener
 from experiments.results import Timing, steady_steps_per_second, summarise
 
 INTERRUPTED = 130  # as a shell counts Ctrl-C
@@ -154,7 +154,6 @@ def train(prepared: Prepared, listener: Listener) -> Outcome:
 def replay(prepared: Prepared, policies: Any, listener: Listener) -> None:
     """Writes the 3D page: the first seed of every arm, from the same start."""
     if getattr(prepared.environment, "mujoco_model", None) is None:
-        listener.phase(f"{prepared.experiment.env} has no bodies to draw: no {run_folder.REPLAY}")
         return
     # MuJoCo is needed here alone; an analytic environment does without.
     from experiments.replay import write_replay
@@ -206,6 +205,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             told.close()
     console.print()
     table.show(results, describe(prepared), console)
+    if getattr(prepared.environment, "mujoco_model", None) is None:
+        console.print(f"No {run_folder.REPLAY}: {prepared.experiment.env} has no bodies to draw.")
     console.print(Text(f"Everything is in {prepared.folder}"), soft_wrap=True)
     return INTERRUPTED if results["interrupted"] else 0
 

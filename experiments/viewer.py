@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mujoco
 import numpy as np
 from scipy.spatial.transform import Rotation
+
+from envs.mujoco.engine import mujoco
 
 _SHAPES = {
     int(mujoco.mjtGeom.mjGEOM_PLANE): "plane",
@@ -44,15 +45,13 @@ class Episode:
     note: str = ""
 
 
-def write_page(
-    path: Path, title: str, model: mujoco.MjModel, dt: float, episodes: Sequence[Episode]
-) -> None:
+def write_page(path: Path, title: str, model: Any, dt: float, episodes: Sequence[Episode]) -> None:
     """Writes the page, a new file.
 
     Args:
         path: Where to.
         title: What stands above.
-        model: Whose geoms they are: kinds, sizes and colours.
+        model: The `mujoco.MjModel` whose geoms they are: kinds, sizes and colours.
         dt: Seconds per frame.
         episodes: One or more, between which the page lets choose.
     """
@@ -66,7 +65,7 @@ def write_page(
         file.write(page.replace("{{data}}", data))
 
 
-def scene(model: mujoco.MjModel, dt: float, episodes: Sequence[Episode]) -> dict[str, Any]:
+def scene(model: Any, dt: float, episodes: Sequence[Episode]) -> dict[str, Any]:
     """Everything the page needs, as JSON holds it."""
     shown = [geom for geom in range(model.ngeom) if _visible(model, geom)]
     geoms = [_geom(model, geom) for geom in shown]
@@ -115,12 +114,12 @@ def scene(model: mujoco.MjModel, dt: float, episodes: Sequence[Episode]) -> dict
     }
 
 
-def _visible(model: mujoco.MjModel, geom: int) -> bool:
+def _visible(model: Any, geom: int) -> bool:
     drawn = int(model.geom_type[geom]) in _SHAPES and model.geom_group[geom] < _HIDDEN_GROUP
     return bool(drawn and _color(model, geom)[3] > 0)
 
 
-def _color(model: mujoco.MjModel, geom: int) -> np.ndarray:
+def _color(model: Any, geom: int) -> np.ndarray:
     material = model.geom_matid[geom]
     unset = np.allclose(model.geom_rgba[geom], [0.5, 0.5, 0.5, 1.0])
     if material >= 0 and unset:
@@ -129,7 +128,7 @@ def _color(model: mujoco.MjModel, geom: int) -> np.ndarray:
     return model.geom_rgba[geom]
 
 
-def _geom(model: mujoco.MjModel, geom: int) -> dict[str, Any]:
+def _geom(model: Any, geom: int) -> dict[str, Any]:
     kind = _SHAPES[int(model.geom_type[geom])]
     color = _FLOOR if kind == "plane" else np.round(_color(model, geom).astype(float), 4).tolist()
     # A plane's size is for drawing alone: to physics it has no end.

@@ -39,10 +39,8 @@ def test_presets_win_over_defaults(tuned):
 
 
 def test_the_command_line_wins_over_presets(tuned):
-    found = command_line.parse(
-        ["--env=point_mass", "--batch-size", "5", "--discount", "0.75", "--seeds", "2"]
-        + ["--env-args", "dimension=6"]
-    )
+    flags = "--env=point_mass --batch-size 5 --discount 0.75 --seeds 2 --env-args dimension=6"
+    found = command_line.parse(flags.split())
     assert (found.config.batch_size, found.config.epochs) == (5, 3)
     assert (found.hyper.discount, found.hyper.polyak) == (0.75, 0.25)
     assert (found.seeds, found.env_args) == (2, {"dimension": 6})

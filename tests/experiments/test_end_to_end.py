@@ -82,7 +82,7 @@ def test_a_run_leaves_everything(compile_once, tmp_path, monkeypatch, capsys):
     assert configuration["versions"]["jax"] == jax.__version__
     for path in folder.rglob("*"):  # a run's folder may be handed on
         assert not path.is_file() or str(tmp_path).encode() not in path.read_bytes()
-    for part in ("epoch 3/3", "no replay.html", "Paired difference of returns", str(folder.name)):
+    for part in ("epoch 3/3", "No replay.html", "Paired difference of returns", str(folder.name)):
         assert part in printed
 
     # Arms are paired: with random actions only, before any update, they see the same.

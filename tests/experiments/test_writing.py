@@ -10,13 +10,13 @@ import matplotlib.image
 import numpy as np
 import pytest
 from rich.console import Console
-from tests.experiments.synthetic import TIMING, history, two_arms
 
 from experiments import plots, run_folder, table
 from experiments.history import History
 from experiments.progress import Bar, Lines
 from experiments.results import RETURN_OVER_TRAINING, sentence, summarise
 from experiments.statistics import estimate
+from tests.experiments.synthetic import TIMING, history, two_arms
 
 
 def printed(results) -> str:
