@@ -18,7 +18,7 @@ def env():
 
 @pytest.fixture(scope="module")
 def true_q(env):
-    """The action value of half the optimal gain: unlike Q*, it has a slope where the policy acts."""
+    """The value of acting by half the optimal gain: unlike Q*, it has a slope at those actions."""
     gain = 0.5 * env.optimal_gain
     closed_loop = env.dynamics - env.control @ gain
     cost = env.state_cost + gain.T @ env.action_cost @ gain
@@ -46,9 +46,9 @@ def report(env, critic, **changes):
         "discount": env.discount,
         **changes,
     }
-    return jax.jit(
-        lambda key: report_on_critic(env, half_gain(env), critic, key, **settings)
-    )(jax.random.key(0))
+    return jax.jit(lambda key: report_on_critic(env, half_gain(env), critic, key, **settings))(
+        jax.random.key(0)
+    )
 
 
 def test_the_true_critic_has_no_error(env, true_q):
