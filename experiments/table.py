@@ -26,9 +26,10 @@ _LONG_TAIL = 0.1
 def render(results: Mapping[str, Any], title: str) -> RenderableType:
     """The table of a run, its times, and one sentence on the difference of the arms."""
     table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAVY)
+    table.pad_edge = False
     table.add_column("arm", no_wrap=True)
     headings = ["return\n[95 %]", *(heading for heading, _ in _COLUMNS)]
-    for heading in (*headings, "dropped\nnot finite", "steps/s\nper seed"):
+    for heading in (*headings, "dropped\nnon-fin.", "steps/s\nper seed"):
         table.add_column(heading, justify="right", no_wrap=True)
     timing = results["timing"]
     speed = timing["steady_steps_per_second"]
@@ -37,7 +38,7 @@ def render(results: Mapping[str, Any], title: str) -> RenderableType:
         label = LABELS.get(str(name), str(name))
         if any(arm["weights"].values()):
             weights = arm["weights"]
-            label += f"\nλs={weights['state_weight']:g} λa={weights['action_weight']:g}"
+            label += f"\nλ {weights['state_weight']:g}, {weights['action_weight']:g}"
         cells = [_cell(results, name, RETURN, interval=True)]
         for _, keys in _COLUMNS:
             cells.append("\n".join(_cell(results, name, key) for key in keys))

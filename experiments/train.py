@@ -98,7 +98,7 @@ def execute(prepared: Prepared, listener: Listener) -> dict[str, Any]:
 
     outcome = train(prepared, listener)
     history = outcome.history
-    title = describe(prepared)
+    title = title_of(prepared)
     try:
         if outcome.policies is not None:
             listener.phase("saving policies")
@@ -165,7 +165,7 @@ def replay(prepared: Prepared, policies: Any, listener: Listener) -> None:
     call(
         write_replay,
         prepared.folder / run_folder.REPLAY,
-        describe(prepared),
+        environment_title(prepared.experiment),
         prepared.environment,
         prepared.training,
         chosen,
@@ -173,13 +173,18 @@ def replay(prepared: Prepared, policies: Any, listener: Listener) -> None:
     )
 
 
-def describe(prepared: Prepared) -> str:
-    """A title: environment, its parameters and the seeds."""
-    parameters = ", ".join(f"{k} = {v}" for k, v in prepared.experiment.env_args.items())
-    named = f"{prepared.experiment.env} ({parameters})" if parameters else prepared.experiment.env
+def environment_title(experiment: Experiment) -> str:
+    """The environment and its parameters."""
+    parameters = ", ".join(f"{name} = {value}" for name, value in experiment.env_args.items())
+    return f"{experiment.env} ({parameters})" if parameters else experiment.env
+
+
+def title_of(prepared: Prepared) -> str:
+    """What stands above table and plots: the environment and the seeds."""
     seeds = prepared.experiment.seeds
-    several = "mean and 95 % interval over " if seeds > 1 else ""
-    return f"{named}, {several}{seeds} paired seed{'s' if seeds > 1 else ''}"
+    paired = "paired " if len(prepared.arms) > 1 else ""
+    over = f"mean and 95 % interval over {seeds} {paired}seeds" if seeds > 1 else "1 seed"
+    return f"{environment_title(prepared.experiment)}, {over}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -204,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             told.close()
     console.print()
-    table.show(results, describe(prepared), console)
+    table.show(results, title_of(prepared), console)
     if getattr(prepared.environment, "mujoco_model", None) is None:
         console.print(f"No {run_folder.REPLAY}: {prepared.experiment.env} has no bodies to draw.")
     console.print(Text(f"Everything is in {prepared.folder}"), soft_wrap=True)

@@ -91,7 +91,7 @@ def test_table_shows_both_arms_and_marks_what_was_left_out():
     made = history()
     made.epochs[-1]["value_error"][1, 2] = np.nan
     text = printed(summarise(made, TIMING, False))
-    for part in ("SAC", "Sobolev SAC", "λs=0.5 λa=2", "0.10%", "Paired difference", "5,000"):
+    for part in ("SAC", "Sobolev SAC", "λ 0.5, 2", "0.10%", "Paired difference", "5,000"):
         assert part in text
     assert "* over the seeds whose value is finite" in text
     assert "Interrupted" not in text
