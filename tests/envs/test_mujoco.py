@@ -1,0 +1,191 @@
+"""The MuJoCo environments against MuJoCo's own engine and Gymnasium's own code, in float64."""
+
+import warnings
+
+import jax
+import mujoco
+import numpy as np
+import pytest
+
+import envs
+from envs.mujoco.tangent_space import displaced
+
+
+@pytest.fixture(scope="module")
+def gymnasium():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its imports, which are not ours
+        import gymnasium
+        import gymnasium.envs.mujoco
+    return gymnasium
+
+
+def _namesake(gymnasium, name, env):
+    """Gymnasium's environment with the integrator of ours: RK4 differs by a step's truncation."""
+    arguments = {"ant": {"include_cfrc_ext_in_observation": False, "contact_cost_weight": 0.0}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = gymnasium.make(f"{name.title()}-v5", **arguments.get(name, {})).unwrapped
+    theirs.reset(seed=0)
+    theirs.model.opt.integrator = mujoco.mjtIntegrator.mjINT_EULER
+    assert theirs.dt == env.dt
+    return theirs
+
+
+def _states(laboratory):
+    """Random motion: in the air at first, then on the floor and beyond."""
+    states = laboratory.reset()
+    for steps in (0, 8, 30):
+        states = laboratory.roll(states, steps, size=0.7)
+        yield states
+
+
+# MJX and the C engine compute the same formulas, with other collision routines and another line
+# search, which stop at other points near the same optimum: 1e-4 of the largest number.
+NAMESAKES = ["reacher", "hopper", pytest.param("ant", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("name", NAMESAKES)
+def test_observations_rewards_and_termination_are_gymnasiums(laboratory_of, gymnasium, name):
+    laboratory = laboratory_of(name)
+    theirs = _namesake(gymnasium, name, laboratory.env)
+    for states in _states(laboratory):
+        actions = laboratory.actions(5)
+        transition, ends = laboratory.step(states, actions)
+        for lane in range(4):
+            theirs.set_state(
+                np.array(states.physics.qpos[lane]), np.array(states.physics.qvel[lane])
+            )
+            np.testing.assert_allclose(
+                transition.observation[lane], theirs._get_obs(), rtol=1e-12, atol=1e-12
+            )
+            observation, reward, terminated, _, _ = theirs.step(actions[lane])
+            if name == "reacher":
+                # Ours reads the tip after the step: bring theirs up to date.
+                mujoco.mj_forward(theirs.model, theirs.data)
+                observation, (reward, _) = theirs._get_obs(), theirs._get_rew(actions[lane])
+            if name == "ant":
+                # Likewise the torso, in the velocity.
+                start = states.physics.qpos[lane, 0]
+                x_velocity = (theirs.data.qpos[0] - start) / theirs.dt
+                reward, _ = theirs._get_rew(x_velocity, actions[lane])
+            scale = np.max(np.abs(observation))
+            np.testing.assert_allclose(
+                transition.next_observation[lane], observation, atol=1e-4 * scale
+            )
+            np.testing.assert_allclose(transition.reward[lane], reward, atol=1e-4 * scale)
+            assert bool(ends.terminated[lane]) == terminated
+
+
+@pytest.mark.parametrize("name", ["hopper", pytest.param("ant", marks=pytest.mark.slow)])
+def test_termination_at_planted_states_is_gymnasiums(laboratory_of, gymnasium, name):
+    laboratory = laboratory_of(name)
+    theirs = _namesake(gymnasium, name, laboratory.env)
+    states = laboratory.reset()
+    height, values = (1, [0.5, 0.69, 0.72, 2.0]) if name == "hopper" else (2, [0.1, 0.5, 0.9, 1.2])
+    qpos, qvel = np.array(states.physics.qpos), np.array(states.physics.qvel)
+    qpos[: len(values), height] = values
+    if name == "hopper":
+        qpos[4:7, 2] = [0.25, -0.25, 0.1]  # tilted
+    states = laboratory.moved(states, qpos=qpos)
+    _, ends = laboratory.step(states, np.zeros((laboratory.lanes, theirs.model.nu)))
+    seen = []
+    for lane in range(8):
+        theirs.set_state(qpos[lane], qvel[lane])
+        seen.append(theirs.step(np.zeros(theirs.model.nu))[2])
+    assert list(np.asarray(ends.terminated[:8])) == seen
+    assert len(set(seen)) == 2
+
+
+@pytest.mark.parametrize("name", ["hopper", pytest.param("ant", marks=pytest.mark.slow)])
+def test_what_is_not_finite_is_seen_and_terminates_nothing(laboratory_of, name):
+    laboratory = laboratory_of(name)
+    states = laboratory.reset()
+    qpos = np.array(states.physics.qpos)
+    qpos[0, :] = np.nan
+    transition, ends = laboratory.step(laboratory.moved(states, qpos=qpos), laboratory.actions(0))
+    assert np.any(np.isnan(transition.next_observation[0]))
+    assert np.isnan(transition.reward[0])
+    assert not ends.terminated[0]
+    assert np.all(np.isfinite(transition.next_observation[1:]))
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("chain", {"joints": 3}), ("reacher", {})])
+def test_tips_in_closed_form_are_the_models(laboratory_of, name, parameters):
+    laboratory = laboratory_of(name)
+    states = laboratory.roll(laboratory.reset(), 5)
+    data = mujoco.MjData(laboratory.env.mujoco_model)
+    for lane in range(4):
+        data.qpos[:] = states.physics.qpos[lane]
+        data.mocap_pos[:] = states.physics.mocap_pos[lane]
+        mujoco.mj_kinematics(laboratory.env.mujoco_model, data)
+        if name == "chain":
+            miss = data.body("target").xpos - data.site("tip").xpos
+        else:
+            miss = data.body("fingertip").xpos - data.body("target").xpos
+        np.testing.assert_allclose(states.observation[lane, -2:], miss[:2], atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["chain", "cartpole"])
+def test_smooth_models_step_as_the_c_engine(laboratory_of, name):
+    laboratory = laboratory_of(name)
+    states, actions = laboratory.roll(laboratory.reset(), 5), laboratory.actions(0)
+    _, ends = laboratory.step(states, actions)
+    data = mujoco.MjData(laboratory.env.mujoco_model)
+    for lane in range(4):
+        data.qpos[:] = states.physics.qpos[lane]
+        data.qvel[:] = states.physics.qvel[lane]
+        data.ctrl[:] = actions[lane]
+        mujoco.mj_step(laboratory.env.mujoco_model, data, laboratory.env.substeps)
+        np.testing.assert_allclose(ends.physics.qpos[lane], data.qpos, atol=1e-12)
+        np.testing.assert_allclose(ends.physics.qvel[lane], data.qvel, atol=1e-11)
+
+
+def test_displacements_are_mujocos_and_zero_keeps_every_bit(float64):
+    model = envs.make("ant").mujoco_model
+    draw = np.random.default_rng(0)
+    qpos, dq = draw.normal(size=15), draw.normal(size=14)
+    qpos[3:7] /= np.linalg.norm(qpos[3:7])
+    for size in (1e-9, 1e-4, 2e-4, 1e-3, 1.0):  # both branches, and where they meet
+        expected = qpos.copy()
+        mujoco.mj_integratePos(model, expected, size * dq, 1.0)
+        moved = displaced(model, jax.numpy.asarray(qpos), size * dq)
+        np.testing.assert_allclose(moved, expected, atol=1e-15)
+    np.testing.assert_array_equal(displaced(model, jax.numpy.asarray(qpos), np.zeros(14)), qpos)
+    tangent = jax.jacfwd(lambda dq: displaced(model, jax.numpy.asarray(qpos), dq))(np.zeros(14))
+    rate = np.zeros(4)
+    mujoco.mju_derivQuat(rate, qpos[3:7], dq[3:6])
+    np.testing.assert_allclose(tangent[3:7] @ dq, rate, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", ["chain", "reacher"])
+def test_frames_place_every_geom(laboratory_of, name):
+    laboratory = laboratory_of(name)
+    states, env = laboratory.reset(), laboratory.env
+    positions, rotations = env.frame(states)
+    geoms = env.mujoco_model.ngeom
+    assert positions.shape == (laboratory.lanes, geoms, 3)
+    assert rotations.shape == (laboratory.lanes, geoms, 3, 3)
+    target = env.mujoco_model.geom("target").id
+    goal = states.physics.mocap_pos[:, 0, :2] if name == "chain" else states.physics.qpos[:, 2:]
+    np.testing.assert_allclose(positions[:, target, :2], goal, atol=1e-12)
+    products = rotations @ np.swapaxes(rotations, -1, -2)
+    np.testing.assert_allclose(products, np.broadcast_to(np.eye(3), products.shape), atol=1e-12)
+    one = env.frame(jax.tree.map(lambda leaf: leaf[0], states))
+    np.testing.assert_array_equal(one[0], positions[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["reacher", "hopper", "ant"])
+def test_the_solver_has_converged(laboratory_of, name):
+    """More iterations change nothing that float32 could show."""
+    laboratory = laboratory_of(name)
+    with jax.enable_x64(True):
+        many = jax.jit(jax.vmap(envs.make(name, iterations=50, ls_iterations=50).step))
+    for states in _states(laboratory):
+        actions = laboratory.actions(5)
+        transition, _ = laboratory.step(states, actions)
+        with jax.enable_x64(True):
+            converged = many(states, actions).observation
+        error = np.max(np.abs(transition.next_observation - converged), axis=1)
+        assert np.median(error / np.max(np.abs(converged), axis=1)) < 1e-6

@@ -1,0 +1,103 @@
+"""What every environment promises."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+
+
+def _avals(tree):
+    return jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype), leaf.weak_type), tree)
+
+
+@pytest.mark.parametrize("name", envs.names())
+@pytest.mark.parametrize("double", [False, True])
+def test_states_have_one_structure_and_no_weak_types(name, double):
+    """Otherwise a loop over steps is refused, or a program compiled twice."""
+    with jax.enable_x64(double):
+        env = envs.make(name)
+        dtype = jnp.result_type(float)
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        start = jax.eval_shape(env.reset, key)
+        end = jax.eval_shape(env.step, start, jax.ShapeDtypeStruct((env.action_size,), dtype))
+        moved = jax.eval_shape(env.perturb, start, jax.ShapeDtypeStruct((env.state_size,), dtype))
+    assert _avals(start) == _avals(end) == _avals(moved)
+    assert start.observation.shape == (env.observation_size,)
+    assert start.reward.shape == start.terminated.shape == ()
+    assert start.terminated.dtype == bool
+    assert all(metric.shape == () for metric in start.metrics.values())
+    floats = [leaf for leaf in jax.tree.leaves(start) if leaf.dtype != bool]
+    assert all(leaf.dtype == dtype and not leaf.weak_type for leaf in floats)
+
+
+def test_reset(laboratory):
+    states, again, others = laboratory.reset(0), laboratory.reset(0), laboratory.reset(1)
+    jax.tree.map(np.testing.assert_array_equal, states, again)
+    assert not np.array_equal(states.observation, others.observation)
+    assert not np.array_equal(states.observation[0], states.observation[1])
+    assert np.all(states.reward == 0)
+    assert not np.any(states.terminated)
+
+
+def test_steps_are_pure_and_finite(laboratory):
+    states = laboratory.reset()
+    actions = laboratory.actions(0)
+    before = jax.tree.map(np.array, states)
+    transition, ends = laboratory.step(states, actions)
+    again, _ = laboratory.step(states, actions)
+    jax.tree.map(np.testing.assert_array_equal, states, before)
+    jax.tree.map(np.testing.assert_array_equal, transition, again)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(ends))
+    assert not np.array_equal(transition.next_observation, transition.observation)
+    np.testing.assert_array_equal(transition.observation, states.observation)
+
+
+def test_perturb_by_zero_keeps_every_bit(laboratory):
+    states = laboratory.roll(laboratory.reset(), 3)
+    still = laboratory.perturb(states, np.zeros((laboratory.lanes, laboratory.env.state_size)))
+    jax.tree.map(np.testing.assert_array_equal, still, states)
+
+
+def test_perturb_moves_the_observation_and_leaves_the_rest(laboratory):
+    states = laboratory.roll(laboratory.reset(), 3)
+    displacement = np.full((laboratory.lanes, laboratory.env.state_size), 1e-3)
+    moved = laboratory.perturb(states, displacement)
+    assert not np.array_equal(moved.observation, states.observation)
+    for part in ("reward", "terminated", "metrics"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(moved, part), getattr(states, part))
+    for part in ("qacc_warmstart", "mocap_pos"):
+        if hasattr(states.physics, part):
+            np.testing.assert_array_equal(
+                getattr(moved.physics, part), getattr(states.physics, part)
+            )
+
+
+@pytest.mark.parametrize(
+    ("name", "reverse"),
+    [
+        ("lqr", True),
+        ("point_mass", True),
+        ("pendulum", True),
+        ("chain", True),
+        ("cartpole", True),
+        ("reacher", False),
+        ("hopper", False),
+        ("ant", False),
+    ],
+)
+def test_reverse_mode_is_what_it_says(name, reverse):
+    env = envs.make(name)
+    assert env.reverse_mode is reverse
+    state = jax.eval_shape(env.reset, jax.eval_shape(lambda: jax.random.key(0)))
+    action = jnp.zeros(env.action_size)
+
+    def gradient(state):
+        return jax.grad(lambda a: env.step(state, a).reward)(action)
+
+    if reverse:
+        assert jax.eval_shape(gradient, state).shape == action.shape
+    else:
+        with pytest.raises(ValueError, match="Reverse-mode differentiation does not work"):
+            jax.eval_shape(gradient, state)
