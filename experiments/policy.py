@@ -63,7 +63,10 @@ def load_policy(run: str | Path, arm: str | None = None, seed: int = 0) -> Train
     run = Path(run)
     if not (run / POLICY).is_dir():
         raise ValueError(f"{run} holds no {POLICY}/: name the folder of a run")
-    experiment = from_json(json.loads((run / CONFIGURATION).read_text())["experiment"])
+    try:
+        experiment = from_json(json.loads((run / CONFIGURATION).read_text())["experiment"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{run} was written by another version of sobolax: {error}") from error
     names = [entry.name for entry in arms(experiment)]
     arm = names[-1] if arm is None else arm
     if arm not in names or not 0 <= seed < experiment.seeds:

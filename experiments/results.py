@@ -114,12 +114,17 @@ def sentence(results: Mapping[str, Any]) -> str:
     if RETURN not in differences:
         return "No returns were measured: there is nothing to compare."
     final = differences[RETURN]
-    told = f"Paired difference of returns ({pair}) over {final['count']} seeds: "
+    told = f"Paired difference of returns ({pair}) over {counted(final['count'], 'seed')}: "
     if final["low"] is None:
         value = "none" if final["mean"] is None else f"{final['mean']:+.4g}"
         return told + f"{value}; one seed has no interval."
     contains = final["low"] <= 0 <= final["high"]
     verdict = "the interval contains zero" if contains else "the interval does not contain zero"
     left_out = final["total"] - final["count"]
-    note = f"; {left_out} seeds were left out, their returns are not finite" if left_out else ""
+    note = f"; {counted(left_out, 'seed')} left out: returns not finite" if left_out else ""
     return f"{told}{final['mean']:+.4g} [{final['low']:.4g}, {final['high']:.4g}]; {verdict}{note}."
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

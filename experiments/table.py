@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.plots import LABELS
-from experiments.results import RETURN, metric, sentence
+from experiments.results import RETURN, counted, metric, sentence
 
 # Two numbers to a cell, one below the other, so that a terminal of 80 columns holds them all.
 _COLUMNS = (
@@ -49,7 +49,7 @@ def render(results: Mapping[str, Any], title: str) -> RenderableType:
     parts: list[RenderableType] = [table]
     if any("*" in str(cell) for column in table.columns for cell in column.cells):
         parts.append(Text("* over the seeds whose value is finite"))
-    told = f"{members} members in one program: compiled in {timing['compile_seconds']:.0f} s"
+    told = f"{counted(members, 'member')} in one program: compiled in {timing['compile_seconds']:.0f} s"
     if speed is not None:
         told += f", {speed:,.0f} environment steps/s in all"
     parts.append(Text(f"{told}, {timing['wall_seconds']:.0f} s altogether."))
@@ -63,7 +63,7 @@ def render(results: Mapping[str, Any], title: str) -> RenderableType:
             )
         )
     if results["interrupted"]:
-        parts.append(Text(f"Interrupted after {results['epochs']} epochs."))
+        parts.append(Text(f"Interrupted after {counted(results['epochs'], 'epoch')}."))
     parts.append(Text(sentence(results)))
     return Group(*parts)
 

@@ -224,6 +224,8 @@ def second_interrupt_quits():
         return
 
     def second(*_: Any) -> None:
+        if sys.stdout.isatty():
+            os.write(sys.stdout.fileno(), b"\x1b[?25h\n")  # the bar hid the cursor
         os._exit(INTERRUPTED)
 
     def first(*_: Any) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,6 +100,11 @@ def test_a_run_leaves_everything(compile_once, tmp_path, monkeypatch, capsys):
         load_policy(folder, "best")
     with pytest.raises(ValueError, match="holds no policy/"):
         load_policy(tmp_path)
+    shutil.copytree(folder, tmp_path / "older")
+    changed = (folder / "configuration.json").read_text().replace("batch_size", "batch")
+    (tmp_path / "older" / "configuration.json").write_text(changed)
+    with pytest.raises(ValueError, match="another version of sobolax"):
+        load_policy(tmp_path / "older")
 
     # A second run into the same folder is refused and changes nothing.
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

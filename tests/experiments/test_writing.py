@@ -77,8 +77,8 @@ def test_results_hold_means_intervals_and_paired_differences():
     [
         ([1, 2, 3], [2, 3, 4.1], "over 3 seeds: +1.033 [0.8899, 1.177]; the interval does not"),
         ([1, 2, 3], [2, 2, 2], "over 3 seeds: +0 [-2.484, 2.484]; the interval contains zero."),
-        ([1], [3], "over 1 seeds: +2; one seed has no interval."),
-        ([1, 2, 3], [2, math.nan, 4.2], "; 1 seeds were left out"),
+        ([1], [3], "over 1 seed: +2; one seed has no interval."),
+        ([1, 2, 3], [2, math.nan, 4.2], "; 1 seed left out"),
     ],
 )
 def test_the_sentence_says_what_the_interval_says(plain, sobolev, expected):
