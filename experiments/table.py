@@ -49,7 +49,8 @@ def render(results: Mapping[str, Any], title: str) -> RenderableType:
     parts: list[RenderableType] = [table]
     if any("*" in str(cell) for column in table.columns for cell in column.cells):
         parts.append(Text("* over the seeds whose value is finite"))
-    told = f"{counted(members, 'member')} in one program: compiled in {timing['compile_seconds']:.0f} s"
+    compiled = f"compiled in {timing['compile_seconds']:.0f} s"
+    told = f"{counted(members, 'member')} in one program: {compiled}"
     if speed is not None:
         told += f", {speed:,.0f} environment steps/s in all"
     parts.append(Text(f"{told}, {timing['wall_seconds']:.0f} s altogether."))
