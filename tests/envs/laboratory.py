@@ -18,6 +18,7 @@ class Laboratory:
     """Compiled functions of one environment. All calls run in float64, and nothing leaks.
 
     The environment is *made* in float64 too: its model's arrays are constants of the programs.
+    Results are NumPy arrays, for a float64 array of JAX is no use outside of its context.
     """
 
     def __init__(self, name: str):
@@ -39,16 +40,17 @@ class Laboratory:
     def reset(self, seed: int = 0):
         """A batch of `lanes` first states."""
         with jax.enable_x64(True):
-            return self._reset(jax.random.split(jax.random.key(seed), self.lanes))
+            return jax.device_get(self._reset(jax.random.split(jax.random.key(seed), self.lanes)))
 
     def perturb(self, states, displacement):
         with jax.enable_x64(True):
-            return self._perturb(states, displacement)
+            return jax.device_get(self._perturb(states, displacement))
 
     def step(self, states, actions):
         """Transitions and following states of a batch."""
         with jax.enable_x64(True):
-            return self._map(states, np.zeros((self.lanes, self.env.state_size)), actions)
+            still = np.zeros((self.lanes, self.env.state_size))
+            return jax.device_get(self._map(states, still, actions))
 
     def actions(self, seed: int, size: float = 1.0) -> np.ndarray:
         shape = (self.lanes, self.env.action_size)
@@ -62,17 +64,17 @@ class Laboratory:
 
     def moved(self, states, **physics):
         """States with other arrays in their physics, observed anew."""
-        with jax.enable_x64(True):
-            changed = {key: jnp.asarray(value) for key, value in physics.items()}
-            states = replace(states, physics=replace(states.physics, **changed))
-            # A displacement that is not zero, though it moves nothing: the observation is fresh.
-            return self._perturb(states, np.full((self.lanes, self.env.state_size), 1e-300))
+        physics = replace(states.physics, **physics)
+        # A displacement that is not zero, though it moves nothing: the observation is fresh.
+        nearly = np.full((self.lanes, self.env.state_size), 1e-300)
+        return self.perturb(replace(states, physics=physics), nearly)
 
     def derivative_error(self, states, lane: int = 0, action=None) -> float:
         """The largest difference between a tangent and a central difference of the same.
 
         Relative to the largest entry of each part (observation, reward, next observation): that
-        is what rounding and the curvature of a central difference scale with.
+        is what rounding and the curvature of a central difference scale with; and to no less
+        than 0.01, for parts that do not move at all.
         """
         state = jax.tree.map(lambda leaf: leaf[lane], states)
         action = self.actions(0, 0.5)[lane] if action is None else action
@@ -92,6 +94,6 @@ class Laboratory:
                 along_action = np.zeros((total - size, *along_state.shape[1:]))
             computed = np.concatenate([along_state, along_action])
             assert np.all(np.isfinite(computed)), part
-            scale = np.max(np.abs(differences))
+            scale = max(np.max(np.abs(differences)), 1e-2)
             worst = max(worst, float(np.max(np.abs(computed - differences)) / scale))
         return worst
