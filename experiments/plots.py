@@ -59,8 +59,8 @@ def save_learning_curves(path: Path, history: History, title: str) -> None:
 def save_slope_error(path: Path, history: History, title: str) -> None:
     """Writes the critic's value and slope errors and cosines, with the return beside them."""
     panels = [panel for panel in SLOPE_PANELS if panel.metric in history.names]
-    if not panels:
-        return
+    if panels in ([], [RETURN_PANEL]):
+        return  # no critic report was asked for
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = _figure(3.5 * columns, 2.7 * rows + 0.6)

@@ -50,7 +50,7 @@ def test_plots_bear_numbers_that_are_not_finite(tmp_path):
 
 def test_slope_plot_is_left_out_where_nothing_was_measured(tmp_path):
     made = History(two_arms(), 2)
-    made.add({"critic_loss": np.ones(4)}, 1.0)
+    made.add({"critic_loss": np.ones(4), "evaluation_return": np.ones(4)}, 1.0)
     plots.save_slope_error(tmp_path / "a.png", made, "a title")
     assert not (tmp_path / "a.png").exists()
 
