@@ -83,12 +83,15 @@ def scene(model: Any, dt: float, episodes: Sequence[Episode]) -> dict[str, Any]:
 
     body = np.max([(box[1] - box[0]).max(axis=0) for box in boxes], axis=0)
     follow = bool(np.max((high - low)[:2]) > 2.5 * np.max(body))
-    extent = body if follow else high - low
+    # The camera follows along the ground alone: up and down, all of it has to fit.
+    extent = np.append(body[:2], (high - low)[2]) if follow else high - low
     span = float(max(np.max(extent), 1e-3))
     target = (low + high) / 2
     if follow:
         target[:2] = 0.0
-    flat, thin = extent[2] < 0.25 * span, extent[1] < 0.25 * span
+    moving = [index for index, geom in enumerate(geoms) if not geom["fixed"]] or [0]
+    centers = np.concatenate([pose[:, moving, :3].reshape(-1, 3) for pose in poses])
+    _, thin, flat = np.ptp(centers, axis=0) < 0.05 * span
     return {
         "dt": dt,
         "geoms": geoms,
