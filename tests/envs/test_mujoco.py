@@ -191,6 +191,6 @@ def test_the_solver_has_converged(laboratory_of, name):
         actions = laboratory.actions(5)
         transition, _ = laboratory.step(states, actions)
         with jax.enable_x64(True):
-            converged = many(states, actions).observation
+            converged = np.asarray(many(states, actions).observation)
         error = np.max(np.abs(transition.next_observation - converged), axis=1)
         assert np.median(error / np.max(np.abs(converged), axis=1)) < 1e-6
