@@ -19,7 +19,6 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from sobolax.environment import Environment, State
-from sobolax.evaluation import is_finite
 
 Policy = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 Critic = Callable[[jax.Array, jax.Array], jax.Array]
@@ -56,60 +55,55 @@ def report_on_critic(
     environment: Environment,
     policy: Policy,
     critic: Critic,
+    visited: State,
     key: jax.Array,
     *,
-    states: int,
     horizon: int,
     draws: int,
     discount: Any,
     reward_scale: Any = 1.0,
     slope_bound: float = 1e6,
 ) -> CriticReport:
-    """Compares a critic with rollouts, on states that the policy visits.
+    """Compares a critic with rollouts.
+
+    The reference is differentiated in forward mode, which every environment has: it costs a
+    rollout for every direction of state and action.
 
     Args:
-        environment: The environment. With its reverse mode, a slope costs a few rollouts;
-            without it, forward mode costs a rollout for every direction.
+        environment: The environment.
         policy: `(observation, noise (action_size,)) -> (action, bonus)`; the bonus is added to
             the reward of every step but the first, as in soft Q functions.
         critic: `(observation, action) -> ()`.
+        visited: States to look at, with a leading axis; see `Evaluation.visited`.
         key: Random key.
-        states: How many states and actions to look at.
         horizon: Steps of a rollout.
         draws: Draws of the policy's noise that a reference is averaged over.
         discount: gamma.
         reward_scale: What the agent multiplies rewards by.
         slope_bound: References whose slope is of larger norm are dropped.
     """
-    state_key, action_key, noise_key = jax.random.split(key, 3)
-    visited = visit_states(environment, policy, state_key, states)
+    action_key, noise_key = jax.random.split(key)
+    states, dtype = visited.observation.shape[0], visited.observation.dtype
     shape = (states, environment.action_size)
-    dtype = visited.observation.dtype
     actions, _ = jax.vmap(policy)(visited.observation, jax.random.normal(action_key, shape, dtype))
-    noise = jax.random.normal(noise_key, (states, draws, horizon - 1, shape[1]), dtype)
+    noise = jax.random.normal(noise_key, (states, draws, horizon, shape[1]), dtype)
     zero = jnp.zeros(environment.state_size, dtype)
 
     def estimated(state: State, displacement: jax.Array, action: jax.Array) -> jax.Array:
         return critic(environment.perturb(state, displacement).observation, action)
 
-    def reference(state: State, displacement, action, noise):
-        returns = jax.vmap(
-            lambda one: discounted_return(
-                environment, policy, state, displacement, action, one, discount, reward_scale
-            )
-        )(noise)
-        return jnp.mean(returns)
-
     def compare(state: State, action: jax.Array, noise: jax.Array):
         value, slopes = jax.value_and_grad(estimated, argnums=(1, 2))(state, zero, action)
 
-        def at(where: tuple[jax.Array, jax.Array]) -> jax.Array:
-            return reference(state, where[0], where[1], noise)
+        def reference(where: tuple[jax.Array, jax.Array]) -> jax.Array:
+            returns = jax.vmap(
+                lambda one: discounted_return(
+                    environment, policy, state, *where, one, discount, reward_scale
+                )
+            )(noise)
+            return jnp.mean(returns)
 
-        if environment.reverse_mode:
-            true_value, true_slopes = jax.value_and_grad(at)((zero, action))
-        else:
-            true_value, true_slopes = _value_and_forward_gradient(at, (zero, action))
+        true_value, true_slopes = _value_and_forward_gradient(reference, (zero, action))
         return (value, *slopes), (true_value, *true_slopes)
 
     found, true = jax.vmap(compare)(visited, actions, noise)
@@ -145,61 +139,29 @@ def discounted_return(
         state: Where to start.
         displacement: Of the state, `(state_size,)`.
         action: The first action, `(action_size,)`; the policy takes the others.
-        noise: Of the policy, `(steps - 1, action_size)`.
+        noise: Of the policy, `(steps, action_size)`; the first one is not used.
         discount: gamma.
         reward_scale: Multiplies every reward.
     """
-    first = environment.step(environment.perturb(state, displacement), action)
+    dtype = state.reward.dtype
 
-    # The reverse pass recomputes a step instead of storing everything inside it.
-    @jax.checkpoint
-    def step(carry, one):
+    def step(carry, now):
         current, weight, total = carry
+        index, noise = now
         # Past the end of an episode, step from the start again: whatever lies beyond the end
         # may not be finite, and zero times its derivative would not be zero.
-        alive = weight > 0.0
-        current = jax.tree.map(lambda a, b: jnp.where(alive, a, b), current, state)
-        following_action, bonus = policy(current.observation, one)
-        following = environment.step(current, following_action)
-        total += weight * (bonus + reward_scale * following.reward)
-        weight *= discount * (1.0 - following.terminated.astype(weight.dtype))
+        current = jax.tree.map(lambda a, b: jnp.where(weight > 0.0, a, b), current, state)
+        chosen, bonus = policy(current.observation, noise)
+        first = index == 0
+        following = environment.step(current, jnp.where(first, action, chosen))
+        gained = jnp.where(first, 0.0, bonus) + reward_scale * following.reward
+        total += jnp.where(weight > 0.0, weight * gained, 0.0)
+        weight *= discount * (1.0 - following.terminated.astype(dtype))
         return (following, weight, total), None
 
-    dtype = first.reward.dtype
-    weight = jnp.asarray(discount, dtype) * (1.0 - first.terminated.astype(dtype))
-    carry = (first, weight, reward_scale * first.reward)
-    (_, _, total), _ = jax.lax.scan(step, carry, noise)
+    carry = (environment.perturb(state, displacement), jnp.ones((), dtype), jnp.zeros((), dtype))
+    (_, _, total), _ = jax.lax.scan(step, carry, (jnp.arange(noise.shape[0]), noise))
     return total
-
-
-def visit_states(environment: Environment, policy: Policy, key: jax.Array, count: int) -> State:
-    """States that a policy visits: each at a uniformly random time of an episode of its own.
-
-    An episode that ends before that time gives its last state.
-
-    Returns:
-        A `State` with leading axis `count`.
-    """
-    reset_key, time_key, noise_key = jax.random.split(key, 3)
-    start = jax.vmap(environment.reset)(jax.random.split(reset_key, count))
-    stop = jax.random.randint(time_key, (count,), 0, environment.episode_length)
-
-    def step(current, index):
-        noise = jax.random.normal(
-            jax.random.fold_in(noise_key, index),
-            (count, environment.action_size),
-            current.observation.dtype,
-        )
-
-        def one(state, stop, noise):
-            following = environment.step(state, policy(state.observation, noise)[0])
-            keep = (index < stop) & is_finite(following) & ~following.terminated
-            return jax.tree.map(lambda a, b: jnp.where(keep, a, b), following, state)
-
-        return jax.vmap(one)(current, stop, noise), None
-
-    visited, _ = jax.lax.scan(step, start, jnp.arange(environment.episode_length))
-    return visited
 
 
 def _value_and_forward_gradient(function, arguments):

@@ -19,11 +19,14 @@ class Evaluation:
         lengths: Steps of each episode, `(episodes,)`.
         nonfinite: Episodes that physics ended by a number that is not finite, `()`; their
             returns hold what came before.
+        visited: A state of each episode, at a uniformly random time (or the last one of an
+            episode that ends earlier), leading axis `episodes`.
     """
 
     returns: jax.Array
     lengths: jax.Array
     nonfinite: jax.Array
+    visited: State
 
 
 def evaluate(
@@ -37,36 +40,52 @@ def evaluate(
     Args:
         environment: The environment.
         act: Policy of one raw observation.
-        key: Random key of the first states.
+        key: Random key of the first states and of the times of the visited ones.
         episodes: How many.
     """
-    start = jax.vmap(environment.reset)(jax.random.split(key, episodes))
+    reset_key, time_key = jax.random.split(key)
+    start = jax.vmap(environment.reset)(jax.random.split(reset_key, episodes))
+    stop = jax.random.randint(time_key, (episodes,), 0, environment.episode_length)
 
-    def step(carry, _):
-        state, alive, returns, lengths, nonfinite = carry
-        following = jax.vmap(lambda s: environment.step(s, act(s.observation)))(state)
-        finite = jax.vmap(is_finite)(following)
-        gained = jnp.where(alive & finite, following.reward, 0.0)
-        state = jax.vmap(_select)(alive & finite, following, state)
-        nonfinite += jnp.sum(alive & ~finite)
-        lengths += alive & finite
-        return (state, alive & finite & ~following.terminated, returns + gained, lengths, nonfinite)
+    def one(state: State, visited: State, alive, stop, index):
+        following = environment.step(state, act(state.observation))
+        finite = is_finite(following)
+        goes_on = alive & finite
+        return (
+            _select(goes_on, following, state),
+            _select(alive & (index <= stop), state, visited),
+            goes_on & ~following.terminated,
+            jnp.where(goes_on, following.reward, 0.0),
+            goes_on,
+            alive & ~finite,
+        )
 
-    def scan_step(carry, x):
-        return step(carry, x), None
+    def step(carry, index):
+        state, visited, alive, returns, lengths, nonfinite = carry
+        state, visited, alive, gained, counted, broken = jax.vmap(one, in_axes=(0, 0, 0, 0, None))(
+            state, visited, alive, stop, index
+        )
+        return (
+            state,
+            visited,
+            alive,
+            returns + gained,
+            lengths + counted,
+            nonfinite + jnp.sum(broken),
+        ), None
 
-    returns = jnp.zeros(episodes, start.reward.dtype)
     carry = (
         start,
+        start,
         jnp.ones(episodes, bool),
-        returns,
+        jnp.zeros(episodes, start.reward.dtype),
         jnp.zeros(episodes, jnp.int32),
         jnp.zeros((), jnp.int32),
     )
-    (_, _, returns, lengths, nonfinite), _ = jax.lax.scan(
-        scan_step, carry, None, length=environment.episode_length
+    (_, visited, _, returns, lengths, nonfinite), _ = jax.lax.scan(
+        step, carry, jnp.arange(environment.episode_length)
     )
-    return Evaluation(returns, lengths, nonfinite)
+    return Evaluation(returns, lengths, nonfinite, visited)
 
 
 def is_finite(state: State) -> jax.Array:

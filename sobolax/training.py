@@ -40,7 +40,8 @@ class LoopConfig:
         normalize_observations: Whether networks see observations centred and scaled by running
             statistics.
         evaluation_episodes: Episodes of an evaluation.
-        report_states: States that the critic report looks at; 0 for no report.
+        report_states: States that the critic report looks at, from as many episodes of the
+            evaluation; 0 for no report.
         report_horizon: Steps of its rollouts.
         report_draws: Draws of the policy's noise that its references are averaged over.
     """
@@ -57,7 +58,7 @@ class LoopConfig:
     action_directions: int | None = None
     tangent_dtype: str = "float32"
     normalize_observations: bool = True
-    evaluation_episodes: int = 16
+    evaluation_episodes: int = 32
     report_states: int = 32
     report_horizon: int = 100
     report_draws: int = 2
@@ -100,6 +101,12 @@ class LoopConfig:
                 f"{owner}: prefill_steps={self.prefill_steps} leaves nothing of "
                 f"environment_steps={self.environment_steps} to learn in: lower the one or raise "
                 "the other"
+            )
+        if self.report_states > self.evaluation_episodes:
+            raise ValueError(
+                f"{owner}: report_states={self.report_states} is more than "
+                f"evaluation_episodes={self.evaluation_episodes}, and every state comes from an "
+                "episode of its own: lower the one or raise the other"
             )
         precisions = ("float32", "bfloat16", "float16")
         if self.tangent_dtype not in precisions:
@@ -303,11 +310,9 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
         return state, metrics | look(state, hyper, index)
 
     def look(state: TrainingState, hyper: Any, index: jax.Array) -> Metrics:
-        """Evaluates the policy and reports on the critic, with keys that training never uses."""
-        evaluation_key, report_key = (
-            jax.random.fold_in(jax.random.fold_in(jax.random.key(purpose), index), 0)
-            for purpose in (1, 2)
-        )
+        """Evaluates the policy and reports on the critic, with keys of their own."""
+        # The same for every run: what is compared is compared on the same episodes.
+        evaluation_key, report_key = jax.random.split(jax.random.fold_in(jax.random.key(0), index))
         result = evaluate(
             environment,
             lambda observation: agent.act(state.agent, state.normalizer, observation),
@@ -329,8 +334,8 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
             lambda observation, action: agent.value(
                 state.agent, state.normalizer, observation, action
             ),
+            jax.tree.map(lambda leaf: leaf[: config.report_states], result.visited),
             report_key,
-            states=config.report_states,
             horizon=config.report_horizon,
             draws=config.report_draws,
             discount=hyper.discount,

@@ -92,6 +92,8 @@ class MujocoEnvironment(ABC):
         # The solver's loop ends on a condition, which reverse mode cannot go through; without
         # constraints (contacts, limits, friction) no solver runs.
         self.reverse_mode = self._data._impl.efc_J.shape[0] == 0  # pyright: ignore
+        # Under `jit`, its thousands of operations are traced once, not at every use in a program.
+        self._substep = jax.jit(with_barriers(self._step_model))
         zero = jax.eval_shape(self._start, jax.eval_shape(lambda: jax.random.key(0)))
         self.observation_size = int(zero.observation.shape[0])
 
@@ -184,19 +186,18 @@ class MujocoEnvironment(ABC):
         return State(physics, self._observe(physics), zero, jnp.zeros((), bool), metrics)
 
     def _advance(self, physics: Physics, control: jax.Array) -> Physics:
-        def substep(physics: Physics, control: jax.Array) -> Physics:
-            data = self._data.replace(
-                qpos=physics.qpos,
-                qvel=physics.qvel,
-                act=physics.act,
-                qacc_warmstart=physics.qacc_warmstart,
-                mocap_pos=physics.mocap_pos,
-                ctrl=control,
-            )
-            data = mjx.step(self._model, data)
-            return Physics(data.qpos, data.qvel, data.act, data.qacc_warmstart, physics.mocap_pos)
-
-        barriered = with_barriers(substep)
         return jax.lax.scan(
-            lambda carry, _: (barriered(carry, control), None), physics, length=self.substeps
+            lambda carry, _: (self._substep(carry, control), None), physics, length=self.substeps
         )[0]
+
+    def _step_model(self, physics: Physics, control: jax.Array) -> Physics:
+        data = self._data.replace(
+            qpos=physics.qpos,
+            qvel=physics.qvel,
+            act=physics.act,
+            qacc_warmstart=physics.qacc_warmstart,
+            mocap_pos=physics.mocap_pos,
+            ctrl=control,
+        )
+        data = mjx.step(self._model, data)
+        return Physics(data.qpos, data.qvel, data.act, data.qacc_warmstart, physics.mocap_pos)

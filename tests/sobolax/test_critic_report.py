@@ -7,6 +7,7 @@ import pytest
 
 import envs
 from sobolax.critic_report import discounted_return, report_on_critic
+from sobolax.evaluation import evaluate
 
 HORIZON = 200  # 0.95^200 = 4e-5
 
@@ -40,7 +41,6 @@ def half_gain(env):
 
 def report(env, critic, **changes):
     settings = {
-        "states": 16,
         "horizon": HORIZON,
         "draws": 1,
         "discount": env.discount,
@@ -63,14 +63,25 @@ def test_the_true_critic_has_no_error(env, true_q):
     np.testing.assert_allclose(found.tail, env.discount**HORIZON, rtol=1e-4)
 
 
-def test_forward_and_reverse_mode_give_the_same_reference(env, monkeypatch):
-    def critic(o, a):
-        return jnp.sin(o).sum() - a.sum()
+def test_forward_and_reverse_mode_agree_on_the_reference(float64):
+    env = envs.make("lqr", dimension=3, actions=2)
+    state, noise = env.reset(jax.random.key(0)), jnp.zeros((20, 2))
 
-    reverse = report(env, critic)
-    monkeypatch.setattr(env, "reverse_mode", False, raising=False)
-    forward = report(env, critic)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), forward, reverse)
+    def total(where):
+        return discounted_return(env, half_gain(env), state, *where, noise, 0.9)
+
+    where = (jnp.zeros(3), jnp.asarray([0.3, -0.2]))
+    forward, reverse = jax.jit(jax.jacfwd(total))(where), jax.jit(jax.grad(total))(where)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10), forward, reverse)
+
+
+def test_visited_states_are_those_of_the_episodes(env):
+    visited = evaluate(env, lambda o: env.optimal_action(o), jax.random.key(0), 64).visited
+    distance = np.linalg.norm(visited.observation, axis=1)
+    # The optimal gain halves the state at every step: most times of an episode are near zero,
+    # and a few of 64 uniformly random times out of 50 are not.
+    assert distance.min() < 1e-3
+    assert distance.max() > 1e-2
 
 
 def test_known_errors_are_reported_as_such(env, true_q):
@@ -110,7 +121,7 @@ def test_the_bonus_counts_from_the_second_step_on(env):
         def policy(observation, noise):
             return env.optimal_action(observation), jnp.asarray(bonus)
 
-        noise = jnp.zeros((9, 2))
+        noise = jnp.zeros((10, 2))
         return discounted_return(env, policy, state, jnp.zeros(3), action, noise, 0.9)
 
     expected = sum(0.9**t for t in range(1, 10))

@@ -21,7 +21,7 @@ SMALL = sac.Config(
     batch_size=8,
     replay_capacity=64,
     hidden_sizes=(8,),
-    evaluation_episodes=2,
+    evaluation_episodes=3,
     report_states=3,
     report_horizon=5,
     report_draws=1,
@@ -213,6 +213,7 @@ def test_the_replay_buffer_is_not_copied(pendulum_training):
         ({"hidden_sizes": ()}, "hidden_sizes=.* must be one or more whole numbers"),
         ({"activation": "relu"}, "its slope jumps"),
         ({"activation": "swisch"}, "choose one of"),
+        ({"report_states": 4}, "report_states=4 is more than evaluation_episodes=3"),
         ({"report_horizon": 1}, "report_horizon=1 must be a whole number of at least 2"),
     ],
 )
