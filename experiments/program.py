@@ -45,6 +45,18 @@ class Program:
     compile_seconds: float
 
 
+def compiler_options() -> dict[str, bool]:
+    """What a program must be compiled with to run to its end.
+
+    On CPU, threads of XLA's pool wait inside batched matrix products for other threads of the same
+    pool; on a machine with few cores a large `vmap`ped program can so wait for ever. Products that
+    are not split among threads wait for nobody (and cost no more where many runs share the cores).
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    return {"xla_cpu_multi_thread_eigen": False}
+
+
 def compile_program(training: Any, keys: jax.Array, hypers: Any) -> Program:
     """Compiles both entry points ahead of time."""
     start = time.perf_counter()
@@ -52,7 +64,8 @@ def compile_program(training: Any, keys: jax.Array, hypers: Any) -> Program:
     epoch = jax.jit(jax.vmap(training.epoch, in_axes=(0, 0, None)), donate_argnums=0).lower(
         initialise.out_info, hypers, jnp.int32(0)
     )
-    compiled = initialise.compile(), epoch.compile()
+    options = compiler_options()
+    compiled = initialise.compile(options), epoch.compile(options)
     return Program(*compiled, compile_seconds=time.perf_counter() - start)
 
 
