@@ -22,7 +22,8 @@ class Ant(MujocoEnvironment):
     and have no slope); semi-implicit Euler unless `integrator="rk4"`, the model's own; positions
     are read after the step (Gymnasium's torso position is one physics step late in the velocity);
     the action is not clipped; a state that is not finite is seen in observation and reward, and
-    terminates nothing.
+    terminates nothing; where a leg stands steeper than 60 degrees, MJX turns the friction pyramid
+    of its contact another way than MuJoCo's C engine, and sideways forces differ.
 
     Args:
         integrator: `"euler"` or `"rk4"`.
@@ -33,7 +34,7 @@ class Ant(MujocoEnvironment):
     name = "ant"
     episode_length = 1000
 
-    def __init__(self, integrator: str = "euler", iterations: int = 4, ls_iterations: int = 8):
+    def __init__(self, integrator: str = "euler", iterations: int = 8, ls_iterations: int = 8):
         super().__init__(gymnasium_models.load("ant.xml"), 5, integrator, iterations, ls_iterations)
 
     def _reset_physics(self, key: jax.Array) -> Physics:

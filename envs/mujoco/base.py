@@ -72,7 +72,7 @@ class MujocoEnvironment(ABC):
         model: MjModel,
         substeps: int,
         integrator: str = "euler",
-        iterations: int = 4,
+        iterations: int = 8,
         ls_iterations: int = 8,
     ):
         model.opt.integrator = _INTEGRATORS[

@@ -29,7 +29,7 @@ class Hopper(MujocoEnvironment):
     name = "hopper"
     episode_length = 1000
 
-    def __init__(self, integrator: str = "euler", iterations: int = 4, ls_iterations: int = 8):
+    def __init__(self, integrator: str = "euler", iterations: int = 8, ls_iterations: int = 8):
         super().__init__(
             gymnasium_models.load("hopper.xml"), 4, integrator, iterations, ls_iterations
         )

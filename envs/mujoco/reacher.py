@@ -31,7 +31,7 @@ class Reacher(MujocoEnvironment):
     name = "reacher"
     episode_length = 50
 
-    def __init__(self, integrator: str = "euler", iterations: int = 4, ls_iterations: int = 8):
+    def __init__(self, integrator: str = "euler", iterations: int = 8, ls_iterations: int = 8):
         model = gymnasium_models.load("reacher.xml")
         # Along the first link and from the second joint to the tip (m).
         self._links = (model.body("body1").pos[0], model.body("fingertip").pos[0])
