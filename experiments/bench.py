@@ -252,9 +252,10 @@ def collect_experience(setting: Setting) -> tuple[Experience, Any]:
         states = jax.vmap(environment.reset)(jax.random.split(reset_key, config.environments))
         _, experience = jax.lax.scan(step, states, jax.random.split(step_key, rounds))
         # What was collected is repeated: a buffer of real size lies in memory, not in a cache.
-        chosen = jnp.arange(setting.bench.buffer_items) % (rounds * config.environments)
+        collected = rounds * config.environments
+        chosen = jnp.arange(setting.bench.buffer_items) % collected
         experience = jax.tree.map(
-            lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[chosen], experience
+            lambda leaf: leaf.reshape(collected, *leaf.shape[2:])[chosen], experience
         )
         normalizer = sobolax.normalization.create(environment.observation_size)
         if config.normalize_observations:

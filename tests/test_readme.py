@@ -1,0 +1,135 @@
+"""What the README says works: its Python blocks run, its commands parse, its links lead on."""
+
+import contextlib
+import functools
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import envs
+import sobolax
+from experiments import command_line
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SMALL = {
+    "environment_steps": 16,
+    "environments": 2,
+    "epochs": 1,
+    "updates_per_step": 1,
+    "prefill_steps": 4,
+    "batch_size": 4,
+    "replay_capacity": 16,
+    "hidden_sizes": (4,),
+    "evaluation_episodes": 2,
+    "report_states": 0,
+}
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def block_with(phrase: str) -> str:
+    [found] = [block for block in blocks("python") if phrase in block]
+    return found
+
+
+def run(source: str) -> dict:
+    names: dict = {}
+    exec(compile(source, "README.md", "exec"), names)
+    return names
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Small sizes, and a cheap task in the place of `hopper`; nothing else differs."""
+    make = envs.make
+    monkeypatch.setattr(sobolax.sac, "Config", functools.partial(sobolax.sac.Config, **SMALL))
+    monkeypatch.setattr(
+        envs, "make", lambda name, **rest: make("pendulum" if name == "hopper" else name, **rest)
+    )
+
+
+def test_the_lines_that_train_run(small):
+    names = run(block_with("make_train"))
+    assert jnp.isfinite(names["metrics"]["evaluation_return"]).all()
+    assert names["metrics"]["updates"] == 6
+    states, metrics = names["policies"]
+    assert metrics["evaluation_return"].shape == (8, 1)
+    assert jax.tree.structure(states) == jax.tree.structure(names["state"])
+
+
+@pytest.mark.slow
+def test_the_lines_that_train_run_on_hopper():
+    # In a process of its own, with the flag that the README asks for.
+    sizes = SMALL | {"report_states": 1, "report_horizon": 2, "report_draws": 1}
+    source = f"import functools, sobolax.sac\nSMALL = {sizes!r}\n"
+    source += "sobolax.sac.Config = functools.partial(sobolax.sac.Config, **SMALL)\n"
+    source += block_with("make_train")
+    source += "assert policies[1]['evaluation_return'].shape == (8, 1)\n"
+    environment = os.environ | {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
+    assert environment["XLA_FLAGS"] in README
+    command = [sys.executable, "-c", source]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=1800)
+
+
+def test_the_loss_alone_runs():
+    names = run(block_with("sobolev_td_loss"))
+    assert names["gradient"].shape == (4,)
+    assert jnp.isfinite(names["gradient"]).all()
+    assert jnp.any(names["gradient"] != 0)
+
+
+def test_every_python_block_is_run_by_a_test():
+    assert set(blocks("python")) == {block_with("make_train"), block_with("sobolev_td_loss")}
+
+
+def commands(program: str) -> list[str]:
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    return [line for line in lines if line.startswith(program)]
+
+
+@pytest.mark.parametrize("line", commands("python -m experiments.train"))
+def test_commands_are_understood(line, capsys):
+    flags = shlex.split(line, comments=True)[3:]
+    with pytest.raises(SystemExit, match="0") if "--help" in flags else contextlib.nullcontext():
+        experiment = command_line.parse(flags)
+        assert experiment.env in envs.names()
+        experiment.config.check(envs.make(experiment.env, **experiment.env_args))
+
+
+def test_commands_are_found():
+    assert len(commands("python -m experiments.train")) > 1
+    targets = {line.split()[1] for line in commands("make ")}
+    assert {"train", "test"} <= targets
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/concepts.md"])
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = ((ROOT / page).parent / path) if path else ROOT / page
+        assert linked.exists(), f"{page} links to {target}"
+        assert not anchor or anchor in anchors(linked), f"{page} links to {target}"
+
+
+def anchors(page: Path) -> list[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+def test_every_environment_is_named():
+    assert all(f"`{name}`" in README for name in envs.names())
