@@ -68,7 +68,7 @@ class Bench:
     environments: int | None = None
     buffer_items: int = 16_384
     updates: int = 20
-    steps: int = 50
+    steps: int = 100
     repetitions: int = 9
     memory: tuple[str, ...] = ("chain", "ant")
     output: Path | None = None
