@@ -9,8 +9,8 @@ import numpy as np
 
 from envs import parameters
 from envs.anchoring import anchored
-from envs.mujoco.barriers import with_barriers
 from envs.mujoco.engine import MjModel, mjx, mujoco
+from envs.mujoco.for_cpu import for_cpu
 from envs.mujoco.tangent_space import displaced
 from sobolax.environment import State
 
@@ -93,7 +93,7 @@ class MujocoEnvironment(ABC):
         # constraints (contacts, limits, friction) no solver runs.
         self.reverse_mode = self._data._impl.efc_J.shape[0] == 0  # pyright: ignore
         # Under `jit`, its thousands of operations are traced once, not at every use in a program.
-        self._substep = jax.jit(with_barriers(self._step_model))
+        self._substep = jax.jit(for_cpu(self._step_model))
         zero = jax.eval_shape(self._start, jax.eval_shape(lambda: jax.random.key(0)))
         self.observation_size = int(zero.observation.shape[0])
 

@@ -1,0 +1,132 @@
+"""Rewrites a program so that XLA's CPU backend runs it fast, and to its end.
+
+Two faults of jax 0.10 on CPU are avoided, without touching MJX or setting flags:
+
+- *Kinematics exponentially slow in the depth of a chain* (jax issue #33761). MJX computes a body's
+  pose from its parent's and stacks the poses with `concatenate`. The compiler fuses producers into
+  the consumers of such stacks, and each consumer computes them anew: the work doubles with every
+  link, and for an arm of 8 links a step takes 14 s instead of 1 ms. An optimisation barrier after
+  every `concatenate` stops the fusion.
+- *Programs that wait for themselves.* A large batch of LAPACK calls is split among the threads of a
+  pool, and the thread that asked, itself of that pool, blocks until it is done. On a machine with
+  as few cores as a program has independent factorisations and solves, all threads wait and none
+  works: tangents of 64 hoppers hang on 2 cores. Factorisations written as loops call no LAPACK.
+
+Neither changes a value or a derivative (other than in rounding), and both pass through `vmap`,
+`jvp` and, where the program itself does, `vjp`. Other backends need neither and get neither.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.extend import core
+
+from envs.mujoco.small_matrices import cholesky, triangular_solve
+
+
+def for_cpu(function: Callable) -> Callable:
+    """The same function, rewritten where the default backend is the CPU.
+
+    The function is traced to a jaxpr, and the jaxpr is evaluated with the changes made: the
+    interpreter of JAX's tutorial 'Writing custom Jaxpr interpreters'. It goes into `jit`, `while`
+    and `scan`; branches of `cond` and custom derivatives are left as they are.
+
+    Args:
+        function: A pure function of pytrees of arrays.
+
+    Returns:
+        A function of the same arguments and results.
+    """
+
+    def rewritten(*arguments: Any) -> Any:
+        if jax.default_backend() != "cpu":
+            return function(*arguments)
+        closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        results = _evaluate(closed, jax.tree.leaves(arguments))
+        return jax.tree.unflatten(jax.tree.structure(shapes), results)
+
+    return rewritten
+
+
+def _evaluate(closed: core.ClosedJaxpr, arguments: Sequence) -> list:
+    values: dict[core.Var, Any] = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+    values.update(zip(closed.jaxpr.invars, arguments, strict=True))
+
+    def read(variable: Any) -> Any:
+        return variable.val if isinstance(variable, core.Literal) else values[variable]
+
+    for equation in closed.jaxpr.eqns:
+        rule = _RULES.get(equation.primitive.name, _as_it_is)
+        outputs = rule(equation, [read(variable) for variable in equation.invars])
+        values.update(zip(equation.outvars, outputs, strict=True))
+    return [read(variable) for variable in closed.jaxpr.outvars]
+
+
+def _as_it_is(equation: core.JaxprEqn, inputs: list) -> Sequence:
+    # As JAX's own evaluator does: some primitives are bound with other parameters than their
+    # equation shows (custom derivatives are).
+    parameters = equation.primitive.get_bind_params(equation.params)
+    outputs = equation.primitive.bind(*inputs, **parameters)
+    return outputs if equation.primitive.multiple_results else [outputs]
+
+
+def _concatenate(equation: core.JaxprEqn, inputs: list) -> Sequence:
+    return jax.lax.optimization_barrier(_as_it_is(equation, inputs))
+
+
+def _jit(equation: core.JaxprEqn, inputs: list) -> Sequence:
+    return _evaluate(equation.params["jaxpr"], inputs)
+
+
+def _while(equation: core.JaxprEqn, inputs: list) -> Sequence:
+    parameters = equation.params
+    first, second = parameters["cond_nconsts"], parameters["body_nconsts"]
+    for_condition, for_body = inputs[:first], inputs[first : first + second]
+    return jax.lax.while_loop(
+        lambda carry: _evaluate(parameters["cond_jaxpr"], [*for_condition, *carry])[0],
+        lambda carry: _evaluate(parameters["body_jaxpr"], [*for_body, *carry]),
+        inputs[first + second :],
+    )
+
+
+def _scan(equation: core.JaxprEqn, inputs: list) -> Sequence:
+    parameters = equation.params
+    constants, carries = parameters["num_consts"], parameters["num_carry"]
+
+    def body(carry: list, sliced: list) -> tuple[list, list]:
+        outputs = _evaluate(parameters["jaxpr"], [*inputs[:constants], *carry, *sliced])
+        return outputs[:carries], outputs[carries:]
+
+    carry, stacked = jax.lax.scan(
+        body,
+        inputs[constants : constants + carries],
+        inputs[constants + carries :],
+        length=parameters["length"],
+        reverse=parameters["reverse"],
+        unroll=parameters["unroll"],
+    )
+    return [*carry, *stacked]
+
+
+def _cholesky(equation: core.JaxprEqn, inputs: list) -> Sequence:
+    return [cholesky(*inputs)]
+
+
+def _triangular_solve(equation: core.JaxprEqn, inputs: list) -> Sequence:
+    parameters = equation.params
+    if not parameters["left_side"] or parameters["unit_diagonal"]:
+        return _as_it_is(equation, inputs)  # MuJoCo has no use for these
+    return [
+        triangular_solve(*inputs, lower=parameters["lower"], transposed=parameters["transpose_a"])
+    ]
+
+
+_RULES: dict[str, Callable[[core.JaxprEqn, list], Sequence]] = {
+    "concatenate": _concatenate,
+    "jit": _jit,
+    "while": _while,
+    "scan": _scan,
+    "cholesky": _cholesky,
+    "triangular_solve": _triangular_solve,
+}
