@@ -110,16 +110,18 @@ def _scan(equation: core.JaxprEqn, inputs: list) -> Sequence:
 
 
 def _cholesky(equation: core.JaxprEqn, inputs: list) -> Sequence:
+    if inputs[0].ndim != 2:
+        return _as_it_is(equation, inputs)  # MuJoCo has no use for these
     return [cholesky(*inputs)]
 
 
 def _triangular_solve(equation: core.JaxprEqn, inputs: list) -> Sequence:
     parameters = equation.params
-    if not parameters["left_side"] or parameters["unit_diagonal"]:
-        return _as_it_is(equation, inputs)  # MuJoCo has no use for these
-    return [
-        triangular_solve(*inputs, lower=parameters["lower"], transposed=parameters["transpose_a"])
-    ]
+    usual = parameters["left_side"] and not parameters["unit_diagonal"] and inputs[0].ndim == 2
+    if not usual:
+        return _as_it_is(equation, inputs)  # nor for these
+    lower, transposed = parameters["lower"], parameters["transpose_a"]
+    return [triangular_solve(*inputs, lower=lower, transposed=transposed)]
 
 
 _RULES: dict[str, Callable[[core.JaxprEqn, list], Sequence]] = {

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 def cholesky(matrix: jax.Array) -> jax.Array:
     """The lower Cholesky factor of a symmetric positive definite matrix, `(n, n)`."""
+    matrix = jnp.asarray(matrix)
     size = matrix.shape[0]
     rows = jnp.arange(size)
 
@@ -35,6 +36,7 @@ def triangular_solve(
     Returns:
         `X`, `(n, k)`.
     """
+    right = jnp.asarray(right)
     matrix = jnp.tril(matrix) if lower else jnp.triu(matrix)
     if transposed:
         matrix, lower = matrix.T, not lower
