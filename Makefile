@@ -34,11 +34,14 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 train: setup
 	$(RUN) -m experiments.train $(ARGS)
 
+# Two processes, whole files each: most of the time is compilation, and fixtures are per file.
+PYTEST := $(RUN) -m pytest --numprocesses 2 --dist loadfile
+
 test: setup
-	$(RUN) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-all: setup
-	$(RUN) -m pytest -m "not gpu" $(ARGS)
+	$(PYTEST) -m "not gpu" $(ARGS)
 
 check: setup
 	$(VENV)/bin/ruff format --check .

@@ -52,7 +52,7 @@ PRESETS: dict[str, Preset] = {
             "batch_size": 128,
             "replay_capacity": 8_192,
             "report_horizon": 60,
-            "report_states": 16,
+            "report_draws": 1,
         },
         hyper={**_SMOOTH_TASK, "state_weight": 1.0, "action_weight": 1.0},
     ),

@@ -45,12 +45,12 @@ class Program:
     compile_seconds: float
 
 
-def compiler_options() -> dict[str, bool]:
-    """What a program must be compiled with to run to its end.
+def compiler_options() -> dict[str, str | bool]:
+    """How programs are compiled here, on whatever device JAX finds.
 
-    On CPU, threads of XLA's pool wait inside batched matrix products for other threads of the same
-    pool; on a machine with few cores a large `vmap`ped program can so wait for ever. Products that
-    are not split among threads wait for nobody (and cost no more where many runs share the cores).
+    A precaution on CPU: threads that share a large matrix product have been reported to wait for
+    each other for ever in `vmap`ped programs on machines with few cores. Not sharing it cost
+    nothing in a program of many members, where this was measured.
     """
     if jax.default_backend() != "cpu":
         return {}

@@ -42,8 +42,19 @@ def random_directions(key: jax.Array, count: int, size: int) -> jax.Array:
             f"cannot draw {count} orthogonal directions in {size} dimensions: "
             f"ask for a count from 1 to {size}"
         )
-    frame = jnp.linalg.qr(jax.random.normal(key, (size, count)))[0]
-    return frame.T * jnp.sqrt(size / count).astype(frame.dtype)
+    draws = jax.random.normal(key, (count, size))
+
+    def orthogonalise(index: int, frame: jax.Array) -> jax.Array:
+        # Gram and Schmidt, twice for the digits that one pass loses. Not `jnp.linalg.qr`: large
+        # batches of LAPACK calls can wait for each other for ever on CPUs with few cores
+        # (jaxlib 0.10; `envs.mujoco.for_cpu` has met it).
+        rest = draws[index]
+        for _ in range(2):
+            rest = rest - frame.T @ (frame @ rest)
+        return frame.at[index].set(rest / jnp.sqrt(jnp.sum(jnp.square(rest))))
+
+    frame = jax.lax.fori_loop(0, count, orthogonalise, jnp.zeros_like(draws))
+    return frame * jnp.sqrt(size / count).astype(frame.dtype)
 
 
 def draw_directions(key: jax.Array, count: int | None, size: int) -> jax.Array:

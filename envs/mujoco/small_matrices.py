@@ -1,4 +1,4 @@
-"""Factorisations of one small matrix as plain loops, without LAPACK.
+"""Factorisations of small matrices as plain loops, without LAPACK.
 
 They are for `envs.mujoco.for_cpu`; any size works, but their cost is a loop over rows.
 """
@@ -8,7 +8,9 @@ import jax.numpy as jnp
 
 
 def cholesky(matrix: jax.Array) -> jax.Array:
-    """The lower Cholesky factor of a symmetric positive definite matrix, `(n, n)`."""
+    """The lower Cholesky factor of a symmetric positive definite matrix, `(..., n, n)`."""
+    if matrix.ndim > 2:
+        return jax.vmap(cholesky)(matrix)
     matrix = jnp.asarray(matrix)
     size = matrix.shape[0]
     rows = jnp.arange(size)
@@ -28,14 +30,18 @@ def triangular_solve(
     """Solves `A X = B`, or with the transpose of `A`.
 
     Args:
-        matrix: `A`, `(n, n)`; only its triangle is read.
-        right: `B`, `(n, k)`.
+        matrix: `A`, `(..., n, n)`; only its triangle is read.
+        right: `B`, `(..., n, k)`.
         lower: Which triangle of `A` holds the numbers.
         transposed: Whether `A` is transposed.
 
     Returns:
-        `X`, `(n, k)`.
+        `X`, `(..., n, k)`.
     """
+    if matrix.ndim > 2:
+        return jax.vmap(lambda a, b: triangular_solve(a, b, lower=lower, transposed=transposed))(
+            matrix, right
+        )
     right = jnp.asarray(right)
     matrix = jnp.tril(matrix) if lower else jnp.triu(matrix)
     if transposed:

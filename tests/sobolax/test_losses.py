@@ -125,7 +125,7 @@ def test_random_directions_are_unbiased_and_converge_at_the_rate_of_the_square_r
         scatter = draws.reshape(64, 256).mean(axis=1).std()
         assert scatter == pytest.approx(draws.std() / 16, rel=0.35)  # 64 means: +-9 % each sigma
     full = jax.vmap(lambda key: estimate(key, gradient.size))(keys[:10])
-    np.testing.assert_allclose(full, true, rtol=1e-5)  # float32 QR of a 5x5 matrix
+    np.testing.assert_allclose(full, true, rtol=1e-5)  # a float32 frame of five vectors
 
 
 def test_random_directions_estimate_the_loss_of_the_full_basis():
