@@ -58,10 +58,10 @@ class LoopConfig:
     action_directions: int | None = None
     tangent_dtype: str = "float32"
     normalize_observations: bool = True
-    evaluation_episodes: int = 32
-    report_states: int = 32
+    evaluation_episodes: int = 16
+    report_states: int = 16
     report_horizon: int = 100
-    report_draws: int = 2
+    report_draws: int = 1
 
     def check(self, environment: Environment) -> None:
         """Raises ValueError, with the mend, for what cannot work; compiles nothing."""
