@@ -26,7 +26,7 @@ TINY = [
     *("--env", "point_mass", "--env-args", "dimension=2", "--seeds", str(SEEDS)),
     *("--steps", "192", "--epochs", str(EPOCHS), "--environments", "4", "--updates-per-step", "1"),
     *("--prefill-steps", "16", "--batch-size", "16", "--replay-capacity", "256"),
-    *("--hidden-sizes", "16", "--evaluation-episodes", "2", "--report-states", "4"),
+    *("--hidden-sizes", "16", "--evaluation-episodes", "4", "--report-states", "4"),
     *("--report-horizon", "5"),
 ]
 
