@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from envs.mujoco.engine import mujoco
+from sobolax.mjx.engine import mujoco
 
 _SHAPES = {
     int(mujoco.mjtGeom.mjGEOM_PLANE): "plane",

@@ -9,10 +9,10 @@ import numpy as np
 
 from envs import parameters
 from envs.anchoring import anchored
-from envs.mujoco.engine import MjModel, mjx, mujoco
-from envs.mujoco.for_cpu import for_cpu
-from envs.mujoco.tangent_space import displaced
 from sobolax.environment import State
+from sobolax.mjx.engine import MjModel, mjx, mujoco
+from sobolax.mjx.for_cpu import for_cpu
+from sobolax.mjx.tangent_space import displaced
 
 _INTEGRATORS = {
     "euler": mujoco.mjtIntegrator.mjINT_EULER,
@@ -105,7 +105,7 @@ class MujocoEnvironment(ABC):
 
     def step(self, state: State, action: jax.Array) -> State:
         """Moves on by `substeps` physics steps at a constant control."""
-        physics = self._advance(state.physics, action)
+        physics = self._advance(state.physics, self._control(action))
         reward, terminated, metrics = self._assess(state.physics, action, physics)
         return State(physics, self._observe(physics), reward, terminated, metrics)
 
@@ -164,6 +164,10 @@ class MujocoEnvironment(ABC):
         self, before: Physics, action: jax.Array, after: Physics
     ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
         """The reward `()`, whether the episode ended `()` bool, and metrics of a step."""
+
+    def _control(self, action: jax.Array) -> jax.Array:
+        """The actuators' control, `(nu,)`, of an action, `(action_size,)`; linear, best."""
+        return action
 
     # ---- its tools
 

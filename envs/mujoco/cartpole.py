@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from envs.mujoco.base import MujocoEnvironment, Physics
-from envs.mujoco.engine import mujoco
+from sobolax.mjx.engine import mujoco
 
 _XML = """
 <mujoco model="cartpole">

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from envs import parameters
 from envs.mujoco.base import MujocoEnvironment, Physics
-from envs.mujoco.engine import mujoco
+from sobolax.mjx.engine import mujoco
 
 _LENGTH = 1.0  # m, of the whole arm
 _TORQUE = 4.5  # N m at full action, at every joint

@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-from envs.mujoco.engine import MjModel, mujoco
+from sobolax.mjx.engine import MjModel, mujoco
 
 
 def load(file: str) -> MjModel:

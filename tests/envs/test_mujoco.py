@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import envs
-from envs.mujoco.tangent_space import displaced
+from sobolax.mjx.tangent_space import displaced
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from envs.mujoco.engine import MjModel, mujoco
+from sobolax.mjx.engine import MjModel, mujoco
 
 _FREE, _BALL = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)
 

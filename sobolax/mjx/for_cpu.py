@@ -22,7 +22,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from envs.mujoco.small_matrices import cholesky, triangular_solve
+from sobolax.mjx.small_matrices import cholesky, triangular_solve
 
 
 def for_cpu(function: Callable) -> Callable:

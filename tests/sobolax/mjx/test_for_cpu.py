@@ -10,9 +10,9 @@ import pytest
 
 import envs
 from envs.mujoco.chain import _xml
-from envs.mujoco.engine import mjx
-from envs.mujoco.for_cpu import for_cpu
-from envs.mujoco.small_matrices import cholesky, triangular_solve
+from sobolax.mjx.engine import mjx
+from sobolax.mjx.for_cpu import for_cpu
+from sobolax.mjx.small_matrices import cholesky, triangular_solve
 from sobolax.tangents import forward_tangents
 
 
