@@ -1,5 +1,25 @@
 """MuJoCo's MJX physics, differentiable: `pip install 'sobolax[mjx]'`.
 
-Nothing else in `sobolax` imports a simulator, and nothing imports this package but those who want
-one.
+- `step`: `mjx.step` with exact derivatives in both modes, at any number of solver iterations.
+- `step_and_jacobian`: a step and its whole Jacobian in local coordinates, for a few steps' time.
+- `displaced`: moves positions along their tangent space, quaternions included.
+- `reason_against`: why a model cannot be differentiated so, if it cannot.
+- `for_cpu`: rewrites a function of MJX so that XLA's CPU backend runs it fast, and to its end.
+
+Nothing else in `sobolax` imports a simulator.
 """
+
+from sobolax.mjx.coverage import reason_against
+from sobolax.mjx.for_cpu import for_cpu
+from sobolax.mjx.implicit import step
+from sobolax.mjx.jacobian import StepJacobian, step_and_jacobian
+from sobolax.mjx.tangent_space import displaced
+
+__all__ = [
+    "StepJacobian",
+    "displaced",
+    "for_cpu",
+    "reason_against",
+    "step",
+    "step_and_jacobian",
+]

@@ -8,34 +8,73 @@ from sobolax.mjx.engine import MjModel, mujoco
 _FREE, _BALL = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)
 
 
-def displaced(model: MjModel, qpos: jax.Array, dq: jax.Array) -> jax.Array:
+def displaced(model: MjModel, qpos: jax.Array, dq: jax.Array, normalise: bool = False) -> jax.Array:
     """Moves `qpos` by `dq`, as `mujoco.mj_integratePos` does in unit time.
 
     Hinges and slides add. A free or ball joint's quaternion `q` becomes `q * exp(dq)`, where `dq`
     is a rotation vector in the body's own frame. `displaced(qpos, 0)` has the bits of `qpos`.
 
     Args:
-        model: Whose joints say what is what.
+        model: Whose joints say what is what; of `mujoco` or of `mjx`.
         qpos: `(nq,)`.
         dq: `(nv,)`: metres and radians.
+        normalise: Whether quaternions are brought to length 1, as MuJoCo does in a step.
 
     Returns:
         `(nq,)`.
     """
-    quaternions = []
-    for kind, at, along in zip(model.jnt_type, model.jnt_qposadr, model.jnt_dofadr, strict=True):
-        offset = {_FREE: 3, _BALL: 0}.get(int(kind))
-        if offset is not None:
-            quaternions.append((int(at) + offset, int(along) + offset))
+    quaternions = _quaternions(model)
     if not quaternions:
         return qpos + dq
     parts, position, velocity = [], 0, 0
     for at, along in quaternions:
         parts.append(qpos[position:at] + dq[velocity:along])
-        parts.append(_product(qpos[at : at + 4], _exponential(dq[along : along + 3])))
+        quaternion = _product(qpos[at : at + 4], _exponential(dq[along : along + 3]))
+        parts.append(quaternion / jnp.sqrt(jnp.sum(quaternion**2)) if normalise else quaternion)
         position, velocity = at + 4, along + 3
     parts.append(qpos[position:] + dq[velocity:])
     return jnp.concatenate(parts)
+
+
+def rotated(model: MjModel, dq: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """How the end of a move depends on its start and on the move, in local coordinates.
+
+    Moving `qpos` by `dq` ends somewhere; the end is moved by `carried @ start + driven @ move`
+    when the start is moved by `start` and `dq` by `move`, each in the tangent space where it is.
+
+    Args:
+        model: Whose joints say what is what.
+        dq: `(nv,)`: metres and radians.
+
+    Returns:
+        `carried` and `driven`, `(nv, nv)` each: unit matrices but for quaternions' blocks.
+    """
+    carried = driven = jnp.eye(dq.shape[0], dtype=dq.dtype)
+
+    def end(start: jax.Array, move: jax.Array, turned: jax.Array) -> jax.Array:
+        ended = _product(_exponential(start), _exponential(move))
+        return 2 * _product(_conjugate(_exponential(turned)), ended)[1:]
+
+    for _, along in _quaternions(model):
+        block = slice(along, along + 3)
+        by_start, by_move = jax.jacfwd(end, (0, 1))(jnp.zeros_like(dq[block]), dq[block], dq[block])
+        carried = carried.at[block, block].set(by_start)
+        driven = driven.at[block, block].set(by_move)
+    return carried, driven
+
+
+def _quaternions(model: MjModel) -> list[tuple[int, int]]:
+    """Of every quaternion, where it begins in `qpos` and where its speeds begin in `qvel`."""
+    places = []
+    for kind, at, along in zip(model.jnt_type, model.jnt_qposadr, model.jnt_dofadr, strict=True):
+        offset = {_FREE: 3, _BALL: 0}.get(int(kind))
+        if offset is not None:
+            places.append((int(at) + offset, int(along) + offset))
+    return places
+
+
+def _conjugate(quaternion: jax.Array) -> jax.Array:
+    return jnp.concatenate([quaternion[:1], -quaternion[1:]])
 
 
 def _exponential(rotation: jax.Array) -> jax.Array:

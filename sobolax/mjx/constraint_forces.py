@@ -1,0 +1,110 @@
+"""The law of MuJoCo's constraint forces, and its slope: what the solver's optimum obeys.
+
+With `x = J qacc - aref`, the acceleration of every constraint row against its reference, the force
+of a row is minus the slope of a convex cost of `x` (MuJoCo documentation, 'Computation: the primal
+problem'). Equalities pull both ways, friction loss saturates, limits and the edges of a friction
+pyramid only push, and the rows of an elliptic contact make up a cone.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sobolax.mjx.engine import mjx
+
+
+def constraint_force(model: mjx.Model, data: mjx.Data, x: jax.Array) -> jax.Array:
+    """Forces of all rows, `(nefc,)`, in N or N m; what `mjx.solve` leaves in `efc_force`.
+
+    Args:
+        model: The model.
+        data: After `mjx.make_constraint`.
+        x: `J qacc - aref`, `(nefc,)`.
+    """
+    rows: Any = data._impl
+    force = -rows.efc_D * x * _pulls(model, data, x)
+    if rows.nf:
+        friction = slice(rows.ne, rows.ne + rows.nf)
+        saturated = _saturated(data, x)
+        loss = -jnp.sign(x[friction]) * rows.efc_frictionloss[friction]
+        force = force.at[friction].set(jnp.where(saturated, loss, force[friction]))
+    for at, friction in _cones(model, data):
+        force = force.at[at].set(
+            jax.vmap(_cone_force)(x[at], rows.efc_D[at], friction[0], friction[1])
+        )
+    return force
+
+
+def hessian(model: mjx.Model, data: mjx.Data, x: jax.Array) -> jax.Array:
+    """`M + J' K J`, `(nv, nv)`, with `K = -d force / d x`: the Hessian of the solver's cost.
+
+    Args:
+        model: The model.
+        data: After `mjx.make_constraint`.
+        x: `J qacc - aref`, `(nefc,)`.
+    """
+    rows: Any = data._impl
+    inertia = mjx.full_m(model, data)
+    stiffness = rows.efc_D * _pulls(model, data, x)
+    if rows.nf:
+        friction = slice(rows.ne, rows.ne + rows.nf)
+        saturated = _saturated(data, x)
+        stiffness = stiffness.at[friction].set(jnp.where(saturated, 0.0, stiffness[friction]))
+    stiff_jacobian = rows.efc_J * stiffness[:, None]
+    for at, friction in _cones(model, data):
+        slope = jax.vmap(jax.jacfwd(_cone_force))(x[at], rows.efc_D[at], friction[0], friction[1])
+        stiff_jacobian = stiff_jacobian.at[at].set(-slope @ rows.efc_J[at])
+    whole = inertia + rows.efc_J.T @ stiff_jacobian
+    return (whole + whole.T) / 2
+
+
+def _pulls(model: mjx.Model, data: mjx.Data, x: jax.Array) -> jax.Array:
+    """Which rows are on the quadratic branch of their cost; cones and saturation apart."""
+    always = np.arange(x.shape[0]) < data._impl.ne + data._impl.nf  # pyright: ignore
+    return (x < 0) | always
+
+
+def _saturated(data: mjx.Data, x: jax.Array) -> jax.Array:
+    """Which rows of friction loss slide: their force is constant."""
+    rows: Any = data._impl
+    friction = slice(rows.ne, rows.ne + rows.nf)
+    stiffness, loss = rows.efc_D[friction], rows.efc_frictionloss[friction]
+    return (jnp.abs(x[friction]) * stiffness >= loss) & (loss > 0)
+
+
+def _cones(model: mjx.Model, data: mjx.Data):
+    """Of every size of elliptic contact: its rows `(contacts, size)`, and friction of each.
+
+    Friction comes as the normal's, `(contacts,)`, regularised by `impratio`, and the tangents',
+    `(contacts, size - 1)`.
+    """
+    if model.opt.cone != mjx.ConeType.ELLIPTIC:
+        return
+    contact = data._impl.contact  # pyright: ignore[reportAttributeAccessIssue]
+    for size in (3, 4, 6):
+        chosen = np.nonzero(contact.dim == size)[0]
+        if chosen.size:
+            at = contact.efc_address[chosen][:, None] + np.arange(size)
+            tangents = contact.friction[chosen, : size - 1]
+            yield at, (tangents[:, 0] / jnp.sqrt(model.opt.impratio), tangents)
+
+
+def _cone_force(
+    x: jax.Array, stiffness: jax.Array, normal_friction: jax.Array, friction: jax.Array
+) -> jax.Array:
+    """Force of one elliptic contact, `(size,)`: sticking, sliding or apart."""
+    mu = normal_friction
+    normal, tangents = mu * x[0], friction * x[1:]
+    square = jnp.sum(tangents**2)
+    moving = square > 0
+    # A square root has no slope at zero; there the contact sticks or is apart.
+    slip = jnp.where(moving, jnp.sqrt(jnp.where(moving, square, 1.0)), 0.0)
+    sticks = jnp.where(moving, mu * normal + slip <= 0, normal < 0)
+    slides = moving & ~sticks & (normal < mu * slip)
+    weight = stiffness[0] / jnp.maximum(mu**2 * (1 + mu**2), 1e-15)
+    push = -weight * (normal - mu * slip) * mu
+    along = -push / jnp.where(moving, slip, 1.0) * tangents * friction
+    sliding = jnp.concatenate([push[None], along])
+    return jnp.where(sticks, -stiffness * x, jnp.where(slides, sliding, 0.0))

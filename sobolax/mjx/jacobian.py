@@ -1,0 +1,140 @@
+"""The Jacobian of a step of MJX in local coordinates, from inverse dynamics, in one go.
+
+At a frozen acceleration inverse dynamics needs no solver, no factorisation and no line search: its
+Jacobian is cheap forward mode, split by what moves. Positions go through everything, speeds
+through velocities and forces alone, activations and controls through actuators alone. One inverse
+of the solver's Hessian then serves all columns. `docs/contact_derivatives.md` has the formulas.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sobolax.mjx.coverage import check_step
+from sobolax.mjx.engine import mjx
+from sobolax.mjx.implicit import (
+    acceleration,
+    integrate,
+    integration_matrix,
+    inverse_hessian,
+    inverse_of,
+    residual,
+    unconstrained,
+)
+from sobolax.mjx.tangent_space import displaced, rotated
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class StepJacobian:
+    """The derivative of a step in local coordinates `x = (dq, dv, d activation)`.
+
+    Attributes:
+        state: `A = d x' / d x`, `(state size, state size)`, state size `2 nv + na`.
+        control: `B = d x' / d control`, `(state size, nu)`.
+    """
+
+    state: jax.Array
+    control: jax.Array
+
+
+def step_and_jacobian(model: mjx.Model, data: mjx.Data) -> tuple[mjx.Data, StepJacobian]:
+    """`mjx.step` and its Jacobian with respect to positions, speeds, activations and controls.
+
+    Args:
+        model: From `mjx.put_model(..., impl="jax")`; integrator Euler or implicitfast.
+        data: From `mjx.make_data(..., impl="jax")`.
+
+    Returns:
+        The data after the step, and the Jacobian; `dq` of both ends is in the tangent space of
+        `qpos` there, of size `nv`, as `mujoco.mj_differentiatePos` measures it.
+
+    Raises:
+        NotImplementedError: As `sobolax.mjx.step`.
+    """
+    check_step(model)
+    solved = acceleration(model, unconstrained(model, data))
+    following = integrate(model, solved)
+    qacc = solved.qacc
+    inverse = inverse_hessian(model, solved, qacc)
+    damped = integration_matrix(model, solved)
+    if damped is None:
+        rate, damped_inverse = qacc, jnp.zeros((model.nv, model.nv), qacc.dtype)
+    else:
+        damped_inverse = inverse_of(damped)
+        force = solved.qfrc_smooth + solved.qfrc_constraint
+        rate = damped_inverse @ force
+        rate = rate + damped_inverse @ (force - damped @ rate)
+
+    def balances(data: mjx.Data) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """What must stay zero at frozen accelerations, and what becomes of activations."""
+        data = _with_smooth_force(data)
+        integration = integration_matrix(model, data)
+        if integration is None:
+            integrator = jnp.zeros_like(qacc)
+        else:
+            integrator = integration @ rate - mjx.mul_m(model, data, qacc)
+        return residual(model, data, qacc), integrator, _next_activation(model, data)
+
+    def along_position(dq: jax.Array):
+        moved = _positioned(model, data.replace(qpos=displaced(model, data.qpos, dq)))
+        return balances(mjx.fwd_actuation(model, mjx.fwd_velocity(model, moved)))
+
+    def along_velocity(qvel: jax.Array):
+        moved = mjx.make_constraint(model, solved.replace(qvel=qvel))
+        return balances(mjx.fwd_actuation(model, mjx.fwd_velocity(model, moved)))
+
+    def along_actuation(act: jax.Array, ctrl: jax.Array):
+        return balances(mjx.fwd_actuation(model, solved.replace(act=act, ctrl=ctrl)))
+
+    zero = jnp.zeros(model.nv, qacc.dtype)
+    by_position = _columns(along_position, zero)
+    by_velocity = _columns(along_velocity, data.qvel)
+    by_activation = _columns(lambda act: along_actuation(act, data.ctrl), data.act)
+    by_control = _columns(lambda ctrl: along_actuation(data.act, ctrl), data.ctrl)
+    residuals, integrators, activations = (
+        jnp.concatenate(parts, axis=1)
+        for parts in zip(by_position, by_velocity, by_activation, by_control, strict=True)
+    )
+    # dw = -H^-1 dR; then, where the integrator has a matrix K of its own, K da = M dw - dS.
+    slope = -inverse @ residuals
+    if damped is not None:
+        slope = damped_inverse @ (mjx.full_m(model, solved) @ slope - integrators)
+    velocities, activation_count = model.nv, model.na
+    qvel = model.opt.timestep * slope
+    qvel = qvel.at[:, velocities : 2 * velocities].add(jnp.eye(velocities, dtype=qvel.dtype))
+    carried, driven = rotated(model, model.opt.timestep * following.qvel)
+    qpos = model.opt.timestep * driven @ qvel
+    qpos = qpos.at[:, :velocities].add(carried)
+    whole = jnp.concatenate([qpos, qvel, activations])
+    size = 2 * velocities + activation_count
+    return following, StepJacobian(whole[:, :size], whole[:, size:])
+
+
+def _columns(function: Any, at: jax.Array) -> tuple[jax.Array, ...]:
+    """Jacobians of a function of one vector, columns last."""
+    basis = jnp.eye(at.shape[0], dtype=at.dtype)
+    return jax.vmap(lambda direction: jax.jvp(function, (at,), (direction,))[1], out_axes=1)(basis)
+
+
+def _positioned(model: mjx.Model, data: mjx.Data) -> mjx.Data:
+    """`mjx.fwd_position` without cameras and without the inertia's factor."""
+    data = mjx.com_pos(model, mjx.kinematics(model, data))
+    data = mjx.tendon(model, data)
+    data = mjx.tendon_armature(model, mjx.crb(model, data))
+    data = mjx.make_constraint(model, mjx.collision(model, data))
+    return mjx.transmission(model, data)
+
+
+def _with_smooth_force(data: mjx.Data) -> mjx.Data:
+    """`mjx.fwd_acceleration` without the solve; applied forces move with nothing here."""
+    return data.replace(qfrc_smooth=data.qfrc_passive - data.qfrc_bias + data.qfrc_actuator)
+
+
+def _next_activation(model: mjx.Model, data: mjx.Data) -> jax.Array:
+    """Activations after the step, `(na,)`."""
+    if not model.na:
+        return jnp.zeros(0, data.qpos.dtype)
+    return mjx.euler(model, data).act
