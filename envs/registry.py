@@ -12,11 +12,15 @@ _CLASSES = {
     "ant": "envs.mujoco.ant:Ant",
     "cartpole": "envs.mujoco.cartpole:Cartpole",
     "chain": "envs.mujoco.chain:Chain",
+    "half_cheetah": "envs.mujoco.half_cheetah:HalfCheetah",
     "hopper": "envs.mujoco.hopper:Hopper",
+    "humanoid": "envs.mujoco.humanoid:Humanoid",
     "lqr": "envs.analytic.lqr:LQR",
     "pendulum": "envs.analytic.pendulum:Pendulum",
     "point_mass": "envs.analytic.point_mass:PointMass",
+    "pusher": "envs.mujoco.pusher:Pusher",
     "reacher": "envs.mujoco.reacher:Reacher",
+    "walker2d": "envs.mujoco.walker2d:Walker2d",
 }
 
 

@@ -25,4 +25,13 @@ def load(file: str) -> MjModel:
             f"the installed gymnasium has no model {file!r} at its usual place; "
             "install gymnasium 1.2 or newer: run pip install --upgrade 'sobolax[envs]'"
         )
-    return mujoco.MjModel.from_xml_path(str(path))
+    spec = mujoco.MjSpec.from_file(str(path))
+    # MuJoCo is giving this attribute up, and warns of it in a file in the working directory. What
+    # it advises instead gives the same model.
+    total_mass, spec.compiler.settotalmass = spec.compiler.settotalmass, -1.0
+    model = spec.compile()
+    if total_mass > 0:
+        mujoco.mj_setTotalmass(model, total_mass)
+        mujoco.mj_setConst(model, mujoco.MjData(model))
+        model.stat.meaninertia = model.dof_M0.mean()  # the solver's unit; left alone by the former
+    return model

@@ -24,12 +24,21 @@ def test_smooth_systems(laboratory_of, name):
     assert laboratory.derivative_error(states, lane=1) < SMOOTH
 
 
-@pytest.mark.parametrize("name", ["hopper", pytest.param("ant", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hopper",
+        "half_cheetah",
+        pytest.param("walker2d", marks=pytest.mark.slow),
+        pytest.param("ant", marks=pytest.mark.slow),
+        pytest.param("humanoid", marks=pytest.mark.slow),
+    ],
+)
 def test_in_the_air_and_on_the_floor(laboratory_of, name):
     laboratory = laboratory_of(name)
     # Lifted by 0.5 m and moving.
     states = laboratory.reset()
-    height = 1 if name == "hopper" else 2
+    height = 2 if name in ("ant", "humanoid") else 1
     qpos = np.array(states.physics.qpos)
     qpos[:, height] += 0.5
     flying = laboratory.roll(laboratory.moved(states, qpos=qpos), 2, size=0.5)
@@ -70,6 +79,29 @@ def test_a_reacher_on_its_target_has_a_slope(laboratory_of):
     assert np.all(transition.reward == 0)
     # Its central difference is zero too: distances grow alike to both sides.
     assert laboratory.derivative_error(at_rest, action=np.zeros(2)) < SMOOTH
+
+
+@pytest.mark.slow
+def test_a_pusher_apart_from_the_object_and_pushing_it(laboratory_of, pushing):
+    laboratory = laboratory_of("pusher")
+    states, actions = pushing
+    assert _contact_force(laboratory.env, states, 0) == 0
+    assert all(laboratory.derivative_error(states, lane, actions[lane]) < SMOOTH for lane in (0, 9))
+    for _ in range(3):
+        _, states = laboratory.step(states, actions)
+    lanes = [lane for lane in range(20) if _contact_force(laboratory.env, states, lane) > 0][:3]
+    assert len(lanes) == 3, "nothing touches the object"
+    assert all(laboratory.derivative_error(states, lane, actions[lane]) < CONTACT for lane in lanes)
+
+
+@pytest.mark.slow
+def test_a_pusher_with_the_object_on_the_goal_has_a_slope(laboratory_of, pushing):
+    laboratory = laboratory_of("pusher")
+    states, _ = pushing
+    qpos = np.array(states.physics.qpos)
+    qpos[:, 9:] = qpos[:, 7:9]
+    arrived = laboratory.moved(states, qpos=qpos)
+    assert laboratory.derivative_error(arrived, action=np.zeros(7)) < SMOOTH
 
 
 def _contact_force(env, states, lane: int) -> float:

@@ -85,6 +85,10 @@ def test_perturb_moves_the_observation_and_leaves_the_rest(laboratory):
         ("reacher", False),
         ("hopper", False),
         ("ant", False),
+        ("half_cheetah", False),
+        pytest.param("humanoid", False, marks=pytest.mark.slow),
+        ("pusher", False),
+        ("walker2d", False),
     ],
 )
 def test_reverse_mode_is_what_it_says(name, reverse):

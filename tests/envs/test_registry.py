@@ -1,5 +1,7 @@
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,8 @@ from sobolax.environment import Environment
     [
         ("hoper", {}, r"'hoper' \(did you mean 'hopper'.*ant, cartpole, chain"),
         ("Hopper-v5", {}, "did you mean 'hopper'"),
-        ("zzz", {}, "the environments are ant, cartpole, chain, hopper, lqr, pendulum"),
+        ("zzz", {}, "the environments are ant, cartpole, chain, half_cheetah, hopper, humanoid"),
+        ("HalfCheetah", {}, "did you mean 'half_cheetah'"),
         ("chain", {"joint": 4}, r"no parameter 'joint' \(did you mean 'joints'\?\).*joints=6"),
         ("pendulum", {"joints": 4}, "no parameter 'joints'; it takes none"),
         ("chain", {"joints": 1}, "joints must be an integer from 2 to 32, not 1"),
@@ -28,6 +31,7 @@ from sobolax.environment import Environment
         ("point_mass", {"dimension": "4"}, "dimension must be an integer from 1"),
         ("hopper", {"integrator": "verlet"}, "integrator must be one of euler, rk4"),
         ("ant", {"iterations": 0}, "iterations must be an integer of at least 1"),
+        ("humanoid", {"integrator": "verlet"}, "integrator must be one of euler, rk4"),
         ("reacher", {"ls_iterations": 0}, "ls_iterations must be an integer of at least 1"),
     ],
 )
@@ -58,7 +62,17 @@ def test_importing_envs_and_making_an_analytic_one_loads_no_mujoco_and_prints_no
     assert done.stdout == ""
 
 
-def test_making_a_mujoco_environment_prints_nothing():
-    code = "import envs; envs.make('chain', joints=2)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+def test_making_mujoco_environments_prints_and_leaves_nothing(tmp_path):
+    """The half-cheetah's model file uses what MuJoCo warns of, also in a file of its own."""
+    code = "import envs; envs.make('chain', joints=2); envs.make('half_cheetah')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(envs.__file__).parents[1])},
+    )
     assert done.stdout == ""
+    assert "settotalmass" not in done.stderr
+    assert not list(tmp_path.iterdir())
