@@ -1,0 +1,25 @@
+"""Derivatives through joints, actuators, tendons, equalities and dry friction."""
+
+import pytest
+
+from tests.sobolax.mjx.checks import Checks
+from tests.sobolax.mjx.laboratory import laboratory as laboratory_of
+
+_SLOW = ["ball", "ball-explicit", "ball-implicitfast", "arm-euler", "friction-loss"]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "floating",
+        "arm",
+        "equalities",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in _SLOW),
+    ],
+)
+def laboratory(request):
+    return laboratory_of(request.param)
+
+
+class TestJoints(Checks):
+    pass
