@@ -32,7 +32,7 @@ def constraint_force(model: mjx.Model, data: mjx.Data, x: jax.Array) -> jax.Arra
         force = force.at[friction].set(jnp.where(saturated, loss, force[friction]))
     for at, friction in _cones(model, data):
         force = force.at[at].set(
-            jax.vmap(_cone_force)(x[at], rows.efc_D[at], friction[0], friction[1])
+            jax.vmap(cone_force)(x[at], rows.efc_D[at], friction[0], friction[1])
         )
     return force
 
@@ -54,7 +54,7 @@ def hessian(model: mjx.Model, data: mjx.Data, x: jax.Array) -> jax.Array:
         stiffness = stiffness.at[friction].set(jnp.where(saturated, 0.0, stiffness[friction]))
     stiff_jacobian = rows.efc_J * stiffness[:, None]
     for at, friction in _cones(model, data):
-        slope = jax.vmap(jax.jacfwd(_cone_force))(x[at], rows.efc_D[at], friction[0], friction[1])
+        slope = jax.vmap(jax.jacfwd(cone_force))(x[at], rows.efc_D[at], friction[0], friction[1])
         stiff_jacobian = stiff_jacobian.at[at].set(-slope @ rows.efc_J[at])
     whole = inertia + rows.efc_J.T @ stiff_jacobian
     return (whole + whole.T) / 2
@@ -91,7 +91,7 @@ def _cones(model: mjx.Model, data: mjx.Data):
             yield at, (tangents[:, 0] / jnp.sqrt(model.opt.impratio), tangents)
 
 
-def _cone_force(
+def cone_force(
     x: jax.Array, stiffness: jax.Array, normal_friction: jax.Array, friction: jax.Array
 ) -> jax.Array:
     """Force of one elliptic contact, `(size,)`: sticking, sliding or apart."""

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from sobolax.mjx.contact_forces import contact_force
 from sobolax.mjx.coverage import check_step
 from sobolax.mjx.engine import mjx
 from sobolax.mjx.implicit import (
@@ -24,6 +25,7 @@ from sobolax.mjx.implicit import (
     unconstrained,
 )
 from sobolax.mjx.tangent_space import displaced, rotated
+from sobolax.mjx.wrenches import applied_force
 
 
 @jax.tree_util.register_dataclass
@@ -70,21 +72,23 @@ def step_and_jacobian(model: mjx.Model, data: mjx.Data) -> tuple[mjx.Data, StepJ
 
     def balances(data: mjx.Data) -> tuple[jax.Array, jax.Array, jax.Array]:
         """What must stay zero at frozen accelerations, and what becomes of activations."""
-        data = _with_smooth_force(data)
+        contacts = contact_force(model, data, qacc)
+        data = _with_smooth_force(model, mjx.make_constraint(model, _without_contacts(data)))
+        balance = residual(model, data, qacc) - contacts
         integration = integration_matrix(model, data)
         if integration is None:
             integrator = jnp.zeros_like(qacc)
         else:
             integrator = integration @ rate - mjx.mul_m(model, data, qacc)
-        return residual(model, data, qacc), integrator, _next_activation(model, data)
+        return balance, integrator, _next_activation(model, data)
 
     def along_position(dq: jax.Array):
         moved = _positioned(model, data.replace(qpos=displaced(model, data.qpos, dq)))
         return balances(mjx.fwd_actuation(model, mjx.fwd_velocity(model, moved)))
 
     def along_velocity(qvel: jax.Array):
-        moved = mjx.make_constraint(model, solved.replace(qvel=qvel))
-        return balances(mjx.fwd_actuation(model, mjx.fwd_velocity(model, moved)))
+        moved = mjx.fwd_velocity(model, solved.replace(qvel=qvel))
+        return balances(mjx.fwd_actuation(model, moved))
 
     def along_actuation(act: jax.Array, ctrl: jax.Array):
         return balances(mjx.fwd_actuation(model, solved.replace(act=act, ctrl=ctrl)))
@@ -120,17 +124,27 @@ def _columns(function: Any, at: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def _positioned(model: mjx.Model, data: mjx.Data) -> mjx.Data:
-    """`mjx.fwd_position` without cameras and without the inertia's factor."""
+    """`mjx.fwd_position` without cameras, the inertia's factor and the constraints."""
     data = mjx.com_pos(model, mjx.kinematics(model, data))
     data = mjx.tendon(model, data)
     data = mjx.tendon_armature(model, mjx.crb(model, data))
-    data = mjx.make_constraint(model, mjx.collision(model, data))
-    return mjx.transmission(model, data)
+    return mjx.transmission(model, mjx.collision(model, data))
 
 
-def _with_smooth_force(data: mjx.Data) -> mjx.Data:
-    """`mjx.fwd_acceleration` without the solve; applied forces move with nothing here."""
-    return data.replace(qfrc_smooth=data.qfrc_passive - data.qfrc_bias + data.qfrc_actuator)
+def _without_contacts(data: mjx.Data) -> mjx.Data:
+    """The same with no contact, so that `mjx.make_constraint` makes all other rows."""
+    contacts: Any = data._impl.contact  # pyright: ignore[reportAttributeAccessIssue]
+    none = jax.tree.map(lambda leaf: leaf[:0], contacts)
+    none = none.replace(dim=contacts.dim[:0], efc_address=contacts.efc_address[:0])
+    return data.tree_replace({"_impl.contact": none})  # pyright: ignore[reportReturnType]
+
+
+def _with_smooth_force(model: mjx.Model, data: mjx.Data) -> mjx.Data:
+    """`mjx.fwd_acceleration` without the solve."""
+    applied = data.qfrc_applied + applied_force(model, data)
+    return data.replace(
+        qfrc_smooth=data.qfrc_passive - data.qfrc_bias + data.qfrc_actuator + applied
+    )
 
 
 def _next_activation(model: mjx.Model, data: mjx.Data) -> jax.Array:
