@@ -5,6 +5,7 @@ that somebody who wants one loss gets no agent, no training loop and no simulato
 
 - `transition`, `environment`: what a transition, its tangents and a differentiable environment are.
 - `tangents`: derivatives of a transition through an environment.
+- `derivatives`: how they are computed, by name, and what makes them reliable.
 - `losses`: the Sobolev temporal-difference loss.
 - `sac`: soft actor-critic, ready to train (`sobolax.sac.make_train`).
 - `critic_report`: how right a critic's values and slopes are.
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
     from sobolax import (
         agents,
         critic_report,
+        derivatives,
+        differences,
         distributions,
         environment,
         evaluation,
         losses,
         networks,
         normalization,
+        reliability,
         replay,
         sac,
         tangents,
@@ -36,12 +40,15 @@ __version__ = "0.1.0"
 __all__ = [
     "agents",
     "critic_report",
+    "derivatives",
+    "differences",
     "distributions",
     "environment",
     "evaluation",
     "losses",
     "networks",
     "normalization",
+    "reliability",
     "replay",
     "sac",
     "tangents",

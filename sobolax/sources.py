@@ -1,12 +1,13 @@
 """Where the slopes of a transition come from: one interchangeable thing, chosen by name.
 
 - `off`: nowhere. Plain TD learning; no tangent is stored, no simulator is differentiated.
-- `cached`: forward mode through the simulator when a transition is collected; the tangents live
-  in the replay buffer beside it.
-- `recomputed`: the same at every update; the buffer keeps the environment's state instead.
+- `cached`: tangents are computed when a transition is collected, and live in the replay buffer
+  beside it.
+- `recomputed`: they are computed at every update; the buffer keeps the environment's state instead.
 - `reverse`: a reverse pass through the simulator at every update, likewise.
 
-With the full basis all but `off` are the same loss, to rounding.
+How tangents are computed is another question (`sobolax.derivatives`). With the full basis all but
+`off` are the same loss, to rounding.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from sobolax.derivatives import Derivatives, make_tangent_function
 from sobolax.environment import Environment, State
 from sobolax.losses import (
     TDError,
@@ -24,7 +26,7 @@ from sobolax.losses import (
     sobolev_terms_by_reverse_mode,
     value_term,
 )
-from sobolax.tangents import draw_directions, forward_tangents, plain_transition, transition_map
+from sobolax.tangents import draw_directions, plain_transition, transition_map
 from sobolax.transition import Tangents, Transition
 
 SOURCES = ("off", "cached", "recomputed", "reverse")
@@ -69,6 +71,7 @@ def make_source(
     state_directions: int | None = None,
     action_directions: int | None = None,
     tangent_dtype: str = "float32",
+    derivatives: Derivatives | None = None,
 ) -> Source:
     """Builds the source of that name.
 
@@ -78,17 +81,20 @@ def make_source(
         state_directions: How many random directions of the state; None for the full basis.
         action_directions: The same for the action.
         tangent_dtype: Precision of stored tangents (`cached` only).
+        derivatives: How tangents are computed (`cached` and `recomputed`); all defaults if left
+            out.
 
     Raises:
         ValueError: If the name is unknown, the counts do not fit, or the environment has no
-            reverse mode and the source needs it.
+            reverse mode, or no such derivatives, and the source needs them.
     """
-    check_source(name, environment, state_directions, action_directions)
+    check_source(name, environment, state_directions, action_directions, derivatives)
+    compute = make_tangent_function(environment, derivatives or Derivatives())
 
     def tangents_at(key: jax.Array, state: State, action: jax.Array):
-        state_key, action_key = jax.random.split(key)
-        return forward_tangents(
-            environment,
+        state_key, action_key, own_key = jax.random.split(key, 3)
+        return compute(
+            own_key,
             state,
             action,
             draw_directions(state_key, state_directions, environment.state_size),
@@ -142,8 +148,10 @@ def check_source(
     environment: Environment,
     state_directions: int | None,
     action_directions: int | None,
+    derivatives: Derivatives | None = None,
 ) -> None:
     """Raises ValueError, with the mend, where `make_source` could not work."""
+    (derivatives or Derivatives()).check(environment)
     if name not in SOURCES:
         raise ValueError(f"unknown source of slopes {name!r}: choose one of {', '.join(SOURCES)}")
     for what, count, size in (
@@ -159,7 +167,8 @@ def check_source(
         if not environment.reverse_mode:
             raise ValueError(
                 f"environment {environment.name!r} has no reverse mode (its contact solver is a "
-                "while loop): use the source 'cached' or 'recomputed'"
+                "while loop, and its integrator has no implicit derivatives): use the source "
+                "'cached' or 'recomputed'"
             )
         if (state_directions, action_directions) != (None, None):
             raise ValueError(

@@ -14,6 +14,12 @@ import jax.numpy as jnp
 from sobolax.environment import Environment, State
 from sobolax.transition import Tangents, Transition
 
+# One step, its transition and its tangents along given directions of the state and of the action:
+# (key, state, action, state directions, action directions) -> (transition, next state, tangents).
+TangentFunction = Callable[
+    [jax.Array, State, jax.Array, jax.Array, jax.Array], tuple[Transition, State, Tangents]
+]
+
 
 def basis_directions(size: int, dtype: jnp.dtype | None = None) -> jax.Array:
     """All unit directions, `(size, size)`: with these the loss is the paper's, exactly."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from sobolax import normalization, replay
 from sobolax.agents import Agent
 from sobolax.agents.agent import Metrics
 from sobolax.critic_report import report_on_critic
+from sobolax.derivatives import Derivatives
 from sobolax.environment import Environment, State
 from sobolax.evaluation import evaluate, is_finite
 from sobolax.normalization import Normalizer
@@ -37,6 +38,7 @@ class LoopConfig:
         state_directions: Random directions of the state per transition; None for all.
         action_directions: Random directions of the action per transition; None for all.
         tangent_dtype: Precision of stored tangents: "float32", "bfloat16" or "float16".
+        derivatives: How tangents are computed (see `sobolax.derivatives`).
         normalize_observations: Whether networks see observations centred and scaled by running
             statistics.
         evaluation_episodes: Episodes of an evaluation.
@@ -57,6 +59,7 @@ class LoopConfig:
     state_directions: int | None = None
     action_directions: int | None = None
     tangent_dtype: str = "float32"
+    derivatives: Derivatives = field(default_factory=Derivatives)
     normalize_observations: bool = True
     evaluation_episodes: int = 16
     report_states: int = 16
@@ -115,7 +118,13 @@ class LoopConfig:
                 f"{', '.join(precisions)}"
             )
         check_environment(environment)
-        check_source(self.first_order, environment, self.state_directions, self.action_directions)
+        check_source(
+            self.first_order,
+            environment,
+            self.state_directions,
+            self.action_directions,
+            self.derivatives,
+        )
 
 
 @jax.tree_util.register_dataclass
@@ -196,6 +205,7 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
         config.state_directions,
         config.action_directions,
         config.tangent_dtype,
+        config.derivatives,
     )
     steps_per_epoch = config.environment_steps // (config.environments * config.epochs)
     prefill = math.ceil(config.prefill_steps / config.environments)

@@ -1,7 +1,8 @@
 """What all MuJoCo environments share: stepping, perturbing and drawing a model on MJX."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -9,37 +10,18 @@ import numpy as np
 
 from envs import parameters
 from envs.anchoring import anchored
+from envs.mujoco import linearization
+from envs.mujoco.physics import Physics
 from sobolax.environment import State
+from sobolax.mjx import StepJacobian, displaced, for_cpu, reason_against, step, step_and_jacobian
 from sobolax.mjx.engine import MjModel, mjx, mujoco
-from sobolax.mjx.for_cpu import for_cpu
-from sobolax.mjx.tangent_space import displaced
+from sobolax.tangents import TangentFunction
 
 _INTEGRATORS = {
     "euler": mujoco.mjtIntegrator.mjINT_EULER,
+    "implicitfast": mujoco.mjtIntegrator.mjINT_IMPLICITFAST,
     "rk4": mujoco.mjtIntegrator.mjINT_RK4,
 }
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Physics:
-    """What MuJoCo needs to go on, and no more: a state is cheap to store, select and copy.
-
-    Attributes:
-        qpos: Generalised positions, `(nq,)`, in the units of the model (m, rad, quaternions).
-        qvel: Generalised velocities, `(nv,)`.
-        act: Activations of the actuators, `(na,)`.
-        qacc_warmstart: The last acceleration, from which the solver starts, `(nv,)`. Hidden
-            state: `perturb` leaves it alone.
-        mocap_pos: Where the bodies are that only somebody else moves, such as a target (m),
-            `(nmocap, 3)`. `perturb` leaves it alone.
-    """
-
-    qpos: jax.Array
-    qvel: jax.Array
-    act: jax.Array
-    qacc_warmstart: jax.Array
-    mocap_pos: jax.Array
 
 
 class MujocoEnvironment(ABC):
@@ -54,7 +36,8 @@ class MujocoEnvironment(ABC):
     Args:
         model: The model; it is changed in place.
         substeps: Physics steps of `model.opt.timestep` per environment step.
-        integrator: `"euler"` (semi-implicit, damping implicit) or `"rk4"`.
+        integrator: `"euler"` (semi-implicit, damping implicit), `"implicitfast"` or `"rk4"`; the
+            last has derivatives in forward mode only.
         iterations: Newton iterations of the constraint solver, at most; too few give another map
             with other derivatives.
         ls_iterations: Line-search iterations of each of them, at most.
@@ -62,6 +45,7 @@ class MujocoEnvironment(ABC):
     Attributes:
         mujoco_model: The `mujoco.MjModel`, for viewers.
         dt: Seconds per environment step.
+        own_derivatives: See `sobolax.derivatives`.
     """
 
     name: str
@@ -89,11 +73,18 @@ class MujocoEnvironment(ABC):
         self._model = mjx.put_model(model, impl="jax")
         # All that a step does not set is constant: taken from here, not carried in the state.
         self._data = mjx.make_data(model, impl="jax")
-        # The solver's loop ends on a condition, which reverse mode cannot go through; without
-        # constraints (contacts, limits, friction) no solver runs.
-        self.reverse_mode = self._data._impl.efc_J.shape[0] == 0  # pyright: ignore
+        reason = reason_against(self._model)
+        # A step without constraints (contacts, limits, friction) runs no solver, and the solver's
+        # loop is all that reverse mode cannot go through by itself.
+        unconstrained = self._data._impl.efc_J.shape[0] == 0  # pyright: ignore
+        self.reverse_mode = reason is None or unconstrained
+        self.own_derivatives: Mapping[str, TangentFunction | str] = {
+            "structured": self._structured_tangents if reason is None else reason
+        }
+        self._step = mjx.step if reason else step
         # Under `jit`, its thousands of operations are traced once, not at every use in a program.
         self._substep = jax.jit(for_cpu(self._step_model))
+        self._substep_jacobian = jax.jit(for_cpu(self._linearize_model))
         zero = jax.eval_shape(self._start, jax.eval_shape(lambda: jax.random.key(0)))
         self.observation_size = int(zero.observation.shape[0])
 
@@ -111,14 +102,7 @@ class MujocoEnvironment(ABC):
 
     def perturb(self, state: State, displacement: jax.Array) -> State:
         """Moves positions, velocities and activations along the tangent space."""
-        velocities = self.mujoco_model.nv
-        dq, dv, da = jnp.split(displacement, (velocities, 2 * velocities))
-        physics = replace(
-            state.physics,
-            qpos=displaced(self.mujoco_model, state.physics.qpos, dq),
-            qvel=state.physics.qvel + dv,
-            act=state.physics.act + da,
-        )
+        physics = self._displaced(state.physics, displacement)
         observation = anchored(self._observe(physics), state, displacement)
         return replace(state, physics=physics, observation=observation)
 
@@ -194,8 +178,30 @@ class MujocoEnvironment(ABC):
             lambda carry, _: (self._substep(carry, control), None), physics, length=self.substeps
         )[0]
 
-    def _step_model(self, physics: Physics, control: jax.Array) -> Physics:
-        data = self._data.replace(
+    def _displaced(self, physics: Physics, displacement: jax.Array) -> Physics:
+        velocities = self.mujoco_model.nv
+        dq, dv, da = jnp.split(displacement, (velocities, 2 * velocities))
+        return replace(
+            physics,
+            qpos=displaced(self.mujoco_model, physics.qpos, dq),
+            qvel=physics.qvel + dv,
+            act=physics.act + da,
+        )
+
+    def _structured_tangents(self, key, state, action, state_directions, action_directions):
+        del key
+
+        def move(physics: Physics, control: jax.Array, start: jax.Array, controls: jax.Array):
+            return linearization.chained(
+                self._substep_jacobian, self.substeps, physics, control, start, controls
+            )
+
+        return linearization.tangents_of_move(
+            self, move, state, action, state_directions, action_directions
+        )
+
+    def _data_at(self, physics: Physics, control: jax.Array) -> mjx.Data:
+        return self._data.replace(
             qpos=physics.qpos,
             qvel=physics.qvel,
             act=physics.act,
@@ -203,5 +209,14 @@ class MujocoEnvironment(ABC):
             mocap_pos=physics.mocap_pos,
             ctrl=control,
         )
-        data = mjx.step(self._model, data)
+
+    def _step_model(self, physics: Physics, control: jax.Array) -> Physics:
+        data = self._step(self._model, self._data_at(physics, control))
         return Physics(data.qpos, data.qvel, data.act, data.qacc_warmstart, physics.mocap_pos)
+
+    def _linearize_model(
+        self, physics: Physics, control: jax.Array
+    ) -> tuple[Physics, StepJacobian]:
+        data, jacobian = step_and_jacobian(self._model, self._data_at(physics, control))
+        following = Physics(data.qpos, data.qvel, data.act, data.qacc_warmstart, physics.mocap_pos)
+        return following, jacobian

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from envs.mujoco.base import MujocoEnvironment, Physics
+from envs.mujoco.base import MujocoEnvironment
+from envs.mujoco.physics import Physics
 from sobolax.mjx.engine import mujoco
 
 _XML = """

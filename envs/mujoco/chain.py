@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from envs import parameters
-from envs.mujoco.base import MujocoEnvironment, Physics
+from envs.mujoco.base import MujocoEnvironment
+from envs.mujoco.physics import Physics
 from sobolax.mjx.engine import mujoco
 
 _LENGTH = 1.0  # m, of the whole arm

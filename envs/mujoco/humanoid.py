@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from envs.mujoco import gymnasium_models
-from envs.mujoco.base import MujocoEnvironment, Physics
+from envs.mujoco.base import MujocoEnvironment
+from envs.mujoco.physics import Physics
 from sobolax.mjx.engine import mjx, mujoco
 from sobolax.mjx.for_cpu import for_cpu
 

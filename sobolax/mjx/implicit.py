@@ -74,9 +74,9 @@ def acceleration(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     if not constrained:
         return data.replace(qacc=qacc)
     force = constraint_force(model, data, rows.efc_J @ qacc - rows.efc_aref)
-    data = data.tree_replace(
+    data = data.replace(qacc=qacc)
+    solution: Any = data.tree_replace(
         {
-            "qacc": qacc,
             "qfrc_constraint": with_slope_of(solved.qfrc_constraint, rows.efc_J.T @ force),
             "_impl.efc_force": with_slope_of(
                 solved._impl.efc_force,  # pyright: ignore[reportAttributeAccessIssue]
@@ -84,7 +84,7 @@ def acceleration(model: mjx.Model, data: mjx.Data) -> mjx.Data:
             ),
         }
     )
-    return mjx.sensor_acc(model, data)
+    return mjx.sensor_acc(model, solution)
 
 
 def integrate(model: mjx.Model, data: mjx.Data) -> mjx.Data:

@@ -1,0 +1,120 @@
+"""Tangents of a whole transition from how its physics state moves, in local coordinates."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from envs.mujoco.physics import Physics
+from sobolax.environment import State
+from sobolax.mjx import StepJacobian
+from sobolax.transition import Tangents, Transition
+
+# Moves the physics on at a control, and columns of displacements of both with it:
+# (physics, control, (state size, n), (nu, n)) -> (physics, (state size, n)).
+Move = Callable[[Physics, jax.Array, jax.Array, jax.Array], tuple[Physics, jax.Array]]
+
+
+def chained(
+    linearize: Callable[[Physics, jax.Array], tuple[Physics, StepJacobian]],
+    substeps: int,
+    physics: Physics,
+    control: jax.Array,
+    start: jax.Array,
+    controls: jax.Array,
+) -> tuple[Physics, jax.Array]:
+    """Physics steps at a constant control: the product of their Jacobians with displacements.
+
+    Args:
+        linearize: One physics step and its Jacobian.
+        substeps: How many.
+        physics: Where to start.
+        control: `(nu,)`.
+        start: Displacements of the physics, `(state size, n)`.
+        controls: Of the control, `(nu, n)`.
+
+    Returns:
+        The physics at the end, and its displacements, `(state size, n)`.
+    """
+
+    def substep(carry: tuple[Physics, jax.Array], _: None):
+        physics, moved = carry
+        physics, jacobian = linearize(physics, control)
+        # In full precision: accelerators would round to 10 bits by default.
+        moved = jnp.matmul(jacobian.state, moved, precision="highest")
+        return (physics, moved + jnp.matmul(jacobian.control, controls, precision="highest")), None
+
+    return jax.lax.scan(substep, (physics, start), length=substeps)[0]
+
+
+def tangents_of_move(
+    environment: Any,
+    move: Move,
+    state: State,
+    action: jax.Array,
+    state_directions: jax.Array,
+    action_directions: jax.Array,
+) -> tuple[Transition, State, Tangents]:
+    """One step, its transition and its tangents, as `sobolax.tangents.forward_tangents`.
+
+    Control, observation and reward are differentiated in forward mode: they are cheap.
+
+    Args:
+        environment: A `MujocoEnvironment`.
+        move: How physics and its displacements move on.
+        state: One unbatched state.
+        action: `(action_size,)`.
+        state_directions: `(number of state directions, state_size)`.
+        action_directions: `(number of action directions, action_size)`.
+    """
+    counts = state_directions.shape[0], action_directions.shape[0]
+    dtype = state.observation.dtype
+    control = environment._control(action)
+    driven = jax.vmap(lambda along: jax.jvp(environment._control, (action,), (along,))[1])(
+        action_directions.astype(action.dtype)
+    )
+    starts = jnp.concatenate(
+        [state_directions, jnp.zeros((counts[1], state_directions.shape[1]))]
+    ).astype(dtype)
+    controls = jnp.concatenate([jnp.zeros((counts[0], control.shape[0]), dtype), driven])
+    actions = jnp.concatenate(
+        [jnp.zeros((counts[0], action.shape[0]), action.dtype), action_directions]
+    ).astype(action.dtype)
+    physics, ends = move(state.physics, control, starts.T, controls.T)
+
+    def outcome(start: jax.Array, action: jax.Array, end: jax.Array):
+        before = environment._displaced(state.physics, start)
+        after = environment._displaced(physics, end)
+        reward, terminated, metrics = environment._assess(before, action, after)
+        transition = Transition(
+            environment._observe(before), action, reward, None, environment._observe(after)
+        )
+        return transition, (terminated, metrics)
+
+    still = jnp.zeros(state_directions.shape[1], dtype)
+
+    def push(*directions: jax.Array):
+        return jax.jvp(outcome, (still, action, still), directions, has_aux=True)
+
+    transition, tangent, (terminated, metrics) = jax.vmap(push, out_axes=(None, 0, None))(
+        starts, actions, ends.T
+    )
+    end = State(physics, transition.next_observation, transition.reward, terminated, metrics)
+    discount = 1.0 - terminated.astype(transition.reward.dtype)
+    transition = Transition(
+        state.observation, action, end.reward, discount, transition.next_observation
+    )
+    along_state, along_action = (
+        jax.tree.map(lambda leaf, part=part: leaf[part], tangent)
+        for part in (slice(None, counts[0]), slice(counts[0], None))
+    )
+    tangents = Tangents(
+        state=Transition(
+            along_state.observation, None, along_state.reward, None, along_state.next_observation
+        ),
+        action=Transition(
+            None, along_action.action, along_action.reward, None, along_action.next_observation
+        ),
+    )
+    return transition, end, tangents

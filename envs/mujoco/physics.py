@@ -1,0 +1,27 @@
+"""The physics state of a MuJoCo environment."""
+
+from dataclasses import dataclass
+
+import jax
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Physics:
+    """What MuJoCo needs to go on, and no more: a state is cheap to store, select and copy.
+
+    Attributes:
+        qpos: Generalised positions, `(nq,)`, in the units of the model (m, rad, quaternions).
+        qvel: Generalised velocities, `(nv,)`.
+        act: Activations of the actuators, `(na,)`.
+        qacc_warmstart: The last acceleration, from which the solver starts, `(nv,)`. Hidden
+            state: `perturb` leaves it alone.
+        mocap_pos: Where the bodies are that only somebody else moves, such as a target (m),
+            `(nmocap, 3)`. `perturb` leaves it alone.
+    """
+
+    qpos: jax.Array
+    qvel: jax.Array
+    act: jax.Array
+    qacc_warmstart: jax.Array
+    mocap_pos: jax.Array
