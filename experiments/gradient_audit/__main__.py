@@ -1,0 +1,76 @@
+"""Measures the derivatives of an environment, or merges such measurements into a page.
+
+`python -m experiments.gradient_audit --env hopper`, and
+`python -m experiments.gradient_audit report --runs runs/*-gradient-audit --output docs`.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from experiments import run_folder
+from experiments.gradient_audit import audit, plots, report
+from experiments.gradient_audit.options import Audit, prepare
+from experiments.program import call
+from experiments.train import BAD_INPUT, INTERRUPTED
+
+_PROGRAM = "python -m experiments.gradient_audit"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """What the command runs.
+
+    Returns:
+        The exit status: 0, 2 for bad input, 130 after Ctrl-C.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    console = Console()
+    try:
+        if argv[:1] == ["report"]:
+            asked = tyro.cli(report.Report, args=argv[1:], prog=f"{_PROGRAM} report")
+            for path in report.write(asked):
+                console.print(Text(f"Written to {path}"), soft_wrap=True)
+            return 0
+        prepared = prepare(tyro.cli(Audit, args=argv, prog=_PROGRAM))
+    except ValueError as error:
+        text = " ".join(str(error).split())
+        Console(stderr=True, soft_wrap=True).print(Text(f"error: {text}", style="red"))
+        return BAD_INPUT
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
+    try:
+        with console.status("") as status:
+            results = call(audit.execute, prepared, lambda text: status.update(f"{text} ..."))
+    except KeyboardInterrupt:
+        console.print("Interrupted: nothing is written.")
+        return INTERRUPTED
+    results = write(prepared.folder, results)
+    report.show(results, console)
+    console.print(Text(f"Everything is in {prepared.folder}"), soft_wrap=True)
+    return 0
+
+
+def write(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
+    """Writes the folder of an audit; gives back what its JSON holds."""
+    run_folder.create(folder)
+    run_folder.write_json(folder / audit.AUDIT, results)
+    results = report.read(folder)
+    report.write_tables(folder, results)
+    plots.save_all(folder, results)
+    return results
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    if status == INTERRUPTED:
+        # What was cut off still computes in a thread, for nobody.
+        os._exit(status)
+    sys.exit(status)
