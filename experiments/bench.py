@@ -1,14 +1,10 @@
 """Measures speed and memory side by side, as ratios: `python -m experiments.bench --help`.
 
-Alternatives run in one process, on the same data and from the same keys, interleaved (A B A B ...),
-so that what else the machine does hits them alike; a ratio is the median over repetitions. Every
-program is compiled ahead, without the compilation cache, and its compilation is reported apart.
+`experiments.timing` says how. Programs are compiled without the compilation cache.
 """
 
 import datetime
-import statistics
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,9 +20,10 @@ from rich.text import Text
 
 import envs
 import sobolax
-from experiments import run_folder
+from experiments import bench_derivatives, run_folder
 from experiments.configuration import Arm, defaults, parse_environment_arguments
 from experiments.program import call, compiler_options, members
+from experiments.timing import Alternative, compile_ahead, measure
 from sobolax.environment import Environment, State
 from sobolax.sources import SOURCES, Experience, make_source
 
@@ -56,6 +53,8 @@ class Bench:
         steps: Steps of all environments in a timed call.
         repetitions: Timed calls of each alternative, after one that is not timed.
         memory: Environments whose memory per transition is listed.
+        derivatives: MuJoCo environments whose derivatives are timed.
+        derivatives_batch: States of which derivatives are timed together.
         output: A new file for the results; None for one under runs/.
     """
 
@@ -71,6 +70,8 @@ class Bench:
     steps: int = 100
     repetitions: int = 9
     memory: tuple[str, ...] = ("chain", "ant")
+    derivatives: tuple[str, ...] = ("ant", "hopper", "pusher")
+    derivatives_batch: int = 64
     output: Path | None = None
 
 
@@ -82,6 +83,7 @@ class Setting:
         bench: What was asked for.
         environment: The environment.
         memory: Environments whose memory per transition is listed, by name.
+        derivatives: Environments whose derivatives are timed, by name.
         config: Sizes and counts; with the full basis of directions.
         hyper: Hyperparameters of the environment.
         sources: "off" first, then what the environment allows of what was asked for.
@@ -90,45 +92,10 @@ class Setting:
     bench: Bench
     environment: Environment
     memory: Mapping[str, Environment]
+    derivatives: Mapping[str, Environment]
     config: sobolax.sac.Config
     hyper: sobolax.sac.Hyperparameters
     sources: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """A compiled program with its arguments: calling `run` does the same work every time.
-
-    Attributes:
-        name: What people call it.
-        run: Starts the work; the caller waits for the result.
-        compile_seconds: Lowering and compiling both.
-    """
-
-    name: str
-    run: Callable[[], Any]
-    compile_seconds: float
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """The times of one alternative.
-
-    Attributes:
-        name: Its name.
-        seconds: Of one unit of work, the median over repetitions.
-        ratio: Time over that of the first alternative in the same repetition, the median.
-        smallest_ratio: The smallest one of any repetition.
-        largest_ratio: The largest one.
-        compile_seconds: Lowering and compiling both, once.
-    """
-
-    name: str
-    seconds: float
-    ratio: float
-    smallest_ratio: float
-    largest_ratio: float
-    compile_seconds: float
 
 
 def prepare(bench: Bench) -> Setting:
@@ -140,7 +107,7 @@ def prepare(bench: Bench) -> Setting:
     for count in bench.members:
         if count < 1:
             raise ValueError(f"--members {count} must be at least 1")
-    for name in ("buffer_items", "updates", "steps", "repetitions"):
+    for name in ("buffer_items", "updates", "steps", "repetitions", "derivatives_batch"):
         if getattr(bench, name) < 1:
             flag = "--" + name.replace("_", "-")
             raise ValueError(f"{flag} {getattr(bench, name)} must be at least 1")
@@ -153,6 +120,9 @@ def prepare(bench: Bench) -> Setting:
     parameters = {**base.env_args, **parse_environment_arguments(bench.env_args)}
     environment = _make(bench.env, parameters)
     memory = {name: _make(name, defaults(name).env_args) for name in bench.memory}
+    derivatives = {name: _make(name, defaults(name).env_args) for name in bench.derivatives}
+    for name, listed in derivatives.items():
+        bench_derivatives.check(name, listed)
     asked = {
         name: getattr(bench, name)
         for name in ("batch_size", "hidden_sizes", "environments")
@@ -174,7 +144,7 @@ def prepare(bench: Bench) -> Setting:
     config.check(environment)
     allowed = [name for name in bench.sources if name != "reverse" or environment.reverse_mode]
     sources = ("off", *(name for name in dict.fromkeys(allowed) if name != "off"))
-    return Setting(bench, environment, memory, config, base.hyper, sources)
+    return Setting(bench, environment, memory, derivatives, config, base.hyper, sources)
 
 
 def run(bench: Bench, tell: Tell = lambda text: None) -> dict[str, Any]:
@@ -208,6 +178,11 @@ def run(bench: Bench, tell: Tell = lambda text: None) -> dict[str, Any]:
     stepping = [step_alternative(setting, name) for name in ("off", "cached")]
     tell("timing environment steps")
     steps = measure(stepping, repetitions, bench.steps * setting.config.environments)
+    derivatives = {}
+    for name, listed in setting.derivatives.items():
+        tell(f"derivatives of {name}")
+        timed = bench_derivatives.run(listed, bench.derivatives_batch, repetitions)
+        derivatives[name] = [asdict(entry) for entry in timed]
     return {
         "bench": {name: value for name, value in asdict(bench).items() if name != "output"},
         **run_folder.provenance(),
@@ -227,6 +202,7 @@ def run(bench: Bench, tell: Tell = lambda text: None) -> dict[str, Any]:
             {**asdict(entry), "steps_per_second": 1.0 / entry.seconds} for entry in steps
         ],
         "bytes_per_transition": memory,
+        "derivatives": derivatives,
     }
 
 
@@ -263,7 +239,7 @@ def collect_experience(setting: Setting) -> tuple[Experience, Any]:
             normalizer = sobolax.normalization.update(normalizer, observations)
         return experience, normalizer
 
-    compiled, _ = _compile(collect, jax.random.key(1))
+    compiled, _ = compile_ahead(collect, jax.random.key(1))
     return call(compiled, jax.random.key(1))
 
 
@@ -333,7 +309,7 @@ def update_alternative(
         buffer = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], start.count, axis=0), buffer)
         program = jax.vmap(updates)
     arguments = start.agent, buffer, start.keys, start.hypers
-    compiled, seconds = _compile(program, *arguments)
+    compiled, seconds = compile_ahead(program, *arguments)
     return Alternative(source_name, lambda: compiled(*arguments), seconds)
 
 
@@ -366,41 +342,9 @@ def step_alternative(setting: Setting, source_name: str) -> Alternative:
 
     keys = jax.random.split(jax.random.key(2), count)
     arguments = jax.jit(jax.vmap(environment.reset))(keys), jax.random.key(3)
-    compiled, seconds = _compile(collect, *arguments)
+    compiled, seconds = compile_ahead(collect, *arguments)
     name = "plain" if source_name == "off" else "with tangents"
     return Alternative(name, lambda: compiled(*arguments), seconds)
-
-
-def measure(alternatives: Sequence[Alternative], repetitions: int, units: int) -> list[Measurement]:
-    """Times alternatives in turn, A B A B ..., after one call of each that is not timed.
-
-    Args:
-        alternatives: What to time; ratios are to the first.
-        repetitions: Timed calls of each.
-        units: Units of work in a call.
-    """
-    for alternative in alternatives:
-        jax.block_until_ready(alternative.run())
-    seconds: list[list[float]] = [[] for _ in alternatives]
-    for _ in range(repetitions):
-        for alternative, times in zip(alternatives, seconds, strict=True):
-            start = time.perf_counter()
-            jax.block_until_ready(alternative.run())
-            times.append(time.perf_counter() - start)
-    measured = []
-    for alternative, times in zip(alternatives, seconds, strict=True):
-        ratios = [time / first for time, first in zip(times, seconds[0], strict=True)]
-        measured.append(
-            Measurement(
-                alternative.name,
-                statistics.median(times) / units,
-                statistics.median(ratios),
-                min(ratios),
-                max(ratios),
-                alternative.compile_seconds,
-            )
-        )
-    return measured
 
 
 def bytes_per_transition(environment: Environment) -> dict[str, int]:
@@ -440,6 +384,13 @@ def render(results: Mapping[str, Any]) -> RenderableType:
     for entry in results["environment_steps"]:
         table.add_row(entry["name"], f"{entry['steps_per_second']:,.0f}", *_ratio_cells(entry))
     parts += [Text(title, style="bold"), table]
+    for name, measured in results["derivatives"].items():
+        batch = results["bench"]["derivatives_batch"]
+        table = _table(("", "ms", "in plain steps", "min to max", "compile s"))
+        for entry in measured:
+            table.add_row(entry["name"], f"{entry['seconds'] * 1e3:.3g}", *_ratio_cells(entry))
+        title = f"Derivatives of one step of {name}, {batch} states together, the step included"
+        parts += [Text(title, style="bold"), table]
     memory = results["bytes_per_transition"]
     if memory:
         kinds = list(next(iter(memory.values())))
@@ -483,15 +434,6 @@ def _make(name: str, parameters: Mapping[str, Any]) -> Environment:
         return envs.make(name, **parameters)
     except (TypeError, ImportError) as error:
         raise ValueError(str(error)) from error
-
-
-def _compile(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[..., Any], float]:
-    def work() -> Callable[..., Any]:
-        return jax.jit(function).lower(*arguments).compile({**compiler_options()})
-
-    start = time.perf_counter()
-    compiled = call(work)
-    return compiled, time.perf_counter() - start
 
 
 def _random_actions(environment: Environment, states: State, key: jax.Array) -> jax.Array:

@@ -73,8 +73,10 @@ class Derivatives:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"derivatives: {name}={value!r} must be finite and above 0")
-        if self.bundle < 1:
-            raise ValueError(f"derivatives: bundle={self.bundle!r} must be at least 1")
+        if not isinstance(self.bundle, int) or self.bundle < 1:
+            raise ValueError(
+                f"derivatives: bundle={self.bundle!r} must be a whole number of at least 1"
+            )
 
 
 def own_derivatives(environment: Environment) -> Mapping[str, TangentFunction | str]:

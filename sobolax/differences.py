@@ -72,7 +72,11 @@ def difference_tangents(
             by_state.observation, None, by_state.reward, None, by_state.next_observation
         ),
         action=Transition(
-            None, action_directions, by_action.reward, None, by_action.next_observation
+            None,
+            action_directions.astype(action.dtype),
+            by_action.reward,
+            None,
+            by_action.next_observation,
         ),
     )
     return transition, end, tangents

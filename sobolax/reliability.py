@@ -19,7 +19,8 @@ def capped(tangents_at: TangentFunction, cap: float) -> TangentFunction:
     """Shortens every tangent that is longer than `cap` to that length; its direction stays.
 
     `tangent_bound` of the agents drops such a tangent instead; this keeps what it says about
-    directions, as gradient clipping does. Lengths are Euclidean, over reward and observations.
+    directions, as gradient clipping does. Lengths are Euclidean, over all parts of the transition.
+    One that is not finite stays so.
     """
 
     def compute(key, state, action, state_directions, action_directions):
@@ -67,7 +68,8 @@ def agreeing(
         )
         displacement = weights[0] @ state_directions.astype(dtype)
         move = weights[1] @ action_directions.astype(dtype)
-        reach = step / jnp.sqrt(jnp.sum(displacement**2) + jnp.sum(move**2))
+        length = jnp.sqrt(jnp.sum(displacement**2) + jnp.sum(move**2))
+        reach = step / jnp.where(length > 0, length, 1.0)
         apply = transition_map(environment, state)
         sides = [
             apply(sign * reach * displacement, action + sign * reach * move)[0]
@@ -133,5 +135,8 @@ def bundled(
 def lengths(tangent: Transition) -> jax.Array:
     """Euclidean lengths of tangents, over all parts that move, `(directions,)`."""
     leaves: list[Any] = jax.tree.leaves(tangent)
-    squares = [jnp.sum(leaf.reshape(leaf.shape[0], -1) ** 2, axis=1) for leaf in leaves]
-    return jnp.sqrt(sum(squares[1:], squares[0]))
+    rows = jnp.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in leaves], axis=1)
+    # In units of the largest: squares of 1e20 are infinite in float32, and the length is not.
+    largest = jnp.max(jnp.abs(rows), axis=1)
+    unit = jnp.where(largest > 0, largest, 1.0)
+    return unit * jnp.sqrt(jnp.sum((rows / unit[:, None]) ** 2, axis=1))

@@ -1,5 +1,6 @@
 """What all MuJoCo environments share: stepping, perturbing and drawing a model on MJX."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,9 +12,19 @@ import numpy as np
 from envs import parameters
 from envs.anchoring import anchored
 from envs.mujoco import linearization
+from envs.mujoco.host_engine import HostEngine
 from envs.mujoco.physics import Physics
 from sobolax.environment import State
-from sobolax.mjx import StepJacobian, displaced, for_cpu, reason_against, step, step_and_jacobian
+from sobolax.mjx import (
+    InexactDerivatives,
+    StepJacobian,
+    advice,
+    displaced,
+    for_cpu,
+    reason_against,
+    step,
+    step_and_jacobian,
+)
 from sobolax.mjx.engine import MjModel, mjx, mujoco
 from sobolax.tangents import TangentFunction
 
@@ -65,6 +76,8 @@ class MujocoEnvironment(ABC):
         model.opt.iterations = parameters.integer("iterations", iterations, 1)
         model.opt.ls_iterations = parameters.integer("ls_iterations", ls_iterations, 1)
         model.actuator_ctrllimited[:] = False
+        if (change := advice(model)) is not None:
+            warnings.warn(f"{self.name}: {change}", InexactDerivatives, stacklevel=3)
         self.mujoco_model = model
         self.substeps = parameters.integer("substeps", substeps, 1)
         self.dt = float(model.opt.timestep) * self.substeps
@@ -79,8 +92,10 @@ class MujocoEnvironment(ABC):
         unconstrained = self._data._impl.efc_J.shape[0] == 0  # pyright: ignore
         self.reverse_mode = reason is None or unconstrained
         self.own_derivatives: Mapping[str, TangentFunction | str] = {
-            "structured": self._structured_tangents if reason is None else reason
+            "structured": self._structured_tangents if reason is None else reason,
+            "engine": self._engine_tangents,
         }
+        self._host_engine = HostEngine(model, self.substeps)
         self._step = mjx.step if reason else step
         # Under `jit`, its thousands of operations are traced once, not at every use in a program.
         self._substep = jax.jit(for_cpu(self._step_model))
@@ -195,6 +210,18 @@ class MujocoEnvironment(ABC):
             return linearization.chained(
                 self._substep_jacobian, self.substeps, physics, control, start, controls
             )
+
+        return linearization.tangents_of_move(
+            self, move, state, action, state_directions, action_directions
+        )
+
+    def _engine_tangents(self, key, state, action, state_directions, action_directions):
+        del key
+
+        def move(physics: Physics, control: jax.Array, start: jax.Array, controls: jax.Array):
+            # The transition is that of the other methods; its slopes are the C engine's.
+            moved = self._host_engine.moved(physics, control, start, controls)
+            return self._advance(physics, control), moved
 
         return linearization.tangents_of_move(
             self, move, state, action, state_directions, action_directions

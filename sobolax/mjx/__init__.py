@@ -4,6 +4,7 @@
 - `step_and_jacobian`: a step and its whole Jacobian in local coordinates, for a few steps' time.
 - `displaced`: moves positions along their tangent space, quaternions included.
 - `reason_against`: why a model cannot be differentiated so, if it cannot.
+- `advice`: which settings of the solver would make derivatives exact, if they are not.
 - `for_cpu`: rewrites a function of MJX so that XLA's CPU backend runs it fast, and to its end.
 
 Nothing else in `sobolax` imports a simulator.
@@ -13,10 +14,13 @@ from sobolax.mjx.coverage import reason_against
 from sobolax.mjx.for_cpu import for_cpu
 from sobolax.mjx.implicit import step
 from sobolax.mjx.jacobian import StepJacobian, step_and_jacobian
+from sobolax.mjx.solver_settings import InexactDerivatives, advice
 from sobolax.mjx.tangent_space import displaced
 
 __all__ = [
+    "InexactDerivatives",
     "StepJacobian",
+    "advice",
     "displaced",
     "for_cpu",
     "reason_against",

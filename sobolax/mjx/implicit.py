@@ -20,6 +20,7 @@ from sobolax.mjx.constraint_forces import constraint_force, hessian
 from sobolax.mjx.coverage import check_step
 from sobolax.mjx.engine import mjx
 from sobolax.mjx.slopes import with_slope_of
+from sobolax.mjx.small_rotations import with_servo_slopes, with_spring_slopes
 from sobolax.mjx.tangent_space import displaced
 
 T = TypeVar("T")
@@ -52,9 +53,9 @@ def step(model: mjx.Model, data: mjx.Data) -> mjx.Data:
 
 def unconstrained(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     """All of `mjx.forward` before the solver."""
-    data = mjx.fwd_position(model, data)
+    data = with_servo_slopes(model, mjx.fwd_position(model, data))
     data = mjx.sensor_pos(model, data)
-    data = mjx.fwd_velocity(model, data)
+    data = with_spring_slopes(model, mjx.fwd_velocity(model, data))
     data = mjx.sensor_vel(model, data)
     data = mjx.fwd_actuation(model, data)
     return mjx.fwd_acceleration(model, data)

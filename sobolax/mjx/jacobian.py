@@ -24,6 +24,7 @@ from sobolax.mjx.implicit import (
     residual,
     unconstrained,
 )
+from sobolax.mjx.small_rotations import with_servo_slopes, with_spring_slopes
 from sobolax.mjx.tangent_space import displaced, rotated
 from sobolax.mjx.wrenches import applied_force
 
@@ -84,7 +85,8 @@ def step_and_jacobian(model: mjx.Model, data: mjx.Data) -> tuple[mjx.Data, StepJ
 
     def along_position(dq: jax.Array):
         moved = _positioned(model, data.replace(qpos=displaced(model, data.qpos, dq)))
-        return balances(mjx.fwd_actuation(model, mjx.fwd_velocity(model, moved)))
+        moved = with_spring_slopes(model, mjx.fwd_velocity(model, moved))
+        return balances(mjx.fwd_actuation(model, moved))
 
     def along_velocity(qvel: jax.Array):
         moved = mjx.fwd_velocity(model, solved.replace(qvel=qvel))
@@ -128,7 +130,7 @@ def _positioned(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     data = mjx.com_pos(model, mjx.kinematics(model, data))
     data = mjx.tendon(model, data)
     data = mjx.tendon_armature(model, mjx.crb(model, data))
-    return mjx.transmission(model, mjx.collision(model, data))
+    return with_servo_slopes(model, mjx.transmission(model, mjx.collision(model, data)))
 
 
 def _without_contacts(data: mjx.Data) -> mjx.Data:

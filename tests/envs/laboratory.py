@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import envs
-from sobolax.tangents import forward_tangents, transition_map
+from sobolax.derivatives import Derivatives, make_tangent_function
+from sobolax.tangents import transition_map
 
 # Small members of the families: the same code, compiled faster.
 PARAMETERS = {"chain": {"joints": 3}, "lqr": {"dimension": 3, "actions": 2}}
@@ -30,9 +31,15 @@ class Laboratory:
             self._map = jax.jit(
                 jax.vmap(lambda state, dx, a: transition_map(self.env, state)(dx, a))
             )
+            # By default: from structured Jacobians where there are any, else in forward mode.
+            compute = make_tangent_function(self.env, Derivatives())
             self._tangents = jax.jit(
-                lambda state, a: forward_tangents(
-                    self.env, state, a, jnp.eye(self.env.state_size), jnp.eye(self.env.action_size)
+                lambda state, a: compute(
+                    jax.random.key(0),
+                    state,
+                    a,
+                    jnp.eye(self.env.state_size),
+                    jnp.eye(self.env.action_size),
                 )[2]
             )
             self._perturb = jax.jit(jax.vmap(self.env.perturb))

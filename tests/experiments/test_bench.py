@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import pytest
 
 import envs
-from experiments import bench
-from experiments.bench import Alternative, Bench
+from experiments import bench, bench_derivatives
+from experiments.bench import Bench
+from experiments.timing import Alternative, measure
 
 TINY = Bench(
     env="pendulum",
@@ -23,6 +24,7 @@ TINY = Bench(
     steps=2,
     repetitions=2,
     memory=("point_mass",),
+    derivatives=(),
 )
 
 
@@ -77,7 +79,7 @@ def test_alternatives_take_turns():
     def alternative(name):
         return Alternative(name, lambda: (calls.append(name), jnp.zeros(())), 1.0)
 
-    measured = bench.measure([alternative("A"), alternative("B")], repetitions=3, units=2)
+    measured = measure([alternative("A"), alternative("B")], repetitions=3, units=2)
     assert calls == ["A", "B"] * 4  # the first of each is not timed
     assert [entry.name for entry in measured] == ["A", "B"]
     assert (measured[0].ratio, measured[0].compile_seconds) == (1.0, 1.0)
@@ -107,6 +109,8 @@ def test_bytes_per_transition_count_every_number():
         ({"buffer_items": 9}, "must be a multiple of environments=2"),
         ({"batch_size": 16}, "is larger than"),
         ({"env_args": ("dimension",)}, "name=value"),
+        ({"derivatives": ("pendulum",)}, "no MuJoCo environment"),
+        ({"derivatives_batch": 0}, "--derivatives-batch 0 must be at least 1"),
     ],
 )
 def test_bad_input_is_refused_before_anything_compiles(change, message):
@@ -117,4 +121,15 @@ def test_bad_input_is_refused_before_anything_compiles(change, message):
 def test_reverse_mode_only_where_there_is_one():
     settings = replace(TINY, sources=("cached", "reverse"))
     assert bench.prepare(settings).sources == ("off", "cached", "reverse")
-    assert bench.prepare(replace(settings, env="reacher")).sources == ("off", "cached")
+    without = replace(settings, env="reacher", env_args=("integrator=rk4",))
+    assert bench.prepare(without).sources == ("off", "cached")
+
+
+@pytest.mark.slow
+def test_derivatives_are_timed_against_the_plain_step():
+    measured = bench_derivatives.run(envs.make("cartpole"), batch=2, repetitions=1)
+    assert [measured[0].name, measured[0].ratio] == ["plain step", 1.0]
+    names = [entry.name for entry in measured[1:]]
+    assert "structured, full basis" in names
+    assert "autodiff of mjx.step, full basis" in names
+    assert all(entry.seconds > 0 for entry in measured)

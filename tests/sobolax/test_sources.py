@@ -11,13 +11,16 @@ import envs
 from sobolax import normalization
 from sobolax.agents import sac
 from sobolax.agents.sac import Hyperparameters
+from sobolax.derivatives import Derivatives
 from sobolax.losses import Weights, batch_loss
 from sobolax.sources import SOURCES, make_source
 
 ENVIRONMENTS = [
     ("lqr", {"dimension": 3}),
     ("pendulum", {}),
-    pytest.param("chain", {"joints": 2}, marks=pytest.mark.slow),  # compiles MJX four times
+    # These compile MJX four times each; the hopper has contacts.
+    pytest.param("chain", {"joints": 2}, marks=pytest.mark.slow),
+    pytest.param("hopper", {}, marks=pytest.mark.slow),
 ]
 
 
@@ -117,10 +120,17 @@ def test_a_source_stores_only_what_it_needs():
         (("cached", "pendulum", 3), "state_directions=3 does not fit .* choose 1 to 2"),
         (("cached", "pendulum", None, 0), "action_directions=0 does not fit"),
         (("reverse", "pendulum", 1), "gives all slopes at once"),
-        (("reverse", "reacher"), "no reverse mode .* use the source 'cached'"),
     ],
 )
 def test_bad_input(arguments, message):
     name, environment, *counts = arguments
     with pytest.raises(ValueError, match=message):
         make_source(name, envs.make(environment), *counts)
+
+
+def test_no_reverse_mode_through_several_solves_in_a_step():
+    env = envs.make("reacher", integrator="rk4")
+    with pytest.raises(ValueError, match=r"no reverse mode .* use the source 'cached'"):
+        make_source("reverse", env)
+    with pytest.raises(ValueError, match=r"structured.* RK4 .* These work: auto, forward"):
+        make_source("cached", env, derivatives=Derivatives(method="structured"))

@@ -1,0 +1,131 @@
+"""What derivatives of a MuJoCo step cost, in plain steps, whichever way they are computed."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from envs.mujoco.base import MujocoEnvironment
+from envs.mujoco.physics import Physics
+from experiments.program import call
+from experiments.timing import Alternative, Measurement, compile_ahead, measure
+from sobolax.derivatives import Derivatives, make_tangent_function, reason_against
+from sobolax.environment import Environment, State
+from sobolax.mjx import for_cpu
+from sobolax.mjx.engine import mjx
+
+# Enough steps of random actions for legs to be on the floor.
+_ROLLED = 20
+
+
+def check(name: str, environment: Environment) -> None:
+    """Raises ValueError if the environment is not of MuJoCo, or has no structured Jacobian."""
+    if not isinstance(environment, MujocoEnvironment):
+        raise ValueError(f"--derivatives {name!r} is no MuJoCo environment")
+    reason = reason_against("structured", environment)
+    if reason is not None:
+        raise ValueError(f"--derivatives {name!r} has no structured Jacobian: {reason}")
+
+
+def run(environment: Any, batch: int, repetitions: int) -> list[Measurement]:
+    """Times a plain step and all derivatives of it, at states of random motion.
+
+    Args:
+        environment: A `MujocoEnvironment`.
+        batch: How many states are stepped together.
+        repetitions: Timed calls of each alternative.
+
+    Returns:
+        The plain step first; the others include the step itself.
+    """
+    roll, _ = compile_ahead(lambda key: _states(environment, batch, key), jax.random.key(0))
+    states = call(roll, jax.random.key(0))
+    actions = 0.5 * jax.random.normal(jax.random.key(1), (batch, environment.action_size))
+    alternatives = []
+    for name, function in _functions(environment).items():
+        compiled, seconds = compile_ahead(jax.vmap(function), states, actions)
+        alternatives.append(
+            Alternative(name, lambda compiled=compiled: compiled(states, actions), seconds)
+        )
+    return measure(alternatives, repetitions, 1)
+
+
+def _functions(environment: Any) -> dict[str, Callable[[State, jax.Array], Any]]:
+    still = jnp.zeros(environment.state_size)
+    basis = jnp.eye(environment.state_size), jnp.eye(environment.action_size)
+    key = jax.random.key(0)
+
+    def moved(state: State) -> Callable:
+        def apply(displacement: jax.Array, action: jax.Array):
+            end = environment.step(environment.perturb(state, displacement), action)
+            return end.observation, end.reward
+
+        return apply
+
+    def one_tangent(state: State, action: jax.Array):
+        return jax.jvp(moved(state), (still, action), (still + 1.0, action))
+
+    def one_cotangent(state: State, action: jax.Array):
+        value, pull = jax.vjp(moved(state), still, action)
+        return value, pull(value)
+
+    def tangents(method: str):
+        compute = make_tangent_function(environment, Derivatives(method=method))
+        return lambda state, action: compute(key, state, action, *basis)
+
+    return {
+        "plain step": environment.step,
+        "structured, full basis": tangents("structured"),
+        "one cotangent (vjp)": one_cotangent,
+        "one tangent (jvp)": one_tangent,
+        "forward, full basis": tangents("forward"),
+        **_of_mjx_itself(environment),
+    }
+
+
+def _of_mjx_itself(environment: Any) -> dict[str, Callable[[State, jax.Array], Any]]:
+    """Forward mode through MJX's own solver, as everybody has it; physics alone."""
+
+    def substep(physics: Physics, control: jax.Array) -> Physics:
+        data = mjx.step(environment._model, environment._data_at(physics, control))
+        return Physics(data.qpos, data.qvel, data.act, data.qacc_warmstart, physics.mocap_pos)
+
+    compiled_once = jax.jit(for_cpu(substep))
+
+    def moved(state: State) -> Callable:
+        def apply(displacement: jax.Array, action: jax.Array):
+            control = environment._control(action)
+            start = environment._displaced(state.physics, displacement)
+            end, _ = jax.lax.scan(
+                lambda physics, _: (compiled_once(physics, control), None),
+                start,
+                length=environment.substeps,
+            )
+            return end.qpos, end.qvel
+
+        return apply
+
+    still = jnp.zeros(environment.state_size)
+
+    def one(state: State, action: jax.Array):
+        return jax.jvp(moved(state), (still, action), (still + 1.0, action))
+
+    def whole(state: State, action: jax.Array):
+        _, linear = jax.linearize(moved(state), still, action)
+        by_state = jax.vmap(lambda along: linear(along, jnp.zeros_like(action)))
+        by_action = jax.vmap(lambda along: linear(still, along))
+        return by_state(jnp.eye(still.size)), by_action(jnp.eye(action.size))
+
+    return {"autodiff of mjx.step, one tangent": one, "autodiff of mjx.step, full basis": whole}
+
+
+def _states(environment: Any, batch: int, key: jax.Array) -> State:
+    def step(states: State, key: jax.Array):
+        shape = (batch, environment.action_size)
+        actions = 0.7 * jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+        return jax.vmap(environment.step)(states, actions), None
+
+    reset_key, step_key = jax.random.split(key)
+    states = jax.vmap(environment.reset)(jax.random.split(reset_key, batch))
+    return jax.lax.scan(step, states, jax.random.split(step_key, _ROLLED))[0]
