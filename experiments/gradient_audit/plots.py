@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 Results = Mapping[str, Any]
 
@@ -87,6 +87,7 @@ def save_growth(path: Path, results: Results) -> None:
         _growth_lines(grid[0], found["chain"], _LINES[index], kind)
     _reference(grid[0], results, max(results["audit"]["chain"]))
     _log_steps(grid[0], results["audit"]["chain"])
+    _short(grid[0])
     grid[0].set_xlabel("environment steps")
     grid[0].set_ylabel("spectral norm of the product")
     grid[0].legend(frameon=False, fontsize=7, loc="best")
@@ -95,6 +96,7 @@ def save_growth(path: Path, results: Results) -> None:
         grid[1].set_xticks([entry["steps"] for entry in inside])
         grid[1].set_xlabel("physics steps of one environment step")
         grid[1].set_yscale("log")
+        _short(grid[1])
         grid[1].legend(frameon=False, fontsize=7, loc="best")
     for axes in grid:
         _tidy(axes)
@@ -127,19 +129,17 @@ def save_price(path: Path, results: Results) -> None:
 
 
 def save_errors_of_many(path: Path, many: Sequence[Results]) -> None:
-    """Errors in float32 and float64 of all environments, all kinds of states together."""
-    figure, axes = _figure(9.0, 4.2)
+    """Errors of all environments by their first method, all kinds of states together."""
+    figure, axes = _figure(10.0, 4.2)
     names = [results["audit"]["env"] for results in many]
-    methods = dict.fromkeys(method for results in many for method in results["audit"]["methods"])
     series = []
-    for method in methods:
-        for precision in ("float32", "float64"):
-            pooled = [_pooled(results, method, precision) for results in many]
-            if any(pooled):
-                label = f"{method}, {precision}"
-                series.append((label, _COLORS[method], precision == "float64", pooled))
-    floors = [_pooled(results, results["audit"]["methods"][0], "floor") for results in many]
-    series.append(("differences' own uncertainty", _GREY, True, floors))
+    for precision, label, color in (
+        ("float32", "in float32", _LINES[0]),
+        ("float64", "in float64", _LINES[1]),
+        ("floor", "differences' own uncertainty", _GREY),
+    ):
+        pooled = [_pooled(results, results["audit"]["methods"][0], precision) for results in many]
+        series.append((label, color, precision != "float32", pooled))
     _strips(axes, names, series)
     axes.set_ylabel("relative error")
     _finish(figure, path, "Error against float64 central differences, a point for each state")
@@ -286,6 +286,15 @@ def _log_steps(axes: Axes, steps: Sequence[int]) -> None:
     axes.set_yscale("log")
     axes.set_xticks(list(steps), [str(count) for count in steps])
     axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _short(axes: Axes) -> None:
+    """Plain numbers where a logarithmic axis spans a few decades at most."""
+    low, high = axes.get_ylim()
+    if high / low < 300:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _decades(axes: Axes) -> None:

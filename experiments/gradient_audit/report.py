@@ -91,7 +91,7 @@ def write(report: Report) -> list[Path]:
         "Price": "gradient_audit_price.png",
     }
     parts = ["# Audit of derivatives\n", _circumstances(many), _HOW]
-    for listing in tables.listings(many):
+    for listing in (tables.summary(many), *tables.listings(many)):
         image = shown.get(listing.title)
         drawn = f"![{listing.title}](images/{image})\n\n" if image else ""
         parts.append(f"## {listing.title}\n\n{drawn}{listing.markdown()}")
@@ -119,7 +119,7 @@ def _circumstances(many: Sequence[dict[str, Any]]) -> str:
     machine = f"{cores} CPU cores" if device["platform"] == "cpu" else device["kind"]
     commits = {one["commit"]["hash"][:9] for one in many if one.get("commit")}
     changed = any(one["commit"]["modified"] for one in many if one.get("commit"))
-    source = f", commit {', '.join(sorted(commits))}" if commits else ""
+    source = f"; commit {', '.join(sorted(commits))}" if commits else ""
     source += " with changes not committed then" if changed else ""
     seconds = sum(one["seconds"] for one in many)
     when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
@@ -127,11 +127,11 @@ def _circumstances(many: Sequence[dict[str, Any]]) -> str:
 
 
 def _left_out(many: Sequence[dict[str, Any]]) -> str:
-    lines = [
-        f"- {one['audit']['env']}, {what}: {reason}"
-        for one in many
-        for what, reason in one["left_out"].items()
-    ]
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for one in many:
+        for reason in one["left_out"].items():
+            grouped.setdefault(reason, []).append(one["audit"]["env"])
+    lines = [f"- {what}, {reason}: {', '.join(names)}" for (what, reason), names in grouped.items()]
     return "## Left out\n\n" + "\n".join(lines) + "\n" if lines else ""
 
 

@@ -64,6 +64,49 @@ def listings(many: Sequence[Results]) -> list[Listing]:
     return [listing for listing in (make(many) for make in makers) if listing.rows]
 
 
+def summary(many: Sequence[Results]) -> Listing:
+    """One row for each environment."""
+    rows = []
+    for results in many:
+        sizes, found = results["sizes"], next(iter(results["rollouts"].values()))
+        entries = [entry for *_, entry in _entries([results])]
+        first = results["audit"]["methods"][0]
+        errors = [methods[first]["error"] for methods in results["kinds"].values()]
+        worst = [
+            max(
+                (e[precision]["median"] or math.inf for e in errors if precision in e), default=None
+            )
+            for precision in ("float32", "float64")
+        ]
+        bad = found["nonfinite_slopes"] + sum(
+            entry["state_nonfinite_count"] + entry["action_nonfinite_count"] for entry in entries
+        )
+        whole = found["states"] + sum(entry["states"] for entry in entries)
+        prices = {entry["name"]: f"{entry['ratio']:.1f}" for entry in results["price"]}
+        limit = math.log(1 / results["audit"]["discount"])
+        rows.append(
+            (
+                _name(results),
+                f"{sizes['state_size']} + {sizes['action_size']}",
+                f"{bad:,} of {whole:,}",
+                *(_number(error) for error in worst),
+                *(_number(found["norm"][name]) for name in ("median", "p99", "largest")),
+                _signed(found["exponent"]["per_step"]),
+                _above(found["exponent"], limit),
+                *(prices.get(method, "–") for method in ("structured", "forward")),
+            )
+        )
+    headings = ("env", "directions", "derivatives, not finite", "error, float32", "error, float64")
+    headings += ("norm, median", "norm, 99 %", "norm, largest", "exponent, per step")
+    headings += ("above, log 1/γ", "price, structured", "price, forward")
+    note = (
+        "Not finite: of all derivatives at states of every kind and along rollouts. Error: the "
+        "median over states of the kind where it is largest, of the first method. Norm and "
+        "exponent: along rollouts of the random policy. Price: in plain steps, all directions."
+    )
+    return Listing("All of it in short", headings, rows, 1, note)
+
+
 def soundness(many: Sequence[Results]) -> Listing:
     """Finite and not zero, by kind and method."""
     rows = []
@@ -84,7 +127,7 @@ def soundness(many: Sequence[Results]) -> Listing:
     headings = ("env", "states of", "method", "count", "states, not finite", "∂f/∂s, finite")
     headings += ("∂f/∂s, not zero", "∂f/∂a, finite", "∂f/∂a, not zero", "not finite, in all")
     note = "f is the whole transition: the state that follows, its observation and the reward."
-    return Listing("Finite and not zero", headings, rows, 3, note)
+    return Listing("Finite and not zero", headings, _merged(rows), 3, note)
 
 
 def errors(many: Sequence[Results]) -> Listing:
@@ -117,7 +160,11 @@ def norms(many: Sequence[Results]) -> Listing:
     headings = ("env", "states of", "method", "median", "90 %", "99 %", "largest")
     headings += (f"above {bound}",)
     return Listing(
-        "Spectral norm of one step's ∂s'/∂s", headings, rows, 3, "In local coordinates (SI units)."
+        "Spectral norm of one step's ∂s'/∂s",
+        headings,
+        _merged(rows),
+        3,
+        "In local coordinates (SI units).",
     )
 
 
@@ -155,7 +202,7 @@ def growth(many: Sequence[Results]) -> Listing:
             cells = [_number(by_steps.get(count, {}).get("median")) for count in steps]
             exponent = found["exponent"]
             rate = exponent["per_step"]
-            above = "–" if rate is None else "yes" if rate > limit else "no"
+            above = _above(exponent, limit)
             range_of = f"{_signed(exponent['p10'])} to {_signed(exponent['p90'])}"
             rows.append((_name(results), kind, *cells, _signed(rate), range_of, above))
     discount = _common(many, "discount")
@@ -166,7 +213,8 @@ def growth(many: Sequence[Results]) -> Listing:
     note = (
         "Median spectral norm of the product of so many steps' Jacobians along rollouts, from "
         "the start of an episode, while it lasts; and the leading Lyapunov exponent per step. "
-        f"log 1/γ = {shown} (γ = {discount}): above it, slopes of long returns are ruled by chaos."
+        f"log 1/γ = {shown} (γ = {discount}): above it, slopes of long returns are ruled by chaos. "
+        "Of some tens of steps it is an estimate: growth by a power of n counts as a little."
     )
     return Listing("Growth over environment steps", headings, rows, 2, note)
 
@@ -236,6 +284,24 @@ def one_iteration(many: Sequence[Results]) -> Listing:
     headings = ("env", "derivative", "constrained", "warm start, median", "warm start, 90 %")
     headings += ("cold, median", "cold, 90 %")
     return Listing("One solver iteration", headings, rows, 2, note)
+
+
+def _above(exponent: Mapping[str, float | None], limit: float) -> str:
+    low, high = exponent["p10"], exponent["p90"]
+    if low is None or high is None:
+        return "–"
+    return "yes" if low > limit else "in some" if high > limit else "no"
+
+
+def _merged(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """Methods whose numbers are the same in one row."""
+    merged: dict[tuple[str, ...], list[str]] = {}
+    for env, kind, method, *numbers in rows:
+        merged.setdefault((env, kind, *numbers), []).append(method)
+    return [
+        (env, kind, ", ".join(methods), *numbers)
+        for (env, kind, *numbers), methods in merged.items()
+    ]
 
 
 def _entries(many: Sequence[Results]):

@@ -59,7 +59,7 @@ def test_an_audit_of_lqr_finds_its_closed_form(tmp_path, capsys):
     assert {path.name for path in folder.iterdir()} == {
         "audit.json", "table.md", "errors.png", "norms.png", "growth.png", "price.png",
     }  # fmt: skip
-    assert "airborne: no MuJoCo physics" in (folder / "table.md").read_text()
+    assert "airborne, no MuJoCo physics: lqr" in (folder / "table.md").read_text()
 
     with pytest.raises(ValueError, match="is not empty"):
         prepare(replace(TINY, output=folder))
