@@ -114,12 +114,13 @@ def _compare(prepared: Prepared, kinds: dict[str, Kind], found: dict[str, Any]) 
         kind = Kind(take(kind.states, few), kind.actions[few])
         reference, floor = measures.references(double, kind, take(found[name]["ends"], few))
         wide = Kind(double.convert(kind.states), kind.actions)
+        count = {"none": 0, "first": 1, "all": len(audit.methods)}[audit.in_float64]
         for index, method in enumerate(audit.methods):
             slopes = select(found[name]["slopes"][method], few)
             entry = found[name]["measures"][method]["error"]
             entry["float32"] = measures.spread(measures.errors(slopes, reference))
             entry["floor"] = measures.spread(floor)
-            if index == 0 or audit.all_in_float64:
+            if index < count:
                 _, slopes = measures.derived(double, method, wide, audit.compared)
                 entry["float64"] = measures.spread(measures.errors(slopes, reference))
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import envs
 from experiments import run_folder
@@ -24,8 +24,8 @@ class Audit:
             forward.
         states: States of each kind (reset, random policy, airborne, ...).
         compared: How many of them are compared with float64 central differences.
-        all_in_float64: Compare every method in float64 too; by default the first alone, for each
-            has to be compiled once more.
+        in_float64: Which methods are compared in float64 too, beside float32: the "first", "all"
+            or "none". Each has to be compiled once more for it.
         chain: Numbers of environment steps whose Jacobians are multiplied.
         rollout_states: States of rollouts with tangents, in which what is not finite is counted
             and from which chains and Lyapunov exponents come; 100000 for a thorough count.
@@ -46,7 +46,7 @@ class Audit:
     methods: tuple[str, ...] = ()
     states: int = 32
     compared: int = 8
-    all_in_float64: bool = False
+    in_float64: Literal["first", "all", "none"] = "first"
     chain: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     rollout_states: int = 2048
     discount: float = 0.99

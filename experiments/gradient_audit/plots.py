@@ -291,6 +291,8 @@ def _log_steps(axes: Axes, steps: Sequence[int]) -> None:
 def _short(axes: Axes) -> None:
     """Plain numbers where a logarithmic axis spans a few decades at most."""
     low, high = axes.get_ylim()
+    if high / low < 5:
+        low, high = axes.set_ylim(low / 2, high * 2)
     if high / low < 300:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))

@@ -246,7 +246,7 @@ def price(many: Sequence[Results]) -> Listing:
                     _name(results),
                     entry["name"],
                     directions,
-                    f"{entry['seconds'] * 1e6:,.3g}",
+                    _number(entry["seconds"] * 1e6),
                     f"{entry['ratio']:.2f}",
                     spread,
                     f"{entry['compile_seconds']:.1f}",
@@ -256,7 +256,8 @@ def price(many: Sequence[Results]) -> Listing:
     batch = _common(many, "batch")
     note = (
         f"Batches of {batch}, interleaved, the median of ratios. With a few microseconds per "
-        "state a call is mostly overhead, and the ratio says little."
+        "state a call is mostly overhead, and the ratio says little. What else the machine did "
+        "shows between the smallest and the largest ratio."
     )
     return Listing("Price", (*headings, "compile s"), rows, 2, note)
 
@@ -336,7 +337,9 @@ def _number(value: float | None) -> str:
     if value == 0:
         return "0"
     size = abs(value)
-    if size >= 1e4 or size < 1e-2:
+    if 1e3 <= size < 1e5:
+        return f"{value:,.0f}"
+    if size >= 1e5 or size < 1e-2:
         return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
     return f"{value:.3g}"
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import core
 
 from sobolax.mjx.constraint_forces import constraint_force, hessian
 from sobolax.mjx.coverage import check_step
@@ -146,7 +147,8 @@ def inverse_hessian(model: mjx.Model, data: mjx.Data, qacc: jax.Array) -> jax.Ar
 def integration_matrix(model: mjx.Model, data: mjx.Data) -> jax.Array | None:
     """What the integrator solves with in place of `M`, `(nv, nv)`; None if it takes `qacc`."""
     if model.opt.integrator == mjx.IntegratorType.EULER:
-        undamped = isinstance(model.dof_damping, np.ndarray) and not model.dof_damping.any()
+        traced = isinstance(model.dof_damping, core.Tracer)
+        undamped = not traced and not np.asarray(model.dof_damping).any()
         if undamped or model.opt.disableflags & mjx.DisableBit.EULERDAMP:
             return None
         return mjx.full_m(model, data) + model.opt.timestep * jnp.diag(model.dof_damping)

@@ -20,11 +20,11 @@ class Checks:
         By everything that moves in `data`, applied forces and mocap bodies included.
         """
         # What `STEP` says: the solver's rounding of 1e-9 or so over 3e-5, relative to slopes.
-        # Conjugate gradients stop some ten times further from the optimum.
+        # Conjugate gradients stop some hundred times further from the optimum.
         newton = laboratory.plain.opt.solver == mujoco.mjtSolver.mjSOL_NEWTON
         for name, error in errors(laboratory).items():
             worst = np.nanmax(error)
-            assert worst < (1e-5 if newton else 1e-4), f"{name}, by state: {error}"
+            assert worst < (1e-5 if newton else 1e-3), f"{name}, by state: {error}"
 
     def test_reverse_mode_is_the_transpose_of_forward_mode(self, laboratory: Laboratory):
         forward = laboratory.derivatives["forward"]

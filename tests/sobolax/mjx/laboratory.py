@@ -160,11 +160,11 @@ class Laboratory:
 
 
 def _smooth(slopes: np.ndarray, disagreement: np.ndarray) -> np.ndarray:
-    """NaN for the states in which a part has a kink; curvature disagrees by less than 1e-2."""
+    """NaN for the states in which a part has a kink; curvature disagrees by less than 1e-3."""
     if not slopes.size:
         return slopes
     scale = np.maximum(np.abs(slopes).max(axis=(1, 2), keepdims=True), 1e-2)
-    kinked = (np.abs(disagreement) > 1e-2 * scale).any(axis=(1, 2))
+    kinked = (np.abs(disagreement) > 1e-3 * scale).any(axis=(1, 2))
     # The box of `SHAPES` stands: which corner is which row of forces changes with a breath.
     assert kinked.mean() <= 0.25, f"too many states at a kink: {np.flatnonzero(kinked)}"
     return np.where(kinked[:, None, None], np.nan, slopes)
