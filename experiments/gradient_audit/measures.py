@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.bench import Alternative, measure
 from experiments.gradient_audit.programs import Programs, Slopes, join, length, take
 from experiments.gradient_audit.states import Act, Kind, begin_anew
+from experiments.timing import Alternative, measure
 
 # Central differences in float64 go this far, and twice as far to see how right they are.
 STEPS = (1e-6, 2e-6)
