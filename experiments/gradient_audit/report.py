@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+import envs
 from experiments.gradient_audit import plots, tables
 
 AUDIT, TABLE, PAGE = "audit.json", "table.md", "gradient_audit.md"
@@ -119,11 +120,12 @@ def _circumstances(many: Sequence[dict[str, Any]]) -> str:
     machine = f"{cores} CPU cores" if device["platform"] == "cpu" else device["kind"]
     commits = {one["commit"]["hash"][:9] for one in many if one.get("commit")}
     changed = any(one["commit"]["modified"] for one in many if one.get("commit"))
-    source = f"; commit {', '.join(sorted(commits))}" if commits else ""
+    named_commits = "commit" if len(commits) == 1 else "commits"
+    source = f"; {named_commits} {', '.join(sorted(commits))}" if commits else ""
     source += " with changes not committed then" if changed else ""
     seconds = sum(one["seconds"] for one in many)
     when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
-    return f"{when}; {named}; {machine}{source}; {seconds / 60:.0f} minutes of machine time.\n"
+    return f"{when}; {named}; {machine}{source}; {seconds / 60:.0f} minutes in all.\n"
 
 
 def _left_out(many: Sequence[dict[str, Any]]) -> str:
@@ -132,6 +134,9 @@ def _left_out(many: Sequence[dict[str, Any]]) -> str:
         for reason in one["left_out"].items():
             grouped.setdefault(reason, []).append(one["audit"]["env"])
     lines = [f"- {what}, {reason}: {', '.join(names)}" for (what, reason), names in grouped.items()]
+    missing = sorted({*envs.names()} - {one["audit"]["env"] for one in many})
+    if len(many) > 1 and missing:
+        lines.append(f"- not audited yet: {', '.join(missing)}")
     return "## Left out\n\n" + "\n".join(lines) + "\n" if lines else ""
 
 

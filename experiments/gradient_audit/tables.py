@@ -73,9 +73,7 @@ def summary(many: Sequence[Results]) -> Listing:
         first = results["audit"]["methods"][0]
         errors = [methods[first]["error"] for methods in results["kinds"].values()]
         worst = [
-            max(
-                (e[precision]["median"] or math.inf for e in errors if precision in e), default=None
-            )
+            max((_median(e[precision]) for e in errors if precision in e), default=None)
             for precision in ("float32", "float64")
         ]
         bad = found["nonfinite_slopes"] + sum(
@@ -331,8 +329,13 @@ def _three(found: Mapping[str, Any] | None) -> str:
     return " / ".join(_number(found[name]) for name in ("median", "p90", "largest"))
 
 
+def _median(found: Mapping[str, Any]) -> float:
+    """JSON has no word for what is not finite."""
+    return math.inf if found["median"] is None else found["median"]
+
+
 def _number(value: float | None) -> str:
-    if value is None:  # JSON's only word for what is not finite
+    if value is None or not math.isfinite(value):
         return "–"
     if value == 0:
         return "0"
