@@ -142,7 +142,8 @@ def errors(many: Sequence[Results]) -> Listing:
         "relative to the largest entry of its part (state, observation, reward; no less than "
         "0.01), against central differences in float64 with a step of 1e-6. Their own "
         "uncertainty is how far those with a step of 2e-6 are from them: an error of no more "
-        "is no error."
+        "is no error. One as large as the error is a kink within their reach, as at the joint "
+        "limits where pusher starts: no derivative is right there."
     )
     return Listing("Error", headings, rows, 3, note)
 
