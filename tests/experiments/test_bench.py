@@ -31,7 +31,7 @@ TINY = Bench(
 def flags(settings: Bench) -> list[str]:
     found = []
     for name, value in vars(settings).items():
-        if value not in ((), None):
+        if value is not None:
             values = value if isinstance(value, tuple) else (value,)
             found += ["--" + name.replace("_", "-"), *map(str, values)]
     return found

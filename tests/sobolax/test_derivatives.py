@@ -103,26 +103,26 @@ def test_differences_take_the_step_asked_for():
         np.testing.assert_allclose(found.state.next_observation, [[slope]], rtol=1e-5)
 
 
-def test_auto_takes_structured_derivatives_for_more_than_four_directions():
+def test_auto_takes_structured_derivatives_for_more_than_eight_directions():
     """By a structured method that lies, which shows where it is taken."""
-    environment = envs.make("lqr", dimension=3)  # three directions of either kind
+    environment = envs.make("lqr", dimension=5)  # five directions of either kind
     expected = exact(environment)
-    state, action = environment.reset(KEY), jnp.zeros(3)
+    state, action = environment.reset(KEY), jnp.zeros(5)
 
     def is_structured(offered: dict, counts: tuple[int, int]) -> bool:
         environment.own_derivatives = offered
         compute = make_tangent_function(environment, Derivatives())
-        arguments = (KEY, state, action, *(jnp.eye(3)[:count] for count in counts))
+        arguments = (KEY, state, action, *(jnp.eye(5)[:count] for count in counts))
         (found, true) = (f(*arguments)[2].state.next_observation for f in (compute, expected))
         return not np.allclose(found, true)
 
     offered = {"structured": scaled(expected, 2.0)}
-    assert is_structured(offered, (3, 3))
-    assert is_structured(offered, (3, 2))
-    assert not is_structured(offered, (3, 1))
+    assert is_structured(offered, (5, 5))
+    assert is_structured(offered, (5, 4))
+    assert not is_structured(offered, (5, 3))
     assert not is_structured(offered, (1, 1))
-    assert not is_structured({"structured": "it has none"}, (3, 3))
-    assert not is_structured({}, (3, 3))
+    assert not is_structured({"structured": "it has none"}, (5, 5))
+    assert not is_structured({}, (5, 5))
 
 
 def test_an_environment_says_why_it_has_no_derivatives_of_a_kind():
