@@ -88,8 +88,18 @@ def test_the_loss_alone_runs():
     assert jnp.any(names["gradient"] != 0)
 
 
+def test_the_step_that_differentiates_runs():
+    names = run(block_with("step_and_jacobian"))
+    jacobian, slope = names["jacobian"].state, names["height"](names["data"].qvel)
+    assert jacobian.shape == (12, 12)
+    # The new height by the old speeds, in reverse mode and from the whole Jacobian, in float32.
+    assert jnp.allclose(slope, jacobian[2, 6:], rtol=1e-4, atol=1e-7)
+    assert slope[2] > 0
+
+
 def test_every_python_block_is_run_by_a_test():
-    assert set(blocks("python")) == {block_with("make_train"), block_with("sobolev_td_loss")}
+    phrases = ("make_train", "sobolev_td_loss", "step_and_jacobian")
+    assert set(blocks("python")) == {block_with(phrase) for phrase in phrases}
 
 
 def commands(program: str) -> list[str]:
@@ -114,7 +124,17 @@ def test_commands_are_found():
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/concepts.md"])
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/concepts.md",
+    "docs/contact_derivatives.md",
+    "docs/environments.md",
+    "docs/gradient_audit.md",
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)]+)\)", text):
