@@ -31,7 +31,11 @@ from sobolax.environment import Environment
         ("point_mass", {"dimension": "4"}, "dimension must be an integer from 1"),
         ("hopper", {"integrator": "verlet"}, "integrator must be one of euler, implicitfast, rk4"),
         ("ant", {"iterations": 0}, "iterations must be an integer of at least 1"),
-        ("humanoid", {"integrator": "verlet"}, "integrator must be one of euler, implicitfast, rk4"),
+        (
+            "humanoid",
+            {"integrator": "verlet"},
+            "integrator must be one of euler, implicitfast, rk4",
+        ),
         ("reacher", {"ls_iterations": 0}, "ls_iterations must be an integer of at least 1"),
     ],
 )
