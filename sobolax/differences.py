@@ -1,10 +1,12 @@
 """Tangents by central differences: for any environment, differentiable or not."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 
 from sobolax.environment import Environment, State
-from sobolax.tangents import plain_transition, transition_map
+from sobolax.tangents import direction_block, plain_transition, tangents_of_block, transition_map
 from sobolax.transition import Tangents, Transition
 
 
@@ -60,23 +62,9 @@ def difference_tangents(
         return jax.tree.map(lambda side: (side[0] - side[1]) / (2 * reach), sides)
 
     transition, end = plain_transition(environment, state, action)
-    none = jnp.zeros_like(action)
-    by_state = jax.vmap(lambda direction: along(direction, none))(
-        state_directions.astype(still.dtype)
+    displacements, moves = direction_block(
+        state_directions.astype(still.dtype), action_directions.astype(action.dtype)
     )
-    by_action = jax.vmap(lambda direction: along(still, direction))(
-        action_directions.astype(action.dtype)
-    )
-    tangents = Tangents(
-        state=Transition(
-            by_state.observation, None, by_state.reward, None, by_state.next_observation
-        ),
-        action=Transition(
-            None,
-            action_directions.astype(action.dtype),
-            by_action.reward,
-            None,
-            by_action.next_observation,
-        ),
-    )
-    return transition, end, tangents
+    # How the action moves is known, and free of rounding.
+    tangent = replace(jax.vmap(along)(displacements, moves), action=moves)
+    return transition, end, tangents_of_block(tangent, state_directions.shape[0])

@@ -7,6 +7,7 @@ kept beside it.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -86,9 +87,7 @@ def transition_map(
     def apply(displacement: jax.Array, action: jax.Array) -> tuple[Transition, State]:
         start = environment.perturb(state, displacement)
         end = environment.step(start, action)
-        discount = 1.0 - end.terminated.astype(end.reward.dtype)
-        transition = Transition(start.observation, action, end.reward, discount, end.observation)
-        return transition, end
+        return transition_to(end, start.observation, action), end
 
     return apply
 
@@ -98,8 +97,55 @@ def plain_transition(
 ) -> tuple[Transition, State]:
     """One step and its transition, with nothing differentiated."""
     end = environment.step(state, action)
+    return transition_to(end, state.observation, action), end
+
+
+def transition_to(end: State, observation: jax.Array, action: jax.Array) -> Transition:
+    """The transition of a step, from what was seen, what was done and the state that followed."""
     discount = 1.0 - end.terminated.astype(end.reward.dtype)
-    return Transition(state.observation, action, end.reward, discount, end.observation), end
+    return Transition(observation, action, end.reward, discount, end.observation)
+
+
+def direction_block(
+    state_directions: jax.Array, action_directions: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """All directions as one batch: those of the state first, each at rest in the other's part.
+
+    One batch, not two: the simulator is compiled and evaluated once.
+
+    Args:
+        state_directions: `(number of state directions, state_size)`.
+        action_directions: `(number of action directions, action_size)`.
+
+    Returns:
+        Displacements `(number of both, state_size)` and moves `(number of both, action_size)`.
+    """
+    states, actions = state_directions.shape[0], action_directions.shape[0]
+    return (
+        jnp.pad(state_directions, ((0, actions), (0, 0))),
+        jnp.pad(action_directions, ((states, 0), (0, 0))),
+    )
+
+
+def tangents_of_block(tangent: Transition, state_count: int) -> Tangents:
+    """Tangents from those along a `direction_block`, without the parts that cannot move.
+
+    Args:
+        tangent: Every leaf has the directions of the block as its leading axis.
+        state_count: How many of them, the first ones, are directions of the state.
+
+    Returns:
+        Tangents with `None` for the action along a state direction, for the first observation
+        along an action direction, and for the discount along both.
+    """
+    along_state, along_action = (
+        jax.tree.map(lambda leaf, rows=rows: leaf[rows], tangent)
+        for rows in (slice(None, state_count), slice(state_count, None))
+    )
+    return Tangents(
+        state=replace(along_state, action=None, discount=None),
+        action=replace(along_action, observation=None, discount=None),
+    )
 
 
 def forward_tangents(
@@ -120,32 +166,16 @@ def forward_tangents(
 
     Returns:
         The transition, the state that follows, and the tangents. Parts that cannot move are
-        `None`: the action along a state direction, the first observation along an action
-        direction, and the discount along both.
+        `None` (`tangents_of_block`).
     """
     apply = transition_map(environment, state)
     zero = jnp.zeros(environment.state_size, state.observation.dtype)
-    counts = state_directions.shape[0], action_directions.shape[0]
-    # One block of directions, not two calls: the simulator is compiled and evaluated once.
-    displacements = jnp.concatenate(
-        [state_directions, jnp.zeros((counts[1], environment.state_size), zero.dtype)]
-    ).astype(zero.dtype)
-    actions = jnp.concatenate(
-        [jnp.zeros((counts[0], environment.action_size), action.dtype), action_directions]
-    ).astype(action.dtype)
+    displacements, actions = direction_block(
+        state_directions.astype(zero.dtype), action_directions.astype(action.dtype)
+    )
 
     def push(displacement: jax.Array, action_tangent: jax.Array):
         return jax.jvp(apply, (zero, action), (displacement, action_tangent))
 
     (transition, end), (tangent, _) = jax.vmap(push, out_axes=(None, 0))(displacements, actions)
-    along_state = jax.tree.map(lambda leaf: leaf[: counts[0]], tangent)
-    along_action = jax.tree.map(lambda leaf: leaf[counts[0] :], tangent)
-    tangents = Tangents(
-        state=Transition(
-            along_state.observation, None, along_state.reward, None, along_state.next_observation
-        ),
-        action=Transition(
-            None, along_action.action, along_action.reward, None, along_action.next_observation
-        ),
-    )
-    return transition, end, tangents
+    return transition, end, tangents_of_block(tangent, state_directions.shape[0])

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from envs.mujoco.physics import Physics
 from sobolax.environment import State
 from sobolax.mjx import StepJacobian
+from sobolax.tangents import direction_block, tangents_of_block, transition_to
 from sobolax.transition import Tangents, Transition
 
 # Moves the physics on at a control, and columns of displacements of both with it:
@@ -68,19 +69,15 @@ def tangents_of_move(
         state_directions: `(number of state directions, state_size)`.
         action_directions: `(number of action directions, action_size)`.
     """
-    counts = state_directions.shape[0], action_directions.shape[0]
     dtype = state.observation.dtype
     control = environment._control(action)
+    state_directions = state_directions.astype(dtype)
+    action_directions = action_directions.astype(action.dtype)
     driven = jax.vmap(lambda along: jax.jvp(environment._control, (action,), (along,))[1])(
-        action_directions.astype(action.dtype)
+        action_directions
     )
-    starts = jnp.concatenate(
-        [state_directions, jnp.zeros((counts[1], state_directions.shape[1]))]
-    ).astype(dtype)
-    controls = jnp.concatenate([jnp.zeros((counts[0], control.shape[0]), dtype), driven])
-    actions = jnp.concatenate(
-        [jnp.zeros((counts[0], action.shape[0]), action.dtype), action_directions]
-    ).astype(action.dtype)
+    starts, actions = direction_block(state_directions, action_directions)
+    _, controls = direction_block(state_directions, driven)
     physics, ends = move(state.physics, control, starts.T, controls.T)
 
     def outcome(start: jax.Array, action: jax.Array, end: jax.Array):
@@ -101,20 +98,5 @@ def tangents_of_move(
         starts, actions, ends.T
     )
     end = State(physics, transition.next_observation, transition.reward, terminated, metrics)
-    discount = 1.0 - terminated.astype(transition.reward.dtype)
-    transition = Transition(
-        state.observation, action, end.reward, discount, transition.next_observation
-    )
-    along_state, along_action = (
-        jax.tree.map(lambda leaf, part=part: leaf[part], tangent)
-        for part in (slice(None, counts[0]), slice(counts[0], None))
-    )
-    tangents = Tangents(
-        state=Transition(
-            along_state.observation, None, along_state.reward, None, along_state.next_observation
-        ),
-        action=Transition(
-            None, along_action.action, along_action.reward, None, along_action.next_observation
-        ),
-    )
-    return transition, end, tangents
+    tangents = tangents_of_block(tangent, state_directions.shape[0])
+    return transition_to(end, state.observation, action), end, tangents
