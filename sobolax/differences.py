@@ -6,7 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from sobolax.environment import Environment, State
-from sobolax.tangents import direction_block, plain_transition, tangents_of_block, transition_map
+from sobolax.tangents import (
+    TransitionMap,
+    direction_block,
+    plain_transition,
+    tangents_of_block,
+    transition_map,
+)
 from sobolax.transition import Tangents, Transition
 
 
@@ -47,24 +53,41 @@ def difference_tangents(
         The transition, the state that follows, and the tangents.
     """
     apply = transition_map(environment, state)
-    still = jnp.zeros(environment.state_size, state.observation.dtype)
-    size = default_step(state.observation.dtype) if step is None else step
-
-    def along(displacement: jax.Array, move: jax.Array) -> Transition:
-        # A direction of any length is followed equally far.
-        length = jnp.sqrt(jnp.sum(displacement**2) + jnp.sum(move**2))
-        reach = size / jnp.where(length > 0, length, 1.0)
-
-        def at(sign: jax.Array) -> Transition:
-            return apply(still + sign * reach * displacement, action + sign * reach * move)[0]
-
-        sides = jax.vmap(at)(jnp.asarray([1.0, -1.0], still.dtype))
-        return jax.tree.map(lambda side: (side[0] - side[1]) / (2 * reach), sides)
-
+    dtype = state.observation.dtype
+    size = default_step(dtype) if step is None else step
     transition, end = plain_transition(environment, state, action)
     displacements, moves = direction_block(
-        state_directions.astype(still.dtype), action_directions.astype(action.dtype)
+        state_directions.astype(dtype), action_directions.astype(action.dtype)
     )
+    tangent = jax.vmap(
+        lambda displacement, move: central_difference(apply, action, displacement, move, size)
+    )(displacements, moves)
     # How the action moves is known, and free of rounding.
-    tangent = replace(jax.vmap(along)(displacements, moves), action=moves)
+    tangent = replace(tangent, action=moves)
     return transition, end, tangents_of_block(tangent, state_directions.shape[0])
+
+
+def central_difference(
+    apply: TransitionMap,
+    action: jax.Array,
+    displacement: jax.Array,
+    move: jax.Array,
+    step: float,
+) -> Transition:
+    """The tangent of a transition along one direction, from a step to either side.
+
+    Args:
+        apply: Of `sobolax.tangents.transition_map`.
+        action: Where the map is differentiated, `(action_size,)`.
+        displacement: The direction's part in the state, `(state_size,)`.
+        move: Its part in the action, `(action_size,)`.
+        step: How far to go; a direction of any length is followed equally far.
+    """
+    length = jnp.sqrt(jnp.sum(displacement**2) + jnp.sum(move**2))
+    reach = step / jnp.where(length > 0, length, 1.0)
+
+    def at(sign: jax.Array) -> Transition:
+        return apply(sign * reach * displacement, action + sign * reach * move)[0]
+
+    sides = jax.vmap(at)(jnp.asarray([1.0, -1.0], displacement.dtype))
+    return jax.tree.map(lambda side: (side[0] - side[1]) / (2 * reach), sides)

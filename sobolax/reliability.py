@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from sobolax.differences import central_difference
 from sobolax.environment import Environment, State
 from sobolax.tangents import TangentFunction, plain_transition, transition_map
 from sobolax.transition import Tangents, Transition
@@ -68,16 +69,12 @@ def agreeing(
         )
         displacement = weights[0] @ state_directions.astype(dtype)
         move = weights[1] @ action_directions.astype(dtype)
-        length = jnp.sqrt(jnp.sum(displacement**2) + jnp.sum(move**2))
-        reach = step / jnp.where(length > 0, length, 1.0)
-        apply = transition_map(environment, state)
-        sides = [
-            apply(sign * reach * displacement, action + sign * reach * move)[0]
-            for sign in (1.0, -1.0)
-        ]
+        difference = central_difference(
+            transition_map(environment, state), action, displacement, move, step
+        )
         square_error = square_change = jnp.zeros((), dtype)
         for part in ("reward", "next_observation"):
-            change = (getattr(sides[0], part) - getattr(sides[1], part)) / (2 * reach)
+            change = getattr(difference, part)
             predicted = sum(
                 jnp.tensordot(weight, getattr(tangent, part).astype(dtype), axes=1)
                 for weight, tangent in zip(weights, (tangents.state, tangents.action), strict=True)

@@ -21,6 +21,10 @@ TangentFunction = Callable[
     [jax.Array, State, jax.Array, jax.Array, jax.Array], tuple[Transition, State, Tangents]
 ]
 
+# A transition, and the state that follows, as a function of a displacement of the state and of
+# the action.
+TransitionMap = Callable[[jax.Array, jax.Array], tuple[Transition, State]]
+
 
 def basis_directions(size: int, dtype: jnp.dtype | None = None) -> jax.Array:
     """All unit directions, `(size, size)`: with these the loss is the paper's, exactly."""
@@ -69,9 +73,7 @@ def draw_directions(key: jax.Array, count: int | None, size: int) -> jax.Array:
     return basis_directions(size) if count is None else random_directions(key, count, size)
 
 
-def transition_map(
-    environment: Environment, state: State
-) -> Callable[[jax.Array, jax.Array], tuple[Transition, State]]:
+def transition_map(environment: Environment, state: State) -> TransitionMap:
     """The transition as a function of a displacement of `state` and of the action.
 
     Args:
