@@ -299,7 +299,7 @@ def update_alternative(
             # Drawn anew each time: of one fixed batch a compiler may compute slopes only once.
             sample_key, update_key = jax.random.split(key)
             batch = sobolax.replay.sample(buffer, sample_key, setting.config.batch_size)
-            return agent.update(state, normalizer, batch, source.terms, update_key, hyper)
+            return agent.update(state, normalizer, batch, source.errors, update_key, hyper)
 
         return jax.lax.scan(one, state, jax.random.split(key, setting.bench.updates))
 

@@ -30,15 +30,53 @@ TransitionMap = Callable[[jax.Array, jax.Array], tuple[Transition, State]]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Weights:
-    """How much slopes count beside values, as in the paper; both may be traced.
+    """How much slopes count beside values, as in the paper; all may be traced.
 
     Attributes:
         state: lambda_s, `()`.
         action: lambda_a, `()`.
+        value: Weight of the squared TD error, `()`; 1 in the paper.
     """
 
     state: Any
     action: Any
+    value: Any = 1.0
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Slopes:
+    """Slopes of the TD error along directions of one kind, in the two parts they come from.
+
+    Attributes:
+        critic: Slope of the critic: what goes through observation and action, `(directions,)`.
+        target: Slope of the target: what goes through the reward, the discount and the next
+            observation, `(directions,)`.
+        valid: Whether the tangent is finite and within the bound, bool `(directions,)`; where it
+            is not, both parts are 0 and have no gradient.
+    """
+
+    critic: jax.Array
+    target: jax.Array
+    valid: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Errors:
+    """The TD error of one transition and its slopes: all that the loss is made of.
+
+    Attributes:
+        value: TD error, `()`.
+        value_valid: Whether the transition is finite, `()` bool; if not, `value` is 0.
+        state: Slopes along state directions.
+        action: Slopes along action directions.
+    """
+
+    value: jax.Array
+    value_valid: jax.Array
+    state: Slopes
+    action: Slopes
 
 
 @jax.tree_util.register_dataclass
@@ -65,25 +103,22 @@ class Terms:
     action_valid: jax.Array
 
 
-def value_term(td_error: TDError, transition: Transition) -> tuple[jax.Array, jax.Array]:
-    """The ordinary squared TD error of one transition, and whether the transition is finite.
-
-    Returns:
-        The squared error `()`, and its validity, `()` bool. A transition that is not finite has
-        term 0.
-    """
+def value_error(td_error: TDError, transition: Transition) -> Errors:
+    """The ordinary TD error of one transition, without any slope (no directions)."""
     valid = _all_finite(transition)
     delta = td_error(_zero_unless(valid, transition))
-    return jnp.where(valid, jnp.square(delta), 0.0), valid
+    none = jnp.zeros(0, delta.dtype)
+    slopes = Slopes(none, none, jnp.zeros(0, bool))
+    return Errors(jnp.where(valid, delta, 0.0), valid, slopes, slopes)
 
 
-def sobolev_terms(
+def sobolev_errors(
     td_error: TDError,
     transition: Transition,
     tangents: Tangents,
     tangent_bound: jax.typing.ArrayLike = jnp.inf,
-) -> Terms:
-    """Squared TD error and squared slopes of it along tangents, for one transition.
+) -> Errors:
+    """TD error and its slopes along tangents, for one transition.
 
     The derivative of the TD error is one reverse pass through networks alone.
 
@@ -94,24 +129,27 @@ def sobolev_terms(
         tangent_bound: Tangents of larger Euclidean norm are taken out (and not valid).
 
     Returns:
-        The terms, unweighted.
+        The errors; the TD error's slope is `critic - target`.
     """
     finite = _all_finite(transition)
     transition = _zero_unless(finite, transition)
     delta, gradient = jax.value_and_grad(td_error)(transition)
-    state, state_valid = _slopes(gradient, tangents.state, tangent_bound)
-    action, action_valid = _slopes(gradient, tangents.action, tangent_bound)
-    return _terms(delta, state, action, finite, finite & state_valid, finite & action_valid)
+    return Errors(
+        jnp.where(finite, delta, 0.0),
+        finite,
+        _slopes(gradient, tangents.state, tangent_bound, finite),
+        _slopes(gradient, tangents.action, tangent_bound, finite),
+    )
 
 
-def sobolev_terms_by_reverse_mode(
+def sobolev_errors_by_reverse_mode(
     td_error: TDError,
     transition: Transition,
     transition_map: TransitionMap,
     state_size: int,
     gradient_bound: jax.typing.ArrayLike = jnp.inf,
-) -> Terms:
-    """The same terms along the full basis, by a reverse pass through the simulator.
+) -> Errors:
+    """The same errors along the full basis, by a reverse pass through the simulator.
 
     The derivative of the TD error is pulled back through the networks and on through the
     transition map, at whatever state the map is anchored: no tangents are needed, at the price
@@ -119,30 +157,72 @@ def sobolev_terms_by_reverse_mode(
 
     Args:
         td_error: TD error of a transition, `()`.
-        transition: The transition as it was collected; its value term is taken from it.
+        transition: The transition as it was collected; its TD error is taken from it.
         transition_map: See `sobolax.tangents.transition_map`.
         state_size: Numbers in a displacement of the state.
         gradient_bound: Slopes of the TD error of larger Euclidean norm are taken out; a reverse
             pass sees no single tangent, so the bound is on what it does see.
 
     Returns:
-        The terms, unweighted. A slope that is not finite takes out all slopes of its kind: a
-        reverse pass mixes them.
+        The errors. A slope that is not finite takes out all slopes of its kind: a reverse pass
+        mixes them.
     """
     finite = _all_finite(transition)
     transition = _zero_unless(finite, transition)
     delta, gradient = jax.value_and_grad(td_error)(transition)
     zero = jnp.zeros(state_size, transition.observation.dtype)
     _, through_physics = jax.vjp(lambda *where: transition_map(*where)[0], zero, transition.action)
-    slopes = through_physics(gradient)
+    # The observation before the step needs no simulation, and what is left of its pass is cheap.
+    _, through_observation = jax.vjp(
+        lambda displacement: transition_map(displacement, transition.action)[0].observation, zero
+    )
+    whole = through_physics(gradient)
+    parts = (*through_observation(gradient.observation), gradient.action)
 
-    def check(slope: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def check(slope: jax.Array, critic: jax.Array) -> Slopes:
         size = jnp.sqrt(jnp.sum(jnp.square(jax.lax.stop_gradient(slope))))
-        valid = jnp.isfinite(size) & (size <= gradient_bound)
-        return jnp.where(valid, slope, 0.0), jnp.broadcast_to(valid, slope.shape)
+        valid = finite & jnp.isfinite(size) & (size <= gradient_bound)
+        critic, slope = (jnp.where(valid, part, 0.0) for part in (critic, slope))
+        return Slopes(critic, critic - slope, jnp.broadcast_to(valid, slope.shape))
 
-    (state, state_valid), (action, action_valid) = map(check, slopes)
-    return _terms(delta, state, action, finite, finite & state_valid, finite & action_valid)
+    state, action = map(check, whole, parts)
+    return Errors(jnp.where(finite, delta, 0.0), finite, state, action)
+
+
+def squares(errors: Errors, slope_bound: jax.typing.ArrayLike = jnp.inf) -> Terms:
+    """The squares that the loss adds up.
+
+    Args:
+        errors: Errors of one transition, or of many: directions are the last axis.
+        slope_bound: Where the Euclidean norm of a transition's slope error is larger, its square
+            goes on as a straight line (Huber, 1964: `2 b |e| - b^2`), so that no transition pulls
+            harder than that; for state and action apart.
+
+    Returns:
+        The terms, unweighted, with the axes of the errors.
+    """
+
+    def bounded(slopes: Slopes) -> jax.Array:
+        return _huber(jnp.square(slopes.critic - slopes.target), slope_bound)
+
+    return Terms(
+        value=jnp.square(errors.value),
+        state=bounded(errors.state),
+        action=bounded(errors.action),
+        value_valid=errors.value_valid,
+        state_valid=errors.state.valid,
+        action_valid=errors.action.valid,
+    )
+
+
+def sobolev_terms(
+    td_error: TDError,
+    transition: Transition,
+    tangents: Tangents,
+    tangent_bound: jax.typing.ArrayLike = jnp.inf,
+) -> Terms:
+    """Squared TD error and squared slopes of it: `squares` of `sobolev_errors`, same arguments."""
+    return squares(sobolev_errors(td_error, transition, tangents, tangent_bound))
 
 
 def batch_loss(terms: Terms, weights: Weights) -> jax.Array:
@@ -156,7 +236,7 @@ def batch_loss(terms: Terms, weights: Weights) -> jax.Array:
         The loss, `()`.
     """
     value, state, action = mean_terms(terms)
-    return value + weights.state * state + weights.action * action
+    return weights.value * value + weights.state * state + weights.action * action
 
 
 def mean_terms(terms: Terms) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -192,45 +272,54 @@ def sobolev_td_loss(
     """
     terms = sobolev_terms(td_error, transition, tangents, tangent_bound)
     return (
-        terms.value + weights.state * jnp.sum(terms.state) + weights.action * jnp.sum(terms.action)
-    )
-
-
-def _terms(delta, state, action, value_valid, state_valid, action_valid) -> Terms:
-    """Squares the TD error and its slopes; drops what is not valid."""
-    return Terms(
-        value=jnp.where(value_valid, jnp.square(delta), 0.0),
-        state=jnp.where(state_valid, jnp.square(state), 0.0),
-        action=jnp.where(action_valid, jnp.square(action), 0.0),
-        value_valid=value_valid,
-        state_valid=state_valid,
-        action_valid=action_valid,
+        weights.value * terms.value
+        + weights.state * jnp.sum(terms.state)
+        + weights.action * jnp.sum(terms.action)
     )
 
 
 def _slopes(
-    gradient: Transition, tangents: Transition, bound: jax.typing.ArrayLike
-) -> tuple[jax.Array, jax.Array]:
+    gradient: Transition,
+    tangents: Transition,
+    bound: jax.typing.ArrayLike,
+    finite: jax.Array,
+) -> Slopes:
     """Contracts a gradient with tangents `(directions, ...)`, and says which of those count."""
-    pairs = [
-        (jnp.ravel(along), tangent.reshape(tangent.shape[0], -1).astype(along.dtype))
-        for along, tangent in zip(
-            jax.tree.leaves(gradient, is_leaf=_is_none),
-            jax.tree.leaves(tangents, is_leaf=_is_none),
-            strict=True,
+
+    def pair(name: str) -> tuple[jax.Array, jax.Array] | None:
+        along, tangent = jnp.ravel(getattr(gradient, name)), getattr(tangents, name)
+        if tangent is None:
+            return None
+        return along, tangent.reshape(tangent.shape[0], -1).astype(along.dtype)
+
+    own = [pair("observation"), pair("action")]
+    following = [pair("reward"), pair("discount"), pair("next_observation")]
+    present = [found for found in (*own, *following) if found is not None]
+    size = jnp.sqrt(sum(jnp.sum(jnp.square(tangent), axis=1) for _, tangent in present))
+    valid = finite & jnp.isfinite(size) & (size <= bound)
+
+    def contract(pairs: list[tuple[jax.Array, jax.Array] | None]) -> jax.Array:
+        return sum(
+            (
+                jnp.sum(jnp.where(valid[:, None], tangent, 0.0) * along, axis=1)
+                for along, tangent in filter(None, pairs)
+            ),
+            start=jnp.zeros(valid.shape, present[0][0].dtype),
         )
-        if tangent is not None
-    ]
-    size = jnp.sqrt(sum(jnp.sum(jnp.square(tangent), axis=1) for _, tangent in pairs))
-    valid = jnp.isfinite(size) & (size <= bound)
-    slopes = [
-        jnp.sum(jnp.where(valid[:, None], tangent, 0.0) * along, axis=1) for along, tangent in pairs
-    ]
-    return sum(slopes[1:], slopes[0]), valid
+
+    return Slopes(contract(own), -contract(following), valid)
 
 
-def _is_none(leaf: object) -> bool:
-    return leaf is None
+def _huber(squared: jax.Array, bound: jax.typing.ArrayLike) -> jax.Array:
+    """Scales squares `(..., directions)` such that their sum is Huber's function of its root."""
+    total = jnp.sum(squared, axis=-1, keepdims=True)
+    limit = jnp.asarray(bound, squared.dtype)
+    beyond = total > jnp.square(limit)
+    # Branches that are not taken get numbers that they can be differentiated at.
+    size = jnp.sqrt(jnp.where(beyond, total, 1.0))
+    limit = jnp.where(beyond, limit, 1.0)
+    factor = jnp.where(beyond, (2.0 * limit * size - jnp.square(limit)) / jnp.square(size), 1.0)
+    return squared * factor
 
 
 def _all_finite(tree: Any) -> jax.Array:

@@ -12,61 +12,28 @@ from typing import Any
 
 import jax
 
-from sobolax import training
+from sobolax import agent_config
+from sobolax.agent_config import AgentConfig
 from sobolax.agents import sac as agent
 from sobolax.agents.agent import Agent, Metrics
 from sobolax.agents.sac import Hyperparameters
 from sobolax.environment import Environment
-from sobolax.networks import ACTIVATIONS
 from sobolax.training import Training, TrainingState
 
 __all__ = ["Config", "Hyperparameters", "make_agent", "make_train", "make_training"]
 
 
 @dataclass(frozen=True)
-class Config(training.LoopConfig):
-    """What shapes a SAC training program; see also `sobolax.training.LoopConfig`.
-
-    Attributes:
-        hidden_sizes: Of actor and critics.
-        activation: Smooth: "swish", "tanh", "gelu" or "softplus".
-        policy_slope: Whether the target's slope goes through the policy's response to the next
-            observation; if not, the policy's part is frozen.
-    """
-
-    hidden_sizes: tuple[int, ...] = (128, 128)
-    activation: str = "swish"
-    policy_slope: bool = True
-
-    def check(self, environment: Environment) -> None:
-        """Raises ValueError, with the mend, for what cannot work; compiles nothing."""
-        super().check(environment)
-        if not self.hidden_sizes or any(
-            not isinstance(size, int) or size < 1 for size in self.hidden_sizes
-        ):
-            raise ValueError(
-                f"sac.Config: hidden_sizes={self.hidden_sizes!r} must be one or more whole "
-                "numbers of at least 1, say (128, 128)"
-            )
-        if self.activation not in ACTIVATIONS:
-            why = (
-                ": its slope jumps, and slopes are what is trained"
-                if self.activation == "relu"
-                else ""
-            )
-            raise ValueError(
-                f"sac.Config: activation={self.activation!r} is not to be had{why}; choose one "
-                f"of {', '.join(ACTIVATIONS)}"
-            )
+class Config(AgentConfig):
+    """What shapes a SAC training program; see `sobolax.agent_config.AgentConfig`."""
 
 
-def make_agent(environment: Environment, config: Config) -> Agent:
-    """SAC for an environment."""
+def make_agent(environment: Environment, config: AgentConfig) -> Agent:
+    """SAC for an environment, with two critics."""
     return agent.make_agent(
         environment.observation_size,
         environment.action_size,
-        config.hidden_sizes,
-        config.activation,
+        config.critic_options(count=2),
         config.policy_slope,
     )
 
@@ -81,9 +48,7 @@ def make_training(environment: Environment, config: Config | None = None) -> Tra
     Raises:
         ValueError: If the configuration cannot work, before anything is compiled.
     """
-    config = config or Config()
-    config.check(environment)
-    return training.make_training(environment, make_agent(environment, config), config)
+    return agent_config.make_training(environment, config or Config(), make_agent)
 
 
 def make_train(

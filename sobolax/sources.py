@@ -15,16 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from sobolax.derivatives import Derivatives, make_tangent_function
 from sobolax.environment import Environment, State
 from sobolax.losses import (
+    Errors,
     TDError,
-    Terms,
-    sobolev_terms,
-    sobolev_terms_by_reverse_mode,
-    value_term,
+    sobolev_errors,
+    sobolev_errors_by_reverse_mode,
+    value_error,
 )
 from sobolax.tangents import draw_directions, plain_transition, transition_map
 from sobolax.transition import Tangents, Transition
@@ -49,7 +48,7 @@ class Experience:
 
 
 Collect = Callable[[jax.Array, State, jax.Array], tuple[Experience, State]]
-ComputeTerms = Callable[[TDError, Experience, jax.Array, Any], Terms]
+ComputeErrors = Callable[[TDError, Experience, jax.Array, Any], Errors]
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,11 @@ class Source:
 
     Attributes:
         collect: `(key, state, action) -> (experience, next state)`.
-        terms: `(td_error, experience, key, tangent_bound) -> Terms`.
+        errors: `(td_error, experience, key, tangent_bound) -> Errors`.
     """
 
     collect: Collect
-    terms: ComputeTerms
+    errors: ComputeErrors
 
 
 def make_source(
@@ -114,21 +113,19 @@ def make_source(
         stored = jax.tree.map(lambda leaf: leaf.astype(tangent_dtype), tangents)
         return Experience(transition, stored, None), end
 
-    def terms_plain(td_error, experience, key, tangent_bound):
-        value, valid = value_term(td_error, experience.transition)
-        none, never = jnp.zeros(0, value.dtype), jnp.zeros(0, bool)
-        return Terms(value, none, none, valid, never, never)
+    def errors_plain(td_error, experience, key, tangent_bound):
+        return value_error(td_error, experience.transition)
 
-    def terms_cached(td_error, experience, key, tangent_bound):
-        return sobolev_terms(td_error, experience.transition, experience.tangents, tangent_bound)
+    def errors_cached(td_error, experience, key, tangent_bound):
+        return sobolev_errors(td_error, experience.transition, experience.tangents, tangent_bound)
 
-    def terms_recomputed(td_error, experience, key, tangent_bound):
+    def errors_recomputed(td_error, experience, key, tangent_bound):
         transition = experience.transition
         _, _, tangents = tangents_at(key, experience.state, transition.action)
-        return sobolev_terms(td_error, transition, tangents, tangent_bound)
+        return sobolev_errors(td_error, transition, tangents, tangent_bound)
 
-    def terms_reverse(td_error, experience, key, tangent_bound):
-        return sobolev_terms_by_reverse_mode(
+    def errors_reverse(td_error, experience, key, tangent_bound):
+        return sobolev_errors_by_reverse_mode(
             td_error,
             experience.transition,
             transition_map(environment, experience.state),
@@ -136,10 +133,10 @@ def make_source(
         )
 
     return {
-        "off": Source(collect_plain, terms_plain),
-        "cached": Source(collect_tangents, terms_cached),
-        "recomputed": Source(collect_state, terms_recomputed),
-        "reverse": Source(collect_state, terms_reverse),
+        "off": Source(collect_plain, errors_plain),
+        "cached": Source(collect_tangents, errors_cached),
+        "recomputed": Source(collect_state, errors_recomputed),
+        "reverse": Source(collect_state, errors_reverse),
     }[name]
 
 

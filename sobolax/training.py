@@ -66,6 +66,12 @@ class LoopConfig:
     report_horizon: int = 100
     report_draws: int = 1
 
+    @property
+    def updates(self) -> int:
+        """Updates of the whole training."""
+        prefill = math.ceil(self.prefill_steps / self.environments)
+        return (self.environment_steps // self.environments - prefill) * self.updates_per_step
+
     def check(self, environment: Environment) -> None:
         """Raises ValueError, with the mend, for what cannot work; compiles nothing."""
         owner = type(self).__module__.removeprefix("sobolax.") + ".Config"
@@ -271,7 +277,7 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
         key, sample_key, update_key = jax.random.split(state.key, 3)
         batch: Experience = replay.sample(state.replay, sample_key, config.batch_size)
         updated, metrics = agent.update(
-            state.agent, state.normalizer, batch, source.terms, update_key, hyper
+            state.agent, state.normalizer, batch, source.errors, update_key, hyper
         )
         return updated, key, metrics
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from sobolax.normalization import Normalizer
-from sobolax.sources import ComputeTerms, Experience
+from sobolax.sources import ComputeErrors, Experience
 
 Metrics = dict[str, jax.Array]
 
@@ -27,8 +27,8 @@ class Agent:
             and what is added to the reward of that step (an entropy bonus, or 0).
         value: `(agent state, normalizer, observation, action) -> ()`: the critic that the actor
             climbs, in the units of the scaled reward.
-        update: `(agent state, normalizer, batch, terms, key, hyperparameters) -> (agent state,
-            metrics)`; `terms` gives the squared TD error and slopes of one experience.
+        update: `(agent state, normalizer, batch, errors, key, hyperparameters) -> (agent state,
+            metrics)`; `errors` gives the TD error of one experience and its slopes.
     """
 
     init: Callable[[jax.Array, Any], Any]
@@ -37,5 +37,5 @@ class Agent:
     sample: Callable[[Any, Normalizer, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
     value: Callable[[Any, Normalizer, jax.Array, jax.Array], jax.Array]
     update: Callable[
-        [Any, Normalizer, Experience, ComputeTerms, jax.Array, Any], tuple[Any, Metrics]
+        [Any, Normalizer, Experience, ComputeErrors, jax.Array, Any], tuple[Any, Metrics]
     ]

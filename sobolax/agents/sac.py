@@ -14,62 +14,48 @@ import jax.numpy as jnp
 import optax
 
 from sobolax.agents.agent import Agent, Metrics
+from sobolax.agents.critics import (
+    CriticHyperparameters,
+    CriticOptions,
+    CriticState,
+    adam_step,
+    make_critics,
+    smoothing_noise,
+)
 from sobolax.distributions import sample_tanh_gaussian
-from sobolax.losses import TDError, Terms, Weights, batch_loss, mean_terms
-from sobolax.networks import Critic, GaussianActor
+from sobolax.losses import TDError
+from sobolax.networks import GaussianActor
 from sobolax.normalization import Normalizer, normalize
-from sobolax.sources import ComputeTerms, Experience
+from sobolax.sources import ComputeErrors, Experience
 from sobolax.transition import Transition
 from sobolax.validation import check_scalars
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Hyperparameters:
+class Hyperparameters(CriticHyperparameters):
     """Everything a sweep may vary: numbers that are traced, never part of a program's shape.
 
     Attributes:
-        state_weight: lambda_s, the weight of slopes with respect to the physics state.
-        action_weight: lambda_a, the weight of slopes with respect to the action.
-        discount: gamma.
-        polyak: Share of the online critic that goes into the target critic at every update.
-        critic_learning_rate: Of Adam.
         actor_learning_rate: Of Adam.
         temperature_learning_rate: Of Adam.
         initial_temperature: Entropy coefficient to begin with.
         target_entropy: Entropy per action dimension that the temperature is learned for, in nats.
-        reward_scale: Multiplies every reward that the critic learns from.
-        tangent_bound: Tangents of larger Euclidean norm take their own term out of the loss.
     """
 
-    state_weight: Any = 0.1
-    action_weight: Any = 0.1
-    discount: Any = 0.99
-    polyak: Any = 0.005
-    critic_learning_rate: Any = 3e-4
     actor_learning_rate: Any = 3e-4
     temperature_learning_rate: Any = 3e-4
     initial_temperature: Any = 0.1
     target_entropy: Any = -1.0
-    reward_scale: Any = 1.0
-    tangent_bound: Any = 1e3
 
     def __post_init__(self) -> None:
         """Refuses numbers that cannot work; tracers pass."""
+        super().__post_init__()
         check_scalars(
             "sac.Hyperparameters",
             self,
-            at_least_zero=(
-                "state_weight",
-                "action_weight",
-                "discount",
-                "polyak",
-                "critic_learning_rate",
-                "actor_learning_rate",
-                "temperature_learning_rate",
-            ),
-            above_zero=("initial_temperature", "reward_scale", "tangent_bound"),
-            at_most_one=("discount", "polyak"),
+            at_least_zero=("actor_learning_rate", "temperature_learning_rate"),
+            above_zero=("initial_temperature",),
             finite=("target_entropy",),
         )
 
@@ -81,71 +67,49 @@ class SacState:
 
     Attributes:
         actor: Parameters of the actor.
-        critic: Parameters of the critics.
-        target_critic: Polyak average of them.
+        critics: Critics, their targets, optimiser and weighting.
         log_temperature: Logarithm of the entropy coefficient, `()`.
         actor_optimizer: State of Adam.
-        critic_optimizer: State of Adam.
         temperature_optimizer: State of Adam.
     """
 
     actor: Any
-    critic: Any
-    target_critic: Any
+    critics: CriticState
     log_temperature: jax.Array
     actor_optimizer: Any
-    critic_optimizer: Any
     temperature_optimizer: Any
 
 
 def make_agent(
     observation_size: int,
     action_size: int,
-    hidden_sizes: tuple[int, ...] = (256, 256),
-    activation: str = "swish",
+    options: CriticOptions | None = None,
     policy_slope: bool = True,
-    critics: int = 2,
 ) -> Agent:
     """Builds SAC for observations and actions of these sizes.
 
     Args:
         observation_size: Numbers in an observation.
         action_size: Numbers in an action.
-        hidden_sizes: Of actor and critics.
-        activation: A name in `sobolax.networks.ACTIVATIONS`.
+        options: Critics and their update; the actor has hidden layers of the same sizes.
         policy_slope: Whether the target's slope goes through the policy's response to the next
             observation; if not, the next action and its log-probability are held fixed.
-        critics: How many; the target is the smallest of their values.
     """
-    actor = GaussianActor(hidden_sizes, action_size, activation)
-    critic = Critic(hidden_sizes, activation)
+    options = options or CriticOptions()
+    actor = GaussianActor(options.hidden_sizes, action_size, options.activation)
+    critics = make_critics(observation_size, action_size, options)
     policy = make_policy(actor)
-
-    def one_value(parameters, normalizer: Normalizer, observation, action) -> jax.Array:
-        return cast(jax.Array, critic.apply(parameters, normalize(normalizer, observation), action))
-
-    def smallest_value(parameters, normalizer: Normalizer, observation, action) -> jax.Array:
-        """The pessimistic one of all critics, whose parameters have a leading axis."""
-        values = jax.vmap(one_value, in_axes=(0, None, None, None))(
-            parameters, normalizer, observation, action
-        )
-        return jnp.min(values)
 
     def init(key: jax.Array, hyper: Hyperparameters) -> SacState:
         actor_key, critic_key = jax.random.split(key)
-        observation, action = jnp.zeros(observation_size), jnp.zeros(action_size)
+        observation = jnp.zeros(observation_size)
         actor_parameters = actor.init(actor_key, observation)
-        critic_parameters = jax.vmap(lambda one: critic.init(one, observation, action))(
-            jax.random.split(critic_key, critics)
-        )
         log_temperature = jnp.log(jnp.asarray(hyper.initial_temperature, observation.dtype))
         return SacState(
             actor=actor_parameters,
-            critic=critic_parameters,
-            target_critic=critic_parameters,
+            critics=critics.init(critic_key, hyper),
             log_temperature=log_temperature,
             actor_optimizer=optax.adam(hyper.actor_learning_rate).init(actor_parameters),
-            critic_optimizer=optax.adam(hyper.critic_learning_rate).init(critic_parameters),
             temperature_optimizer=optax.adam(hyper.temperature_learning_rate).init(log_temperature),
         )
 
@@ -165,47 +129,49 @@ def make_agent(
         return action, -jnp.exp(state.log_temperature) * log_probability
 
     def value(state: SacState, normalizer: Normalizer, observation, action) -> jax.Array:
-        return smallest_value(state.critic, normalizer, observation, action)
+        return critics.smallest(state.critics.parameters, normalizer, observation, action)
 
     def update(
         state: SacState,
         normalizer: Normalizer,
         batch: Experience,
-        terms: ComputeTerms,
+        errors: ComputeErrors,
         key: jax.Array,
         hyper: Hyperparameters,
     ) -> tuple[SacState, Metrics]:
-        target_key, actor_key, terms_key = jax.random.split(key, 3)
+        target_key, actor_key, errors_key = jax.random.split(key, 3)
         observations = batch.transition.observation
         size = observations.shape[0]
         temperature = jnp.exp(state.log_temperature)
 
-        target_noise = jax.random.normal(target_key, (size, action_size))
-        term_keys = jax.random.split(terms_key, size)
+        def td_error(critic, noises):
+            noise, smoothing = noises
 
-        def critic_loss(parameters):
-            def one(experience, noise, key):
-                def one_critic(critic_parameters):
-                    delta = make_td_error(
-                        lambda o, a: one_value(critic_parameters, normalizer, o, a),
-                        lambda o, a: smallest_value(state.target_critic, normalizer, o, a),
-                        lambda o: policy(state.actor, normalizer, o, noise),
-                        temperature=temperature,
-                        discount=hyper.discount,
-                        reward_scale=hyper.reward_scale,
-                        policy_slope=policy_slope,
-                    )
-                    return terms(delta, experience, key, hyper.tangent_bound)
+            def smoothed(observation):
+                action, log_probability = policy(state.actor, normalizer, observation, noise)
+                return jnp.clip(action + smoothing, -1.0, 1.0), log_probability
 
-                return sum_over_critics(jax.vmap(one_critic)(parameters))
+            return make_td_error(
+                critic,
+                lambda o, a: critics.smallest(state.critics.target, normalizer, o, a),
+                smoothed,
+                temperature=temperature,
+                discount=hyper.discount,
+                reward_scale=hyper.reward_scale,
+                policy_slope=policy_slope,
+            )
 
-            batch_terms = jax.vmap(one)(batch, target_noise, term_keys)
-            weights = Weights(hyper.state_weight, hyper.action_weight)
-            return batch_loss(batch_terms, weights), batch_terms
-
-        (loss, batch_terms), gradient = jax.value_and_grad(critic_loss, has_aux=True)(state.critic)
-        critic_parameters, critic_optimizer = _adam_step(
-            hyper.critic_learning_rate, gradient, state.critic_optimizer, state.critic
+        noise = jax.random.normal(target_key, (size, action_size))
+        smoothing = smoothing_noise(jax.random.fold_in(target_key, 1), noise.shape, hyper)
+        critic_state, critic_metrics = critics.update(
+            state.critics,
+            normalizer,
+            batch,
+            td_error,
+            (noise, smoothing),
+            errors,
+            errors_key,
+            hyper,
         )
 
         actor_noise = jax.random.normal(actor_key, (size, action_size))
@@ -213,7 +179,7 @@ def make_agent(
         def actor_loss(parameters):
             def one(observation, noise):
                 action, log_probability = policy(parameters, normalizer, observation, noise)
-                value = smallest_value(critic_parameters, normalizer, observation, action)
+                value = critics.smallest(critic_state.parameters, normalizer, observation, action)
                 return temperature * log_probability - value, log_probability
 
             losses, log_probabilities = jax.vmap(one)(observations, actor_noise)
@@ -222,7 +188,7 @@ def make_agent(
         (actor_objective, log_probability), gradient = jax.value_and_grad(actor_loss, has_aux=True)(
             state.actor
         )
-        actor_parameters, actor_optimizer = _adam_step(
+        actor_parameters, actor_optimizer = adam_step(
             hyper.actor_learning_rate, gradient, state.actor_optimizer, state.actor
         )
 
@@ -230,33 +196,22 @@ def make_agent(
             surplus = -log_probability - action_size * hyper.target_entropy
             return jnp.exp(log_temperature) * surplus
 
-        log_temperature, temperature_optimizer = _adam_step(
+        log_temperature, temperature_optimizer = adam_step(
             hyper.temperature_learning_rate,
             jax.grad(temperature_loss)(state.log_temperature),
             state.temperature_optimizer,
             state.log_temperature,
         )
-
-        value_loss, state_slope_loss, action_slope_loss = mean_terms(batch_terms)
-        metrics = {
-            "critic_loss": loss,
-            "value_loss": value_loss,
-            "state_slope_loss": state_slope_loss,
-            "action_slope_loss": action_slope_loss,
+        metrics = critic_metrics | {
             "actor_loss": actor_objective,
             "temperature": temperature,
             "entropy": -log_probability,
-            "slopes_dropped": _share_dropped(batch_terms.state_valid, batch_terms.action_valid),
         }
         new_state = SacState(
             actor=actor_parameters,
-            critic=critic_parameters,
-            target_critic=optax.incremental_update(
-                critic_parameters, state.target_critic, hyper.polyak
-            ),
+            critics=critic_state,
             log_temperature=log_temperature,
             actor_optimizer=actor_optimizer,
-            critic_optimizer=critic_optimizer,
             temperature_optimizer=temperature_optimizer,
         )
         return new_state, metrics
@@ -319,30 +274,3 @@ def make_td_error(
         return critic(transition.observation, transition.action) - target
 
     return td_error
-
-
-def sum_over_critics(terms: Terms) -> Terms:
-    """Adds up terms with a leading axis of critics; what is valid does not depend on the critic."""
-    return Terms(
-        value=jnp.sum(terms.value, axis=0),
-        state=jnp.sum(terms.state, axis=0),
-        action=jnp.sum(terms.action, axis=0),
-        value_valid=jnp.all(terms.value_valid, axis=0),
-        state_valid=jnp.all(terms.state_valid, axis=0),
-        action_valid=jnp.all(terms.action_valid, axis=0),
-    )
-
-
-def _adam_step(learning_rate, gradient, optimizer_state, parameters):
-    updates, optimizer_state = optax.adam(learning_rate).update(
-        gradient, optimizer_state, parameters
-    )
-    # Any: optax's annotation of parameters names no type that a caller has.
-    return cast(Any, optax.apply_updates(parameters, updates)), optimizer_state
-
-
-def _share_dropped(*masks: jax.Array) -> jax.Array:
-    """Share of slope terms that took themselves out of a batch."""
-    total = sum(mask.size for mask in masks)
-    kept = jnp.sum(jnp.stack([jnp.sum(mask) for mask in masks]))
-    return (total - kept) / max(total, 1)

@@ -9,9 +9,10 @@ import envs
 from sobolax.losses import (
     Weights,
     batch_loss,
+    sobolev_errors_by_reverse_mode,
     sobolev_td_loss,
     sobolev_terms,
-    sobolev_terms_by_reverse_mode,
+    squares,
 )
 from sobolax.tangents import (
     basis_directions,
@@ -90,17 +91,19 @@ def test_terms_equal_a_direct_evaluation_of_the_formula(float64):
             -2 * env.action_cost @ a + fall * env.control.sum(axis=0),
         ]
     )
-    squares = (slope_of_q - slope_of_y) ** 2
+    expected = (slope_of_q - slope_of_y) ** 2
     # Both sides are float64 sums of a few dozen terms of order 1.
     np.testing.assert_allclose(terms.value, value**2, rtol=1e-11)
-    np.testing.assert_allclose(terms.state, squares[:3], rtol=1e-11)
-    np.testing.assert_allclose(terms.action, squares[3:], rtol=1e-11)
+    np.testing.assert_allclose(terms.state, expected[:3], rtol=1e-11)
+    np.testing.assert_allclose(terms.action, expected[3:], rtol=1e-11)
     np.testing.assert_allclose(
         sobolev_td_loss(td_error, transition, tangents, WEIGHTS),
-        value**2 + 0.3 * squares[:3].sum() + 0.7 * squares[3:].sum(),
+        value**2 + 0.3 * expected[:3].sum() + 0.7 * expected[3:].sum(),
         rtol=1e-11,
     )
-    reverse = sobolev_terms_by_reverse_mode(td_error, transition, transition_map(env, state), 3)
+    reverse = squares(
+        sobolev_errors_by_reverse_mode(td_error, transition, transition_map(env, state), 3)
+    )
     for name in ("value", "state", "action"):
         np.testing.assert_allclose(getattr(reverse, name), getattr(terms, name), rtol=1e-11)
 

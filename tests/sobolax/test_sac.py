@@ -41,7 +41,7 @@ def updated(env, source_name, hyper, batch=None, config=None, steps=3):
 
     def run(state, keys):
         return jax.lax.scan(
-            lambda state, key: agent.update(state, normalizer, batch, source.terms, key, hyper),
+            lambda state, key: agent.update(state, normalizer, batch, source.errors, key, hyper),
             state,
             keys,
         )
@@ -107,11 +107,11 @@ def textbook_sac(env, hyper, steps=3):
     start = agent.init(jax.random.key(1), hyper)
     carry = (
         start.actor,
-        start.critic,
-        start.target_critic,
+        start.critics.parameters,
+        start.critics.target,
         start.log_temperature,
         adam.init(start.actor),
-        adam.init(start.critic),
+        adam.init(start.critics.parameters),
         adam.init(start.log_temperature),
     )
     keys = jax.random.split(jax.random.key(2), steps)
@@ -128,8 +128,8 @@ def test_switched_off_it_is_plain_sac_to_the_last_bit():
     state, _ = updated(env, "off", hyper)
     actor, critic, target, log_temperature, *_ = textbook_sac(env, hyper)
     assert_same(state.actor, actor)
-    assert_same(state.critic, critic)
-    assert_same(state.target_critic, target)
+    assert_same(state.critics.parameters, critic)
+    assert_same(state.critics.target, target)
     assert_same(state.log_temperature, log_temperature)
 
 
@@ -147,8 +147,8 @@ def test_zero_weights_give_the_plain_update_also_with_a_tangent_that_is_not_fini
             # Two programs, the sums of which are ordered differently; Adam's first steps turn
             # rounding in a gradient near zero into a change of up to the learning rate, 3e-4.
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=3e-6),
-            (plain.actor, plain.critic, plain.target_critic),
-            (other.actor, other.critic, other.target_critic),
+            (plain.actor, plain.critics.parameters, plain.critics.target),
+            (other.actor, other.critics.parameters, other.critics.target),
         )
     np.testing.assert_allclose(metrics["slopes_dropped"], 1 / BATCH, rtol=1e-6)
 
@@ -223,7 +223,7 @@ def test_off_compiles_to_less_work_than_cached():
         agent = sac.make_agent(env, config)
         source, batch = make_batch(env, first_order)
         hyper, rest = sac.Hyperparameters(), normalization.create(env.observation_size)
-        update = jax.jit(lambda s, b, k: agent.update(s, rest, b, source.terms, k, hyper))
+        update = jax.jit(lambda s, b, k: agent.update(s, rest, b, source.errors, k, hyper))
         state = agent.init(jax.random.key(0), hyper)
         return update.lower(state, batch, jax.random.key(0)).compile().cost_analysis()["flops"]
 

@@ -10,9 +10,10 @@ import pytest
 import envs
 from sobolax import normalization
 from sobolax.agents import sac
+from sobolax.agents.critics import CriticOptions
 from sobolax.agents.sac import Hyperparameters
 from sobolax.derivatives import Derivatives
-from sobolax.losses import Weights, batch_loss
+from sobolax.losses import Weights, batch_loss, squares
 from sobolax.sources import SOURCES, make_source
 
 ENVIRONMENTS = [
@@ -27,7 +28,8 @@ ENVIRONMENTS = [
 @pytest.mark.parametrize(("name", "parameters"), ENVIRONMENTS)
 def test_cached_recomputed_and_reverse_give_one_loss_and_one_gradient(float64, name, parameters):
     env = envs.make(name, **parameters)
-    agent = sac.make_agent(env.observation_size, env.action_size, (16,))
+    options = CriticOptions(hidden_sizes=(16,))
+    agent = sac.make_agent(env.observation_size, env.action_size, options)
     hyper = Hyperparameters()
     state = agent.init(jax.random.key(0), hyper)
     normalizer = normalization.update(
@@ -52,11 +54,11 @@ def test_cached_recomputed_and_reverse_give_one_loss_and_one_gradient(float64, n
                     return t.reward + 0.99 * t.discount * (following + bonus)
 
                 def td_error(t):
-                    updated = replace(state, critic=critic)
+                    updated = replace(state, critics=replace(state.critics, parameters=critic))
                     q = agent.value(updated, normalizer, t.observation, t.action)
                     return q - target(t)
 
-                return source.terms(td_error, e, k, jnp.inf)
+                return squares(source.errors(td_error, e, k, jnp.inf))
 
             noise = jax.random.normal(jax.random.key(2), (4, env.action_size))
             return batch_loss(jax.vmap(one)(experience, noise, jax.random.split(key, 4)), weights)
@@ -64,7 +66,7 @@ def test_cached_recomputed_and_reverse_give_one_loss_and_one_gradient(float64, n
         @jax.jit
         def evaluate(key):
             experience = jax.vmap(collect)(jax.random.split(key, 4))
-            return jax.value_and_grad(loss)(state.critic, experience, key)
+            return jax.value_and_grad(loss)(state.critics.parameters, experience, key)
 
         return evaluate(jax.random.key(5))
 

@@ -1,0 +1,341 @@
+"""Critics and their first-order update: what every agent here has in common.
+
+An agent hands over its TD error; slopes, controls, weighting, Adam, line search and target networks
+are the same for all of them, and live here alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from sobolax.agents.agent import Metrics
+from sobolax.losses import Errors, TDError, Terms, Weights, mean_terms, squares
+from sobolax.networks import Critic
+from sobolax.normalization import Normalizer, normalize
+from sobolax.slope_targets import SLOPE_TARGETS, SlopeTarget
+from sobolax.sources import ComputeErrors, Experience
+from sobolax.validation import check_scalars
+from sobolax.weighting import Signals, Weighting, make_weighting
+
+Value = Callable[[jax.Array, jax.Array], jax.Array]  # (observation, action) -> ()
+
+_LINE_SEARCH_STEPS = 8  # the last of which is 0.8^8 = 0.17 of Adam's own step
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class CriticHyperparameters:
+    """What a sweep may vary in every agent: numbers that are traced.
+
+    Attributes:
+        state_weight: lambda_s, the weight of slopes with respect to the physics state.
+        action_weight: lambda_a, the weight of slopes with respect to the action.
+        discount: gamma.
+        polyak: Share of the online critic that goes into the target critic at every update.
+        critic_learning_rate: Of Adam.
+        reward_scale: Multiplies every reward that the critic learns from.
+        tangent_bound: Tangents of larger Euclidean norm take their own term out of the loss.
+        slope_bound: Slope errors of larger Euclidean norm count linearly, not squared (Huber).
+        target_action_noise: Standard deviation of the noise that smooths the target's action.
+        target_action_noise_bound: That noise is clipped to this size.
+    """
+
+    state_weight: Any = 0.1
+    action_weight: Any = 0.1
+    discount: Any = 0.99
+    polyak: Any = 0.005
+    critic_learning_rate: Any = 3e-4
+    reward_scale: Any = 1.0
+    tangent_bound: Any = 1e3
+    slope_bound: Any = float("inf")
+    target_action_noise: Any = 0.0
+    target_action_noise_bound: Any = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that cannot work; tracers pass."""
+        check_scalars(
+            f"{type(self).__module__.rpartition('.')[2]}.Hyperparameters",
+            self,
+            at_least_zero=(
+                "state_weight",
+                "action_weight",
+                "discount",
+                "polyak",
+                "critic_learning_rate",
+                "target_action_noise",
+            ),
+            above_zero=(
+                "reward_scale",
+                "tangent_bound",
+                "slope_bound",
+                "target_action_noise_bound",
+            ),
+            at_most_one=("discount", "polyak"),
+        )
+
+
+@dataclass(frozen=True)
+class CriticOptions:
+    """What shapes critics and their update; static.
+
+    Attributes:
+        hidden_sizes: Of every critic.
+        activation: A name in `sobolax.networks.ACTIVATIONS`.
+        count: How many critics; `smallest` is the smallest of their values.
+        slope_target: A name in `sobolax.slope_targets.SLOPE_TARGETS`; or a function of the
+            hyperparameters that gives a `SlopeTarget`, for a choice that is traced.
+        weighting: A name in `sobolax.weighting.WEIGHTINGS`; or a function of the hyperparameters
+            that gives a `Weighting`.
+        updates: Updates of a whole training: what a schedule spans.
+        line_search: Whether every step of Adam is shortened until it lowers the value loss
+            of its batch (backtracking line search, Armijo, 1966).
+    """
+
+    hidden_sizes: tuple[int, ...] = (256, 256)
+    activation: str = "swish"
+    count: int = 2
+    slope_target: str | Callable[[Any], SlopeTarget] = "bellman"
+    weighting: str | Callable[[Any], Weighting] = "constant"
+    updates: int = 1
+    line_search: bool = False
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class CriticState:
+    """Critics in training.
+
+    Attributes:
+        parameters: Of all critics, with a leading axis.
+        target: Polyak average of them.
+        optimizer: State of Adam, and of the line search where there is one.
+        weighting: State of the weighting.
+    """
+
+    parameters: Any
+    target: Any
+    optimizer: Any
+    weighting: Any
+
+
+@dataclass(frozen=True)
+class Critics:
+    """Pure functions of critics; `parameters` have a leading axis of critics.
+
+    Attributes:
+        init: `(key, hyperparameters) -> CriticState`.
+        smallest: `(parameters, normalizer, observation, action) -> ()`, the pessimistic one.
+        update: `(state, normalizer, batch, make_td_error, extras, errors, key, hyperparameters)
+            -> (state, metrics)`. `make_td_error(critic, extra) -> TDError` builds the TD error of
+            one critic, a function `(observation, action) -> ()`; `extra` is what the agent wants
+            to know of that transition besides (its noise, say), from `extras` with leading batch
+            axis.
+    """
+
+    init: Callable[[jax.Array, Any], CriticState]
+    smallest: Callable[[Any, Normalizer, jax.Array, jax.Array], jax.Array]
+    update: Callable[..., tuple[CriticState, Metrics]] = field(repr=False)
+
+
+def make_critics(observation_size: int, action_size: int, options: CriticOptions) -> Critics:
+    """Builds critics for observations and actions of these sizes."""
+    network = Critic(options.hidden_sizes, options.activation)
+
+    def one_value(parameters, normalizer: Normalizer, observation, action) -> jax.Array:
+        found = network.apply(parameters, normalize(normalizer, observation), action)
+        return cast(jax.Array, found)
+
+    def smallest(parameters, normalizer: Normalizer, observation, action) -> jax.Array:
+        return jnp.min(
+            jax.vmap(one_value, in_axes=(0, None, None, None))(
+                parameters, normalizer, observation, action
+            )
+        )
+
+    def optimizer_for(hyper: Any) -> optax.GradientTransformationExtraArgs:
+        adam = optax.adam(hyper.critic_learning_rate)
+        if not options.line_search:
+            return optax.with_extra_args_support(adam)
+        return optax.chain(adam, optax.scale_by_backtracking_linesearch(_LINE_SEARCH_STEPS))
+
+    def weighting_for(hyper: Any) -> Weighting:
+        if not isinstance(options.weighting, str):
+            return options.weighting(hyper)
+        base = Weights(hyper.state_weight, hyper.action_weight)
+        return make_weighting(options.weighting, base, options.updates)
+
+    def slope_target_for(hyper: Any) -> SlopeTarget:
+        if not isinstance(options.slope_target, str):
+            return options.slope_target(hyper)
+        return SLOPE_TARGETS[options.slope_target]
+
+    def init(key: jax.Array, hyper: Any) -> CriticState:
+        observation, action = jnp.zeros(observation_size), jnp.zeros(action_size)
+        parameters = jax.vmap(lambda one: network.init(one, observation, action))(
+            jax.random.split(key, options.count)
+        )
+        return CriticState(
+            parameters=parameters,
+            target=parameters,
+            optimizer=optimizer_for(hyper).init(parameters),
+            weighting=weighting_for(hyper).init(),
+        )
+
+    def update(
+        state: CriticState,
+        normalizer: Normalizer,
+        batch: Experience,
+        make_td_error: Callable[[Value, Any], TDError],
+        extras: Any,
+        errors: ComputeErrors,
+        key: jax.Array,
+        hyper: Any,
+    ) -> tuple[CriticState, Metrics]:
+        size = batch.transition.observation.shape[0]
+        keys = jax.random.split(key, size)
+        change_slopes, weighting = slope_target_for(hyper), weighting_for(hyper)
+
+        def batch_errors(parameters) -> Errors:
+            """Errors of the batch; the critics are the second axis."""
+
+            def one(experience, extra, key):
+                def one_critic(p):
+                    delta = make_td_error(lambda o, a: one_value(p, normalizer, o, a), extra)
+                    return errors(delta, experience, key, hyper.tangent_bound)
+
+                return jax.vmap(one_critic)(parameters)
+
+            return jax.vmap(one)(batch, extras, keys)
+
+        def terms_of(parameters) -> tuple[jax.Array, tuple[Errors, Terms]]:
+            """The three means of the loss `(3,)`, and what they came from."""
+            found = change_slopes(batch_errors(parameters), jax.random.fold_in(key, size))
+            terms = sum_over_critics(squares(found, hyper.slope_bound))
+            return jnp.stack(mean_terms(terms)), (found, terms)
+
+        def weigh(means, found: Errors, gram: jax.Array | None):
+            signals = _signals(
+                means,
+                found,
+                jax.vmap(
+                    lambda t: jax.vmap(one_value, in_axes=(0, None, None, None))(
+                        state.parameters, normalizer, t.observation, t.action
+                    )
+                )(batch.transition),
+                gram,
+            )
+            weights, following = weighting.update(state.weighting, jax.lax.stop_gradient(signals))
+            return jnp.stack([weights.value, weights.state, weights.action]), following
+
+        def loss(parameters):
+            means, (found, terms) = terms_of(parameters)
+            weights, following = weigh(means, found, None)
+            return jnp.sum(weights * means), (means, terms, weights, following)
+
+        extra = {}
+        if weighting.needs_gradients or options.line_search:
+            means, pull, (found, terms) = jax.vjp(terms_of, state.parameters, has_aux=True)
+            (gradients,) = jax.vmap(pull)(jnp.eye(3, dtype=means.dtype))
+            weights, following = weigh(means, found, _gram(gradients))
+            gradient = jax.tree.map(lambda leaf: jnp.tensordot(weights, leaf, 1), gradients)
+            total = jnp.sum(weights * means)
+            if options.line_search:
+                extra = {
+                    "value": means[0],
+                    "grad": jax.tree.map(lambda leaf: leaf[0], gradients),
+                    "value_fn": lambda parameters: terms_of(parameters)[0][0],
+                }
+        else:
+            (total, (means, terms, weights, following)), gradient = jax.value_and_grad(
+                loss, has_aux=True
+            )(state.parameters)
+
+        updates, optimizer = optimizer_for(hyper).update(
+            gradient, state.optimizer, state.parameters, **extra
+        )
+        parameters = cast(Any, optax.apply_updates(state.parameters, updates))
+        metrics = {
+            "critic_loss": total,
+            "value_loss": means[0],
+            "state_slope_loss": means[1],
+            "action_slope_loss": means[2],
+            "weight_value": weights[0],
+            "weight_state": weights[1],
+            "weight_action": weights[2],
+            "slopes_dropped": _share_dropped(terms.state_valid, terms.action_valid),
+        }
+        target = optax.incremental_update(parameters, state.target, hyper.polyak)
+        return CriticState(parameters, target, optimizer, following), metrics
+
+    return Critics(init, smallest, update)
+
+
+def sum_over_critics(terms: Terms) -> Terms:
+    """Adds up terms whose second axis is the critics; what is valid is the same for all."""
+    return Terms(
+        value=jnp.sum(terms.value, axis=1),
+        state=jnp.sum(terms.state, axis=1),
+        action=jnp.sum(terms.action, axis=1),
+        value_valid=jnp.all(terms.value_valid, axis=1),
+        state_valid=jnp.all(terms.state_valid, axis=1),
+        action_valid=jnp.all(terms.action_valid, axis=1),
+    )
+
+
+def smoothing_noise(key: jax.Array, shape: tuple[int, ...], hyper: Any) -> jax.Array:
+    """Clipped normal noise for the target's action (TD3, arXiv 1802.09477, section 5.3).
+
+    A slope goes through the action as if the noise were not there.
+    """
+    noise = hyper.target_action_noise * jax.random.normal(key, shape)
+    return jnp.clip(noise, -hyper.target_action_noise_bound, hyper.target_action_noise_bound)
+
+
+def adam_step(learning_rate: Any, gradient: Any, optimizer_state: Any, parameters: Any):
+    """One step of Adam: `(parameters, optimiser state)`."""
+    updates, optimizer_state = optax.adam(learning_rate).update(
+        gradient, optimizer_state, parameters
+    )
+    # Any: optax's annotation of parameters names no type that a caller has.
+    return cast(Any, optax.apply_updates(parameters, updates)), optimizer_state
+
+
+def _signals(means, errors: Errors, values: jax.Array, gram: jax.Array | None) -> Signals:
+    """What a weighting looks at; `values` are those of the critics, `(batch, critics)`.
+
+    The compiler takes out whatever the weighting does not look at.
+    """
+    valid = errors.value_valid
+    share = jnp.maximum(jnp.sum(valid, axis=0), 1)
+    targets = jnp.where(valid, values - errors.value, 0.0)
+    centred = jnp.where(valid, targets - jnp.sum(targets, axis=0) / share, 0.0)
+
+    def square(target: jax.Array) -> jax.Array:
+        return jnp.mean(jnp.sum(jnp.square(target), axis=-1))
+
+    return Signals(
+        value=means[0],
+        state=means[1],
+        action=means[2],
+        target_variance=jnp.mean(jnp.sum(jnp.square(centred), axis=0) / share),
+        state_target_square=square(errors.state.target),
+        action_target_square=square(errors.action.target),
+        gram=gram,
+    )
+
+
+def _gram(gradients: Any) -> jax.Array:
+    """Inner products `(n, n)` of `n` gradients, the leading axis of every leaf."""
+    rows = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(gradients)]
+    return sum((row @ row.T for row in rows[1:]), start=rows[0] @ rows[0].T)
+
+
+def _share_dropped(*masks: jax.Array) -> jax.Array:
+    """Share of slope terms that took themselves out of a batch."""
+    total = sum(mask.size for mask in masks)
+    kept = jnp.sum(jnp.stack([jnp.sum(mask) for mask in masks]))
+    return (total - kept) / max(total, 1)
