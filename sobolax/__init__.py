@@ -7,6 +7,7 @@ that somebody who wants one loss gets no agent, no training loop and no simulato
 - `tangents`: derivatives of a transition through an environment.
 - `derivatives`: how they are computed, by name, and what makes them reliable.
 - `losses`: the Sobolev temporal-difference loss.
+- `weighting`: how its terms are weighted, adaptively or not.
 - `sac`: soft actor-critic, ready to train (`sobolax.sac.make_train`).
 - `critic_report`: how right a critic's values and slopes are.
 """
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         training,
         transition,
         validation,
+        weighting,
     )
 
 __version__ = "0.1.0"
@@ -55,6 +57,7 @@ __all__ = [
     "training",
     "transition",
     "validation",
+    "weighting",
 ]
 
 

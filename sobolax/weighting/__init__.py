@@ -1,0 +1,37 @@
+"""How the terms of the Sobolev loss are weighted: squared TD error, slopes along state and action.
+
+A `Weighting` is two pure functions, `init() -> state` and `update(state, signals) -> (weights,
+state)`; it is handed what a batch says (`Signals`) and multiplies base weights, numbers or traced.
+
+- `constant`, `scheduled`: base weights, perhaps times a schedule.
+- `scale_free`: free of the units of reward, state and action.
+- `relative_loss_progress`, `gradient_norm_balance`: terms that lag behind count more.
+- `conflict_free`: an update that agrees with values and slopes alike.
+- `constrained`: slopes as far as values allow.
+- `choose`: one of several, by a traced index.
+- `make_weighting`: by name, one of `WEIGHTINGS`.
+- `check_weighting`: whether one of your own keeps to the rules.
+"""
+
+from sobolax.weighting.adaptive import constrained, relative_loss_progress, scale_free
+from sobolax.weighting.check import check_weighting
+from sobolax.weighting.fixed import choose, constant, scheduled
+from sobolax.weighting.gradients import conflict_free, gradient_norm_balance
+from sobolax.weighting.interface import Signals, Weighting
+from sobolax.weighting.registry import WEIGHTINGS, make_weighting
+
+__all__ = [
+    "WEIGHTINGS",
+    "Signals",
+    "Weighting",
+    "check_weighting",
+    "choose",
+    "conflict_free",
+    "constant",
+    "constrained",
+    "gradient_norm_balance",
+    "make_weighting",
+    "relative_loss_progress",
+    "scale_free",
+    "scheduled",
+]

@@ -1,0 +1,69 @@
+"""Weightings that do not look at the learning: constant, scheduled, and one out of several."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from sobolax.losses import Weights
+from sobolax.weighting.interface import Signals, Weighting, make_rule, stack_weights
+
+
+def constant(base: Weights) -> Weighting:
+    """The base weights at every update, as in First-Order Sobolev RL (arXiv 2511.19165)."""
+    return make_rule(base, lambda: (), lambda state, signals: (jnp.ones(3), state))
+
+
+def scheduled(base: Weights, schedule: optax.Schedule) -> Weighting:
+    """The base weights of slopes times a schedule of the number of updates.
+
+    No paper's rule: a schedule shows whether slopes help early, late or throughout.
+
+    Args:
+        base: Weights to be multiplied; the value's stays.
+        schedule: From the number of updates before this one, `()` int32, to a factor, `()`.
+    """
+
+    def factors(count: jax.Array, signals: Signals) -> tuple[jax.Array, jax.Array]:
+        factor = jnp.asarray(schedule(count), float)
+        return jnp.stack([jnp.ones_like(factor), factor, factor]), count + 1
+
+    return make_rule(base, lambda: jnp.zeros((), jnp.int32), factors)
+
+
+def choose(index: jax.typing.ArrayLike, weightings: Sequence[Weighting]) -> Weighting:
+    """The weighting that a traced index names, so that a sweep over weightings is one program.
+
+    All are evaluated (they are a few numbers each) and all states are kept up to date; the
+    others' weights, were they not finite, do not reach the chosen one's.
+
+    Args:
+        index: Which of them, `()` int; beyond the ends it counts as the nearest.
+        weightings: At least one.
+
+    Returns:
+        A weighting whose state is the tuple of their states, and which needs gradients if any
+        of them does.
+
+    Raises:
+        ValueError: If there are none to choose from.
+    """
+    weightings = tuple(weightings)
+    if not weightings:
+        raise ValueError("choose: weightings is empty, but must hold at least one weighting")
+
+    def update(states: tuple[Any, ...], signals: Signals) -> tuple[Weights, tuple[Any, ...]]:
+        pairs = [w.update(s, signals) for w, s in zip(weightings, states, strict=True)]
+        stacked = jnp.stack([stack_weights(weights) for weights, _ in pairs])
+        value, state, action = jnp.take(stacked, index, axis=0, mode="clip").astype(
+            signals.value.dtype
+        )
+        return Weights(value=value, state=state, action=action), tuple(new for _, new in pairs)
+
+    return Weighting(
+        init=lambda: tuple(weighting.init() for weighting in weightings),
+        update=update,
+        needs_gradients=any(weighting.needs_gradients for weighting in weightings),
+    )

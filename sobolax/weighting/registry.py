@@ -1,0 +1,47 @@
+"""Weightings by name."""
+
+import difflib
+from collections.abc import Callable
+
+import optax
+
+from sobolax.losses import Weights
+from sobolax.weighting.adaptive import constrained, relative_loss_progress, scale_free
+from sobolax.weighting.fixed import constant, scheduled
+from sobolax.weighting.gradients import conflict_free, gradient_norm_balance
+from sobolax.weighting.interface import Weighting
+
+_FACTORIES: dict[str, Callable[[Weights, int], Weighting]] = {
+    "constant": lambda base, updates: constant(base),
+    "schedule": lambda base, updates: scheduled(base, optax.cosine_decay_schedule(1.0, updates)),
+    "scale_free": lambda base, updates: scale_free(base),
+    "relative_loss_progress": lambda base, updates: relative_loss_progress(base),
+    "gradient_norm_balance": lambda base, updates: gradient_norm_balance(base),
+    "conflict_free": lambda base, updates: conflict_free(base),
+    "constrained": lambda base, updates: constrained(base),
+}
+
+WEIGHTINGS: tuple[str, ...] = tuple(_FACTORIES)
+
+
+def make_weighting(name: str, base: Weights, updates: int) -> Weighting:
+    """A weighting by name, with its default options.
+
+    Args:
+        name: One of `WEIGHTINGS`.
+        base: Weights to be multiplied, numbers or traced.
+        updates: How many updates the training has; "schedule" decays to 0 over them, along a
+            cosine.
+
+    Raises:
+        ValueError: If there is no such weighting, or no update.
+    """
+    if name not in _FACTORIES:
+        near = difflib.get_close_matches(str(name).lower().replace("-", "_"), WEIGHTINGS, 1, 0.5)
+        meant = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(
+            f"there is no weighting {name!r}{meant}; the weightings are {', '.join(WEIGHTINGS)}"
+        )
+    if updates < 1:
+        raise ValueError(f"weighting {name!r}: updates={updates} must be at least 1")
+    return _FACTORIES[name](base, updates)
