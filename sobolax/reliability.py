@@ -1,6 +1,6 @@
 """What makes slopes of hard physics safe to learn from.
 
-Each function here takes a way to compute tangents (`sobolax.derivatives.TangentFunction`) and gives
+Each function here takes a way to compute tangents (`sobolax.tangents.TangentFunction`) and gives
 another one. Tangents that are found wanting become NaN, never zero: the loss takes what is not
 finite out of its averages and counts it (`sobolax.losses`).
 """

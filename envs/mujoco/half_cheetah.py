@@ -19,7 +19,7 @@ class HalfCheetah(MujocoEnvironment):
     Differences: the action is not clipped. Semi-implicit Euler is the model's own integrator here.
 
     Args:
-        integrator: `"euler"` or `"rk4"`.
+        integrator: `"euler"`, `"implicitfast"` or `"rk4"`.
         iterations: Solver iterations, at most.
         ls_iterations: Line-search iterations of each of them, at most.
     """

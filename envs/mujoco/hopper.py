@@ -17,12 +17,13 @@ class Hopper(MujocoEnvironment):
     more than 0.2 rad (or a number of the state leaves ±100), and has 1000 steps of 0.008 s. Model
     and formulas are Gymnasium's (`gymnasium/envs/mujoco/hopper_v5.py`).
 
-    Differences: semi-implicit Euler unless `integrator="rk4"`, the model's own; the action is not
-    clipped; a state that is not finite is seen in observation and reward, and terminates nothing.
-    Where the clip of a velocity acts, the observation's derivative with respect to it is zero.
+    Differences: semi-implicit Euler, where the model's own integrator is `"rk4"`; the action is
+    not clipped; a state that is not finite is seen in observation and reward, and terminates
+    nothing. Where the clip of a velocity acts, the observation's derivative with respect to it is
+    zero.
 
     Args:
-        integrator: `"euler"` or `"rk4"`.
+        integrator: `"euler"`, `"implicitfast"` or `"rk4"`.
         iterations: Solver iterations, at most.
         ls_iterations: Line-search iterations of each of them, at most.
     """

@@ -27,17 +27,17 @@ class Humanoid(MujocoEnvironment):
     Differences: of the observation only positions and velocities (Gymnasium's with all `include_*`
     off: inertias and velocities of bodies follow from these, and each number costs 63 slopes); no
     contact forces in the observation and no contact cost (they jump with the state and have no
-    slope); actions in [-1, 1] instead of ±0.4; semi-implicit Euler unless `integrator="rk4"`, the
-    model's own; Newton's method as the solver, where the model asks for a projected Gauss-Seidel,
-    which MJX lacks; the quaternion is normalised after the reset's noise; the centre of mass is
-    read after the step (Gymnasium's is one physics step late); the action is not clipped; a state
-    that is not finite is seen in observation and reward, and terminates nothing; where a limb that
-    touches the floor stands steeper than 60 degrees, MJX turns the friction pyramid of its contact
-    another way than MuJoCo's C engine, and sideways forces differ (where limbs touch one another
-    both engines agree to 1e-4).
+    slope); actions in [-1, 1] instead of ±0.4; semi-implicit Euler, where the model's own
+    integrator is `"rk4"`; Newton's method as the solver, where the model asks for a projected
+    Gauss-Seidel, which MJX lacks; the quaternion is normalised after the reset's noise; the centre
+    of mass is read after the step (Gymnasium's is one physics step late); the action is not
+    clipped; a state that is not finite is seen in observation and reward, and terminates nothing;
+    where a limb that touches the floor stands steeper than 60 degrees, MJX turns the friction
+    pyramid of its contact another way than MuJoCo's C engine, and sideways forces differ (where
+    limbs touch one another both engines agree to 1e-4).
 
     Args:
-        integrator: `"euler"` or `"rk4"`.
+        integrator: `"euler"`, `"implicitfast"` or `"rk4"`.
         iterations: Solver iterations, at most.
         ls_iterations: Line-search iterations of each of them, at most.
     """

@@ -36,7 +36,7 @@ class Pusher(MujocoEnvironment):
     limits, where the step has a kink.
 
     Args:
-        integrator: `"euler"` or `"rk4"`.
+        integrator: `"euler"`, `"implicitfast"` or `"rk4"`.
         iterations: Solver iterations, at most.
         ls_iterations: Line-search iterations of each of them, at most.
     """

@@ -19,12 +19,12 @@ class Reacher(MujocoEnvironment):
     The target is two sliding joints of the model, so it belongs to the physics state and `perturb`
     moves it: `state_size` is 8.
 
-    Differences: semi-implicit Euler unless `integrator="rk4"`, the model's own; the tip is read
+    Differences: semi-implicit Euler, where the model's own integrator is `"rk4"`; the tip is read
     after the step (Gymnasium's is one physics step late in observation and reward); the action is
     not clipped; where the tip is on the target, the slope of the distance is taken as zero.
 
     Args:
-        integrator: `"euler"` or `"rk4"`.
+        integrator: `"euler"`, `"implicitfast"` or `"rk4"`.
         iterations: Solver iterations, at most (of the joint limits).
         ls_iterations: Line-search iterations of each of them, at most.
     """
