@@ -24,12 +24,11 @@ def constraint_force(model: mjx.Model, data: mjx.Data, x: jax.Array) -> jax.Arra
         x: `J qacc - aref`, `(nefc,)`.
     """
     rows: Any = data._impl
-    force = -rows.efc_D * x * _pulls(model, data, x)
+    force = -_stiffness(data, x) * x
     if rows.nf:
         friction = slice(rows.ne, rows.ne + rows.nf)
-        saturated = _saturated(data, x)
         loss = -jnp.sign(x[friction]) * rows.efc_frictionloss[friction]
-        force = force.at[friction].set(jnp.where(saturated, loss, force[friction]))
+        force = force.at[friction].set(jnp.where(_saturated(data, x), loss, force[friction]))
     for at, friction in _cones(model, data):
         force = force.at[at].set(
             jax.vmap(cone_force)(x[at], rows.efc_D[at], friction[0], friction[1])
@@ -47,12 +46,7 @@ def hessian(model: mjx.Model, data: mjx.Data, x: jax.Array) -> jax.Array:
     """
     rows: Any = data._impl
     inertia = mjx.full_m(model, data)
-    stiffness = rows.efc_D * _pulls(model, data, x)
-    if rows.nf:
-        friction = slice(rows.ne, rows.ne + rows.nf)
-        saturated = _saturated(data, x)
-        stiffness = stiffness.at[friction].set(jnp.where(saturated, 0.0, stiffness[friction]))
-    stiff_jacobian = rows.efc_J * stiffness[:, None]
+    stiff_jacobian = rows.efc_J * _stiffness(data, x)[:, None]
     for at, friction in _cones(model, data):
         slope = jax.vmap(jax.jacfwd(cone_force))(x[at], rows.efc_D[at], friction[0], friction[1])
         stiff_jacobian = stiff_jacobian.at[at].set(-slope @ rows.efc_J[at])
@@ -60,10 +54,21 @@ def hessian(model: mjx.Model, data: mjx.Data, x: jax.Array) -> jax.Array:
     return (whole + whole.T) / 2
 
 
-def _pulls(model: mjx.Model, data: mjx.Data, x: jax.Array) -> jax.Array:
-    """Which rows are on the quadratic branch of their cost; cones and saturation apart."""
-    always = np.arange(x.shape[0]) < data._impl.ne + data._impl.nf  # pyright: ignore
-    return (x < 0) | always
+def _stiffness(data: mjx.Data, x: jax.Array) -> jax.Array:
+    """`-d force / d x` of every row by itself, `(nefc,)`; cones apart.
+
+    Equalities and friction loss pull both ways, other rows only push, and a row of friction loss
+    that slides has a constant force.
+    """
+    rows: Any = data._impl
+    both_ways = np.arange(x.shape[0]) < rows.ne + rows.nf
+    stiffness = rows.efc_D * ((x < 0) | both_ways)
+    if rows.nf:
+        friction = slice(rows.ne, rows.ne + rows.nf)
+        stiffness = stiffness.at[friction].set(
+            jnp.where(_saturated(data, x), 0.0, stiffness[friction])
+        )
+    return stiffness
 
 
 def _saturated(data: mjx.Data, x: jax.Array) -> jax.Array:
