@@ -21,6 +21,7 @@ from sobolax.mjx.implicit import (
     integration_matrix,
     inverse_hessian,
     inverse_of,
+    refined_solution,
     residual,
     unconstrained,
 )
@@ -68,8 +69,7 @@ def step_and_jacobian(model: mjx.Model, data: mjx.Data) -> tuple[mjx.Data, StepJ
     else:
         damped_inverse = inverse_of(damped)
         force = solved.qfrc_smooth + solved.qfrc_constraint
-        rate = damped_inverse @ force
-        rate = rate + damped_inverse @ (force - damped @ rate)
+        rate = refined_solution(damped_inverse, damped, force)
 
     def balances(data: mjx.Data) -> tuple[jax.Array, jax.Array, jax.Array]:
         """What must stay zero at frozen accelerations, and what becomes of activations."""
