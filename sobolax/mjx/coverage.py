@@ -1,12 +1,20 @@
 """What can be differentiated implicitly, and what is refused by name."""
 
-from sobolax.mjx.engine import mjx
+import jax.numpy as jnp
+
+from sobolax.mjx.engine import mjx, mujoco
 
 _INTEGRATORS = (mjx.IntegratorType.EULER, mjx.IntegratorType.IMPLICITFAST)
 
 
 def reason_against(model: mjx.Model) -> str | None:
-    """Why `sobolax.mjx.step` cannot differentiate this model, or None if it can."""
+    """Why `sobolax.mjx.step` cannot differentiate this model, or None if it can.
+
+    Raises:
+        TypeError: If it is MuJoCo's own model, not MJX's.
+    """
+    if isinstance(model, mujoco.MjModel):
+        raise TypeError("the model is a mujoco.MjModel: hand over mjx.put_model(model, impl='jax')")
     if model.impl != mjx.Impl.JAX:
         return (
             f"the model is on MJX's {model.impl.name} implementation, which has no derivatives "
@@ -22,8 +30,24 @@ def reason_against(model: mjx.Model) -> str | None:
     return None
 
 
-def check_step(model: mjx.Model) -> None:
-    """Raises NotImplementedError where `reason_against` has something to say."""
+def check_step(model: mjx.Model, data: mjx.Data) -> None:
+    """Checks what a step is given.
+
+    Raises:
+        NotImplementedError: Where `reason_against` has something to say.
+        TypeError: If model or data are MuJoCo's own, not MJX's.
+        ValueError: If the data is a batch.
+    """
     reason = reason_against(model)
     if reason is not None:
         raise NotImplementedError(f"sobolax.mjx.step cannot differentiate this model: {reason}")
+    if isinstance(data, mujoco.MjData):
+        raise TypeError(
+            "the data is a mujoco.MjData: hand over mjx.put_data(model, data, impl='jax') with "
+            "the mujoco.MjModel"
+        )
+    if jnp.ndim(data.qpos) != 1:
+        raise ValueError(
+            f"the data is a batch: qpos has the shape {jnp.shape(data.qpos)}, and of one state "
+            f"({model.nq},): vmap the step, jax.vmap(step, in_axes=(None, 0))(model, data)"
+        )

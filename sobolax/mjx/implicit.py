@@ -46,8 +46,10 @@ def step(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     Raises:
         NotImplementedError: If the model has what cannot be differentiated this way; the message
             says what, and what works instead.
+        TypeError: If model or data are MuJoCo's own, not MJX's.
+        ValueError: If the data is a batch: `vmap` the step.
     """
-    check_step(model)
+    check_step(model, data)
     data = acceleration(model, unconstrained(model, data))
     return integrate(model, data)
 

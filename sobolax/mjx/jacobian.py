@@ -56,9 +56,9 @@ def step_and_jacobian(model: mjx.Model, data: mjx.Data) -> tuple[mjx.Data, StepJ
         `qpos` there, of size `nv`, as `mujoco.mj_differentiatePos` measures it.
 
     Raises:
-        NotImplementedError: As `sobolax.mjx.step`.
+        NotImplementedError, TypeError, ValueError: As `sobolax.mjx.step`.
     """
-    check_step(model)
+    check_step(model, data)
     solved = acceleration(model, unconstrained(model, data))
     following = integrate(model, solved)
     qacc = solved.qacc

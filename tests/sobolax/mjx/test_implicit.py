@@ -178,6 +178,22 @@ def test_other_implementations_are_refused():
             function(model, None)
 
 
+def test_what_is_not_of_mjx_or_a_batch_is_refused_with_what_to_do():
+    plain = mujoco.MjModel.from_xml_string(MODELS["rod"])
+    model = mjx.put_model(plain, impl="jax")
+    data = mjx.make_data(model, impl="jax")
+    batch = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), data)
+    for function in (step, step_and_jacobian):
+        with pytest.raises(TypeError, match=r"a mujoco\.MjModel: hand over mjx\.put_model"):
+            function(plain, data)
+        with pytest.raises(TypeError, match=r"a mujoco\.MjData: hand over mjx\.put_data"):
+            function(model, mujoco.MjData(plain))
+        with pytest.raises(ValueError, match=r"is a batch.*vmap the step"):
+            function(model, batch)
+    with pytest.raises(TypeError, match=r"hand over mjx\.put_model"):
+        reason_against(plain)
+
+
 def test_what_can_be_differentiated_is_not_refused(rod: Laboratory):
     assert reason_against(rod.model) is None
 
