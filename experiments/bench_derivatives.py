@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from envs.mujoco.base import MujocoEnvironment
-from envs.mujoco.physics import Physics
+from envs.mujoco.physics import Physics, physics_of
 from experiments.program import call
 from experiments.timing import Alternative, Measurement, compile_ahead, measure
 from sobolax.derivatives import Derivatives, make_tangent_function, reason_against
@@ -88,8 +88,7 @@ def _of_mjx_itself(environment: Any) -> dict[str, Callable[[State, jax.Array], A
     """Forward mode through MJX's own solver, as everybody has it; physics alone."""
 
     def substep(physics: Physics, control: jax.Array) -> Physics:
-        data = mjx.step(environment._model, environment._data_at(physics, control))
-        return Physics(data.qpos, data.qvel, data.act, data.qacc_warmstart, physics.mocap_pos)
+        return physics_of(mjx.step(environment._model, environment._data_at(physics, control)))
 
     compiled_once = jax.jit(for_cpu(substep))
 

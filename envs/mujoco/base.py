@@ -13,7 +13,7 @@ from envs import parameters
 from envs.anchoring import anchored
 from envs.mujoco import linearization
 from envs.mujoco.host_engine import HostEngine
-from envs.mujoco.physics import Physics
+from envs.mujoco.physics import Physics, physics_of
 from sobolax.environment import State
 from sobolax.mjx import (
     InexactDerivatives,
@@ -238,12 +238,10 @@ class MujocoEnvironment(ABC):
         )
 
     def _step_model(self, physics: Physics, control: jax.Array) -> Physics:
-        data = self._step(self._model, self._data_at(physics, control))
-        return Physics(data.qpos, data.qvel, data.act, data.qacc_warmstart, physics.mocap_pos)
+        return physics_of(self._step(self._model, self._data_at(physics, control)))
 
     def _linearize_model(
         self, physics: Physics, control: jax.Array
     ) -> tuple[Physics, StepJacobian]:
         data, jacobian = step_and_jacobian(self._model, self._data_at(physics, control))
-        following = Physics(data.qpos, data.qvel, data.act, data.qacc_warmstart, physics.mocap_pos)
-        return following, jacobian
+        return physics_of(data), jacobian

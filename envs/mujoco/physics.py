@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import jax
 
+from sobolax.mjx.engine import mjx
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -25,3 +27,8 @@ class Physics:
     act: jax.Array
     qacc_warmstart: jax.Array
     mocap_pos: jax.Array
+
+
+def physics_of(data: mjx.Data) -> Physics:
+    """What is kept of MJX's data after a step."""
+    return Physics(data.qpos, data.qvel, data.act, data.qacc_warmstart, data.mocap_pos)
