@@ -4,6 +4,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -95,7 +96,6 @@ class MujocoEnvironment(ABC):
             "structured": self._structured_tangents if reason is None else reason,
             "engine": self._engine_tangents,
         }
-        self._host_engine = HostEngine(model, self.substeps)
         self._step = mjx.step if reason else step
         # Under `jit`, its thousands of operations are traced once, not at every use in a program.
         self._substep = jax.jit(for_cpu(self._step_model))
@@ -214,6 +214,11 @@ class MujocoEnvironment(ABC):
         return linearization.tangents_of_move(
             self, move, state, action, state_directions, action_directions
         )
+
+    @cached_property
+    def _host_engine(self) -> HostEngine:
+        # It copies the model, and few need it.
+        return HostEngine(self.mujoco_model, self.substeps)
 
     def _engine_tangents(self, key, state, action, state_directions, action_directions):
         del key
