@@ -106,6 +106,11 @@ def spread(values: np.ndarray, bound: float | None = None) -> dict[str, Any]:
     return result
 
 
+def without_values(found: dict[str, Any]) -> dict[str, Any]:
+    """A distribution by `spread`, without the values themselves."""
+    return {name: value for name, value in found.items() if name != "values"}
+
+
 def norms(matrices: np.ndarray) -> np.ndarray:
     """Spectral norms, `(batch,)`; infinite for a matrix that is not finite."""
     matrices = np.asarray(matrices, np.float64)
@@ -182,9 +187,12 @@ def rollout(
         "nonfinite_states": bad_states,
         "nonfinite_slopes": bad_slopes,
         "episodes_ended": ended,
-        "norm": _plain(spread(np.concatenate(single), bound)),
+        "norm": without_values(spread(np.concatenate(single), bound)),
         "chain": [
-            {"steps": steps, **_plain(spread(np.concatenate(found) if found else np.zeros(0)))}
+            {
+                "steps": steps,
+                **without_values(spread(np.concatenate(found) if found else np.zeros(0))),
+            }
             for steps, found in growth.items()
         ],
         "exponent": {
@@ -194,10 +202,6 @@ def rollout(
             "p90": float(np.percentile(each, 90)) if each else None,
         },
     }
-
-
-def _plain(found: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in found.items() if name != "values"}
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

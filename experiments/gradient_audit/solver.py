@@ -11,7 +11,7 @@ import numpy as np
 
 import envs
 from experiments.gradient_audit.exposed import is_mujoco, local, vector
-from experiments.gradient_audit.measures import norms, spread
+from experiments.gradient_audit.measures import norms, spread, without_values
 from experiments.gradient_audit.programs import Programs, take
 from experiments.gradient_audit.states import Kind
 from sobolax.derivatives import reason_against
@@ -39,9 +39,7 @@ def growth_within(programs: Programs, kind: Kind) -> list[dict[str, Any]]:
             programs, "physics step", environment, physics, kind.actions
         )
         product = np.asarray(jacobian, np.float64) @ product
-        found.append({"steps": steps, **spread(norms(product))})
-    for entry in found:
-        del entry["values"]
+        found.append({"steps": steps, **without_values(spread(norms(product)))})
     return found
 
 
@@ -113,14 +111,10 @@ def one_iteration(
         "states": len(acting),
         "constrained": int(acting.sum()),
         "distance": {
-            which: _plain(spread(np.concatenate(values)[acting]))
+            which: without_values(spread(np.concatenate(values)[acting]))
             for which, values in distances.items()
         },
     }
-
-
-def _plain(found: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in found.items() if name != "values"}
 
 
 def _linearized(
