@@ -262,7 +262,7 @@ class Start:
 
 def initialise(setting: Setting, count: int) -> Start:
     """Networks, keys and hyperparameters of that many members."""
-    init = sobolax.sac.make_agent(setting.environment, setting.config).init
+    init = setting.config.make_agent(setting.environment).init
     keys, hypers = members([Arm("bench", setting.hyper)], count, 0)
     if count == 1:
         keys, hypers = jax.tree.map(lambda leaf: leaf[0], (keys, hypers))
@@ -284,7 +284,7 @@ def update_alternative(
         normalizer: Statistics of observations.
     """
     source = make_source(source_name, setting.environment)
-    agent = sobolax.sac.make_agent(setting.environment, setting.config)
+    agent = setting.config.make_agent(setting.environment)
     needs_state = source_name in ("recomputed", "reverse")
     items = replace(
         experience,

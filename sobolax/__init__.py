@@ -7,8 +7,9 @@ that somebody who wants one loss gets no agent, no training loop and no simulato
 - `tangents`: derivatives of a transition through an environment.
 - `derivatives`: how they are computed, by name, and what makes them reliable.
 - `losses`: the Sobolev temporal-difference loss.
+- `slope_targets`: what slopes are matched to: Bellman's, or a control's.
 - `weighting`: how its terms are weighted, adaptively or not.
-- `sac`: soft actor-critic, ready to train (`sobolax.sac.make_train`).
+- `sac`, `td3`, `ddpg`, `q_learning`: agents, ready to train (`sobolax.sac.make_train`).
 - `critic_report`: how right a critic's values and slopes are.
 """
 
@@ -17,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sobolax import (
+        agent_config,
         agents,
         critic_report,
+        ddpg,
         derivatives,
         differences,
         distributions,
@@ -27,10 +30,13 @@ if TYPE_CHECKING:
         losses,
         networks,
         normalization,
+        q_learning,
         reliability,
         replay,
         sac,
+        slope_targets,
         tangents,
+        td3,
         training,
         transition,
         validation,
@@ -40,8 +46,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "agent_config",
     "agents",
     "critic_report",
+    "ddpg",
     "derivatives",
     "differences",
     "distributions",
@@ -50,10 +58,13 @@ __all__ = [
     "losses",
     "networks",
     "normalization",
+    "q_learning",
     "reliability",
     "replay",
     "sac",
+    "slope_targets",
     "tangents",
+    "td3",
     "training",
     "transition",
     "validation",

@@ -2,16 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import jax
 
 from sobolax import training
-from sobolax.agents import Agent
+from sobolax.agents.agent import Agent, Metrics
 from sobolax.agents.critics import CriticOptions
 from sobolax.environment import Environment
 from sobolax.losses import Weights
 from sobolax.networks import ACTIVATIONS
 from sobolax.slope_targets import check_slope_target
-from sobolax.training import LoopConfig, Training
+from sobolax.training import LoopConfig, Training, TrainingState
 from sobolax.weighting import check_weighting, make_weighting
+
+# (key, hyperparameters) -> (state, metrics of all epochs)
+Train = Callable[[jax.Array, Any], tuple[TrainingState, Metrics]]
 
 
 @dataclass(frozen=True)
@@ -21,8 +27,6 @@ class AgentConfig(LoopConfig):
     Attributes:
         hidden_sizes: Of actor and critics.
         activation: Smooth: "swish", "tanh", "gelu" or "softplus".
-        policy_slope: Whether the target's slope goes through the policy's response to the next
-            observation; if not, the policy's part is frozen.
         slope_target: What the critic's slopes are matched to: "bellman", or a control (see
             `sobolax.slope_targets`): "zero", "unit_norm", "shuffled", "random".
         weighting: How the terms of the loss are weighted (see `sobolax.weighting`): "constant",
@@ -34,7 +38,6 @@ class AgentConfig(LoopConfig):
 
     hidden_sizes: tuple[int, ...] = (128, 128)
     activation: str = "swish"
-    policy_slope: bool = True
     slope_target: str = "bellman"
     weighting: str = "constant"
     line_search: bool = False
@@ -63,12 +66,16 @@ class AgentConfig(LoopConfig):
         check_slope_target(owner, self.slope_target, self.first_order)
         check_weighting(make_weighting(self.weighting, Weights(1.0, 1.0), max(1, self.updates)))
 
-    def critic_options(self, count: int) -> CriticOptions:
-        """What the agent's critics are made of, `count` of them."""
+    def make_agent(self, environment: Environment) -> Agent:
+        """The agent for an environment; every agent's own `Config` says which."""
+        raise NotImplementedError
+
+    def critic_options(self, critics: int) -> CriticOptions:
+        """What the agent's critics are made of."""
         return CriticOptions(
             hidden_sizes=self.hidden_sizes,
             activation=self.activation,
-            count=count,
+            count=critics,
             slope_target=self.slope_target,
             weighting=self.weighting,
             updates=max(1, self.updates),
@@ -76,15 +83,34 @@ class AgentConfig(LoopConfig):
         )
 
 
-def make_training(
-    environment: Environment,
-    config: AgentConfig,
-    make_agent: Callable[[Environment, AgentConfig], Agent],
-) -> Training:
-    """A training of some agent, epoch by epoch.
+def make_training(environment: Environment, config: AgentConfig) -> Training:
+    """A training of the configuration's agent, epoch by epoch.
+
+    Args:
+        environment: The environment.
+        config: Sizes, counts and options.
+
+    Returns:
+        Pure functions; nothing is compiled yet.
 
     Raises:
         ValueError: If the configuration cannot work, before anything is compiled.
     """
     config.check(environment)
-    return training.make_training(environment, make_agent(environment, config), config)
+    return training.make_training(environment, config.make_agent(environment), config)
+
+
+def make_train(environment: Environment, config: AgentConfig) -> Train:
+    """A whole training of the configuration's agent as one pure function.
+
+    Args:
+        environment: The environment.
+        config: Sizes, counts and options.
+
+    Returns:
+        `train(key, hyperparameters) -> (state, metrics)`; every metric is `(epochs,)`.
+
+    Raises:
+        ValueError: If the configuration cannot work, before anything is compiled.
+    """
+    return make_training(environment, config).run

@@ -235,7 +235,9 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
             key=run_key,
         )
 
-    def collect(state: TrainingState, random: jax.Array) -> tuple[TrainingState, Metrics]:
+    def collect(
+        state: TrainingState, hyper: Any, random: jax.Array
+    ) -> tuple[TrainingState, Metrics]:
         """One step of all environments; random actions where `random`."""
         key, action_key, random_key, direction_key, reset_key = jax.random.split(state.key, 5)
         keys = [
@@ -244,7 +246,9 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
         ]
 
         def one(current, clock, action_key, random_key, direction_key, reset_key):
-            explored = agent.explore(state.agent, state.normalizer, current.observation, action_key)
+            explored = agent.explore(
+                state.agent, state.normalizer, current.observation, action_key, hyper
+            )
             uniform = jax.random.uniform(
                 random_key, explored.shape, explored.dtype, minval=-1.0, maxval=1.0
             )
@@ -291,7 +295,7 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
         def step(carry, number):
             state, totals, nonfinite, updates = carry
             filling = number < prefill
-            state, collected = collect(state, filling)
+            state, collected = collect(state, hyper, filling)
             replay_now, environments = state.replay, state.environments
 
             def learn(_, inner):

@@ -20,7 +20,8 @@ class Agent:
 
     Attributes:
         init: `(key, hyperparameters) -> agent state`.
-        explore: `(agent state, normalizer, observation, key) -> action`, with exploration noise.
+        explore: `(agent state, normalizer, observation, key, hyperparameters) -> action`, with
+            exploration noise.
         act: `(agent state, normalizer, observation) -> action`, deterministic.
         sample: `(agent state, normalizer, observation, noise) -> (action, bonus)`: the policy
             that the critic evaluates, reparameterised by standard normal `noise (action_size,)`,
@@ -32,7 +33,7 @@ class Agent:
     """
 
     init: Callable[[jax.Array, Any], Any]
-    explore: Callable[[Any, Normalizer, jax.Array, jax.Array], jax.Array]
+    explore: Callable[[Any, Normalizer, jax.Array, jax.Array, Any], jax.Array]
     act: Callable[[Any, Normalizer, jax.Array], jax.Array]
     sample: Callable[[Any, Normalizer, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
     value: Callable[[Any, Normalizer, jax.Array, jax.Array], jax.Array]

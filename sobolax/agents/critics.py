@@ -128,7 +128,8 @@ class Critics:
 
     Attributes:
         init: `(key, hyperparameters) -> CriticState`.
-        smallest: `(parameters, normalizer, observation, action) -> ()`, the pessimistic one.
+        first: `(parameters, normalizer, observation, action) -> ()`, the first critic's value.
+        smallest: The same for the smallest of all values, the pessimistic one.
         update: `(state, normalizer, batch, make_td_error, extras, errors, key, hyperparameters)
             -> (state, metrics)`. `make_td_error(critic, extra) -> TDError` builds the TD error of
             one critic, a function `(observation, action) -> ()`; `extra` is what the agent wants
@@ -137,6 +138,7 @@ class Critics:
     """
 
     init: Callable[[jax.Array, Any], CriticState]
+    first: Callable[[Any, Normalizer, jax.Array, jax.Array], jax.Array]
     smallest: Callable[[Any, Normalizer, jax.Array, jax.Array], jax.Array]
     update: Callable[..., tuple[CriticState, Metrics]] = field(repr=False)
 
@@ -148,6 +150,10 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
     def one_value(parameters, normalizer: Normalizer, observation, action) -> jax.Array:
         found = network.apply(parameters, normalize(normalizer, observation), action)
         return cast(jax.Array, found)
+
+    def first(parameters, normalizer: Normalizer, observation, action) -> jax.Array:
+        one = jax.tree.map(lambda leaf: leaf[0], parameters)
+        return one_value(one, normalizer, observation, action)
 
     def smallest(parameters, normalizer: Normalizer, observation, action) -> jax.Array:
         return jnp.min(
@@ -271,7 +277,7 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
         target = optax.incremental_update(parameters, state.target, hyper.polyak)
         return CriticState(parameters, target, optimizer, following), metrics
 
-    return Critics(init, smallest, update)
+    return Critics(init, first, smallest, update)
 
 
 def sum_over_critics(terms: Terms) -> Terms:
@@ -293,6 +299,12 @@ def smoothing_noise(key: jax.Array, shape: tuple[int, ...], hyper: Any) -> jax.A
     """
     noise = hyper.target_action_noise * jax.random.normal(key, shape)
     return jnp.clip(noise, -hyper.target_action_noise_bound, hyper.target_action_noise_bound)
+
+
+def scale_slope(value: jax.Array, share: Any) -> jax.Array:
+    """The same value, with `share` of its slope."""
+    still = jax.lax.stop_gradient(value)
+    return still + share * (value - still)
 
 
 def adam_step(learning_rate: Any, gradient: Any, optimizer_state: Any, parameters: Any):
@@ -331,7 +343,8 @@ def _signals(means, errors: Errors, values: jax.Array, gram: jax.Array | None) -
 def _gram(gradients: Any) -> jax.Array:
     """Inner products `(n, n)` of `n` gradients, the leading axis of every leaf."""
     rows = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(gradients)]
-    return sum((row @ row.T for row in rows[1:]), start=rows[0] @ rows[0].T)
+    whole = jnp.concatenate(rows, axis=1)
+    return whole @ whole.T
 
 
 def _share_dropped(*masks: jax.Array) -> jax.Array:

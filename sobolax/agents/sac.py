@@ -20,6 +20,7 @@ from sobolax.agents.critics import (
     CriticState,
     adam_step,
     make_critics,
+    scale_slope,
     smoothing_noise,
 )
 from sobolax.distributions import sample_tanh_gaussian
@@ -37,12 +38,15 @@ class Hyperparameters(CriticHyperparameters):
     """Everything a sweep may vary: numbers that are traced, never part of a program's shape.
 
     Attributes:
+        policy_slope: Share of the policy's response to the next observation in the target's slope:
+            1 for all of it, 0 to hold the next action and its log-probability fixed.
         actor_learning_rate: Of Adam.
         temperature_learning_rate: Of Adam.
         initial_temperature: Entropy coefficient to begin with.
         target_entropy: Entropy per action dimension that the temperature is learned for, in nats.
     """
 
+    policy_slope: Any = 1.0
     actor_learning_rate: Any = 3e-4
     temperature_learning_rate: Any = 3e-4
     initial_temperature: Any = 0.1
@@ -54,7 +58,8 @@ class Hyperparameters(CriticHyperparameters):
         check_scalars(
             "sac.Hyperparameters",
             self,
-            at_least_zero=("actor_learning_rate", "temperature_learning_rate"),
+            at_least_zero=("policy_slope", "actor_learning_rate", "temperature_learning_rate"),
+            at_most_one=("policy_slope",),
             above_zero=("initial_temperature",),
             finite=("target_entropy",),
         )
@@ -84,7 +89,6 @@ def make_agent(
     observation_size: int,
     action_size: int,
     options: CriticOptions | None = None,
-    policy_slope: bool = True,
 ) -> Agent:
     """Builds SAC for observations and actions of these sizes.
 
@@ -92,8 +96,6 @@ def make_agent(
         observation_size: Numbers in an observation.
         action_size: Numbers in an action.
         options: Critics and their update; the actor has hidden layers of the same sizes.
-        policy_slope: Whether the target's slope goes through the policy's response to the next
-            observation; if not, the next action and its log-probability are held fixed.
     """
     options = options or CriticOptions()
     actor = GaussianActor(options.hidden_sizes, action_size, options.activation)
@@ -113,7 +115,7 @@ def make_agent(
             temperature_optimizer=optax.adam(hyper.temperature_learning_rate).init(log_temperature),
         )
 
-    def explore(state: SacState, normalizer: Normalizer, observation, key) -> jax.Array:
+    def explore(state: SacState, normalizer: Normalizer, observation, key, hyper) -> jax.Array:
         noise = jax.random.normal(key, (action_size,), observation.dtype)
         return policy(state.actor, normalizer, observation, noise)[0]
 
@@ -158,7 +160,7 @@ def make_agent(
                 temperature=temperature,
                 discount=hyper.discount,
                 reward_scale=hyper.reward_scale,
-                policy_slope=policy_slope,
+                policy_slope=hyper.policy_slope,
             )
 
         noise = jax.random.normal(target_key, (size, action_size))
@@ -246,7 +248,7 @@ def make_td_error(
     temperature: Any,
     discount: Any,
     reward_scale: Any = 1.0,
-    policy_slope: bool = True,
+    policy_slope: Any = 1.0,
 ) -> TDError:
     """SAC's TD error of one transition, differentiable in everything the transition holds.
 
@@ -259,7 +261,7 @@ def make_td_error(
         temperature: alpha.
         discount: gamma.
         reward_scale: c.
-        policy_slope: Whether slopes go through the policy's response to `o'`.
+        policy_slope: Share of the policy's response to `o'` in the slope; values are unmoved.
 
     Returns:
         A function of a `Transition` that gives `()`.
@@ -267,8 +269,7 @@ def make_td_error(
 
     def td_error(transition: Transition) -> jax.Array:
         following = transition.next_observation
-        seen = following if policy_slope else jax.lax.stop_gradient(following)
-        action, log_probability = policy(seen)
+        action, log_probability = policy(scale_slope(following, policy_slope))
         next_value = target_critic(following, action) - temperature * log_probability
         target = reward_scale * transition.reward + discount * transition.discount * next_value
         return critic(transition.observation, transition.action) - target

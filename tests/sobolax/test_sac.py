@@ -34,7 +34,7 @@ def make_batch(env, source_name, seed=0):
 def updated(env, source_name, hyper, batch=None, config=None, steps=3):
     """Parameters and last metrics after some updates on one batch."""
     config = config or sac.Config(hidden_sizes=(16, 16), first_order=source_name)
-    agent = sac.make_agent(env, config)
+    agent = config.make_agent(env)
     source, collected = make_batch(env, source_name)
     batch = collected if batch is None else batch
     normalizer = normalization.create(env.observation_size)
@@ -55,7 +55,7 @@ def textbook_sac(env, hyper, steps=3):
     _, batch = make_batch(env, "off")
     t = batch.transition
     actor, critic = GaussianActor((16, 16), env.action_size), Critic((16, 16))
-    agent = sac.make_agent(env, sac.Config(hidden_sizes=(16, 16), first_order="off"))
+    agent = sac.Config(hidden_sizes=(16, 16), first_order="off").make_agent(env)
     adam = optax.adam(hyper.critic_learning_rate)
     rest = normalization.create(env.observation_size)
 
@@ -220,7 +220,7 @@ def test_off_compiles_to_less_work_than_cached():
 
     def operations(first_order):
         config = sac.Config(hidden_sizes=(16, 16), first_order=first_order)
-        agent = sac.make_agent(env, config)
+        agent = config.make_agent(env)
         source, batch = make_batch(env, first_order)
         hyper, rest = sac.Hyperparameters(), normalization.create(env.observation_size)
         update = jax.jit(lambda s, b, k: agent.update(s, rest, b, source.errors, k, hyper))
@@ -252,7 +252,7 @@ def linear_problem():
     return critic, target_critic, policy, transition, tangents
 
 
-@pytest.mark.parametrize(("policy_slope", "following_slope"), [(True, 5 + 3.5 - 0.1), (False, 5)])
+@pytest.mark.parametrize(("policy_slope", "following_slope"), [(1.0, 5 + 3.5 - 0.1), (0.0, 5)])
 def test_the_slope_of_the_target_goes_through_everything(policy_slope, following_slope):
     critic, target_critic, policy, transition, tangents = linear_problem()
     td_error = make_td_error(

@@ -1,0 +1,35 @@
+"""DDPG (arXiv 1509.02971) with a first-order critic loss.
+
+It is TD3 with one critic, an actor that moves at every update and a target action without noise.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from sobolax.agents import td3
+from sobolax.agents.agent import Agent
+from sobolax.agents.critics import CriticOptions
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Hyperparameters(td3.Hyperparameters):
+    """Everything a sweep may vary; see `sobolax.agents.td3.Hyperparameters`.
+
+    Attributes:
+        target_action_noise: Standard deviation of the noise that smooths the target's action.
+    """
+
+    target_action_noise: Any = 0.0
+
+
+def make_agent(
+    observation_size: int,
+    action_size: int,
+    options: CriticOptions | None = None,
+) -> Agent:
+    """Builds DDPG for observations and actions of these sizes; see `sobolax.agents.td3`."""
+    options = options or CriticOptions(count=1)
+    return td3.make_agent(observation_size, action_size, options, actor_delay=1)

@@ -1,0 +1,167 @@
+"""Q-learning over a grid of actions (Watkins, 1989) with a first-order loss.
+
+The target is `r + gamma d max_a Q'(o', a)`, the maximum taken over a fixed grid of actions. Its
+slope is that of `Q'(o', a*)` with the maximiser `a*` held fixed (the envelope theorem; for a finite
+set of actions Danskin's): exact except at ties, where the maximum itself has a kink and the slope
+is that of one of the branches. There is no actor, and so no policy's part of the slope.
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sobolax.agents.agent import Agent, Metrics
+from sobolax.agents.critics import (
+    CriticHyperparameters,
+    CriticOptions,
+    CriticState,
+    make_critics,
+    smoothing_noise,
+)
+from sobolax.agents.td3 import make_td_error
+from sobolax.normalization import Normalizer
+from sobolax.sources import ComputeErrors, Experience
+from sobolax.validation import check_scalars
+
+LARGEST_GRID = 4_096
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Hyperparameters(CriticHyperparameters):
+    """Everything a sweep may vary: numbers that are traced, never part of a program's shape.
+
+    Attributes:
+        exploration_rate: Share of actions drawn uniformly, not greedily (epsilon).
+    """
+
+    exploration_rate: Any = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that cannot work; tracers pass."""
+        super().__post_init__()
+        check_scalars(
+            "q_learning.Hyperparameters",
+            self,
+            at_least_zero=("exploration_rate",),
+            at_most_one=("exploration_rate",),
+        )
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class QLearningState:
+    """What Q-learning learns.
+
+    Attributes:
+        critics: Critics, their targets, optimiser and weighting.
+    """
+
+    critics: CriticState
+
+
+def action_grid(action_size: int, points: int) -> np.ndarray:
+    """All actions whose numbers are each one of `points`, evenly spaced, limits included.
+
+    Returns:
+        `(points ** action_size, action_size)`.
+
+    Raises:
+        ValueError: If there were too many to try.
+    """
+    if points < 2 or points**action_size > LARGEST_GRID:
+        fitting = int(LARGEST_GRID ** (1 / action_size) + 1e-9)
+        mend = (
+            f"choose 2 to {fitting} points"
+            if fitting >= 2
+            else "use an agent with an actor (ddpg, td3, sac)"
+        )
+        raise ValueError(
+            f"q_learning: grid_points={points} in {action_size} action dimensions makes "
+            f"{points**action_size} actions, but 2 points or more in each dimension and at most "
+            f"{LARGEST_GRID} actions are possible: {mend}"
+        )
+    axis = np.linspace(-1.0, 1.0, points)
+    return np.asarray(list(itertools.product(axis, repeat=action_size)))
+
+
+def make_agent(
+    observation_size: int,
+    action_size: int,
+    options: CriticOptions | None = None,
+    grid_points: int = 9,
+) -> Agent:
+    """Builds Q-learning for observations and actions of these sizes.
+
+    Args:
+        observation_size: Numbers in an observation.
+        action_size: Numbers in an action.
+        options: Critics and their update.
+        grid_points: Points of the action grid in each dimension.
+
+    Raises:
+        ValueError: If the grid holds too many actions.
+    """
+    critics = make_critics(observation_size, action_size, options or CriticOptions())
+    grid = action_grid(action_size, grid_points)
+
+    def best_action(parameters, normalizer: Normalizer, observation) -> jax.Array:
+        actions = jnp.asarray(grid, observation.dtype)
+        values = jax.vmap(lambda a: critics.smallest(parameters, normalizer, observation, a))(
+            actions
+        )
+        return actions[jnp.argmax(values)]
+
+    def init(key: jax.Array, hyper: Hyperparameters) -> QLearningState:
+        return QLearningState(critics.init(key, hyper))
+
+    def act(state: QLearningState, normalizer: Normalizer, observation) -> jax.Array:
+        return best_action(state.critics.parameters, normalizer, observation)
+
+    def explore(state: QLearningState, normalizer: Normalizer, observation, key, hyper):
+        choice_key, action_key = jax.random.split(key)
+        greedy = act(state, normalizer, observation)
+        drawn = jax.random.uniform(action_key, greedy.shape, greedy.dtype, -1.0, 1.0)
+        return jnp.where(jax.random.uniform(choice_key) < hyper.exploration_rate, drawn, greedy)
+
+    def sample(state: QLearningState, normalizer: Normalizer, observation, noise):
+        action = act(state, normalizer, observation)
+        return action, jnp.zeros((), action.dtype)
+
+    def value(state: QLearningState, normalizer: Normalizer, observation, action) -> jax.Array:
+        return critics.smallest(state.critics.parameters, normalizer, observation, action)
+
+    def update(
+        state: QLearningState,
+        normalizer: Normalizer,
+        batch: Experience,
+        errors: ComputeErrors,
+        key: jax.Array,
+        hyper: Hyperparameters,
+    ) -> tuple[QLearningState, Metrics]:
+        noise_key, errors_key = jax.random.split(key)
+        following = batch.transition.next_observation
+        best = jax.vmap(lambda o: best_action(state.critics.target, normalizer, o))(following)
+        noise = smoothing_noise(noise_key, best.shape, hyper)
+
+        def td_error(critic: Callable, action: jax.Array):
+            return make_td_error(
+                critic,
+                lambda o, a: critics.smallest(state.critics.target, normalizer, o, a),
+                lambda o: action,
+                discount=hyper.discount,
+                reward_scale=hyper.reward_scale,
+            )
+
+        actions = jnp.clip(best + noise, -1.0, 1.0)
+        critic_state, metrics = critics.update(
+            state.critics, normalizer, batch, td_error, actions, errors, errors_key, hyper
+        )
+        return QLearningState(critic_state), metrics
+
+    return Agent(init, explore, act, sample, value, update)

@@ -1,0 +1,214 @@
+"""TD3 (arXiv 1802.09477) with a first-order critic loss; DDPG (arXiv 1509.02971) is a case of it.
+
+The target is `r + gamma d min_i Q'_i(o', clip(mu'(o') + noise))`, with a target network `mu'` of
+the deterministic policy. Its slope goes through that policy as through everything else.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from sobolax.agents.agent import Agent, Metrics
+from sobolax.agents.critics import (
+    CriticHyperparameters,
+    CriticOptions,
+    CriticState,
+    adam_step,
+    make_critics,
+    scale_slope,
+    smoothing_noise,
+)
+from sobolax.losses import TDError
+from sobolax.networks import MLP
+from sobolax.normalization import Normalizer, normalize
+from sobolax.sources import ComputeErrors, Experience
+from sobolax.transition import Transition
+from sobolax.validation import check_scalars
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Hyperparameters(CriticHyperparameters):
+    """Everything a sweep may vary: numbers that are traced, never part of a program's shape.
+
+    Attributes:
+        target_action_noise: Standard deviation of the noise that smooths the target's action.
+        policy_slope: Share of the policy's response to the next observation in the target's slope:
+            1 for all of it, 0 to hold the next action fixed.
+        actor_learning_rate: Of Adam.
+        exploration_noise: Standard deviation of the normal noise on explored actions.
+    """
+
+    target_action_noise: Any = 0.2
+    policy_slope: Any = 1.0
+    actor_learning_rate: Any = 3e-4
+    exploration_noise: Any = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that cannot work; tracers pass."""
+        super().__post_init__()
+        check_scalars(
+            f"{type(self).__module__.rpartition('.')[2]}.Hyperparameters",
+            self,
+            at_least_zero=("policy_slope", "actor_learning_rate", "exploration_noise"),
+            at_most_one=("policy_slope",),
+        )
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Td3State:
+    """Parameters and optimiser states.
+
+    Attributes:
+        actor: Parameters of the policy.
+        target_actor: Polyak average of them.
+        critics: Critics, their targets, optimiser and weighting.
+        actor_optimizer: State of Adam.
+        updates: Updates done, `()` int32.
+    """
+
+    actor: Any
+    target_actor: Any
+    critics: CriticState
+    actor_optimizer: Any
+    updates: jax.Array
+
+
+def make_agent(
+    observation_size: int,
+    action_size: int,
+    options: CriticOptions | None = None,
+    actor_delay: int = 2,
+) -> Agent:
+    """Builds TD3 for observations and actions of these sizes.
+
+    Args:
+        observation_size: Numbers in an observation.
+        action_size: Numbers in an action.
+        options: Critics and their update; the actor has hidden layers of the same sizes.
+        actor_delay: Updates of the critics for one of the actor and of its target.
+    """
+    options = options or CriticOptions()
+    actor = MLP(options.hidden_sizes, action_size, options.activation)
+    critics = make_critics(observation_size, action_size, options)
+
+    def policy(parameters, normalizer: Normalizer, observation) -> jax.Array:
+        return jnp.tanh(
+            cast(jax.Array, actor.apply(parameters, normalize(normalizer, observation)))
+        )
+
+    def init(key: jax.Array, hyper: Hyperparameters) -> Td3State:
+        actor_key, critic_key = jax.random.split(key)
+        parameters = actor.init(actor_key, jnp.zeros(observation_size))
+        return Td3State(
+            actor=parameters,
+            target_actor=parameters,
+            critics=critics.init(critic_key, hyper),
+            actor_optimizer=optax.adam(hyper.actor_learning_rate).init(parameters),
+            updates=jnp.zeros((), jnp.int32),
+        )
+
+    def act(state: Td3State, normalizer: Normalizer, observation) -> jax.Array:
+        return policy(state.actor, normalizer, observation)
+
+    def explore(state: Td3State, normalizer: Normalizer, observation, key, hyper) -> jax.Array:
+        action = act(state, normalizer, observation)
+        noise = hyper.exploration_noise * jax.random.normal(key, action.shape, action.dtype)
+        return jnp.clip(action + noise, -1.0, 1.0)
+
+    def sample(state: Td3State, normalizer: Normalizer, observation, noise):
+        action = act(state, normalizer, observation)
+        return action, jnp.zeros((), action.dtype)
+
+    def value(state: Td3State, normalizer: Normalizer, observation, action) -> jax.Array:
+        return critics.first(state.critics.parameters, normalizer, observation, action)
+
+    def update(
+        state: Td3State,
+        normalizer: Normalizer,
+        batch: Experience,
+        errors: ComputeErrors,
+        key: jax.Array,
+        hyper: Hyperparameters,
+    ) -> tuple[Td3State, Metrics]:
+        noise_key, errors_key = jax.random.split(key)
+        observations = batch.transition.observation
+
+        def td_error(critic, noise):
+            return make_td_error(
+                critic,
+                lambda o, a: critics.smallest(state.critics.target, normalizer, o, a),
+                lambda o: jnp.clip(policy(state.target_actor, normalizer, o) + noise, -1.0, 1.0),
+                discount=hyper.discount,
+                reward_scale=hyper.reward_scale,
+                policy_slope=hyper.policy_slope,
+            )
+
+        noises = smoothing_noise(noise_key, (observations.shape[0], action_size), hyper)
+        critic_state, critic_metrics = critics.update(
+            state.critics, normalizer, batch, td_error, noises, errors, errors_key, hyper
+        )
+
+        def actor_loss(parameters):
+            def one(observation):
+                action = policy(parameters, normalizer, observation)
+                return -critics.first(critic_state.parameters, normalizer, observation, action)
+
+            return jnp.mean(jax.vmap(one)(observations))
+
+        objective, gradient = jax.value_and_grad(actor_loss)(state.actor)
+        parameters, optimizer = adam_step(
+            hyper.actor_learning_rate, gradient, state.actor_optimizer, state.actor
+        )
+        target = optax.incremental_update(parameters, state.target_actor, hyper.polyak)
+        # Every update computes the actor's step, and the delayed ones keep it: under vmap a
+        # branch would cost as much.
+        due = (state.updates + 1) % actor_delay == 0
+        kept = jax.tree.map(
+            lambda new, old: jnp.where(due, new, old),
+            (parameters, target, optimizer),
+            (state.actor, state.target_actor, state.actor_optimizer),
+        )
+        metrics = critic_metrics | {"actor_loss": objective}
+        return Td3State(kept[0], kept[1], critic_state, kept[2], state.updates + 1), metrics
+
+    return Agent(init, explore, act, sample, value, update)
+
+
+def make_td_error(
+    critic: Callable[[jax.Array, jax.Array], jax.Array],
+    target_critic: Callable[[jax.Array, jax.Array], jax.Array],
+    policy: Callable[[jax.Array], jax.Array],
+    *,
+    discount: Any,
+    reward_scale: Any = 1.0,
+    policy_slope: Any = 1.0,
+) -> TDError:
+    """TD error of a deterministic policy, differentiable in everything the transition holds.
+
+    `delta = Q(o, a) - (c r + gamma d Q'(o', mu'(o')))`
+
+    Args:
+        critic: `(observation, action) -> ()`, one of the critics.
+        target_critic: The same for the target: the smallest value of the target critics.
+        policy: `observation -> action`, with its noise fixed.
+        discount: gamma.
+        reward_scale: c.
+        policy_slope: Share of the policy's response to `o'` in the slope; values are unmoved.
+
+    Returns:
+        A function of a `Transition` that gives `()`.
+    """
+
+    def td_error(transition: Transition) -> jax.Array:
+        following = transition.next_observation
+        next_value = target_critic(following, policy(scale_slope(following, policy_slope)))
+        target = reward_scale * transition.reward + discount * transition.discount * next_value
+        return critic(transition.observation, transition.action) - target
+
+    return td_error
