@@ -24,6 +24,8 @@ from experiments import bench_derivatives, run_folder
 from experiments.configuration import Arm, defaults, parse_environment_arguments
 from experiments.program import call, compiler_options, members
 from experiments.timing import Alternative, compile_ahead, measure
+from sobolax.agent_config import AgentConfig
+from sobolax.agents.critics import CriticHyperparameters
 from sobolax.environment import Environment, State
 from sobolax.sources import SOURCES, Experience, make_source
 
@@ -93,8 +95,8 @@ class Setting:
     environment: Environment
     memory: Mapping[str, Environment]
     derivatives: Mapping[str, Environment]
-    config: sobolax.sac.Config
-    hyper: sobolax.sac.Hyperparameters
+    config: AgentConfig
+    hyper: CriticHyperparameters
     sources: tuple[str, ...]
 
 

@@ -1,6 +1,7 @@
 """The command line: typed flags for every field of an experiment, read by tyro."""
 
 import argparse
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,13 +11,14 @@ from typing import Annotated, Any, get_type_hints
 import docstring_parser
 import tyro
 
-import sobolax
 from experiments.configuration import (
+    DEFAULT_AGENT,
     Experiment,
     defaults,
     merge,
     parse_environment_arguments,
 )
+from sobolax.agents.critics import CriticHyperparameters
 
 DEFAULT_ENVIRONMENT = "chain"
 _ALIASES = {"environment_steps": ("--steps",)}
@@ -24,21 +26,23 @@ _ALIASES = {"environment_steps": ("--steps",)}
 
 @dataclass(frozen=True)
 class _General:
-    """Trains SAC and Sobolev SAC side by side, and leaves a table, plots and a 3D page.
+    """Trains an agent and its Sobolev version side by side; leaves a table, plots and a 3D page.
 
     Both arms and all of their seeds are one compiled program. The defaults shown are the values
     that would run in the environment that --env names.
 
     Attributes:
         env: Name of the environment.
+        agent: sac, td3, ddpg or q_learning.
         env_args: Parameters of the environment as name=value, such as joints=8.
         seeds: Seeds per arm; both arms share them.
         seed: Where the random keys start.
-        compare: Run plain SAC (both weights zero) beside the Sobolev arm.
+        compare: Run the plain agent (both weights zero) beside the Sobolev arm.
         output: Folder of the run, new or empty; None for a new one under runs/.
     """
 
     env: str
+    agent: str
     env_args: tuple[str, ...]
     seeds: int
     seed: int
@@ -49,7 +53,7 @@ class _General:
 def parse(argv: Sequence[str] | None = None) -> Experiment:
     """Reads the command line: what it names wins over presets, presets over defaults.
 
-    The environment is read first, so that `--help` shows the values that would run.
+    The environment and the agent are read first, so that `--help` shows the values that would run.
 
     Raises:
         ValueError: If a value cannot be read.
@@ -57,15 +61,17 @@ def parse(argv: Sequence[str] | None = None) -> Experiment:
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--env", nargs="?", default=DEFAULT_ENVIRONMENT)
-    try:
-        env = first.parse_known_args(argv)[0].env or DEFAULT_ENVIRONMENT
-    except argparse.ArgumentError:
-        env = DEFAULT_ENVIRONMENT
-    base = defaults(env)
+    first.add_argument("--agent", nargs="?", default=DEFAULT_AGENT)
+    env, agent = DEFAULT_ENVIRONMENT, DEFAULT_AGENT
+    with contextlib.suppress(argparse.ArgumentError):
+        found = first.parse_known_args(argv)[0]
+        env, agent = found.env or env, found.agent or agent
+    base = defaults(env, agent=agent)
     flags = _flags(base)
     flags = tyro.cli(type(flags), args=argv, default=flags, prog="python -m experiments.train")
     return Experiment(
         env=flags.env,
+        agent=flags.agent,
         env_args={**base.env_args, **parse_environment_arguments(flags.env_args)},
         seeds=flags.seeds,
         seed=flags.seed,
@@ -89,6 +95,7 @@ def _flags(base: Experiment) -> Any:
     flags.__doc__ = _General.__doc__
     return flags(
         env=base.env,
+        agent=base.agent,
         env_args=tuple(f"{name}={value!r}" for name, value in base.env_args.items()),
         seeds=base.seeds,
         seed=base.seed,
@@ -113,7 +120,7 @@ def _mirror(values: Any, description: str | None = None, prefix: str = "") -> An
         for entry in one.params
     }
     hints = get_type_hints(cls)
-    traced = cls is sobolax.sac.Hyperparameters
+    traced = issubclass(cls, CriticHyperparameters)
     fields: list[Any] = []
     for entry in dataclasses.fields(cls):
         value = getattr(values, entry.name)

@@ -2,31 +2,40 @@
 
 import ast
 import dataclasses
+import difflib
+import importlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-import sobolax
 from experiments.presets import Preset, preset
+from sobolax.agent_config import AgentConfig
+from sobolax.agents.critics import CriticHyperparameters
 
 T = TypeVar("T")
+
+# What people call the agents; the keys are modules of `sobolax`.
+AGENTS = {"sac": "SAC", "td3": "TD3", "ddpg": "DDPG", "q_learning": "Q-learning"}
+DEFAULT_AGENT = "sac"
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """SAC and Sobolev SAC on one environment, over paired seeds.
+    """An agent and its Sobolev version on one environment, over paired seeds.
 
     Attributes:
         env: Name of the environment.
         env_args: Keyword arguments of `envs.make`.
         seeds: How many seeds each arm gets; both arms share them.
         seed: The first number that the random keys derive from.
-        compare: Whether plain SAC (both weights zero) runs beside the Sobolev arm.
+        compare: Whether the plain agent (both weights zero) runs beside the Sobolev arm.
         output: Where the run's folder goes; None for a new one under `runs/`.
         config: What shapes the compiled program.
         hyper: What is traced; its weights are the Sobolev arm's.
+        agent: Name of the agent, one of `AGENTS`.
     """
 
     env: str
@@ -35,8 +44,22 @@ class Experiment:
     seed: int
     compare: bool
     output: Path | None
-    config: sobolax.sac.Config
-    hyper: sobolax.sac.Hyperparameters
+    config: AgentConfig
+    hyper: CriticHyperparameters
+    agent: str = DEFAULT_AGENT
+
+
+def agent_module(name: str) -> Any:
+    """The module of an agent: `Config`, `Hyperparameters`, `make_training`.
+
+    Raises:
+        ValueError: If there is no such agent.
+    """
+    if name not in AGENTS:
+        near = difflib.get_close_matches(str(name).lower().replace("-", "_"), AGENTS, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(f"there is no agent {name!r}{hint}; the agents are {', '.join(AGENTS)}")
+    return importlib.import_module(f"sobolax.{name}")
 
 
 def merge(base: T, overrides: Mapping[str, Any]) -> T:
@@ -59,9 +82,18 @@ def merge(base: T, overrides: Mapping[str, Any]) -> T:
     return dataclasses.replace(base, **values)  # type: ignore[type-var]
 
 
-def defaults(env: str, tuned: Preset | None = None) -> Experiment:
-    """The experiment of an environment before the command line: presets over defaults."""
+def defaults(env: str, tuned: Preset | None = None, agent: str = DEFAULT_AGENT) -> Experiment:
+    """The experiment of an environment before the command line: presets over defaults.
+
+    Of a preset's hyperparameters an agent takes those that it has: Q-learning has no actor.
+
+    Raises:
+        ValueError: If there is no such agent.
+    """
     tuned = preset(env) if tuned is None else tuned
+    module = agent_module(agent)
+    config, hyper = module.Config(), module.Hyperparameters()
+    known = {entry.name for entry in dataclasses.fields(hyper)}
     return Experiment(
         env=env,
         env_args=dict(tuned.environment),
@@ -69,8 +101,9 @@ def defaults(env: str, tuned: Preset | None = None) -> Experiment:
         seed=0,
         compare=True,
         output=None,
-        config=merge(sobolax.sac.Config(), tuned.config),
-        hyper=merge(sobolax.sac.Hyperparameters(), tuned.hyper),
+        config=merge(config, tuned.config),
+        hyper=merge(hyper, {name: tuned.hyper[name] for name in tuned.hyper if name in known}),
+        agent=agent,
     )
 
 
@@ -96,18 +129,23 @@ def to_json(experiment: Experiment) -> dict[str, Any]:
     """Everything but the place of the output, as JSON holds it."""
     values = dataclasses.asdict(experiment)
     del values["output"]
+    # JSON knows no infinity, and null would not come back as one.
+    values["hyper"] = {
+        name: value if math.isfinite(value) else str(value)
+        for name, value in values["hyper"].items()
+    }
     return json.loads(json.dumps(values))
 
 
 def from_json(values: Mapping[str, Any]) -> Experiment:
     """The inverse of `to_json`."""
-    base = defaults(values["env"], Preset())
+    base = defaults(values["env"], Preset(), values.get("agent", DEFAULT_AGENT))
     plain = {name: value for name, value in values.items() if name not in ("config", "hyper")}
     return dataclasses.replace(
         base,
         **plain,
-        config=_restore(sobolax.sac.Config, values["config"]),
-        hyper=_restore(sobolax.sac.Hyperparameters, values["hyper"]),
+        config=_restore(type(base.config), values["config"]),
+        hyper=type(base.hyper)(**{name: float(value) for name, value in values["hyper"].items()}),
     )
 
 
@@ -129,7 +167,14 @@ class Arm:
     """One line of the comparison: a name and its traced values, the same for all of its seeds."""
 
     name: str
-    hyper: sobolax.sac.Hyperparameters = field(repr=False)
+    hyper: CriticHyperparameters = field(repr=False)
+    agent: str = DEFAULT_AGENT
+
+    @property
+    def label(self) -> str:
+        """What people call it: `SAC`, `Sobolev SAC`."""
+        title = AGENTS[self.agent]
+        return {"plain": title, "sobolev": f"Sobolev {title}"}.get(self.name, self.name)
 
     @property
     def weights(self) -> dict[str, float]:
@@ -140,9 +185,10 @@ class Arm:
 
 
 def arms(experiment: Experiment) -> tuple[Arm, ...]:
-    """The arms of an experiment: plain SAC first where it is compared with, then Sobolev SAC."""
-    plain = Arm("plain", merge(experiment.hyper, {"state_weight": 0.0, "action_weight": 0.0}))
-    sobolev = Arm("sobolev", experiment.hyper)
+    """The arms of an experiment: the plain agent first where it is compared with."""
+    nothing = {"state_weight": 0.0, "action_weight": 0.0}
+    plain = Arm("plain", merge(experiment.hyper, nothing), experiment.agent)
+    sobolev = Arm("sobolev", experiment.hyper, experiment.agent)
     # Without slope terms, or with both weights at zero, two arms would be the same one twice.
     if experiment.config.first_order == "off" or not any(sobolev.weights.values()):
         return (plain,)

@@ -19,7 +19,6 @@ from experiments.statistics import bands
 
 # Two of Okabe and Ito's colours: told apart with any colour vision, and in grey.
 COLORS = {"plain": "#D55E00", "sobolev": "#0072B2"}
-LABELS = {"plain": "SAC", "sobolev": "Sobolev SAC"}
 STYLES: dict[str, Literal["-", "--"]] = {"plain": "--", "sobolev": "-"}
 
 
@@ -96,7 +95,7 @@ def _legend(history: History) -> list[Line2D]:
 
 def _label(arm: Arm) -> str:
     weights = arm.weights
-    name = LABELS.get(arm.name, arm.name)
+    name = arm.label
     if not any(weights.values()):
         return name
     return (

@@ -10,8 +10,7 @@ import jax
 import numpy as np
 
 import envs
-import sobolax
-from experiments.configuration import arms, from_json
+from experiments.configuration import agent_module, arms, from_json
 from experiments.run_folder import CONFIGURATION, POLICY
 
 
@@ -21,7 +20,7 @@ class TrainedPolicy:
 
     Attributes:
         environment: What it was trained on.
-        parameters: Of one member, as `sobolax.sac` calls a policy.
+        parameters: Of one member, a `sobolax.training.Policy`.
         act: `(parameters, observation) -> action`, deterministic.
     """
 
@@ -75,7 +74,7 @@ def load_policy(run: str | Path, arm: str | None = None, seed: int = 0) -> Train
             f"its seeds 0 to {experiment.seeds - 1}"
         )
     environment = envs.make(experiment.env, **experiment.env_args)
-    training = sobolax.sac.make_training(environment, experiment.config)
+    training = agent_module(experiment.agent).make_training(environment, experiment.config)
     state = jax.eval_shape(training.init, jax.random.key(0), experiment.hyper)
     count = len(names) * experiment.seeds
     template = jax.tree.map(

@@ -25,9 +25,9 @@ class Preset:
 
     Attributes:
         environment: Keyword arguments of `envs.make`.
-        config: Fields of `sobolax.sac.Config`; a nested dataclass is a nested mapping.
-        hyper: Fields of `sobolax.sac.Hyperparameters` for the Sobolev arm. The plain arm has the
-            same ones, with both weights at zero.
+        config: Fields of the agent's `Config`; a nested dataclass is a nested mapping.
+        hyper: Fields of its `Hyperparameters` for the Sobolev arm; an agent that lacks one leaves
+            it out. The plain arm has the same ones, with both weights at zero.
         seeds: How many seeds each arm gets.
     """
 

@@ -61,6 +61,7 @@ def summarise(history: History, timing: Timing, interrupted: bool) -> dict[str, 
         "timing": asdict(timing),
         "arms": {
             arm.name: {
+                "label": arm.label,
                 "weights": arm.weights,
                 "metrics": {name: _entry(values[index]) for name, values in final.items()},
                 "whole_run": _whole_run(history, index),

@@ -8,7 +8,6 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from experiments.plots import LABELS
 from experiments.results import RETURN, counted, metric, sentence
 
 # Two numbers to a cell, one below the other, so that a terminal of 80 columns holds them all.
@@ -35,7 +34,7 @@ def render(results: Mapping[str, Any], title: str) -> RenderableType:
     speed = timing["steady_steps_per_second"]
     members = len(results["arms"]) * results["seeds"]
     for name, arm in results["arms"].items():
-        label = LABELS.get(str(name), str(name))
+        label = arm["label"]
         if any(arm["weights"].values()):
             weights = arm["weights"]
             label += f"\nλ {weights['state_weight']:g}, {weights['action_weight']:g}"

@@ -1,4 +1,4 @@
-"""Trains SAC and Sobolev SAC side by side: `python -m experiments.train --help`."""
+"""Trains an agent and its Sobolev version side by side: `python -m experiments.train --help`."""
 
 import os
 import signal
@@ -17,9 +17,8 @@ from rich.console import Console
 from rich.text import Text
 
 import envs
-import sobolax
 from experiments import command_line, plots, run_folder, table
-from experiments.configuration import Arm, Experiment, arms, to_json
+from experiments.configuration import Arm, Experiment, agent_module, arms, to_json
 from experiments.history import History
 from experiments.policy import save_policies, to_host
 from experiments.program import call, compile_program, members
@@ -66,9 +65,11 @@ def prepare(experiment: Experiment) -> Prepared:
         environment = envs.make(experiment.env, **experiment.env_args)
     except (TypeError, ImportError) as error:
         raise ValueError(str(error)) from error
-    training = sobolax.sac.make_training(environment, experiment.config)
+    training = agent_module(experiment.agent).make_training(environment, experiment.config)
     chosen = arms(experiment)
-    folder = run_folder.choose(experiment.output, experiment.env, [arm.name for arm in chosen])
+    folder = run_folder.choose(
+        experiment.output, experiment.env, [experiment.agent, *(arm.name for arm in chosen)]
+    )
     return Prepared(experiment, chosen, environment, training, folder)
 
 
@@ -161,7 +162,7 @@ def replay(prepared: Prepared, policies: Any, listener: Listener) -> None:
     listener.phase("rolling policies out for the 3D page")
     firsts = [index * prepared.experiment.seeds for index in range(len(prepared.arms))]
     chosen = jax.tree.map(lambda leaf: leaf[jnp.array(firsts)], policies)
-    names = [f"{plots.LABELS.get(arm.name, arm.name)}, seed 0" for arm in prepared.arms]
+    names = [f"{arm.label}, seed 0" for arm in prepared.arms]
     call(
         write_replay,
         prepared.folder / run_folder.REPLAY,

@@ -5,6 +5,7 @@ import pytest
 import sobolax
 from experiments import command_line, presets
 from experiments.configuration import (
+    AGENTS,
     arms,
     defaults,
     from_json,
@@ -75,6 +76,28 @@ def test_presets_name_fields_that_exist_and_make_an_environment(name):
 
     found = defaults(name or "chain")
     sobolax.sac.make_training(envs.make(found.env, **found.env_args), found.config)
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_every_agent_takes_what_it_has_of_a_preset(agent):
+    found = command_line.parse(["--env", "pendulum", "--agent", agent])
+    assert found == defaults("pendulum", agent=agent)
+    assert type(found.config).__module__ == f"sobolax.{agent}"
+    assert found.hyper.discount == presets.preset("pendulum").hyper["discount"]
+    assert from_json(to_json(found)) == found
+    labels = [arm.label for arm in arms(found)]
+    assert labels == [AGENTS[agent], f"Sobolev {AGENTS[agent]}"]
+
+
+def test_an_unknown_agent_is_named_before_anything_else():
+    with pytest.raises(ValueError, match=r"no agent 'TD2'.*did you mean 'td3'.*sac, td3, ddpg"):
+        command_line.parse(["--agent", "TD2"])
+
+
+def test_a_run_of_before_there_were_agents_is_one_of_sac():
+    values = to_json(defaults("pendulum"))
+    del values["agent"]
+    assert from_json(values) == defaults("pendulum")
 
 
 def test_help_names_every_field_of_both_groups(capsys):
