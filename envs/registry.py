@@ -20,6 +20,7 @@ _CLASSES = {
     "point_mass": "envs.analytic.point_mass:PointMass",
     "pusher": "envs.mujoco.pusher:Pusher",
     "reacher": "envs.mujoco.reacher:Reacher",
+    "scalar": "envs.analytic.scalar:Scalar",
     "walker2d": "envs.mujoco.walker2d:Walker2d",
 }
 

@@ -15,7 +15,9 @@ import pytest
 SMOOTH, CONTACT = 1e-8, 1e-5
 
 
-@pytest.mark.parametrize("name", ["lqr", "point_mass", "pendulum", "cartpole", "chain", "reacher"])
+@pytest.mark.parametrize(
+    "name", ["lqr", "point_mass", "scalar", "pendulum", "cartpole", "chain", "reacher"]
+)
 def test_smooth_systems(laboratory_of, name):
     laboratory = laboratory_of(name)
     states = laboratory.reset()
