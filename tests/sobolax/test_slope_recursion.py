@@ -1,8 +1,8 @@
 """What theory says of fitted slopes, on the scalar linear-quadratic problem.
 
-The system is `s' = a s + u` with reward `-(s² + u²)`, the policy `u = -k s`, so that the closed loop
-is `s' = c s` with `c = a - k`. The critic is quadratic, which holds the policy's `Q` exactly. One
-iteration of policy evaluation fits the critic's slopes to those of the target by least squares,
+The system is `s' = a s + u` with reward `-(s² + u²)` and the policy `u = -k s`, so that the closed
+loop is `s' = c s` with `c = a - k`. The critic is quadratic, which holds the policy's `Q` exactly.
+One iteration of policy evaluation fits the critic's slopes to those of the target by least squares,
 solved exactly: a step of Newton's method on the library's own loss, which is quadratic in the
 parameters.
 
@@ -10,7 +10,7 @@ Let `g s` and `h s` be `dQ/ds` and `dQ/du` where the policy acts. The target's s
 
 - with the policy's part: `g' = -2 + γ a c (g - k h)` and `h' = 2 k + γ c (g - k h)`. So the whole
   slope `V' = g - k h` obeys a recursion of its own, with the factor `γ c (a - k) = γ c²`;
-- with the policy's part frozen: `g' = -2 + γ a c g`, with the open loop `a` in the place of one `c`.
+- with the policy's part frozen: `g' = -2 + γ a c g`, the open loop `a` in the place of one `c`.
 
 The first converges exactly when `γ c² < 1`, the second when `|γ a c| < 1`, and what the second
 converges to is not the slope of `Q`.
