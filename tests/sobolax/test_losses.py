@@ -7,6 +7,8 @@ import pytest
 
 import envs
 from sobolax.losses import (
+    Errors,
+    Slopes,
     Weights,
     batch_loss,
     sobolev_errors_by_reverse_mode,
@@ -256,3 +258,37 @@ def test_a_terminal_transition_knows_nothing_of_what_follows():
     first, second = (sobolev_terms(td_error, t, tangents) for t in (here, elsewhere))
     for name in ("value", "state", "action"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+
+
+def slope_errors(state, action):
+    """Errors whose slopes of the critic are these, where those of the target are 0."""
+
+    def slopes(critic):
+        critic = jnp.asarray(critic, float)
+        return Slopes(critic, jnp.zeros_like(critic), jnp.ones(critic.shape, bool))
+
+    count = jnp.shape(state)[:-1]
+    return Errors(jnp.zeros(count), jnp.ones(count, bool), slopes(state), slopes(action))
+
+
+def test_a_bounded_slope_error_by_hand(float64):
+    def total(state, action, bound):
+        terms = squares(slope_errors(state, action), bound)
+        return jnp.sum(terms.state) + jnp.sum(terms.action), terms
+
+    look = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)
+    # The bound is on a transition's Euclidean norm, here 5, 1 and 0; it leaves directions alone.
+    state, action = jnp.array([[3.0, 4.0], [0.6, 0.8], [0.0, 0.0]]), jnp.array([[-3.0], [2.0], [0]])
+    (_, terms), gradients = look(state, action, 2.0)
+    # 2 b |e| - b^2 = 2 * 2 * 5 - 4 = 16, split as 9 : 16; its gradient 2 b e / |e|. Direction by
+    # direction it would be (2 * 2 * 3 - 4) + (2 * 2 * 4 - 4) = 20.
+    np.testing.assert_allclose(terms.state, [[5.76, 10.24], [0.36, 0.64], [0.0, 0.0]], rtol=1e-12)
+    np.testing.assert_allclose(gradients[0], [[2.4, 3.2], [1.2, 1.6], [0.0, 0.0]], rtol=1e-12)
+    # 2 * 2 * 3 - 4 = 8 with gradient -4, whatever the state's error; at the bound, both agree.
+    np.testing.assert_allclose(terms.action, [[8.0], [4.0], [0.0]], rtol=1e-12)
+    np.testing.assert_allclose(gradients[1], [[-4.0], [4.0], [0.0]], rtol=1e-12)
+    # Infinity is no bound, and no NaN either.
+    (_, terms), gradients = look(state, action, jnp.inf)
+    np.testing.assert_array_equal(terms.state, state**2)
+    np.testing.assert_array_equal(gradients[0], 2 * state)
+    np.testing.assert_array_equal(gradients[1], 2 * action)
