@@ -2,19 +2,21 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from sobolax import normalization, replay
+from sobolax import normalization
+from sobolax import replay as replay_buffer
 from sobolax.agents import Agent
 from sobolax.agents.agent import Metrics
 from sobolax.critic_report import report_on_critic
 from sobolax.derivatives import Derivatives
 from sobolax.environment import Environment, State
 from sobolax.evaluation import evaluate, is_finite
+from sobolax.multi_step import MultiStep, Window, oldest, open_window, push
 from sobolax.normalization import Normalizer
 from sobolax.sources import Experience, check_source, make_source
 from sobolax.validation import check_counts, check_environment, check_multiple
@@ -32,6 +34,9 @@ class LoopConfig:
         updates_per_step: Updates after every step of all environments.
         prefill_steps: Environment steps with uniformly random actions before the first update.
         batch_size: Transitions of an update.
+        n_step: Steps that a target looks ahead before it bootstraps (see `sobolax.multi_step`).
+            Transitions reach the buffer `n_step - 1` steps late; that many steps of every
+            environment, with random actions, come before the first one and are not counted.
         replay_capacity: Transitions that the replay buffer holds.
         first_order: Where slopes come from: "cached", "recomputed", "reverse", or "off" (see
             `sobolax.sources`).
@@ -54,6 +59,7 @@ class LoopConfig:
     updates_per_step: int = 8
     prefill_steps: int = 1_024
     batch_size: int = 256
+    n_step: int = 1
     replay_capacity: int = 131_072
     first_order: str = "cached"
     state_directions: int | None = None
@@ -72,6 +78,10 @@ class LoopConfig:
         prefill = math.ceil(self.prefill_steps / self.environments)
         return (self.environment_steps // self.environments - prefill) * self.updates_per_step
 
+    def look_ahead(self, environment: Environment) -> Environment:
+        """The environment whose step is a transition of the replay buffer."""
+        return environment if self.n_step == 1 else MultiStep(environment, self.n_step)
+
     def check(self, environment: Environment) -> None:
         """Raises ValueError, with the mend, for what cannot work; compiles nothing."""
         owner = type(self).__module__.removeprefix("sobolax.") + ".Config"
@@ -80,6 +90,7 @@ class LoopConfig:
             "environments",
             "epochs",
             "batch_size",
+            "n_step",
             "replay_capacity",
             "evaluation_episodes",
         )
@@ -124,9 +135,15 @@ class LoopConfig:
                 f"{', '.join(precisions)}"
             )
         check_environment(environment)
+        if self.n_step > environment.episode_length:
+            raise ValueError(
+                f"{owner}: n_step={self.n_step} is longer than an episode of environment "
+                f"{environment.name!r}, which has {environment.episode_length} steps: choose 1 to "
+                f"{environment.episode_length}"
+            )
         check_source(
             self.first_order,
-            environment,
+            self.look_ahead(environment),
             self.state_directions,
             self.action_directions,
             self.derivatives,
@@ -144,14 +161,16 @@ class TrainingState:
         replay: Replay buffer of `Experience`.
         environments: States of the environments, leading axis `environments`.
         clocks: Steps of their running episodes, `(environments,)`.
+        windows: Their last `n_step` steps; None where `n_step` is 1.
         key: Random key.
     """
 
     agent: Any
     normalizer: Normalizer
-    replay: replay.Replay
+    replay: replay_buffer.Replay
     environments: State
     clocks: jax.Array
+    windows: Window | None
     key: jax.Array
 
 
@@ -207,7 +226,7 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
     config.check(environment)
     source = make_source(
         config.first_order,
-        environment,
+        config.look_ahead(environment),
         config.state_directions,
         config.action_directions,
         config.tangent_dtype,
@@ -222,30 +241,48 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
         count = config.environments
         environments = jax.vmap(environment.reset)(jax.random.split(reset_key, count))
         one = jax.tree.map(lambda leaf: leaf[0], environments)
-        example, _ = jax.eval_shape(
-            source.collect, run_key, one, jnp.zeros(environment.action_size, one.observation.dtype)
-        )
-        return TrainingState(
+        windows, start = None, one
+        action = jnp.zeros(environment.action_size, one.observation.dtype)
+        if config.n_step > 1:
+            windows = jax.vmap(lambda s: open_window(s, environment.action_size, config.n_step))(
+                environments
+            )
+            start, action = oldest(jax.tree.map(lambda leaf: leaf[0], windows), hyper.discount)
+        example, _ = jax.eval_shape(source.collect, run_key, start, action)
+        state = TrainingState(
             agent=agent.init(agent_key, hyper),
             normalizer=normalization.create(environment.observation_size),
-            replay=replay.create(example, config.replay_capacity),
+            replay=replay_buffer.create(example, config.replay_capacity),
             environments=environments,
             # Staggered, so that a batch of environments holds all times of an episode.
             clocks=jax.random.randint(clock_key, (count,), 0, environment.episode_length),
+            windows=windows,
             key=run_key,
         )
+        if config.n_step == 1:
+            return state
+        return jax.lax.scan(
+            lambda state, _: (advance(state, hyper, jnp.ones((), bool))[0], None),
+            state,
+            length=config.n_step - 1,
+        )[0]
 
-    def collect(
+    def advance(
         state: TrainingState, hyper: Any, random: jax.Array
-    ) -> tuple[TrainingState, Metrics]:
-        """One step of all environments; random actions where `random`."""
+    ) -> tuple[TrainingState, Experience | None, jax.Array]:
+        """One step of all environments; random actions where `random`.
+
+        Returns:
+            The state, with nothing in its buffer yet; what was experienced (None while several
+            steps make a transition), and which environments stayed finite, `(environments,)` bool.
+        """
         key, action_key, random_key, direction_key, reset_key = jax.random.split(state.key, 5)
         keys = [
             jax.random.split(k, config.environments)
             for k in (action_key, random_key, direction_key, reset_key)
         ]
 
-        def one(current, clock, action_key, random_key, direction_key, reset_key):
+        def one(current, clock, window, action_key, random_key, direction_key, reset_key):
             explored = agent.explore(
                 state.agent, state.normalizer, current.observation, action_key, hyper
             )
@@ -253,33 +290,47 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
                 random_key, explored.shape, explored.dtype, minval=-1.0, maxval=1.0
             )
             action = jnp.where(random, uniform, explored)
-            experience, following = source.collect(direction_key, current, action)
+            if window is None:
+                experience, following = source.collect(direction_key, current, action)
+            else:
+                experience, following = None, environment.step(current, action)
             finite = is_finite(following)
             # The transition is taken before any reset; a time limit is not in it at all.
             ended = following.terminated | ~finite | (clock + 1 >= environment.episode_length)
+            if window is not None:
+                window = push(window, current, action, ended)
             fresh = environment.reset(reset_key)
             onward = jax.tree.map(lambda a, b: jnp.where(ended, a, b), fresh, following)
-            return experience, onward, jnp.where(ended, 0, clock + 1), finite
+            return experience, onward, jnp.where(ended, 0, clock + 1), window, finite
 
-        experience, environments, clocks, finite = jax.vmap(one)(
-            state.environments, state.clocks, *keys
+        experience, environments, clocks, windows, finite = jax.vmap(one)(
+            state.environments, state.clocks, state.windows, *keys
         )
+        state = replace(state, environments=environments, clocks=clocks, windows=windows, key=key)
+        return state, experience, finite
+
+    def collect(
+        state: TrainingState, hyper: Any, random: jax.Array
+    ) -> tuple[TrainingState, Metrics]:
+        """One step of all environments, and one transition of each into the buffer."""
+        state, experience, finite = advance(state, hyper, random)
+        if experience is None:
+            key, direction_key = jax.random.split(state.key)
+            state = replace(state, key=key)
+            experience, _ = jax.vmap(
+                lambda key, window: source.collect(key, *oldest(window, hyper.discount))
+            )(jax.random.split(direction_key, config.environments), state.windows)
         normalizer = state.normalizer
         if config.normalize_observations:
             normalizer = normalization.update(normalizer, experience.transition.observation)
-        state = TrainingState(
-            agent=state.agent,
-            normalizer=normalizer,
-            replay=replay.insert(state.replay, experience),
-            environments=environments,
-            clocks=clocks,
-            key=key,
+        state = replace(
+            state, normalizer=normalizer, replay=replay_buffer.insert(state.replay, experience)
         )
         return state, {"transitions_nonfinite": jnp.sum(~finite)}
 
     def update(state: TrainingState, hyper: Any) -> tuple[Any, jax.Array, Metrics]:
         key, sample_key, update_key = jax.random.split(state.key, 3)
-        batch: Experience = replay.sample(state.replay, sample_key, config.batch_size)
+        batch: Experience = replay_buffer.sample(state.replay, sample_key, config.batch_size)
         updated, metrics = agent.update(
             state.agent, state.normalizer, batch, source.errors, update_key, hyper
         )
@@ -296,14 +347,11 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
             state, totals, nonfinite, updates = carry
             filling = number < prefill
             state, collected = collect(state, hyper, filling)
-            replay_now, environments = state.replay, state.environments
 
             def learn(_, inner):
                 agent_state, key, totals = inner
                 # The buffer is only read here: it is no part of what the loop carries.
-                current = TrainingState(
-                    agent_state, state.normalizer, replay_now, environments, state.clocks, key
-                )
+                current = replace(state, agent=agent_state, key=key)
                 agent_state, key, metrics = update(current, hyper)
                 return agent_state, key, jax.tree.map(jnp.add, totals, metrics)
 
@@ -311,9 +359,7 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
             agent_state, key, totals = jax.lax.fori_loop(
                 0, count, learn, (state.agent, state.key, totals)
             )
-            state = TrainingState(
-                agent_state, state.normalizer, replay_now, environments, state.clocks, key
-            )
+            state = replace(state, agent=agent_state, key=key)
             nonfinite += collected["transitions_nonfinite"]
             return (state, totals, nonfinite, updates + count), None
 

@@ -1,0 +1,155 @@
+"""Every agent on one tiny system whose action values are known: the probes."""
+
+import functools
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sobolax.environment import State
+
+AGENTS = ("q_learning", "ddpg", "td3", "sac")
+GAMMA = 0.8
+IMMEDIATE, DELAYED, ENDLESS = range(3)
+
+
+class Probe:
+    """Three systems in one, told apart by the observation `(kind (3), x, step)`.
+
+    - immediate: one step, reward `x - (a - x/2)^2`: value, both slopes, termination, and whether
+      the policy finds `a = x/2`;
+    - delayed: no reward, then `2 x`, then the end: bootstrapping and the discount;
+    - endless: reward 1 for ever, cut by the time limit: truncation is no termination.
+    """
+
+    name = "probe"
+    observation_size = 5
+    action_size = state_size = 1
+    episode_length = 3
+    reverse_mode = True
+
+    def _state(self, physics, reward, terminated):
+        kind, x, step = physics
+        observation = jnp.concatenate([jax.nn.one_hot(kind, 3), x[None], step[None]])
+        return State(physics, observation, reward, terminated, {})
+
+    def reset(self, key):
+        kind_key, x_key = jax.random.split(key)
+        kind = jax.random.randint(kind_key, (), 0, 3)
+        x = jax.random.uniform(x_key, (), minval=-1.0, maxval=1.0)
+        return self._state((kind, x, jnp.zeros(())), jnp.zeros(()), jnp.zeros((), bool))
+
+    def step(self, state, action):
+        kind, x, step = state.physics
+        immediate = x - (action[0] - x / 2) ** 2
+        delayed = jnp.where(step == 1, 2 * x, 0.0)
+        reward = jnp.stack([immediate, delayed, jnp.ones(())])[kind]
+        terminated = (kind == IMMEDIATE) | ((kind == DELAYED) & (step == 1))
+        # The endless one stands still, so that no observation tells its age.
+        step = jnp.where(kind == DELAYED, step + 1, step)
+        return self._state((kind, x, step), reward, terminated)
+
+    def perturb(self, state, displacement):
+        kind, x, step = state.physics
+        return self._state((kind, x + displacement[0], step), state.reward, state.terminated)
+
+
+@functools.cache
+def trained(name):
+    """The agent after training, as `value`, its slopes, and `act`."""
+    module = importlib.import_module(f"sobolax.{name}")
+    config = module.Config(
+        environment_steps=8_192,
+        environments=8,
+        epochs=1,
+        updates_per_step=4,
+        prefill_steps=1_024,
+        batch_size=64,
+        replay_capacity=8_192,
+        hidden_sizes=(32, 32),
+        activation="tanh",
+        evaluation_episodes=1,
+        report_states=0,
+        normalize_observations=False,
+        first_order="cached",
+    )
+    settings = {
+        "critic_learning_rate": 3e-3,
+        "actor_learning_rate": 1e-3,
+        "discount": GAMMA,
+        "polyak": 0.02,
+        "state_weight": 1.0,
+        "action_weight": 1.0,
+        # No entropy bonus to speak of, no smoothing: what is learned is the plain Q.
+        "initial_temperature": 1e-4,
+        "temperature_learning_rate": 0.0,
+        "target_action_noise": 0.0,
+    }
+    known = module.Hyperparameters.__dataclass_fields__
+    hyper = module.Hyperparameters(**{k: v for k, v in settings.items() if k in known})
+    env = Probe()
+    agent = config.make_agent(env)
+    state, _ = jax.jit(module.make_train(env, config))(jax.random.key(0), hyper)
+
+    def q(kind, x, step, action):
+        observation = jnp.concatenate([jax.nn.one_hot(kind, 3), jnp.stack([x, step])])
+        return agent.value(state.agent, state.normalizer, observation, action[None])
+
+    def act(kind, x):
+        observation = jnp.concatenate([jax.nn.one_hot(kind, 3), jnp.stack([x, 0.0])])
+        return agent.act(state.agent, state.normalizer, observation)[0]
+
+    return jax.jit(jax.vmap(jax.value_and_grad(q, argnums=(1, 3)))), jax.jit(jax.vmap(act))
+
+
+def points(kind, step=0.0):
+    """States and actions all over the system, `(25,)` each."""
+    x, a = (
+        grid.ravel() for grid in np.meshgrid(np.linspace(-0.8, 0.8, 5), [-0.9, -0.4, 0, 0.5, 1])
+    )
+    return np.full(25, kind), jnp.asarray(x, jnp.float32), jnp.full(25, step), jnp.asarray(a)
+
+
+# A small network after some thousand updates, at points within the data: seen are 0.005 to 0.05 for
+# values and up to 0.15 for slopes, of numbers of order 1 to 5.
+VALUE, SLOPE = 0.15, 0.35
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_value_slopes_and_termination(name):
+    evaluate, _ = trained(name)
+    kind, x, step, a = points(IMMEDIATE)
+    value, (along_x, along_a) = evaluate(kind, x, step, a.astype(jnp.float32))
+    np.testing.assert_allclose(value, x - (a - x / 2) ** 2, atol=VALUE)
+    np.testing.assert_allclose(along_x, 1 + (a - x / 2), atol=SLOPE)
+    np.testing.assert_allclose(along_a, -2 * (a - x / 2), atol=SLOPE)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_bootstrapping_and_discount_of_values_and_slopes(name):
+    evaluate, _ = trained(name)
+    for step, share in ((0.0, GAMMA), (1.0, 1.0)):
+        kind, x, step, a = points(DELAYED, step)
+        value, (along_x, along_a) = evaluate(kind, x, step, a.astype(jnp.float32))
+        np.testing.assert_allclose(value, share * 2 * x, atol=VALUE)
+        np.testing.assert_allclose(along_x, np.full(25, share * 2), atol=SLOPE)
+        np.testing.assert_allclose(along_a, np.zeros(25), atol=SLOPE)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_time_limit_is_no_end(name):
+    evaluate, _ = trained(name)
+    value, _ = evaluate(*points(ENDLESS)[:3], points(ENDLESS)[3].astype(jnp.float32))
+    # Were it one, three steps of reward 1 would be worth 1 + 0.8 + 0.64 at most.
+    np.testing.assert_allclose(value, np.full(25, 1 / (1 - GAMMA)), atol=2 * VALUE)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_the_policy_improves_to_the_best_action(name):
+    _, act = trained(name)
+    x = jnp.linspace(-0.8, 0.8, 9)
+    # Q-learning acts on a grid of nine actions, 0.25 apart; the others' actors are exact to 0.1.
+    tolerance = 0.2 if name == "q_learning" else 0.12
+    np.testing.assert_allclose(act(np.full(9, IMMEDIATE), x), x / 2, atol=tolerance)
