@@ -134,7 +134,9 @@ def _mirror(values: Any, description: str | None = None, prefix: str = "") -> An
             help=helps.get(entry.name),
             aliases=_ALIASES.get(entry.name),
         )
-        hint = float if traced else hints[entry.name]
+        # What may also be a function of one's own is a name here.
+        named = isinstance(value, str)
+        hint = float if traced else str if named else hints[entry.name]
         fields.append((entry.name, Annotated[hint, flag], field(default=value)))
     mirror = dataclasses.make_dataclass(cls.__name__, fields, frozen=True)
     mirror.__doc__ = description or documentation.short_description

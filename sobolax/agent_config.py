@@ -14,7 +14,7 @@ from sobolax.losses import Weights
 from sobolax.networks import ACTIVATIONS
 from sobolax.slope_targets import check_slope_target
 from sobolax.training import LoopConfig, Training, TrainingState
-from sobolax.weighting import check_weighting, make_weighting
+from sobolax.weighting import Weighting, check_weighting, make_weighting
 
 # (key, hyperparameters) -> (state, metrics of all epochs)
 Train = Callable[[jax.Array, Any], tuple[TrainingState, Metrics]]
@@ -31,7 +31,8 @@ class AgentConfig(LoopConfig):
             `sobolax.slope_targets`): "zero", "unit_norm", "shuffled", "random".
         weighting: How the terms of the loss are weighted (see `sobolax.weighting`): "constant",
             "schedule", "scale_free", "relative_loss_progress", "gradient_norm_balance",
-            "conflict_free" or "constrained".
+            "conflict_free" or "constrained"; or a rule of your own, a function of the base weights
+            (lambda_s and lambda_a, traced) that gives a `sobolax.weighting.Weighting`.
         line_search: Whether every step of the critic is shortened until it lowers the value loss of
             its batch.
     """
@@ -39,7 +40,7 @@ class AgentConfig(LoopConfig):
     hidden_sizes: tuple[int, ...] = (128, 128)
     activation: str = "swish"
     slope_target: str = "bellman"
-    weighting: str = "constant"
+    weighting: str | Callable[[Weights], Weighting] = "constant"
     line_search: bool = False
 
     def check(self, environment: Environment) -> None:
@@ -64,7 +65,13 @@ class AgentConfig(LoopConfig):
                 f"of {', '.join(ACTIVATIONS)}"
             )
         check_slope_target(owner, self.slope_target, self.first_order)
-        check_weighting(make_weighting(self.weighting, Weights(1.0, 1.0), max(1, self.updates)))
+        check_weighting(self.make_weighting(Weights(1.0, 1.0)))
+
+    def make_weighting(self, base: Weights) -> Weighting:
+        """The weighting of these base weights."""
+        if isinstance(self.weighting, str):
+            return make_weighting(self.weighting, base, max(1, self.updates))
+        return self.weighting(base)
 
     def make_agent(self, environment: Environment) -> Agent:
         """The agent for an environment; every agent's own `Config` says which."""
@@ -77,8 +84,9 @@ class AgentConfig(LoopConfig):
             activation=self.activation,
             count=critics,
             slope_target=self.slope_target,
-            weighting=self.weighting,
-            updates=max(1, self.updates),
+            weighting=lambda hyper: self.make_weighting(
+                Weights(hyper.state_weight, hyper.action_weight)
+            ),
             line_search=self.line_search,
         )
 

@@ -19,7 +19,7 @@ from sobolax.normalization import Normalizer, normalize
 from sobolax.slope_targets import SLOPE_TARGETS, SlopeTarget
 from sobolax.sources import ComputeErrors, Experience
 from sobolax.validation import check_scalars
-from sobolax.weighting import Signals, Weighting, make_weighting
+from sobolax.weighting import Signals, Weighting, constant
 
 Value = Callable[[jax.Array, jax.Array], jax.Array]  # (observation, action) -> ()
 
@@ -88,9 +88,8 @@ class CriticOptions:
         count: How many critics; `smallest` is the smallest of their values.
         slope_target: A name in `sobolax.slope_targets.SLOPE_TARGETS`; or a function of the
             hyperparameters that gives a `SlopeTarget`, for a choice that is traced.
-        weighting: A name in `sobolax.weighting.WEIGHTINGS`; or a function of the hyperparameters
-            that gives a `Weighting`.
-        updates: Updates of a whole training: what a schedule spans.
+        weighting: A function of the hyperparameters that gives a `Weighting`; None for the constant
+            weights of the paper.
         line_search: Whether every step of Adam is shortened until it lowers the value loss
             of its batch (backtracking line search, Armijo, 1966).
     """
@@ -99,8 +98,7 @@ class CriticOptions:
     activation: str = "swish"
     count: int = 2
     slope_target: str | Callable[[Any], SlopeTarget] = "bellman"
-    weighting: str | Callable[[Any], Weighting] = "constant"
-    updates: int = 1
+    weighting: Callable[[Any], Weighting] | None = None
     line_search: bool = False
 
 
@@ -169,10 +167,9 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
         return optax.chain(adam, optax.scale_by_backtracking_linesearch(_LINE_SEARCH_STEPS))
 
     def weighting_for(hyper: Any) -> Weighting:
-        if not isinstance(options.weighting, str):
+        if options.weighting is not None:
             return options.weighting(hyper)
-        base = Weights(hyper.state_weight, hyper.action_weight)
-        return make_weighting(options.weighting, base, options.updates)
+        return constant(Weights(hyper.state_weight, hyper.action_weight))
 
     def slope_target_for(hyper: Any) -> SlopeTarget:
         if not isinstance(options.slope_target, str):

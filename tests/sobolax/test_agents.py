@@ -112,6 +112,26 @@ def points(kind, step=0.0):
     return np.full(25, kind), jnp.asarray(x, jnp.float32), jnp.full(25, step), jnp.asarray(a)
 
 
+@pytest.mark.parametrize("name", AGENTS)
+def test_every_hyperparameter_is_traced(name):
+    """A sweep over all of them, and over seeds, is one program: nothing compiles here."""
+    module = importlib.import_module(f"sobolax.{name}")
+    config = module.Config(
+        environment_steps=16,
+        environments=2,
+        epochs=1,
+        prefill_steps=4,
+        n_step=2,
+        weighting="scale_free",
+        report_states=0,
+        evaluation_episodes=1,
+    )
+    hyper = jax.tree.map(lambda value: jnp.full(3, value), module.Hyperparameters())
+    train = jax.vmap(module.make_train(Probe(), config))
+    _, metrics = jax.eval_shape(train, jax.random.split(jax.random.key(0), 3), hyper)
+    assert metrics["evaluation_return"].shape == (3, 1)
+
+
 # A small network after some thousand updates, at points within the data: seen are 0.005 to 0.05 for
 # values and up to 0.15 for slopes, of numbers of order 1 to 5.
 VALUE, SLOPE = 0.15, 0.35

@@ -7,8 +7,9 @@ import pytest
 
 import envs
 from sobolax import sac
-from sobolax.losses import Errors, Slopes, squares
+from sobolax.losses import Errors, Slopes, Weights, squares
 from sobolax.slope_targets import SLOPE_TARGETS
+from sobolax.weighting import constant
 
 KEY = jax.random.key(0)
 
@@ -138,6 +139,7 @@ def test_bellmans_slopes_are_what_the_target_moves_by():
         ({"slope_target": "zeros"}, r"slope_target='zeros' is unknown \(did you mean 'zero'\?\)"),
         ({"slope_target": "zero", "first_order": "off"}, "needs tangents, and first_order='off'"),
         ({"weighting": "scalefree"}, "did you mean 'scale_free'"),
+        ({"weighting": lambda base: constant(Weights(-1.0, base.action))}, r"state.*-1"),
     ],
 )
 def test_options_that_cannot_work_are_refused_before_compilation(changes, message):
