@@ -1,10 +1,10 @@
-"""Means with confidence intervals over seeds, and paired differences."""
+"""Means and medians with confidence intervals over seeds, and paired differences."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import stdtrit
+from scipy.special import bdtr, stdtrit
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,48 @@ def paired_difference(values: ArrayLike, reference: ArrayLike) -> Estimate:
     values, reference = np.asarray(values, np.float64), np.asarray(reference, np.float64)
     with np.errstate(invalid="ignore"):  # inf - inf is one of the values left out
         return estimate(values - reference)
+
+
+@dataclass(frozen=True)
+class Median:
+    """A median over seeds and its confidence interval.
+
+    Attributes:
+        median: The median, infinite where half of the values are not finite; None without values.
+        low: Lower end of the interval; None where there are too few values for one.
+        high: Upper end of it.
+        count: How many values are finite.
+        total: How many there were.
+    """
+
+    median: float | None
+    low: float | None
+    high: float | None
+    count: int
+    total: int
+
+
+def median(values: ArrayLike, confidence: float = 0.95) -> Median:
+    """Median of independent values, and the interval between two of them that covers the true one.
+
+    Each value lies below the true median with probability one half, whatever the distribution, so
+    that the number of those that do is binomial; the interval is the narrowest symmetric one that
+    covers with at least the confidence (of 20 values the 6th to the 15th: 95.9 %). A value that is
+    not finite counts as larger than any other: an error that diverged.
+    """
+    values = np.asarray(values, np.float64).ravel()
+    if values.size == 0:
+        return Median(None, None, None, 0, 0)
+    finite = np.isfinite(values)
+    ordered = np.sort(np.where(finite, values, np.inf))
+    size, counts = ordered.size, (int(finite.sum()), ordered.size)
+    middle = float((ordered[(size - 1) // 2] + ordered[size // 2]) / 2)
+    # The most values that may be left out on either side.
+    left_out = [k for k in range(size // 2) if bdtr(k, size, 0.5) <= (1 - confidence) / 2]
+    if not left_out:
+        return Median(middle, None, None, *counts)
+    rank = left_out[-1]
+    return Median(middle, float(ordered[rank]), float(ordered[size - 1 - rank]), *counts)
 
 
 def bands(values: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

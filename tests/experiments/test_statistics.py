@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments.statistics import bands, estimate, paired_difference
+from experiments.statistics import bands, estimate, median, paired_difference
 
 
 def test_interval_of_a_hand_computed_case():
@@ -51,3 +51,27 @@ def test_bands_have_one_row_per_epoch():
     assert mean[0] == pytest.approx(2.0)
     assert low[0] < 2.0 < high[0]
     assert np.isnan([mean[1], low[1], high[1]]).all()
+
+
+def test_the_median_and_its_interval_by_hand():
+    # Of 20 values P(5 or fewer below the median) = 21700 / 2^20 = 0.0207, of 6 or fewer 0.0577.
+    found = median(np.random.default_rng(0).permutation(np.arange(1.0, 21.0)))
+    assert (found.median, found.low, found.high) == (10.5, 6.0, 15.0)
+    # Of 6 the outermost two: 1 - 2 / 64 = 0.969. Of 5 there is none: 1 - 2 / 32 = 0.9375.
+    assert median(range(6)).low == 0.0
+    assert median(range(5)).low is None
+    assert median([]).median is None
+
+
+@pytest.mark.parametrize("size", [6, 20])
+def test_the_medians_interval_covers_a_skewed_truth_as_often_as_it_says(size):
+    draws = np.random.default_rng(0).exponential(size=(4000, size))
+    found = [median(row) for row in draws]
+    covered = np.mean([one.low <= np.log(2) <= one.high for one in found])
+    # At least 0.95; four standard deviations of a share of 4000 are 0.014.
+    assert 0.95 - 0.014 < covered < 0.985
+
+
+def test_what_diverged_is_larger_than_anything():
+    found = median([1.0, np.nan, 2.0, np.inf, 3.0, 4.0, 5.0])
+    assert (found.median, found.high, found.count, found.total) == (4.0, np.inf, 5, 7)
