@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 1
 
-.PHONY: help setup train test test-all check bench audit lock clean
+.PHONY: help setup train test test-all check bench audit toy lock clean
 
 help:
 	@echo "make train     SAC and Sobolev SAC side by side on MuJoCo physics (under 10 minutes on 2 cores)"
@@ -18,6 +18,7 @@ help:
 	@echo "make check     formatting, lints, types, layers"
 	@echo "make bench     speed: side by side, in one run, as ratios"
 	@echo "make audit     the derivatives of an environment: error, growth, price; ARGS=\"--env hopper\""
+	@echo "make toy       critics beside a known Q*: errors of Q and its slopes, with controls (under 3 minutes)"
 	@echo "make lock      resolve the dependencies anew"
 	@echo "make clean     remove the environment and the caches; runs/ stays"
 
@@ -55,6 +56,9 @@ bench: setup
 
 audit: setup
 	$(RUN) -m experiments.gradient_audit $(ARGS)
+
+toy: setup
+	$(RUN) -m experiments.toy $(ARGS)
 
 lock: setup
 	$(UV) pip compile pyproject.toml --extra envs --extra experiments --extra test --extra develop \
