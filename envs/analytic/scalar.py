@@ -13,7 +13,7 @@ from envs.analytic.lqr import solve_riccati
 from envs.analytic.value_iteration import Optimum, iterate_values
 from sobolax.environment import State
 
-KINDS = ("linear", "smooth", "contact")
+KINDS = ("linear", "smooth", "steep", "contact")
 _RIDGE = 0.05  # half of the ridge's width
 _PUSH = 0.2  # how far it pushes
 
@@ -27,6 +27,8 @@ class Scalar:
       within the limits, so that the Riccati equation is exact with them.
     - `smooth`: `s' = 0.75 sin(1.5 s) + 0.25 a`, reward `-(1 - cos(2 s - 0.6)) - 0.1 a²`. Far from
       0.3 the best action is at a limit, where the curvature of `Q*` jumps.
+    - `steep`: `s' = tanh(1.2 s + 0.5 a)`, reward `exp(-3 (s - 0.4)²) - 1 - 0.05 a²`. Smooth
+      too, but without control the middle is left, and `Q*` bends more.
     - `contact`: `s' = z + 0.2 clip(z / 0.05, -1, 1)` with `z = 0.6 s + 0.2 a`, reward
       `-(s - 0.5)² - 0.05 a²`. A ridge lies in the middle, and stiff contact with it pushes the
       point to one side or the other. Within 0.05 of the ridge the slope of a step is five times
@@ -139,6 +141,9 @@ def move(kind: str, state: Any, action: Any, numerics: Any = jnp) -> tuple[Any, 
     if kind == "smooth":
         following = 0.75 * numerics.sin(1.5 * state) + 0.25 * action
         return following, numerics.cos(2.0 * state - 0.6) - 1.0 - 0.1 * action**2
+    if kind == "steep":
+        following = numerics.tanh(1.2 * state + 0.5 * action)
+        return following, numerics.exp(-3.0 * (state - 0.4) ** 2) - 1.0 - 0.05 * action**2
     free = 0.6 * state + 0.2 * action
     following = free + _PUSH * numerics.clip(free / _RIDGE, -1.0, 1.0)
     return following, -((state - 0.5) ** 2) - 0.05 * action**2

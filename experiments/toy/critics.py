@@ -69,7 +69,7 @@ CRITICS = {
     "quadratic": Critic("quadratic features", Quadratic(), 0.1),
     "tanh": Critic("MLP 32 × 32, tanh", Network((32, 32), nn.tanh), 0.03),
     "swish": Critic("MLP 32 × 32, swish", Network((32, 32), nn.swish), 0.03),
-    "relu": Critic("MLP 32 × 32, ReLU", Network((32, 32), nn.relu), 0.01),
+    "relu": Critic("MLP 32 × 32, ReLU", Network((32, 32), nn.relu), 0.03),
     "wide": Critic("wide MLP 256, swish", Network((256,), nn.swish), 0.1),
     "fourier": Critic("64 Fourier features", Fourier(), 0.03),
 }

@@ -21,7 +21,7 @@ class Toy:
     Attributes:
         study: "main" for the table of docs/toy.md; "tuning" for what its learning rates and
             weights were chosen by, which is no part of the table and takes longer.
-        systems: Which systems.
+        systems: Which systems, of "linear", "smooth", "steep" and "contact".
         critics: Which critics beside the main one, swish.
         transitions: How many transitions the controls and the critics are compared at.
         sizes: How many transitions plain and Sobolev learning are compared at.
@@ -33,7 +33,7 @@ class Toy:
     """
 
     study: Literal["main", "tuning"] = "main"
-    systems: tuple[str, ...] = KINDS
+    systems: tuple[str, ...] = ("linear", "smooth", "contact")
     critics: tuple[str, ...] = tuple(CRITICS)
     transitions: int = 16
     sizes: tuple[int, ...] = (8, 16, 32, 64, 256, 1024)

@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments import run_folder
 from experiments.program import compiler_options
-from experiments.toy.arms import ARMS, PAIR, PLAIN, Arm
+from experiments.toy.arms import ARMS, PAIR, Arm
 from experiments.toy.critics import CRITICS, MAIN
 from experiments.toy.fit import Sizes, make_fit, stack
 from experiments.toy.options import Prepared, Toy
@@ -97,7 +97,6 @@ def _tuning(toy: Toy) -> Iterator[Job]:
         for name in ("zero", "unit_norm", "shuffled", "random")
     )
     others = (
-        PLAIN,
         *(Arm(f"bellman {w:g}", f"Sobolev, λ = {w:g}", w, w) for w in (0.1, 1.0, 10.0)),
         *(
             Arm(f"decay {w:g}", f"weight decay {w:g}", weight_decay=w)

@@ -1,4 +1,4 @@
-"""Transitions of the three systems with their tangents, and Q* with its slopes."""
+"""Transitions of the scalar systems with their tangents, and Q* with its slopes."""
 
 from dataclasses import dataclass
 
@@ -55,7 +55,7 @@ class System:
 
 
 def make_systems() -> dict[str, System]:
-    """All three, by name."""
+    """All of them, by name."""
     return {kind: System(kind, _make(kind)) for kind in KINDS}
 
 

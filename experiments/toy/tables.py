@@ -32,7 +32,7 @@ def listings(results: Results, intervals: bool = True) -> list[Listing]:
         intervals: Whether intervals stand beside medians, for which a terminal is too narrow.
     """
     if results["toy"]["study"] == "tuning":
-        return [rates(results, intervals), weights(results, intervals)]
+        return [best_rates(results), rates(results, intervals), weights(results, intervals)]
     found = [controls(results, system, intervals) for system in results["systems"]]
     return [*found, critics(results, intervals), sizes(results, intervals)]
 
@@ -61,9 +61,8 @@ def controls(results: Results, system: str, intervals: bool = True) -> Listing:
 
 
 _HOW = (
-    "MSE: the mean squared error over all states and actions, of which the median over seeds "
-    "[its 95 % interval]. Factor: plain's MSE divided by this one, of the same seed, of which the "
-    "same."
+    "MSE: the mean squared error over all states and actions; factor: plain's MSE divided by this "
+    "one, of the same seed. Of both the median over seeds and its 95 % interval."
 )
 
 
@@ -121,6 +120,24 @@ def rates(results: Results, intervals: bool = True) -> Listing:
     ]
     headings = ("critic", "system", "transitions", "rate", "arm", *_HEADINGS)
     return Listing("Learning rates", headings, rows, 5, _HOW)
+
+
+def best_rates(results: Results) -> Listing:
+    """Which learning rate serves plain learning best."""
+    count = results["toy"]["transitions"]
+    rates = sorted({fit["learning_rate"] for fit in results["fits"]})
+
+    def mean(critic: str, rate: float) -> float:
+        chosen = pick(results, critic=critic, learning_rate=rate, transitions=count, arm=PLAIN.name)
+        medians = [median(fit["errors"]["value"]).median for fit in chosen]
+        return float(np.exp(np.mean(np.log(np.asarray(medians, np.float64)))))
+
+    rows = [
+        (described["label"], *(_number(mean(critic, rate)) for rate in rates))
+        for critic, described in results["critics"].items()
+    ]
+    note = f"Plain learning, {count} transitions: MSE of Q, the geometric mean over systems."
+    return Listing("Best learning rates", ("critic", *(f"{r:g}" for r in rates)), rows, 1, note)
 
 
 def weights(results: Results, intervals: bool = True) -> Listing:

@@ -36,7 +36,7 @@ from sobolax.environment import Environment
             {"integrator": "verlet"},
             "integrator must be one of euler, implicitfast, rk4",
         ),
-        ("scalar", {"kind": "cubic"}, "kind must be one of linear, smooth, contact, not 'cubic'"),
+        ("scalar", {"kind": "cubic"}, "one of linear, smooth, steep, contact, not 'cubic'"),
         ("scalar", {"discount": 0}, "discount must be a finite number between 0 and 1"),
         ("reacher", {"ls_iterations": 0}, "ls_iterations must be an integer of at least 1"),
     ],

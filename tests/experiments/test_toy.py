@@ -142,7 +142,10 @@ def test_the_command_writes_tables_plots_and_numbers(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"systems": ("linaer",)}, "--systems 'linaer' is unknown: choose from linear, smooth"),
+        (
+            {"systems": ("linaer",)},
+            "--systems 'linaer' is unknown: choose from linear, smooth, steep",
+        ),
         ({"systems": ()}, "--systems names none"),
         ({"critics": ("mlp",)}, "--critics 'mlp' is unknown: choose from quadratic, tanh"),
         ({"transitions": 0}, "--transitions 0 must be from 1"),
@@ -176,3 +179,25 @@ def test_members_share_their_data_and_have_as_much_as_they_should():
     np.testing.assert_array_equal(observations[:2], observations[2:])
     assert not np.array_equal(observations[0], observations[1])
     assert isinstance(Job("quadratic", "linear", 2, arms, ("bellman",), 0.1).arms[0], Arm)
+
+
+def test_tuning_says_which_rate_serves_plain_learning_best():
+    def fit(critic, system, rate, arm, error):
+        errors = {name: np.full(6, error) for name in MEASURES}
+        names = ("critic", "system", "transitions", "learning_rate", "arm", "errors")
+        return dict(zip(names, (critic, system, 4, rate, arm, errors), strict=True))
+
+    results = {
+        "toy": {"transitions": 4},
+        "critics": {"tanh": {"label": "tanh"}},
+        "fits": [
+            fit("tanh", "linear", 0.1, "plain", 1e-4),
+            fit("tanh", "smooth", 0.1, "plain", 1e-2),
+            fit("tanh", "linear", 0.01, "plain", 4.0),
+            fit("tanh", "smooth", 0.01, "plain", 9.0),
+            fit("tanh", "linear", 0.1, "sobolev", 1e-9),
+        ],
+    }
+    listing = tables.best_rates(results)
+    assert listing.headings == ("critic", "0.01", "0.1")
+    assert listing.rows == [("tanh", "6", "1.0e-3")]
