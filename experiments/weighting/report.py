@@ -81,7 +81,7 @@ def save(folder: Path, many: Sequence[Results]) -> None:
 def show(many: Sequence[Results], console: Console) -> None:
     """Prints the tables; where the output is no terminal, as wide as they need."""
     if not console.is_terminal:
-        console = Console(file=console.file, width=200)
+        console = Console(file=console.file, width=230)
     for listing in tables.listings(many):
         console.print(listing.rendered())
     for results in many:

@@ -68,7 +68,7 @@ def _scale_free(weight: float) -> Rule:
 
 
 RULES: tuple[Rule, ...] = (
-    Rule(PLAIN, "plain (λ = 0)", "SAC, arXiv 1812.05905", weight=0.0),
+    Rule(PLAIN, "plain (λ = 0)", weight=0.0),
     *map(_constant, CONSTANTS),
     Rule("schedule", "schedule, cosine to 0", "", "schedule"),
     Rule("huber", "Huber", "Huber, 1964", slope_bound=SLOPE_BOUND),

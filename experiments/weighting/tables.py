@@ -31,6 +31,7 @@ def listings(many: Sequence[Results]) -> list[Listing]:
 def overview(many: Sequence[Results]) -> Listing:
     """A row for each rule: its final score on every task, and the difference to plain SAC."""
     labels: dict[str, str] = {}
+    papers = {name: rule["paper"] for results in many for name, rule in results["rules"].items()}
     for results in many:
         labels |= {name: label for name, label in rows(results).items() if name != BEST}
     order = list(dict.fromkeys(name for results in many for name in rows(results)))
@@ -43,8 +44,8 @@ def overview(many: Sequence[Results]) -> Listing:
                 continue
             cells.append(with_interval(mean_of(results, name, SCORE)))
             cells.append(with_interval(difference(results, name, PLAIN, SCORE), signed=True))
-        table.append((labels.get(name, "best constant"), *cells))
-    headings = ["rule"]
+        table.append((labels.get(name, "best constant"), papers.get(name) or "–", *cells))
+    headings = ["rule", "after"]
     for results in many:
         headings += [f"{results['task']}, {results['score']}", f"{results['task']}, − plain"]
     note = (
@@ -52,7 +53,7 @@ def overview(many: Sequence[Results]) -> Listing:
         "difference to the plain agent: means with 95 % intervals over seeds, not corrected for "
         "how many there are. Digits of Q*: -log10 of the critic's relative error."
     )
-    return Listing("All tasks in short", headings, table, 1, note)
+    return Listing("All tasks in short", headings, table, 2, note)
 
 
 def scores(results: Results) -> Listing:
