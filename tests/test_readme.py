@@ -131,6 +131,7 @@ PAGES = [
     "docs/contact_derivatives.md",
     "docs/environments.md",
     "docs/gradient_audit.md",
+    "docs/toy.md",
 ]
 
 
