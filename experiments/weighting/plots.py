@@ -22,8 +22,8 @@ from experiments.weighting.summary import (
 )
 
 LABELS = {
-    SCORE: "at last",
-    OVER_TRAINING: "averaged over training",
+    SCORE: "final score",
+    OVER_TRAINING: "score averaged over training",
 }
 # Okabe and Ito's colours: told apart with any colour vision.
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -53,7 +53,7 @@ def save(path: Path, many: Sequence[Results], measure: str) -> None:
             axes.tick_params(labelbottom=False)
     grid[-1, 0].set_xlabel(r"constant weight $\lambda_s = \lambda_a$", fontsize=8.5)
     figure.suptitle(
-        f"Weighting of slopes: score {LABELS[measure]}, mean and 95 % interval over "
+        f"Weighting of slopes: {LABELS[measure]}, mean and 95 % interval over "
         f"{many[0]['seeds']} seeds",
         fontsize=10,
     )

@@ -70,7 +70,7 @@ def _scale_free(weight: float) -> Rule:
 RULES: tuple[Rule, ...] = (
     Rule(PLAIN, "plain (λ = 0)", weight=0.0),
     *map(_constant, CONSTANTS),
-    Rule("schedule", "schedule, cosine to 0", "", "schedule"),
+    Rule("schedule", "schedule, cosine to 0", "cosine of SGDR, arXiv 1608.03983", "schedule"),
     Rule("huber", "Huber", "Huber, 1964", slope_bound=SLOPE_BOUND),
     *map(_scale_free, (0.1, 1.0)),
     Rule(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from experiments.gradient_audit.tables import Listing
 from experiments.statistics import Estimate
-from experiments.weighting.rules import PLAIN
+from experiments.weighting.rules import PLAIN, RULES
 from experiments.weighting.summary import (
     BEST,
     OVER_TRAINING,
@@ -29,9 +29,9 @@ def listings(many: Sequence[Results]) -> list[Listing]:
 
 
 def overview(many: Sequence[Results]) -> Listing:
-    """A row for each rule: its final score on every task, and the difference to plain SAC."""
+    """A row for each rule: its final score on every task, and how far the best constant is."""
     labels: dict[str, str] = {}
-    papers = {name: rule["paper"] for results in many for name, rule in results["rules"].items()}
+    papers = {rule.name: rule.paper for rule in RULES}
     for results in many:
         labels |= {name: label for name, label in rows(results).items() if name != BEST}
     order = list(dict.fromkeys(name for results in many for name in rows(results)))
@@ -43,15 +43,19 @@ def overview(many: Sequence[Results]) -> Listing:
                 cells += ["–", "–"]
                 continue
             cells.append(with_interval(mean_of(results, name, SCORE)))
-            cells.append(with_interval(difference(results, name, PLAIN, SCORE), signed=True))
+            cells.append(with_interval(difference(results, name, BEST, SCORE), signed=True))
         table.append((labels.get(name, "best constant"), papers.get(name) or "–", *cells))
     headings = ["rule", "after"]
     for results in many:
-        headings += [f"{results['task']}, {results['score']}", f"{results['task']}, − plain"]
+        headings += [
+            f"{results['task']}, {results['score']}",
+            f"{results['task']}, − best constant",
+        ]
     note = (
         "Final score, the more the better (mean of the last two evaluations), and its paired "
-        "difference to the plain agent: means with 95 % intervals over seeds, not corrected for "
-        "how many there are. Digits of Q*: -log10 of the critic's relative error."
+        "difference to the best constant, chosen on other seeds than those it is judged on: means "
+        "with 95 % intervals, not corrected for how many there are. Digits of Q*: -log10 of the "
+        "critic's relative error."
     )
     return Listing("All tasks in short", headings, table, 2, note)
 
@@ -113,7 +117,7 @@ def with_interval(found: Estimate | None, signed: bool = False) -> str:
 
 def number(value: float, signed: bool = False) -> str:
     """Three digits or so."""
-    if value != 0 and (abs(value) >= 1e5 or abs(value) < 1e-3):
+    if value != 0 and (abs(value) >= 1e5 or abs(value) < 9.5e-4):
         return f"{value:+.1e}" if signed else f"{value:.1e}"
     digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3
     return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"

@@ -7,12 +7,14 @@ import jax
 import numpy as np
 import pytest
 
+import envs
 from experiments.statistics import estimate, paired_difference
 from experiments.weighting import __main__ as command
-from experiments.weighting import report, summary, tables
+from experiments.weighting import fitting, report, summary, tables
 from experiments.weighting.rules import CONSTANTS, PLAIN, RULES, find_rules
 from experiments.weighting.summary import BEST, OVER_TRAINING, SCORE
 from experiments.weighting.tasks import TASKS, find_tasks
+from sobolax import normalization
 from sobolax.weighting import WEIGHTINGS
 
 SEEDS = 4
@@ -142,6 +144,25 @@ def test_bad_input_is_one_line_and_status_2(flags, message, tmp_path, monkeypatc
     assert printed.err.count("\n") == 1
     assert message in printed.err
     assert {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")} == before
+
+
+def test_the_toy_knows_the_optimum():
+    toy = find_tasks(["toy"])[0]
+    env = envs.make(toy.environment, **toy.parameters)
+
+    def compare(q):
+        normalizer = normalization.create(1)
+        return fitting.compare(env, lambda state, normalizer, o, a: q(o, a), None, normalizer)
+
+    exact = compare(env.optimal_q)
+    assert exact["value_error"] == exact["state_slope_error"] == exact["action_slope_error"] == 0
+    # A tenth too much everywhere.
+    close = compare(lambda o, a: 1.1 * env.optimal_q(o, a))
+    assert close["state_slope_error"] == pytest.approx(0.1, rel=1e-4)
+    assert close["action_slope_error"] == pytest.approx(0.1, rel=1e-4)
+    assert close[fitting.DIGITS] == pytest.approx(-np.log10(close["value_error"]), abs=1e-5)
+    # As good as no slope at all.
+    assert compare(lambda o, a: 0.0 * o[0])["state_slope_error"] == pytest.approx(1.0)
 
 
 def test_names():
