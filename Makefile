@@ -18,7 +18,7 @@ help:
 	@echo "make check     formatting, lints, types, layers"
 	@echo "make bench     speed: side by side, in one run, as ratios"
 	@echo "make audit     the derivatives of an environment: error, growth, price; ARGS=\"--env hopper\""
-	@echo "make toy       critics beside a known Q*: errors of Q and its slopes, with controls (under 3 minutes)"
+	@echo "make toy       critics beside a known Q*: errors of Q and its slopes, with controls (200 s of processor time)"
 	@echo "make lock      resolve the dependencies anew"
 	@echo "make clean     remove the environment and the caches; runs/ stays"
 
