@@ -33,8 +33,8 @@ class AgentConfig(LoopConfig):
             "schedule", "scale_free", "relative_loss_progress", "gradient_norm_balance",
             "conflict_free" or "constrained"; or a rule of your own, a function of the base weights
             (lambda_s and lambda_a, traced) that gives a `sobolax.weighting.Weighting`.
-        line_search: Whether every step of the critic is shortened until it lowers the value loss of
-            its batch.
+        line_search: Whether every step of the critic is shortened, up to eight times, while it does
+            not lower the value loss of its batch.
     """
 
     hidden_sizes: tuple[int, ...] = (128, 128)

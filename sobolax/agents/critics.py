@@ -23,7 +23,8 @@ from sobolax.weighting import Signals, Weighting, constant
 
 Value = Callable[[jax.Array, jax.Array], jax.Array]  # (observation, action) -> ()
 
-_LINE_SEARCH_STEPS = 8  # the last of which is 0.8^8 = 0.17 of Adam's own step
+# At most: each shortens the step by 0.8. The next search starts at 1.5 times what was accepted.
+_LINE_SEARCH_STEPS = 8
 
 
 @jax.tree_util.register_dataclass
@@ -90,8 +91,8 @@ class CriticOptions:
             hyperparameters that gives a `SlopeTarget`, for a choice that is traced.
         weighting: A function of the hyperparameters that gives a `Weighting`; None for the constant
             weights of the paper.
-        line_search: Whether every step of Adam is shortened until it lowers the value loss
-            of its batch (backtracking line search, Armijo, 1966).
+        line_search: Whether every step of Adam is shortened while it does not lower the value loss
+            of its batch, up to eight times (backtracking line search, Armijo, 1966).
     """
 
     hidden_sizes: tuple[int, ...] = (256, 256)
