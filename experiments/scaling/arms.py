@@ -22,6 +22,7 @@ SLOPES = {
     "scale_free": "both, scale-free",
     "state_only": "λ_s only",
     "action_only": "λ_a only",
+    "both_more": "λ_s and λ_a, more updates",
 }
 CONTROLS = {
     "zero": "slope towards 0",
@@ -65,6 +66,7 @@ class Group:
 def make_groups(scaling: Scaling, size: int) -> tuple[Group, ...]:
     """The programs of a size that were asked for."""
     makers = {
+        "slopes_more": lambda: _slopes_more(scaling, size),
         "slopes": lambda: _slopes(scaling, size),
         "plain": lambda: _plain(scaling, size, "plain", 1, scaling.plain_budget),
         "plain_more": lambda: _plain(
@@ -109,6 +111,12 @@ def make_hyper(scaling: Scaling, rate: float, weight: float, **changes: Any) -> 
     return Hyperparameters(**{**values, **changes})
 
 
+def _setting(scaling: Scaling, weight: float) -> str:
+    """What an arm with slopes was chosen with; a report merges arms by it."""
+    scale = scaling.reward_scale
+    return f"λ = {weight:g}" + (f", reward × {scale:g}" if scale != 1 else "")
+
+
 def _plain(scaling: Scaling, size: int, family: str, more: int, budget: int) -> Group:
     arms, settings = [], []
     for rate in scaling.plain_learning_rates:
@@ -124,6 +132,19 @@ def _plain(scaling: Scaling, size: int, family: str, more: int, budget: int) -> 
     )
 
 
+def _slopes_more(scaling: Scaling, size: int) -> Group:
+    arms = tuple(
+        Arm(
+            f"both_more: {_setting(scaling, weight)}",
+            make_hyper(scaling, scaling.learning_rate, weight),
+        )
+        for weight in scaling.weights
+    )
+    settings = tuple(_setting(scaling, weight) for weight in scaling.weights)
+    config = make_config(scaling, scaling.source, scaling.steps_at(size), scaling.more)
+    return Group("slopes_more", arms, ("both_more",) * len(arms), settings, config)
+
+
 def _slopes(scaling: Scaling, size: int) -> Group:
     found: list[tuple[str, str, Hyperparameters]] = []
     controls = scaling.controls if size in scaling.control_sizes else ()
@@ -132,7 +153,7 @@ def _slopes(scaling: Scaling, size: int) -> Group:
 
     def add(family: str, weight: float, **changes: Any) -> None:
         hyper = make_hyper(scaling, scaling.learning_rate, weight, **changes)
-        found.append((family, f"λ = {weight:g}", hyper))
+        found.append((family, _setting(scaling, weight), hyper))
 
     for weight in scaling.weights:
         add("both", weight)

@@ -33,14 +33,14 @@ class Scaling:
         seed: Where random keys start; 0 was used while settings were chosen.
         share: The stated return: this share of the way from doing nothing to the reference
             controller.
-        groups: What to train: arms with slopes and controls, plain SAC, and plain SAC with more
+        groups: What to train: arms with slopes and controls, plain SAC, and either with more
             updates per step. A report merges what was measured apart.
         steps: Environment steps of the arms with slopes, to which those per dimension are added.
         steps_per_dimension: More of them for each dimension; the sum is rounded up to epochs.
         plain_budget: Plain SAC gets this many times as many; it ends earlier once all seeds of one
             of its settings are there.
         plain_more_budget: The same for plain SAC with more updates per step.
-        more: How many times as many updates that one makes per step.
+        more: How many times as many updates per step those groups make.
         weights: Weights (lambda) to choose from, of both terms and of each alone.
         scale_free_weights: Weights to choose from with scale-free weighting.
         control_weights: Weights to choose from for controls.
@@ -69,7 +69,7 @@ class Scaling:
     seeds: int = 5
     seed: int = 1
     share: float = 0.9
-    groups: tuple[Literal["slopes", "plain", "plain_more"], ...] = (
+    groups: tuple[Literal["slopes", "plain", "plain_more", "slopes_more"], ...] = (
         "slopes",
         "plain",
         "plain_more",
@@ -117,7 +117,8 @@ DEFAULTS = {
         steps_per_dimension=256,
         plain_budget=3,
         plain_more_budget=1,
-        weights=(0.1, 1.0, 10.0),
+        weights=(1.0,),
+        scale_free_weights=(1.0,),
         controls=("zero", "shuffled"),
         control_weights=(1.0,),
         control_sizes=(2, 4, 8),

@@ -40,14 +40,15 @@ def read(folders: Sequence[Path]) -> list[dict[str, Any]]:
         ValueError: If a folder holds none, or they are of different environments.
     """
     found: dict[int, dict[str, Any]] = {}
+    names: set[tuple[str, float]] = set()
     for folder in folders:
         paths = sorted(folder.glob(SIZES))
         if not paths:
             raise ValueError(f"{folder} holds no {SIZES}: name the folders of measurements")
         for path in paths:
             size = json.loads(path.read_text())
+            names.add((size["env"], size["share"]))
             found[size["n"]] = _merged(found.get(size["n"]), size)
-    names = {(size["env"], size["share"]) for size in found.values()}
     if len(names) > 1:
         raise ValueError(
             f"these measurements are of {', '.join(f'{env} at {s:g}' for env, s in sorted(names))}"
@@ -57,11 +58,17 @@ def read(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def _merged(before: dict[str, Any] | None, size: dict[str, Any]) -> dict[str, Any]:
-    """A size with the arms of both measurements; what else there is, the later one's."""
+    """A size with the arms of both measurements; prices and references are the first one's."""
     if before is None:
         return size
+    for name in ("shared_steps", "prefill_steps"):
+        if before[name] != size[name]:
+            raise ValueError(
+                f"n = {size['n']}: {name} is {before[name]} in one measurement and {size[name]} in "
+                "another: report them apart"
+            )
     arms = {(arm["family"], arm["setting"]): arm for arm in (*before["arms"], *size["arms"])}
-    return {**before, **size, "arms": list(arms.values())}
+    return {**before, "arms": list(arms.values())}
 
 
 def merge(report: Report) -> Path:

@@ -10,6 +10,7 @@ import envs
 from experiments import run_folder
 from experiments.scaling import __main__ as command
 from experiments.scaling import analysis, report, tables
+from experiments.scaling.arms import make_groups
 from experiments.scaling.measure import reaching
 from experiments.scaling.options import DEFAULTS, parse, prepare
 from experiments.scaling.references import (
@@ -168,6 +169,11 @@ def test_a_report_is_drawn_from_what_lies_on_disk(tmp_path, capsys):
     assert (tmp_path / "page" / report.PLOT).stat().st_size > 10_000
     assert command.main([*arguments, str(tmp_path / "page")]) == 2
     assert "is not empty" in capsys.readouterr().err
+    short = tmp_path / "short"
+    short.mkdir()
+    run_folder.write_json(report.size_path(short, 8), {**apart, "shared_steps": 9})
+    assert command.main([*arguments[:3], str(short), *arguments[3:], str(tmp_path / "other")]) == 2
+    assert "n = 8: shared_steps is" in capsys.readouterr().err
     other = {**apart, "env": "chain"}
     run_folder.write_json(report.size_path(third, 16), other)
     assert command.main([*arguments, str(tmp_path / "other")]) == 2
@@ -220,6 +226,26 @@ def test_defaults_are_sound(env, tmp_path):
         names = [arm.name for group in prepared.groups(n) for arm in group.arms]
         assert len(set(names)) == len(names)
     assert prepared.scaling.env == env
+
+
+def test_settings_name_what_a_report_must_tell_apart():
+    scaling = dataclasses.replace(DEFAULTS["point_mass"], groups=("slopes", "slopes_more"))
+    usual = [setting for group in make_groups(scaling, 8) for setting in group.settings]
+    changed = dataclasses.replace(scaling, reward_scale=0.5)
+    other = [setting for group in make_groups(changed, 8) for setting in group.settings]
+    assert len(usual) == len(other)
+    smoothed = {f"reward × {scale:g}" for scale in (0.1, 1)}
+    assert not {*usual} & {*other} - smoothed
+    # A control is held against the slopes of its own program, index by index.
+    (slopes, more) = make_groups(scaling, 8)
+    named = dict(zip(slopes.families, slopes.arms, strict=True))
+    for name in ("zero", "unit_norm", "shuffled", "random"):
+        assert slopes.slope_targets[named[name].hyper.slope_target] == name
+    assert slopes.slope_targets[named["both"].hyper.slope_target] == "bellman"
+    assert slopes.weightings[named["scale_free"].hyper.weighting] == "scale_free"
+    assert named["frozen"].hyper.policy_slope == 0
+    assert named["state_only"].hyper.action_weight == named["action_only"].hyper.state_weight == 0
+    assert more.config.updates_per_step == 4 * slopes.config.updates_per_step
 
 
 def test_the_reference_is_optimal_and_on_the_episodes_of_the_runs():
