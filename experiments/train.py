@@ -19,9 +19,9 @@ from rich.text import Text
 import envs
 from experiments import command_line, plots, run_folder, table
 from experiments.configuration import Arm, Experiment, agent_module, arms, to_json
-from experiments.history import History
-from experiments.policy import save_policies, to_host
-from experiments.program import call, compile_program, members
+from experiments.members import Job, train_members
+from experiments.policy import save_policies
+from experiments.program import call, members
 from experiments.progress import Listener, Silent, listener
 from experiments.results import Timing, steady_steps_per_second, summarise
 
@@ -38,17 +38,6 @@ class Prepared:
     environment: Any
     training: Any
     folder: Path
-
-
-@dataclass
-class Outcome:
-    """What training left: the history so far and, after the last whole epoch, the policies."""
-
-    history: History
-    policies: Any = None
-    compile_seconds: float = 0.0
-    initialise_seconds: float = 0.0
-    interrupted: bool = False
 
 
 def prepare(experiment: Experiment) -> Prepared:
@@ -97,7 +86,17 @@ def execute(prepared: Prepared, listener: Listener) -> dict[str, Any]:
     configuration = {"experiment": to_json(prepared.experiment), **run_folder.provenance()}
     run_folder.write_json(folder / run_folder.CONFIGURATION, configuration)
 
-    outcome = train(prepared, listener)
+    keys, hypers = members(prepared.arms, prepared.experiment.seeds, prepared.experiment.seed)
+    job = Job(
+        prepared.training,
+        prepared.arms,
+        prepared.experiment.seeds,
+        keys,
+        hypers,
+        prepared.experiment.config.epochs,
+        configuration["experiment"],
+    )
+    outcome = train_members(job, folder, listener)
     history = outcome.history
     title = title_of(prepared)
     try:
@@ -122,34 +121,6 @@ def execute(prepared: Prepared, listener: Listener) -> dict[str, Any]:
     results = summarise(history, timing, outcome.interrupted)
     run_folder.write_json(folder / run_folder.RESULTS, results)
     return results
-
-
-def train(prepared: Prepared, listener: Listener) -> Outcome:
-    """All epochs; metrics are on disk after each, and an interrupt keeps the ones done."""
-    experiment = prepared.experiment
-    epochs = experiment.config.epochs
-    outcome = Outcome(History(prepared.arms, experiment.seeds))
-    try:
-        keys, hypers = members(prepared.arms, experiment.seeds, experiment.seed)
-        listener.phase("compiling")
-        program = call(compile_program, prepared.training, keys, hypers)
-        outcome.compile_seconds = program.compile_seconds
-        start = time.perf_counter()
-        state = call(program.initialise, keys, hypers)
-        outcome.initialise_seconds = time.perf_counter() - start
-        listener.phase("training")
-        start = time.perf_counter()
-        for epoch in range(epochs):
-            state, metrics = call(program.epoch, state, hypers, jnp.int32(epoch))
-            policies = to_host(prepared.training.policy(state))
-            outcome.history.add(jax.device_get(metrics), time.perf_counter() - start)
-            outcome.policies = policies
-            rows = outcome.history.rows(epoch)
-            run_folder.append_lines(prepared.folder / run_folder.METRICS, rows)
-            listener.epoch(outcome.history, epochs)
-    except KeyboardInterrupt:
-        outcome.interrupted = True
-    return outcome
 
 
 def replay(prepared: Prepared, policies: Any, listener: Listener) -> None:

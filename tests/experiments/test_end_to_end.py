@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import sobolax
-from experiments import run_folder, train
+from experiments import members, program, run_folder, train
 from experiments.policy import load_policy
 from experiments.progress import Silent
 from experiments.run_folder import read_lines
@@ -41,14 +41,14 @@ def compiled():
 def compile_once(compiled, monkeypatch):
     # The cache of compiled programs is the process's: leave its place alone.
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
-    original = train.compile_program
+    original = members.compile_program
 
     def compile_program(*arguments):
         if "program" not in compiled:
             compiled["program"] = original(*arguments)
         return compiled["program"]
 
-    monkeypatch.setattr(train, "compile_program", compile_program)
+    monkeypatch.setattr(members, "compile_program", compile_program)
 
 
 def files(folder: Path) -> set[str]:
@@ -139,7 +139,7 @@ def test_an_interrupt_while_compiling_leaves_a_readable_folder(tmp_path, monkeyp
         raise KeyboardInterrupt
 
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
-    monkeypatch.setattr(train, "compile_program", interrupted)
+    monkeypatch.setattr(members, "compile_program", interrupted)
     folder = tmp_path / "run"
     assert train.main([*TINY, "--output", str(folder)]) == 130
     assert files(folder) == {"configuration.json", "results.json"}
@@ -203,10 +203,9 @@ def test_ctrl_c_stops_a_process_in_good_order(tmp_path):
 
 def test_members_share_keys_across_arms():
     from experiments.configuration import Arm
-    from experiments.program import members
 
     hypers = [sobolax.sac.Hyperparameters(state_weight=w) for w in (0.0, 0.5)]
-    keys, stacked = members([Arm("a", hypers[0]), Arm("b", hypers[1])], seeds=3, seed=1)
+    keys, stacked = program.members([Arm("a", hypers[0]), Arm("b", hypers[1])], seeds=3, seed=1)
     data = jax.random.key_data(keys).reshape(2, 3, -1)
     assert (data[0] == data[1]).all()
     assert len({tuple(row) for row in data[0].tolist()}) == 3
