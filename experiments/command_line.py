@@ -59,14 +59,7 @@ def parse(argv: Sequence[str] | None = None) -> Experiment:
         ValueError: If a value cannot be read.
         SystemExit: With status 2 on an unknown flag, with status 0 after `--help`.
     """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    first.add_argument("--env", nargs="?", default=DEFAULT_ENVIRONMENT)
-    first.add_argument("--agent", nargs="?", default=DEFAULT_AGENT)
-    env, agent = DEFAULT_ENVIRONMENT, DEFAULT_AGENT
-    with contextlib.suppress(argparse.ArgumentError):
-        found = first.parse_known_args(argv)[0]
-        env, agent = found.env or env, found.agent or agent
-    base = defaults(env, agent=agent)
+    base = named_defaults(argv)
     flags = _flags(base)
     flags = tyro.cli(type(flags), args=argv, default=flags, prog="python -m experiments.train")
     return Experiment(
@@ -82,11 +75,27 @@ def parse(argv: Sequence[str] | None = None) -> Experiment:
     )
 
 
+def named_defaults(argv: Sequence[str] | None = None) -> Experiment:
+    """The defaults of the environment and the agent that a command line names.
+
+    Raises:
+        ValueError: If there is no such agent.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument("--env", nargs="?", default=DEFAULT_ENVIRONMENT)
+    first.add_argument("--agent", nargs="?", default=DEFAULT_AGENT)
+    env, agent = DEFAULT_ENVIRONMENT, DEFAULT_AGENT
+    with contextlib.suppress(argparse.ArgumentError):
+        found = first.parse_known_args(argv)[0]
+        env, agent = found.env or env, found.agent or agent
+    return defaults(env, agent=agent)
+
+
 def _flags(base: Experiment) -> Any:
     """An object for tyro whose class has a flag for everything, and the values of `base`."""
     groups = {
-        "program": _mirror(base.config, "Sizes and counts. A change compiles anew."),
-        "hyperparameters": _mirror(
+        "program": mirror(base.config, "Sizes and counts. A change compiles anew."),
+        "hyperparameters": mirror(
             base.hyper, "What a sweep may vary; the weights are those of the Sobolev arm."
         ),
     }
@@ -104,11 +113,19 @@ def _flags(base: Experiment) -> Any:
     )
 
 
-def _mirror(values: Any, description: str | None = None, prefix: str = "") -> Any:
+def mirror(
+    values: Any, description: str | None = None, prefix: str = "", several: bool = False
+) -> Any:
     """A dataclass of the same fields for tyro, with the values as its defaults.
 
     The library's own classes know nothing of a command line: their fields may be arrays, and
     their flags would carry prefixes (`--config.batch-size`).
+
+    Args:
+        values: Configuration or hyperparameters.
+        description: Stands above the flags; None for what the class says of itself.
+        prefix: Of the flags' names.
+        several: Whether a hyperparameter takes any number of words, which the caller reads.
     """
     cls = type(values)
     documentation = docstring_parser.parse(cls.__doc__ or "")
@@ -125,7 +142,7 @@ def _mirror(values: Any, description: str | None = None, prefix: str = "") -> An
     for entry in dataclasses.fields(cls):
         value = getattr(values, entry.name)
         if dataclasses.is_dataclass(value):
-            nested = _mirror(value, prefix=f"{prefix}{entry.name}.")
+            nested = mirror(value, prefix=f"{prefix}{entry.name}.")
             fields.append((entry.name, nested, field(default_factory=nested)))
             continue
         flag = tyro.conf.arg(
@@ -137,7 +154,9 @@ def _mirror(values: Any, description: str | None = None, prefix: str = "") -> An
         # What may also be a function of one's own is a name here.
         named = isinstance(value, str)
         hint = float if traced else str if named else hints[entry.name]
+        if traced and several:
+            hint, value = tuple[str, ...], (str(value),)
         fields.append((entry.name, Annotated[hint, flag], field(default=value)))
-    mirror = dataclasses.make_dataclass(cls.__name__, fields, frozen=True)
-    mirror.__doc__ = description or documentation.short_description
-    return mirror
+    made = dataclasses.make_dataclass(cls.__name__, fields, frozen=True)
+    made.__doc__ = description or documentation.short_description
+    return made
