@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from experiments.gradient_audit.tables import Listing
+from experiments.listing import Listing
 from experiments.scaling import analysis
 from experiments.scaling.analysis import Arm, Median, Size, median
 from experiments.scaling.arms import CONTROLS, LABELS, PLAIN, SLOPES

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.gradient_audit.tables import Listing
+from experiments.listing import Listing
 from experiments.statistics import Median, median
 from experiments.toy.arms import PLAIN, SOBOLEV
 from experiments.toy.critics import MAIN

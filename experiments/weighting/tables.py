@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiments.gradient_audit.tables import Listing
+from experiments.listing import Listing
 from experiments.statistics import Estimate
 from experiments.weighting.rules import PLAIN, RULES
 from experiments.weighting.summary import (
