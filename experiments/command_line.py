@@ -11,12 +11,15 @@ from typing import Annotated, Any, get_type_hints
 import docstring_parser
 import tyro
 
+from experiments import run_folder
+from experiments.checkpoints import CheckpointRule
 from experiments.configuration import (
     DEFAULT_AGENT,
     Experiment,
     defaults,
     merge,
     parse_environment_arguments,
+    to_json,
 )
 from sobolax.agents.critics import CriticHyperparameters
 
@@ -39,6 +42,12 @@ class _General:
         seed: Where the random keys start.
         compare: Run the plain agent (both weights zero) beside the Sobolev arm.
         output: Folder of the run, new or empty; None for a new one under runs/.
+        resume: Folder of a run that was stopped or killed: goes on from its last good checkpoint,
+            with everything as it is saved there.
+        checkpoints: Whether checkpoints are taken, which is what --resume goes on from.
+        checkpoint_seconds: Least time between two, 0 for one after every epoch; None for a time
+            that keeps what they cost under 2 % of the run.
+        keep_checkpoints: How many are kept until the run is complete.
     """
 
     env: str
@@ -48,20 +57,69 @@ class _General:
     seed: int
     compare: bool
     output: Path | None
+    resume: Path | None
+    checkpoints: bool
+    checkpoint_seconds: float | None
+    keep_checkpoints: int
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line, read.
+
+    Attributes:
+        experiment: What to run; its output is the folder to go on in where `resume`.
+        checkpoints: When checkpoints are taken; None for never.
+        resume: Whether to go on with a run that was stopped.
+    """
+
+    experiment: Experiment
+    checkpoints: CheckpointRule | None
+    resume: bool
 
 
 def parse(argv: Sequence[str] | None = None) -> Experiment:
+    """The experiment of a command line, as `read` reads it."""
+    return read(argv).experiment
+
+
+def read(argv: Sequence[str] | None = None) -> Command:
     """Reads the command line: what it names wins over presets, presets over defaults.
 
     The environment and the agent are read first, so that `--help` shows the values that would run.
 
     Raises:
-        ValueError: If a value cannot be read.
+        ValueError: If a value cannot be read, or if it differs from those of the run to resume.
         SystemExit: With status 2 on an unknown flag, with status 0 after `--help`.
     """
-    base = named_defaults(argv)
-    flags = _flags(base)
+    resume = _first(argv, "--resume")[0]
+    rule: CheckpointRule | None = CheckpointRule()
+    if resume is None:
+        base = named_defaults(argv)
+    else:
+        base = run_folder.read_experiment(Path(resume))
+        saved = run_folder.read_configuration(Path(resume)).get("checkpoints")
+        rule = CheckpointRule(**saved) if saved else None
+    flags = _flags(base, rule)
     flags = tyro.cli(type(flags), args=argv, default=flags, prog="python -m experiments.train")
+    experiment = _experiment(base, flags)
+    rule = CheckpointRule(flags.checkpoint_seconds, flags.keep_checkpoints)
+    rule.check()
+    if flags.resume is not None:
+        unlike = run_folder.differences(to_json(base), to_json(experiment))
+        if flags.output not in (None, flags.resume):
+            unlike.append(f"output: {flags.resume} -> {flags.output}")
+        if unlike:
+            raise ValueError(
+                f"--resume {flags.resume} goes on with what is saved there, but these flags say "
+                f"otherwise (saved -> asked): {'; '.join(unlike)}. Leave them out, or train anew "
+                "without --resume"
+            )
+        experiment = dataclasses.replace(experiment, output=flags.resume)
+    return Command(experiment, rule if flags.checkpoints else None, resume=flags.resume is not None)
+
+
+def _experiment(base: Experiment, flags: Any) -> Experiment:
     return Experiment(
         env=flags.env,
         agent=flags.agent,
@@ -81,17 +139,22 @@ def named_defaults(argv: Sequence[str] | None = None) -> Experiment:
     Raises:
         ValueError: If there is no such agent.
     """
+    env, agent = _first(argv, "--env", "--agent")
+    return defaults(env or DEFAULT_ENVIRONMENT, agent=agent or DEFAULT_AGENT)
+
+
+def _first(argv: Sequence[str] | None, *flags: str) -> list[str | None]:
+    """Values of some flags, read before the others; None where one is not named."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    first.add_argument("--env", nargs="?", default=DEFAULT_ENVIRONMENT)
-    first.add_argument("--agent", nargs="?", default=DEFAULT_AGENT)
-    env, agent = DEFAULT_ENVIRONMENT, DEFAULT_AGENT
+    for flag in flags:
+        first.add_argument(flag, nargs="?")
     with contextlib.suppress(argparse.ArgumentError):
-        found = first.parse_known_args(argv)[0]
-        env, agent = found.env or env, found.agent or agent
-    return defaults(env, agent=agent)
+        found = vars(first.parse_known_args(argv)[0])
+        return [found[flag.removeprefix("--")] for flag in flags]
+    return [None] * len(flags)
 
 
-def _flags(base: Experiment) -> Any:
+def _flags(base: Experiment, rule: CheckpointRule | None) -> Any:
     """An object for tyro whose class has a flag for everything, and the values of `base`."""
     groups = {
         "program": mirror(base.config, "Sizes and counts. A change compiles anew."),
@@ -110,6 +173,10 @@ def _flags(base: Experiment) -> Any:
         seed=base.seed,
         compare=base.compare,
         output=base.output,
+        resume=None,
+        checkpoints=rule is not None,
+        checkpoint_seconds=rule.seconds if rule else None,
+        keep_checkpoints=rule.keep if rule else CheckpointRule().keep,
     )
 
 

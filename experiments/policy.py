@@ -1,17 +1,16 @@
-"""Saving and restoring trained policies."""
+"""Trained policies, read back from the folder of a run."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 import envs
-from experiments.configuration import agent_module, arms, from_json
-from experiments.run_folder import CONFIGURATION, POLICY
+from experiments import run_folder
+from experiments.configuration import Experiment, agent_module
+from experiments.job import Job, load_policies, make_job
 
 
 @dataclass(frozen=True)
@@ -33,23 +32,66 @@ class TrainedPolicy:
         return self.act(self.parameters, observation)
 
 
-def to_host(policies: Any) -> Any:
-    """A copy in memory of its own: the epoch that follows donates the original's."""
-    return jax.tree.map(np.array, policies)
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a run has learned, complete or not.
+
+    Attributes:
+        experiment: What it trains.
+        environment: On what.
+        job: Its members.
+        policies: Of all members, stacked, arms times seeds, seeds innermost.
+        epochs: How many they learned.
+        source: Where they were read from.
+    """
+
+    experiment: Experiment
+    environment: Any
+    job: Job
+    policies: Any
+    epochs: int
+    source: Path
+
+    def members(self, arm: str | None = None, seed: int | None = None) -> list[int]:
+        """Places of members: those of an arm, with a seed, or all.
+
+        Raises:
+            ValueError: If there is no such arm or seed.
+        """
+        names = [entry.name for entry in self.job.arms]
+        if (arm is not None and arm not in names) or not 0 <= (seed or 0) < self.job.seeds:
+            raise ValueError(
+                f"the run holds no arm {arm or names[-1]!r} with seed {seed or 0}: its arms are "
+                f"{', '.join(names)}, its seeds 0 to {self.job.seeds - 1}"
+            )
+        return [
+            place * self.job.seeds + number
+            for place, name in enumerate(names)
+            for number in range(self.job.seeds)
+            if arm in (None, name) and seed in (None, number)
+        ]
 
 
-def save_policies(path: Path, policies: Any) -> None:
-    """Saves the policies of all members, stacked."""
-    with _checkpointer() as checkpointer:
-        checkpointer.save(path.absolute(), policies)
-    # Orbax marks a whole checkpoint with a file whose text is where it lay; it may move.
-    marker = path / "commit_success.txt"
-    if marker.exists():
-        marker.write_text("The checkpoint is whole.\n")
+def load_run(run: str | Path) -> TrainedRun:
+    """Reads the newest policies of a run: those it saved at its end, or of its last checkpoint.
+
+    Args:
+        run: The folder of a run, complete, interrupted or killed.
+
+    Raises:
+        ValueError: If the folder is none of a run, or holds no good policies.
+    """
+    folder = Path(run)
+    experiment = run_folder.read_experiment(folder)
+    environment = envs.make(experiment.env, **experiment.env_args)
+    training = agent_module(experiment.agent).make_training(environment, experiment.config)
+    job = make_job(experiment, training)
+    policies, checkpoint = load_policies(job, folder)
+    return TrainedRun(experiment, environment, job, policies, checkpoint.epochs, checkpoint.path)
 
 
 def load_policy(run: str | Path, arm: str | None = None, seed: int = 0) -> TrainedPolicy:
-    """Restores a policy from the folder of a run.
+    """Reads the newest policy of one member of a run, as `load_run` does.
 
     Args:
         run: The folder.
@@ -59,36 +101,7 @@ def load_policy(run: str | Path, arm: str | None = None, seed: int = 0) -> Train
     Raises:
         ValueError: If the run holds no policy, or no such arm or seed.
     """
-    run = Path(run)
-    if not (run / POLICY).is_dir():
-        raise ValueError(f"{run} holds no {POLICY}/: name the folder of a run")
-    try:
-        experiment = from_json(json.loads((run / CONFIGURATION).read_text())["experiment"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{run} was written by another version of sobolax: {error}") from error
-    names = [entry.name for entry in arms(experiment)]
-    arm = names[-1] if arm is None else arm
-    if arm not in names or not 0 <= seed < experiment.seeds:
-        raise ValueError(
-            f"{run} holds no arm {arm!r} with seed {seed}: its arms are {', '.join(names)}, "
-            f"its seeds 0 to {experiment.seeds - 1}"
-        )
-    environment = envs.make(experiment.env, **experiment.env_args)
-    training = agent_module(experiment.agent).make_training(environment, experiment.config)
-    state = jax.eval_shape(training.init, jax.random.key(0), experiment.hyper)
-    count = len(names) * experiment.seeds
-    template = jax.tree.map(
-        lambda leaf: np.empty((count, *leaf.shape), leaf.dtype), training.policy(state)
-    )
-    with _checkpointer() as checkpointer:
-        policies = checkpointer.restore((run / POLICY).absolute(), template)
-    member = names.index(arm) * experiment.seeds + seed
-    parameters = jax.tree.map(lambda leaf: leaf[member], policies)
-    return TrainedPolicy(environment, parameters, training.act)
-
-
-def _checkpointer() -> Any:
-    # Imported late: it takes seconds, for which nobody who asks for --help should wait.
-    import orbax.checkpoint
-
-    return orbax.checkpoint.StandardCheckpointer()
+    found = load_run(run)
+    [member] = found.members(found.job.arms[-1].name if arm is None else arm, seed)
+    parameters = jax.tree.map(lambda leaf: leaf[member], found.policies)
+    return TrainedPolicy(found.environment, parameters, found.job.training.act)

@@ -1,14 +1,87 @@
-"""Rolls trained policies out and writes the page that replays them."""
+"""Rolls trained policies out and writes the page that replays them.
 
+`python -m experiments.replay RUN` does so for a run that was killed, too, from its checkpoint.
+"""
+
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tyro
+from rich.console import Console
+from rich.text import Text
 
+from experiments import run_folder
+from experiments.job import Job
+from experiments.policy import TrainedRun, load_run
+from experiments.program import call
+from experiments.train import bad_input, environment_title, keep_compiled_programs
 from experiments.viewer import Episode, write_page
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Writes a page that shows trained policies in 3D; of a run that goes on or was killed, too.
+
+    Attributes:
+        run: Folder of the run.
+        arm: Whose policies, plain or sobolev; None for all arms.
+        seed: Which of an arm's seeds, from 0; the others start from the same state.
+        output: A new file; None for replay.html in the run's folder.
+    """
+
+    run: tyro.conf.Positional[Path]
+    arm: str | None = None
+    seed: int = 0
+    output: Path | None = None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """What the command runs.
+
+    Returns:
+        The exit status: 0, or 2 for bad input.
+    """
+    console = Console()
+    asked = tyro.cli(Replay, args=argv, prog="python -m experiments.replay")
+    try:
+        path = asked.output or asked.run / run_folder.REPLAY
+        found = load_run(asked.run)
+        chosen = found.members(asked.arm, asked.seed)
+        check(found, path)
+    except ValueError as error:
+        return bad_input(error)
+    keep_compiled_programs()
+    title = environment_title(found.experiment)
+    call(write_members, path, title, found.environment, found.job, found.policies, chosen)
+    console.print(
+        Text(f"{path} shows what {found.source} learned in {found.epochs} epochs"), soft_wrap=True
+    )
+    return 0
+
+
+def check(found: TrainedRun, path: Path) -> None:
+    """Raises ValueError, with the mend, if no page can be written."""
+    if getattr(found.environment, "mujoco_model", None) is None:
+        raise ValueError(f"there is no page for {found.experiment.env}: it has no bodies to draw")
+    if path.exists():
+        raise ValueError(f"{path} exists: name a new file with --output")
+    if not path.parent.is_dir():
+        raise ValueError(f"--output {path}: there is no folder {path.parent}")
+
+
+def write_members(
+    path: Path, title: str, environment: Any, job: Job, policies: Any, chosen: Sequence[int]
+) -> None:
+    """Writes the page of some members of a job, by their places."""
+    names = [f"{job.arms[place // job.seeds].label}, seed {place % job.seeds}" for place in chosen]
+    some = jax.tree.map(lambda leaf: leaf[np.array(chosen)], policies)
+    write_replay(path, title, environment, job.training, some, names)
 
 
 def write_replay(
@@ -62,3 +135,7 @@ def rollout(environment: Any, training: Any, policy: Any) -> tuple[Any, jax.Arra
     _, (states, rewards, ended) = jax.lax.scan(step, start, length=environment.episode_length)
     states = jax.tree.map(lambda one, many: jnp.concatenate([one[None], many]), start, states)
     return states, rewards, ended
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,40 +7,56 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from rich.console import Console
 from rich.text import Text
 
 import envs
 from experiments import command_line, plots, run_folder, table
-from experiments.configuration import Arm, Experiment, agent_module, arms, to_json
-from experiments.members import Job, train_members
-from experiments.policy import save_policies
-from experiments.program import call, members
+from experiments.checkpoint_files import CheckpointError
+from experiments.checkpoints import CheckpointRule
+from experiments.configuration import Experiment, agent_module, arms, to_json
+from experiments.job import Job, make_job
+from experiments.members import train_members
+from experiments.program import call
 from experiments.progress import Listener, Silent, listener
 from experiments.results import Timing, steady_steps_per_second, summarise
 
 INTERRUPTED = 130  # as a shell counts Ctrl-C
 BAD_INPUT = 2
+_AUTOMATIC = CheckpointRule()
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """An experiment that is known to be sound; nothing is compiled and nothing written yet."""
+    """An experiment that is known to be sound; nothing is compiled and nothing written yet.
+
+    Attributes:
+        experiment: What to run.
+        environment: On what.
+        job: All arms and seeds of it.
+        folder: Where to.
+        checkpoints: When checkpoints are taken; None for never.
+        resume: Whether the folder holds a run to go on with.
+    """
 
     experiment: Experiment
-    arms: tuple[Arm, ...]
     environment: Any
-    training: Any
+    job: Job
     folder: Path
+    checkpoints: CheckpointRule | None
+    resume: bool
 
 
-def prepare(experiment: Experiment) -> Prepared:
+def prepare(
+    experiment: Experiment,
+    checkpoints: CheckpointRule | None = _AUTOMATIC,
+    resume: bool = False,
+) -> Prepared:
     """Checks everything that can be checked before anything compiles.
 
     Raises:
@@ -50,24 +66,48 @@ def prepare(experiment: Experiment) -> Prepared:
         raise ValueError(f"--seeds {experiment.seeds} must be at least 1 (3 for an interval)")
     if not 0 <= experiment.seed < 2**32:
         raise ValueError(f"--seed {experiment.seed} must be from 0 to 2**32 - 1")
+    if checkpoints is not None:
+        checkpoints.check()
     try:
         environment = envs.make(experiment.env, **experiment.env_args)
     except (TypeError, ImportError) as error:
         raise ValueError(str(error)) from error
     training = agent_module(experiment.agent).make_training(environment, experiment.config)
-    chosen = arms(experiment)
-    folder = run_folder.choose(
-        experiment.output, experiment.env, [experiment.agent, *(arm.name for arm in chosen)]
-    )
-    return Prepared(experiment, chosen, environment, training, folder)
+    if resume:
+        folder = _to_resume(experiment)
+    else:
+        names = [experiment.agent, *(arm.name for arm in arms(experiment))]
+        folder = run_folder.choose(experiment.output, experiment.env, names)
+    job = make_job(experiment, training)
+    return Prepared(experiment, environment, job, folder, checkpoints, resume)
 
 
-def run(experiment: Experiment, listener: Listener | None = None) -> dict[str, Any]:
+def _to_resume(experiment: Experiment) -> Path:
+    folder = experiment.output
+    if folder is None:
+        raise ValueError("name the folder of the run to resume")
+    done = (run_folder.read_results(folder) or {"epochs": 0})["epochs"]
+    if 0 < done < experiment.config.epochs and not (folder / run_folder.CHECKPOINTS).exists():
+        raise ValueError(
+            f"{folder} holds no checkpoint to go on from: it was interrupted before the first one, "
+            "or trained with --no-checkpoints. Train anew into another folder"
+        )
+    return folder
+
+
+def run(
+    experiment: Experiment,
+    listener: Listener | None = None,
+    checkpoints: CheckpointRule | None = _AUTOMATIC,
+    resume: bool = False,
+) -> dict[str, Any]:
     """Runs an experiment and writes its folder.
 
     Args:
         experiment: What to run.
         listener: Whom to tell; nobody if left out.
+        checkpoints: When checkpoints are taken; None for never.
+        resume: Whether to go on in the folder `experiment.output`.
 
     Returns:
         What `results.json` holds.
@@ -75,34 +115,29 @@ def run(experiment: Experiment, listener: Listener | None = None) -> dict[str, A
     Raises:
         ValueError: If the experiment cannot work, before anything compiles.
     """
-    return execute(prepare(experiment), listener or Silent())
+    return execute(prepare(experiment, checkpoints, resume), listener or Silent())
 
 
 def execute(prepared: Prepared, listener: Listener) -> dict[str, Any]:
-    """Trains, then writes policies, results, plots and the page."""
+    """Trains, then writes results, plots and the page."""
     start = time.perf_counter()
     folder = prepared.folder
-    run_folder.create(folder)
-    configuration = {"experiment": to_json(prepared.experiment), **run_folder.provenance()}
-    run_folder.write_json(folder / run_folder.CONFIGURATION, configuration)
-
-    keys, hypers = members(prepared.arms, prepared.experiment.seeds, prepared.experiment.seed)
-    job = Job(
-        prepared.training,
-        prepared.arms,
-        prepared.experiment.seeds,
-        keys,
-        hypers,
-        prepared.experiment.config.epochs,
-        configuration["experiment"],
-    )
-    outcome = train_members(job, folder, listener)
+    if not prepared.resume:
+        run_folder.create(folder)
+        rule = prepared.checkpoints
+        configuration = {
+            "experiment": to_json(prepared.experiment),
+            "checkpoints": None if rule is None else asdict(rule),
+            **run_folder.provenance(),
+        }
+        run_folder.write_json(folder / run_folder.CONFIGURATION, configuration)
+    outcome = train_members(prepared.job, folder, listener, prepared.checkpoints)
+    if prepared.resume:
+        run_folder.remove_results(folder)
     history = outcome.history
     title = title_of(prepared)
     try:
         if outcome.policies is not None:
-            listener.phase("saving policies")
-            save_policies(folder / run_folder.POLICY, outcome.policies)
             listener.phase("drawing")
             plots.save_learning_curves(folder / run_folder.LEARNING_CURVES, history, title)
             plots.save_slope_error(folder / run_folder.SLOPE_ERROR, history, title)
@@ -118,7 +153,11 @@ def execute(prepared: Prepared, listener: Listener) -> dict[str, Any]:
         steady_steps_per_second=steady_steps_per_second(history),
         wall_seconds=time.perf_counter() - start,
     )
-    results = summarise(history, timing, outcome.interrupted)
+    results = summarise(history, timing, outcome.interrupted) | {
+        "resumed_from": outcome.resumed_from,
+        "checkpoints": outcome.checkpoints,
+        "warnings": outcome.warnings,
+    }
     run_folder.write_json(folder / run_folder.RESULTS, results)
     return results
 
@@ -128,21 +167,13 @@ def replay(prepared: Prepared, policies: Any, listener: Listener) -> None:
     if getattr(prepared.environment, "mujoco_model", None) is None:
         return
     # MuJoCo is needed here alone; an analytic environment does without.
-    from experiments.replay import write_replay
+    from experiments.replay import write_members
 
     listener.phase("rolling policies out for the 3D page")
-    firsts = [index * prepared.experiment.seeds for index in range(len(prepared.arms))]
-    chosen = jax.tree.map(lambda leaf: leaf[jnp.array(firsts)], policies)
-    names = [f"{arm.label}, seed 0" for arm in prepared.arms]
-    call(
-        write_replay,
-        prepared.folder / run_folder.REPLAY,
-        environment_title(prepared.experiment),
-        prepared.environment,
-        prepared.training,
-        chosen,
-        names,
-    )
+    job = prepared.job
+    firsts = [index * job.seeds for index in range(len(job.arms))]
+    path, title = prepared.folder / run_folder.REPLAY, environment_title(prepared.experiment)
+    call(write_members, path, title, prepared.environment, job, policies, firsts)
 
 
 def environment_title(experiment: Experiment) -> str:
@@ -154,7 +185,7 @@ def environment_title(experiment: Experiment) -> str:
 def title_of(prepared: Prepared) -> str:
     """What stands above table and plots: the environment and the seeds."""
     seeds = prepared.experiment.seeds
-    paired = "paired " if len(prepared.arms) > 1 else ""
+    paired = "paired " if len(prepared.job.arms) > 1 else ""
     over = f"mean and 95 % interval over {seeds} {paired}seeds" if seeds > 1 else "1 seed"
     return f"{environment_title(prepared.experiment)}, {over}"
 
@@ -167,17 +198,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     console = Console()
     try:
-        prepared = prepare(command_line.parse(argv))
+        command = command_line.read(argv)
+        prepared = prepare(command.experiment, command.checkpoints, command.resume)
     except ValueError as error:
-        text = " ".join(str(error).split())
-        Console(stderr=True, soft_wrap=True).print(Text(f"error: {text}", style="red"))
-        return BAD_INPUT
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
+        return bad_input(error)
+    results = run_folder.read_results(prepared.folder)
+    if prepared.resume and results is not None and not results["interrupted"]:
+        told = f"{prepared.folder} is complete, with {results['epochs']} epochs: nothing is left"
+        console.print(Text(told), soft_wrap=True)
+        return 0
+    keep_compiled_programs()
     told = listener(console)
     with second_interrupt_quits():
         try:
             results = execute(prepared, told)
+        except (CheckpointError, run_folder.FolderInUseError) as error:
+            return bad_input(error)
         finally:
             told.close()
     console.print()
@@ -186,6 +222,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"No {run_folder.REPLAY}: {prepared.experiment.env} has no bodies to draw.")
     console.print(Text(f"Everything is in {prepared.folder}"), soft_wrap=True)
     return INTERRUPTED if results["interrupted"] else 0
+
+
+def keep_compiled_programs() -> None:
+    """Keeps compiled programs between runs, in `.cache/jax` where nothing else is asked for."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
+
+
+def bad_input(error: ValueError) -> int:
+    """Says on one line of the error stream what was wrong.
+
+    Returns:
+        The exit status.
+    """
+    text = " ".join(str(error).split())
+    Console(stderr=True, soft_wrap=True).print(Text(f"error: {text}", style="red"))
+    return BAD_INPUT
 
 
 @contextmanager

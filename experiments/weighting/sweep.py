@@ -5,15 +5,15 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments import run_folder
 from experiments.configuration import Arm
 from experiments.history import History
-from experiments.program import call, compile_program, members
-from experiments.progress import clock, seconds_left
+from experiments.job import Job as TrainingJob
+from experiments.members import train_members
+from experiments.program import members
+from experiments.progress import Silent, clock, seconds_left
 from experiments.weighting.options import Group, Job, Prepared
 from experiments.weighting.summary import OVER_TRAINING, RATIOS, SCORE, summarise
 from experiments.weighting.tasks import Task
@@ -92,24 +92,36 @@ def _measure(prepared: Prepared, job: Job, tell: Tell) -> tuple[dict[str, Any], 
 
 def _train(prepared: Prepared, job: Job, group: Group, tell: Tell) -> tuple[History, float]:
     """All epochs of one group; every epoch's metrics are on disk when the next begins."""
-    sweep, epochs = prepared.sweep, group.config.epochs
     arms = [Arm(rule.name, job.task.make_hyper(rule, group.weightings)) for rule in group.rules]
-    keys, hypers = members(arms, sweep.seeds, sweep.seed)
-    program = call(compile_program, group.training, keys, hypers)
-    state = call(program.initialise, keys, hypers)
-    history = History(arms, sweep.seeds)
-    path = prepared.folder / f"{job.task.name}.jsonl"
-    start = time.perf_counter()
-    for epoch in range(epochs):
-        state, metrics = call(program.epoch, state, hypers, jnp.int32(epoch))
-        history.add(jax.device_get(metrics), time.perf_counter() - start)
-        run_folder.append_lines(path, history.rows(epoch))
+    keys, hypers = members(arms, prepared.sweep.seeds, prepared.sweep.seed)
+    folder = prepared.folder / job.task.name / group.name.replace(" ", "-")
+    run_folder.create(folder)
+    outcome = train_members(
+        TrainingJob(group.training, arms, prepared.sweep.seeds, keys, hypers, group.config.epochs),
+        folder,
+        _Telling(tell, job.task, group),
+    )
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    return outcome.history, outcome.compile_seconds
+
+
+class _Telling(Silent):
+    """Tells of a group of rules in training, a line per epoch."""
+
+    def __init__(self, tell: Tell, task: Task, group: Group):
+        self._tell, self._task = tell, task
+        self._name, self._rules = f"{task.name}, {group.name}", len(group.rules)
+
+    def epoch(self, history: History, epochs: int) -> None:
         left = clock(seconds_left(history, epochs))
-        tell(
-            f"{job.task.name}, {group.name}: epoch {epoch + 1}/{epochs}, "
-            f"{_range(history, job.task)}, {left} left for these {len(arms)} rules"
+        self._tell(
+            f"{self._name}: epoch {len(history.epochs)}/{epochs}, {_range(history, self._task)}, "
+            f"{left} left for these {self._rules} rules"
         )
-    return history, program.compile_seconds
+
+    def warn(self, text: str) -> None:
+        self._tell(f"WARNING: {self._name}: {text}")
 
 
 def measures(history: History, rule: str, score: str) -> dict[str, list[float]]:

@@ -181,7 +181,7 @@ def test_a_tiny_sweep_leaves_everything(tmp_path, capsys):
     flags = ["--tasks", "toy", "--rules", *rules, "--seeds", "2", "--steps", "320"]
     assert command.main([*flags, "--output", str(folder)]) == 0
     assert {path.name for path in folder.iterdir()} == {
-        "configuration.json", "toy.jsonl", "toy.json", report.TABLE, report.PLOT, report.SPEED,
+        "configuration.json", "toy", "toy.json", report.TABLE, report.PLOT, report.SPEED,
     }  # fmt: skip
     results = json.loads((folder / "toy.json").read_text())
     assert set(results["rules"]) == {PLAIN, *rules}
@@ -191,8 +191,8 @@ def test_a_tiny_sweep_leaves_everything(tmp_path, capsys):
     assert weights[PLAIN] == [0.0, 0.0]
     assert weights["constant_1"] == weights["line_search_1"] == pytest.approx([1.0, 1.0])
     assert weights["scale_free_1"] != pytest.approx([1.0, 1.0])
-    lines = (folder / "toy.jsonl").read_text().splitlines()
-    assert len(lines) == 8 * 5 * 2  # epochs, rules, seeds
+    lines = [path.read_text().splitlines() for path in folder.glob("toy/*/metrics.jsonl")]
+    assert sum(map(len, lines)) == 8 * 5 * 2  # epochs, rules, seeds
     # The table that was shown is the one that can be drawn again from the files.
     told = capsys.readouterr().out
     assert "toy, line search: epoch 8/8" in told

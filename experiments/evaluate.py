@@ -1,0 +1,168 @@
+"""Evaluates trained policies on more episodes: `python -m experiments.evaluate RUN`.
+
+Works on a complete run and on one that was killed, from its last checkpoint.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from experiments import run_folder
+from experiments.listing import Listing
+from experiments.policy import TrainedRun, load_run
+from experiments.program import call
+from experiments.results import counted
+from experiments.statistics import estimate, paired_difference
+from experiments.timing import compile_ahead
+from experiments.train import bad_input, environment_title, keep_compiled_programs
+from sobolax.evaluation import Evaluation, evaluate
+
+# Training evaluates with keys folded in by the epoch's number, which is never as large.
+_PURPOSE = 2**31
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Evaluates the policies of a run; of one that goes on or was killed, too.
+
+    Attributes:
+        run: Folder of the run.
+        episodes: Episodes of every policy, the same ones for all.
+        seed: What episodes start from derives from it.
+        output: A new file; None for evaluation.json, or the next free name, in the run's folder.
+    """
+
+    run: tyro.conf.Positional[Path]
+    episodes: int = 100
+    seed: int = 0
+    output: Path | None = None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """What the command runs.
+
+    Returns:
+        The exit status: 0, or 2 for bad input.
+    """
+    console = Console()
+    asked = tyro.cli(Evaluate, args=argv, prog="python -m experiments.evaluate")
+    try:
+        if asked.episodes < 1:
+            raise ValueError(f"--episodes {asked.episodes} must be at least 1")
+        if not 0 <= asked.seed < 2**32:
+            raise ValueError(f"--seed {asked.seed} must be from 0 to 2**32 - 1")
+        path = choose(asked)
+        found = load_run(asked.run)
+    except ValueError as error:
+        return bad_input(error)
+    keep_compiled_programs()
+    results = evaluate_run(found, asked.episodes, asked.seed)
+    run_folder.write_json(path, results)
+    if not console.is_terminal:
+        console = Console(file=console.file, width=100)
+    console.print(table(results, environment_title(found.experiment)).rendered())
+    told = f"Policies of {found.source}, after {counted(found.epochs, 'epoch')}; all is in {path}"
+    console.print(Text(told), soft_wrap=True)
+    return 0
+
+
+def choose(asked: Evaluate) -> Path:
+    """The file to write.
+
+    Raises:
+        ValueError: If there is one of that name, or no such folder.
+    """
+    if asked.output is None:
+        names = ("evaluation.json", *(f"evaluation-{count}.json" for count in range(2, 1000)))
+        return next(path for path in map(asked.run.joinpath, names) if not path.exists())
+    if asked.output.exists():
+        raise ValueError(f"--output {asked.output} exists: name a new file")
+    if not asked.output.parent.is_dir():
+        raise ValueError(f"--output {asked.output}: there is no folder {asked.output.parent}")
+    return asked.output
+
+
+def evaluate_run(found: TrainedRun, episodes: int, seed: int) -> dict[str, Any]:
+    """Runs all policies on the same episodes.
+
+    Args:
+        found: The run.
+        episodes: How many.
+        seed: What they start from derives from it; no episode is one that training looked at.
+
+    Returns:
+        What the file holds: per arm the mean return with a 95 % interval over seeds (over episodes
+        where there is one seed), per seed an interval over episodes, and paired differences.
+    """
+    job = found.job
+    key = jax.random.fold_in(jax.random.key(seed), _PURPOSE)
+
+    def one(policy: Any) -> Evaluation:
+        def act(observation: jax.Array) -> jax.Array:
+            return job.training.act(policy, observation)
+
+        return evaluate(found.environment, act, key, episodes)
+
+    program, _ = compile_ahead(jax.vmap(one), found.policies)
+    result = jax.device_get(call(program, found.policies))
+    shape = (len(job.arms), job.seeds)
+    returns = np.asarray(result.returns, np.float64).reshape(*shape, episodes)
+    lengths = np.asarray(result.lengths, np.float64).reshape(*shape, episodes)
+    nonfinite = np.asarray(result.nonfinite).reshape(shape)
+    means = returns.mean(axis=2)
+    arms = {
+        arm.name: {
+            "label": arm.label,
+            "weights": arm.weights,
+            "return": asdict(estimate(means[i] if job.seeds > 1 else returns[i, 0])),
+            "standard_deviation": float(returns[i].std(axis=1).mean()),
+            "length": float(lengths[i].mean()),
+            "nonfinite": int(nonfinite[i].sum()),
+            "per_seed": [asdict(estimate(returns[i, j])) for j in range(job.seeds)],
+        }
+        for i, arm in enumerate(job.arms)
+    }
+    pairs = {
+        f"{arm.name} - {job.arms[0].name}": asdict(paired_difference(means[i], means[0]))
+        for i, arm in enumerate(job.arms)
+        if i
+    }
+    return {
+        "episodes": episodes,
+        "seed": seed,
+        "epochs": found.epochs,
+        "source": str(found.source.name),
+        "confidence": 0.95,
+        "interval": "Student's t over " + ("seeds" if job.seeds > 1 else "episodes"),
+        "arms": arms,
+        "paired_differences": pairs,
+        **run_folder.provenance(),
+    }
+
+
+def table(results: Mapping[str, Any], title: str) -> Listing:
+    """The table of an evaluation."""
+    rows = []
+    for arm in results["arms"].values():
+        found = arm["return"]
+        mean = "–" if found["mean"] is None else f"{found['mean']:,.4g}"
+        if found["low"] is not None:
+            mean += f" [{found['low']:,.4g}, {found['high']:,.4g}]"
+        deviation, length = f"{arm['standard_deviation']:,.4g}", f"{arm['length']:,.1f}"
+        rows.append((arm["label"], mean, deviation, length, f"{arm['nonfinite']:,}"))
+    headings = ("arm", "return [95 %]", "deviation, of episodes", "length", "non-finite")
+    over = results["interval"].split()[-1]
+    told = f"{title}, {results['episodes']:,} episodes, mean and 95 % interval over {over}"
+    return Listing(told, headings, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
