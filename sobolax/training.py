@@ -196,6 +196,7 @@ class Training:
         init: `(key, hyperparameters) -> TrainingState`.
         epoch: `(state, hyperparameters, index of the epoch) -> (state, metrics)`; `vmap` it over
             states and hyperparameters, not over the index, and donate the state.
+        learn: What an epoch does before it looks: the same without evaluation and report.
         run: `(key, hyperparameters) -> (state, metrics)`: all epochs; metrics have a leading
             axis of epochs.
         act: `(policy, observation) -> action`, deterministic.
@@ -204,6 +205,7 @@ class Training:
 
     init: Callable[[jax.Array, Any], TrainingState]
     epoch: Callable[[TrainingState, Any, jax.Array], tuple[TrainingState, Metrics]]
+    learn: Callable[[TrainingState, Any, jax.Array], tuple[TrainingState, Metrics]]
     run: Callable[[jax.Array, Any], tuple[TrainingState, Metrics]]
     act: Callable[[Policy, jax.Array], jax.Array]
     policy: Callable[[TrainingState], Policy]
@@ -338,6 +340,11 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
 
     def epoch(state: TrainingState, hyper: Any, index: jax.Array):
         hyper = jax.tree.map(jnp.asarray, hyper)
+        state, metrics = learn(state, hyper, index)
+        return state, metrics | look(state, hyper, index)
+
+    def learn(state: TrainingState, hyper: Any, index: jax.Array):
+        hyper = jax.tree.map(jnp.asarray, hyper)
         steps = index * steps_per_epoch + jnp.arange(steps_per_epoch)
         empty = jax.tree.map(
             lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(update, state, hyper)[2]
@@ -348,7 +355,7 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
             filling = number < prefill
             state, collected = collect(state, hyper, filling)
 
-            def learn(_, inner):
+            def one_update(_, inner):
                 agent_state, key, totals = inner
                 # The buffer is only read here: it is no part of what the loop carries.
                 current = replace(state, agent=agent_state, key=key)
@@ -357,7 +364,7 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
 
             count = jnp.where(filling, 0, config.updates_per_step)
             agent_state, key, totals = jax.lax.fori_loop(
-                0, count, learn, (state.agent, state.key, totals)
+                0, count, one_update, (state.agent, state.key, totals)
             )
             state = replace(state, agent=agent_state, key=key)
             nonfinite += collected["transitions_nonfinite"]
@@ -373,7 +380,7 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
             "updates": jnp.maximum(steps[-1] + 1 - prefill, 0) * config.updates_per_step,
             "transitions_nonfinite": nonfinite,
         }
-        return state, metrics | look(state, hyper, index)
+        return state, metrics
 
     def look(state: TrainingState, hyper: Any, index: jax.Array) -> Metrics:
         """Evaluates the policy and reports on the critic, with keys of their own."""
@@ -423,4 +430,4 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
     def policy(state: TrainingState) -> Policy:
         return Policy(state.agent, state.normalizer)
 
-    return Training(init, epoch, run, act, policy)
+    return Training(init, epoch, learn, run, act, policy)
