@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 1
 
-.PHONY: help setup train test test-all check bench audit toy lock clean
+.PHONY: help setup train test test-all check bench bench-peers audit toy lock clean
 
 help:
 	@echo "make train     SAC and Sobolev SAC side by side on MuJoCo physics (under 10 minutes on 2 cores)"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-all  all tests, the slow ones too"
 	@echo "make check     formatting, lints, types, layers"
 	@echo "make bench     speed: side by side, in one run, as ratios"
+	@echo "make bench-peers  plain SAC beside Brax's, rejax's and SBX's, each in an environment of its own"
 	@echo "make audit     the derivatives of an environment: error, growth, price; ARGS=\"--env hopper\""
 	@echo "make toy       critics beside a known Q*: errors of Q and its slopes, with controls (200 s of processor time)"
 	@echo "make lock      resolve the dependencies anew"
@@ -53,6 +54,9 @@ check: setup
 
 bench: setup
 	$(RUN) -m experiments.bench $(ARGS)
+
+bench-peers: setup
+	$(RUN) -m experiments.peers $(ARGS)
 
 audit: setup
 	$(RUN) -m experiments.gradient_audit $(ARGS)

@@ -1,0 +1,1 @@
+"""Plain SAC beside other libraries' SAC, each in an environment of its own."""
