@@ -1,7 +1,9 @@
 """Trains the members of one program, epoch by epoch, with everything on disk as it goes."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +53,7 @@ def train_members(
     folder: Path,
     listener: Listener,
     checkpoints: CheckpointRule | None = None,
-    program: Program | None = None,
+    program: Program | Callable[[], Program] | None = None,
 ) -> Outcome:
     """Trains all members, from the last good checkpoint in the folder if it holds one.
 
@@ -65,7 +67,7 @@ def train_members(
         folder: An existing folder, of this job alone.
         listener: Whom to tell.
         checkpoints: When checkpoints are taken; None for never.
-        program: The job's, where it is compiled already.
+        program: The job's, where it is compiled already, or what compiles it if it is needed.
 
     Returns:
         What came out; after Ctrl-C, what there was until then.
@@ -125,12 +127,13 @@ class _Running:
             # What was measured after the checkpoint is measured again.
             run_folder.replace_lines(lines, self._rows())
 
-    def train(self, program: Program | None) -> None:
+    def train(self, program: Program | Callable[[], Program] | None) -> None:
         """The epochs that are left."""
         job, outcome = self._job, self.outcome
-        if program is None:
+        if not isinstance(program, Program):
             self._listener.phase("compiling")
-            program = call(compile_program, job.training, job.keys, job.hypers)
+            default = partial(compile_program, job.training, job.keys, job.hypers)
+            program = call(program or default)
         outcome.compile_seconds = program.compile_seconds
         start = time.perf_counter()
         state = self._first_state(program)
