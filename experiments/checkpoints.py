@@ -1,6 +1,7 @@
 """Checkpoints of a training: when they are taken, how many stay, and which one to go on from."""
 
 import errno
+import re
 import shutil
 import threading
 import time
@@ -17,6 +18,7 @@ from experiments.checkpoint_files import PARTIAL, REMOVED, CheckpointError
 # What the automatic rule allows checkpoints to take of a run: one part in so many.
 SHARE = 50
 UNUSABLE = ".unusable"
+_NAME = re.compile(r"epoch-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,9 @@ class Checkpoints:
             epochs: How many are done.
             take: Gives the arrays, which belong to this class from then on.
         """
-        self.wait()
+        self._say_who_writes()
         self._began = time.perf_counter()
+        self.wait()
         arrays = take()
         blocked = time.perf_counter() - self._began
         self.blocking_seconds += blocked
@@ -186,6 +189,7 @@ class Checkpoints:
             Whether it worked; `news` says why not.
         """
         self.wait()
+        self._say_who_writes()
         path = self.folder.with_name(run_folder.POLICY)
         try:
             self._put(path, epochs, arrays)
@@ -203,9 +207,12 @@ class Checkpoints:
         if not any(self.folder.iterdir()):  # what was set aside is the user's to remove
             self.folder.rmdir()
 
-    def _put(self, path: Path, epochs: int, arrays: Mapping[str, np.ndarray]) -> None:
+    def _say_who_writes(self) -> None:
+        # Not in the thread: it asks git, and a process is not forked beside a computation.
         if "written_by" not in self._about:
             self._about["written_by"] = run_folder.provenance()
+
+    def _put(self, path: Path, epochs: int, arrays: Mapping[str, np.ndarray]) -> None:
         checkpoint_files.write(path, arrays, {"epochs": epochs, **self._about})
 
     def _write(self, epochs: int, arrays: dict[str, np.ndarray], blocked: float) -> None:
@@ -213,7 +220,7 @@ class Checkpoints:
 
         assert self._rule is not None
         start = time.perf_counter()
-        path = self.folder / f"epoch-{epochs:06d}"
+        path = self.folder / f"epoch-{epochs:06}"
         try:
             self._put(path, epochs, arrays)
             self.saved += 1
@@ -279,7 +286,9 @@ def read(
 
 def present(folder: Path) -> list[Path]:
     """Whole checkpoints of a folder, the oldest first."""
-    return sorted(path for path in folder.glob("epoch-*") if not path.suffix)
+    found = {path: _NAME.fullmatch(path.name) for path in folder.glob("epoch-*")}
+    numbers = {path: int(match[1]) for path, match in found.items() if match}
+    return sorted(numbers, key=lambda path: numbers[path])
 
 
 def _leftovers(folder: Path) -> list[Path]:

@@ -33,6 +33,7 @@ class Outcome:
         initialise_seconds: Networks, buffer, prefill; or bringing a checkpoint back.
         interrupted: Whether Ctrl-C cut it short.
         resumed_from: How many epochs the checkpoint had that it went on from; None for none.
+        metrics_seconds: What training waited for metrics, copies of policies and the listener.
         checkpoints: How many were saved and how many failed, and seconds they took: what training
             waited for, and what went on beside it.
         warnings: What went wrong without stopping it.
@@ -44,6 +45,7 @@ class Outcome:
     initialise_seconds: float = 0.0
     interrupted: bool = False
     resumed_from: int | None = None
+    metrics_seconds: float = 0.0
     checkpoints: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -146,11 +148,13 @@ class _Running:
         start = time.perf_counter() - (outcome.history.seconds[-1] if done else 0.0)
         for epoch in range(done, job.epochs):
             state, metrics = call(program.epoch, state, job.hypers, jnp.int32(epoch))
+            epoch_ended = time.perf_counter()
             policies = self._policies(state)
             outcome.history.add(jax.device_get(metrics), time.perf_counter() - start)
             outcome.policies = policies
             self._write_lines()
             self._listener.epoch(outcome.history, job.epochs)
+            outcome.metrics_seconds += time.perf_counter() - epoch_ended
             if not self.complete and self._checkpoints.due():
                 self._save(state)
             self._tell_news()

@@ -32,7 +32,12 @@ def to_host(tree: Any, count: int | None = None) -> Any:
     for leaf in jax.tree.leaves(data):
         if isinstance(leaf, jax.Array):
             leaf.copy_to_host_async()  # all of them at once, where they lie on another device
-    return jax.tree.map(lambda leaf: np.array(np.asarray(leaf)[:count], copy=True), data)
+    return jax.tree.map(lambda leaf: _own(leaf)[:count], data)
+
+
+def _own(leaf: Any) -> np.ndarray:
+    elsewhere = isinstance(leaf, jax.Array) and all(d.platform != "cpu" for d in leaf.devices())
+    return np.asarray(leaf) if elsewhere else np.array(leaf, copy=True)
 
 
 def to_arrays(tree: Any, count: int | None = None) -> dict[str, np.ndarray]:

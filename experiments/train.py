@@ -132,9 +132,9 @@ def execute(prepared: Prepared, listener: Listener) -> dict[str, Any]:
         }
         run_folder.write_json(folder / run_folder.CONFIGURATION, configuration)
     outcome = train_members(prepared.job, folder, listener, prepared.checkpoints)
-    if prepared.resume:
-        run_folder.remove_results(folder)
     history = outcome.history
+    if prepared.resume and history.epochs:
+        run_folder.remove_results(folder)
     title = title_of(prepared)
     try:
         if outcome.policies is not None:
@@ -155,10 +155,12 @@ def execute(prepared: Prepared, listener: Listener) -> dict[str, Any]:
     )
     results = summarise(history, timing, outcome.interrupted) | {
         "resumed_from": outcome.resumed_from,
+        "metrics_seconds": outcome.metrics_seconds,
         "checkpoints": outcome.checkpoints,
         "warnings": outcome.warnings,
     }
-    run_folder.write_json(folder / run_folder.RESULTS, results)
+    if history.epochs or not prepared.resume:  # else what was there stays as it was
+        run_folder.write_json(folder / run_folder.RESULTS, results)
     return results
 
 

@@ -1,6 +1,7 @@
 """Checkpoints: what they hold, what is made of bad ones, and that training does not notice them."""
 
 import errno
+import io
 import json
 import re
 from dataclasses import replace
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 
 import envs
 from experiments import checkpoint_files, checkpoints, command_line, members, run_folder, snapshot
@@ -19,7 +21,7 @@ from experiments.checkpoints import CheckpointRule, Checkpoints
 from experiments.configuration import agent_module
 from experiments.members import train_members
 from experiments.program import compile_program, size_of
-from experiments.progress import Silent
+from experiments.progress import Silent, listener
 
 EPOCHS = 4
 EVERY = CheckpointRule(seconds=0)
@@ -456,3 +458,14 @@ def test_members_that_fill_up_devices_are_left_out(job, program):
     for name, value in snapshot.to_arrays(state).items():
         assert whole[name][:3].tobytes() == value[:3].tobytes()
         assert whole[name][3].tobytes() == value[2].tobytes()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_notes_and_warnings_stay_in_sight(terminal):
+    out = io.StringIO()
+    told = listener(Console(file=out, width=100, force_terminal=terminal))
+    told.note("a checkpoint takes up to 3 MiB")
+    told.warn("the disk is full")
+    told.close()
+    assert "a checkpoint takes up to 3 MiB\n" in out.getvalue()
+    assert "WARNING: the disk is full" in out.getvalue()
