@@ -9,10 +9,12 @@ It is written beside its place as `epoch-000012.partial` and renamed when all of
 folder without that ending is whole, whenever the process was killed.
 """
 
+import contextlib
 import json
+import logging
 import shutil
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +152,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes arrays with Orbax into a new folder."""
     import orbax.checkpoint as ocp
 
-    with _checkpointer() as checkpointer:
+    with _quiet(), _checkpointer() as checkpointer:
         checkpointer.save(path.absolute(), args=ocp.args.PyTreeSave(dict(arrays)))
     # Orbax marks a whole checkpoint with a file whose text is where it lay; it will move.
     marker = path / "commit_success.txt"
@@ -162,7 +164,7 @@ def read_arrays(path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
     """Reads some of the arrays that `write_arrays` wrote."""
     import orbax.checkpoint as ocp
 
-    with _checkpointer() as checkpointer:
+    with _quiet(), _checkpointer() as checkpointer:
         return checkpointer.restore(
             path.absolute(),
             args=ocp.args.PyTreeRestore(
@@ -171,6 +173,17 @@ def read_arrays(path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
                 partial_restore=True,
             ),
         )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Orbax from printing the tracebacks of errors that it raises, too."""
+    logger = logging.getLogger("absl")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _checkpointer() -> Any:

@@ -302,11 +302,11 @@ def _free_name(path: Path) -> Path:
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())[:300]
-    # TensorStore says so in the text of an error of its own.
-    if getattr(error, "errno", None) == errno.ENOSPC or "ENOSPC" in text:
-        return f"the disk is full ({text})"
-    return f"{type(error).__name__}: {text}"
+    text = " ".join(str(error).split())
+    # TensorStore says so at the end of the text of an error of its own.
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
+        return "the disk is full"
+    return f"{type(error).__name__}: {text if len(text) < 300 else '... ' + text[-300:]}"
 
 
 def _mebibytes(size: int) -> str:
