@@ -45,6 +45,19 @@ class History:
             return None
         return np.stack([epoch[name] for epoch in self.epochs])
 
+    @property
+    def frozen(self) -> np.ndarray:
+        """Which members were frozen at the end of each epoch, `(epochs, arms, seeds)` bool."""
+        flags = self.values("frozen")
+        if flags is None:
+            return np.zeros((len(self.epochs), len(self.arms), self.seeds), bool)
+        return flags > 0
+
+    def sound(self, name: str) -> np.ndarray | None:
+        """As `values`, with NaN, which means and intervals leave out, where a member is frozen."""
+        found = self.values(name)
+        return None if found is None else np.where(self.frozen, np.nan, found)
+
     def last(self, name: str) -> np.ndarray | None:
         """One metric of the last epoch, `(arms, seeds)`; None where there is none."""
         return self.epochs[-1][name] if name in self.names else None

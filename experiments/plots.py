@@ -113,7 +113,7 @@ def _style(arm: str) -> Literal["-", "--"]:
 
 
 def _draw(axes: Axes, history: History, panel: Panel, seeds: bool = False) -> None:
-    steps, values = history.values("environment_steps"), history.values(panel.metric)
+    steps, values = history.values("environment_steps"), history.sound(panel.metric)
     axes.set_title(panel.title, fontsize=9)
     axes.set_xlabel("environment steps per seed")
     axes.set_ylabel(panel.label)

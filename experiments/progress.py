@@ -1,7 +1,8 @@
 """What a person sees while a run goes on."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,23 @@ from experiments.history import History
 from experiments.results import RETURN, steady_steps_per_second
 
 
+@dataclass(frozen=True)
+class Stand:
+    """How far something is.
+
+    Attributes:
+        done: Epochs done.
+        total: Epochs in all.
+        status: Short texts on the last one.
+        left: Seconds; None where that is not known.
+    """
+
+    done: int
+    total: int
+    status: Sequence[str]
+    left: float | None
+
+
 class Listener(Protocol):
     """Gets told how a run goes on; a `KeyboardInterrupt` from here ends it in good order."""
 
@@ -30,6 +48,14 @@ class Listener(Protocol):
 
     def epoch(self, history: History, epochs: int) -> None:
         """An epoch is done and lies in the history and on disk."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something that is worth a line."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """Something that should not be overlooked."""
         ...
 
     def close(self) -> None:
@@ -44,6 +70,12 @@ class Silent:
         """Says nothing."""
 
     def epoch(self, history: History, epochs: int) -> None:
+        """Says nothing."""
+
+    def note(self, text: str) -> None:
+        """Says nothing."""
+
+    def warn(self, text: str) -> None:
         """Says nothing."""
 
     def close(self) -> None:
@@ -62,9 +94,20 @@ class Lines:
 
     def epoch(self, history: History, epochs: int) -> None:
         """Prints one line."""
-        done = len(history.epochs)
-        left = clock(seconds_left(history, epochs))
-        self._print(f"epoch {done}/{epochs}  {' · '.join(status(history))}  {left} left")
+        self.show(stand(history, epochs))
+
+    def show(self, stand: Stand) -> None:
+        """Prints one line."""
+        left, told = clock(stand.left), " · ".join(stand.status)
+        self._print(f"epoch {stand.done}/{stand.total}  {told}  {left} left")
+
+    def note(self, text: str) -> None:
+        """Prints it."""
+        self._print(text)
+
+    def warn(self, text: str) -> None:
+        """Prints it with what it is in front."""
+        self._print(f"WARNING: {text}")
 
     def close(self) -> None:
         """There is nothing to close."""
@@ -78,7 +121,7 @@ class Bar:
     """A progress bar with the numbers of the last epoch beneath it."""
 
     def __init__(self, console: Console):
-        self._history: History | None = None
+        self._status: Sequence[str] = ()
         self._deadline: float | None = None
         self._progress = _Progress(
             self._tell,
@@ -101,10 +144,21 @@ class Bar:
 
     def epoch(self, history: History, epochs: int) -> None:
         """Moves the bar."""
-        self._history = history
-        left = seconds_left(history, epochs)
-        self._deadline = None if left is None else time.monotonic() + left
-        self._progress.update(self._task, completed=len(history.epochs), total=epochs)
+        self.show(stand(history, epochs))
+
+    def show(self, stand: Stand) -> None:
+        """Moves the bar."""
+        self._status = stand.status
+        self._deadline = None if stand.left is None else time.monotonic() + stand.left
+        self._progress.update(self._task, completed=stand.done, total=stand.total)
+
+    def note(self, text: str) -> None:
+        """Prints it above the bar, where it stays."""
+        self._progress.console.print(Text(text))
+
+    def warn(self, text: str) -> None:
+        """The same, in red."""
+        self._progress.console.print(Text(f"WARNING: {text}", style="bold red"))
 
     def close(self) -> None:
         """Takes the bar away."""
@@ -115,7 +169,7 @@ class Bar:
         if self._deadline is not None:
             left = clock(max(0.0, self._deadline - time.monotonic()))
             self._progress.update(self._task, left=f"{left} left")
-        return "  " + " · ".join(status(self._history)) if self._history else ""
+        return "  " + " · ".join(self._status) if self._status else ""
 
 
 class _Progress(Progress):
@@ -131,9 +185,14 @@ class _Progress(Progress):
         yield text
 
 
-def listener(console: Console) -> Listener:
+def listener(console: Console) -> Bar | Lines:
     """A bar on a terminal, lines elsewhere."""
     return Bar(console) if console.is_terminal else Lines(console)
+
+
+def stand(history: History, epochs: int) -> Stand:
+    """How far a run is."""
+    return Stand(len(history.epochs), epochs, status(history), seconds_left(history, epochs))
 
 
 def status(history: History) -> list[str]:
@@ -142,10 +201,13 @@ def status(history: History) -> list[str]:
     steps = history.last("environment_steps")
     if steps is not None:
         told.append(f"{steps.mean():,.0f} steps")
-    returns = history.last(RETURN)
+    returns = history.sound(RETURN)
     if returns is not None:
-        pairs = zip(history.arms, returns, strict=True)
+        pairs = zip(history.arms, returns[-1], strict=True)
         told.append("return " + ", ".join(f"{arm.name} {_mean(row)}" for arm, row in pairs))
+    frozen = history.last("frozen")
+    if frozen is not None and frozen.any():
+        told.append(f"{int(frozen.sum())} frozen")
     speed = steady_steps_per_second(history)
     if speed is not None:
         told.append(f"{speed:,.0f} steps/s")

@@ -42,16 +42,28 @@ def steady_steps_per_second(history: History) -> float | None:
     return float((steps[-1] - steps[0]).sum() / passed) if passed > 0 else None
 
 
-def summarise(history: History, timing: Timing, interrupted: bool) -> dict[str, Any]:
+def summarise(
+    history: History, timing: Timing, interrupted: bool, reference: int = 0
+) -> dict[str, Any]:
     """What `results.json` holds.
 
     Every metric of the last epoch per arm with a 95 % interval over seeds, its difference to the
-    first arm paired by seed, and the return averaged over all epochs (how fast it learned).
+    reference arm paired by seed, and the return averaged over all epochs (how fast it learned).
+    Members that were frozen are listed, and left out of means and differences.
+
+    Args:
+        history: What was measured.
+        timing: Where the time went.
+        interrupted: Whether it was cut short.
+        reference: Place of the arm that the others are compared with.
     """
     final: dict[str, np.ndarray] = dict(history.epochs[-1]) if history.epochs else {}
+    frozen_at = final.pop("frozen_at", None)
+    frozen = final.pop("frozen", np.zeros((len(history.arms), history.seeds))) > 0
     returns = history.values(RETURN)
     if returns is not None:
         final[RETURN_OVER_TRAINING] = returns.mean(axis=0)
+    sound = {name: np.where(frozen, np.nan, values) for name, values in final.items()}
     results: dict[str, Any] = {
         "interrupted": interrupted,
         "epochs": len(history.epochs),
@@ -63,17 +75,30 @@ def summarise(history: History, timing: Timing, interrupted: bool) -> dict[str, 
             arm.name: {
                 "label": arm.label,
                 "weights": arm.weights,
-                "metrics": {name: _entry(values[index]) for name, values in final.items()},
+                "metrics": {
+                    name: {
+                        **asdict(estimate(sound[name][index])),
+                        "per_seed": values[index].tolist(),
+                    }
+                    for name, values in final.items()
+                },
                 "whole_run": _whole_run(history, index),
+                "frozen_at": [
+                    int(frozen_at[index, seed]) if frozen_at is not None and sick else None
+                    for seed, sick in enumerate(frozen[index])
+                ],
             }
             for index, arm in enumerate(history.arms)
         },
         "paired_differences": {},
     }
-    for index, arm in enumerate(history.arms[1:], start=1):
-        results["paired_differences"][f"{arm.name} - {history.arms[0].name}"] = {
-            name: asdict(paired_difference(values[index], values[0]))
-            for name, values in final.items()
+    base = history.arms[reference].name if history.arms else ""
+    for index, arm in enumerate(history.arms):
+        if index == reference:
+            continue
+        results["paired_differences"][f"{arm.name} - {base}"] = {
+            name: asdict(paired_difference(values[index], values[reference]))
+            for name, values in sound.items()
         }
     return results
 
@@ -84,17 +109,19 @@ _COUNTS = ("transitions_nonfinite", "evaluation_nonfinite")
 
 
 def _whole_run(history: History, arm: int) -> dict[str, float]:
-    """Shares averaged, and counts summed, over all epochs and seeds of an arm."""
-    values = {name: history.values(name) for name in (*_SHARES, *_COUNTS)}
-    return {
-        name: float(np.mean(found[:, arm]) if name in _SHARES else np.sum(found[:, arm]))
-        for name, found in values.items()
-        if found is not None
-    }
-
-
-def _entry(values: np.ndarray) -> dict[str, Any]:
-    return {**asdict(estimate(values)), "per_seed": values.tolist()}
+    """Shares averaged (but for what is frozen), counts summed, over an arm's epochs and seeds."""
+    found: dict[str, float] = {}
+    for name in (*_SHARES, *_COUNTS):
+        values = history.values(name)
+        if values is None:
+            continue
+        own = values[:, arm]
+        if name in _SHARES:
+            own = own[~history.frozen[:, arm]]
+            found[name] = float(own.mean()) if own.size else 0.0
+        else:
+            found[name] = float(own.sum())
+    return found
 
 
 def metric(results: Mapping[str, Any], arm: str, name: str) -> Estimate | None:
@@ -122,8 +149,21 @@ def sentence(results: Mapping[str, Any]) -> str:
     contains = final["low"] <= 0 <= final["high"]
     verdict = "the interval contains zero" if contains else "the interval does not contain zero"
     left_out = final["total"] - final["count"]
-    note = f"; {counted(left_out, 'seed')} left out: returns not finite" if left_out else ""
+    note = f"; {counted(left_out, 'seed')} left out: frozen or not finite" if left_out else ""
     return f"{told}{final['mean']:+.4g} [{final['low']:.4g}, {final['high']:.4g}]; {verdict}{note}."
+
+
+def frozen_members(results: Mapping[str, Any]) -> str | None:
+    """Which members learn no more, and since when; None if there are none."""
+    told = []
+    for arm in results["arms"].values():
+        steps = {seed: step for seed, step in enumerate(arm["frozen_at"]) if step is not None}
+        if steps:
+            since = ", ".join(f"seed {seed} at step {step:,}" for seed, step in steps.items())
+            told.append(f"{arm['label']} {since}")
+    if not told:
+        return None
+    return f"Frozen by numbers that are not finite, and left out of means: {'; '.join(told)}."
 
 
 def counted(count: int, noun: str) -> str:

@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from experiments.results import RETURN, counted, metric, sentence
+from experiments.results import RETURN, counted, frozen_members, metric, sentence
 
 # Two numbers to a cell, one below the other, so that a terminal of 80 columns holds them all.
 _COLUMNS = (
@@ -47,7 +47,10 @@ def render(results: Mapping[str, Any], title: str) -> RenderableType:
         table.add_row(label, *cells, "–" if speed is None else f"{speed / members:,.0f}")
     parts: list[RenderableType] = [table]
     if any("*" in str(cell) for column in table.columns for cell in column.cells):
-        parts.append(Text("* over the seeds whose value is finite"))
+        parts.append(Text("* over the seeds whose value is finite and that are not frozen"))
+    frozen = frozen_members(results)
+    if frozen is not None:
+        parts.append(Text(frozen, style="yellow"))
     compiled = f"compiled in {timing['compile_seconds']:.0f} s"
     told = f"{counted(members, 'member')} in one program: {compiled}"
     if speed is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -90,8 +91,23 @@ def evaluate(
 
 def is_finite(state: State) -> jax.Array:
     """Whether every number in a state is finite, `()` bool."""
-    leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]).all()
+    return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in _floating(state)]).all()
+
+
+def stays_finite(before: Any, after: Any) -> jax.Array:
+    """Whether a pytree has no NaN, and no infinity but where an earlier one had it; `()` bool.
+
+    Some states begin at infinity: the line search's memory of losses does, and a weighting of
+    one's own may. A number that has become infinite is sick; one that still is need not be.
+    """
+    pairs = zip(_floating(before), _floating(after), strict=True)
+    return jnp.stack(
+        [jnp.all(jnp.isfinite(new) | (jnp.isinf(old) & (old == new))) for old, new in pairs]
+    ).all()
+
+
+def _floating(tree: Any) -> list[jax.Array]:
+    return [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
 
 
 def _select(condition: jax.Array, chosen: State, other: State) -> State:

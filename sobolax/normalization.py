@@ -44,6 +44,12 @@ def update(normalizer: Normalizer, observations: jax.Array) -> Normalizer:
     )
 
 
+def hold(normalizer: Normalizer, count: jax.Array) -> Normalizer:
+    """The same mean and variance, as if of `count` observations; `count` is `()`."""
+    share = count / jnp.maximum(normalizer.count, 1.0)
+    return Normalizer(count, normalizer.mean, normalizer.sum_of_squares * share)
+
+
 def normalize(
     normalizer: Normalizer, observation: jax.Array, smallest_deviation: float = 1e-2
 ) -> jax.Array:

@@ -15,7 +15,7 @@ from sobolax.agents.agent import Metrics
 from sobolax.critic_report import report_on_critic
 from sobolax.derivatives import Derivatives
 from sobolax.environment import Environment, State
-from sobolax.evaluation import evaluate, is_finite
+from sobolax.evaluation import evaluate, is_finite, stays_finite
 from sobolax.multi_step import MultiStep, Window, oldest, open_window, push
 from sobolax.normalization import Normalizer
 from sobolax.sources import Experience, check_source, make_source
@@ -163,6 +163,8 @@ class TrainingState:
         clocks: Steps of their running episodes, `(environments,)`.
         windows: Their last `n_step` steps; None where `n_step` is 1.
         key: Random key.
+        frozen_at: Environment steps at which the agent was frozen (see `make_training`), `()`
+            int32; -1 while it is not.
     """
 
     agent: Any
@@ -172,6 +174,7 @@ class TrainingState:
     clocks: jax.Array
     windows: Window | None
     key: jax.Array
+    frozen_at: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -213,6 +216,12 @@ class Training:
 
 def make_training(environment: Environment, agent: Agent, config: LoopConfig) -> Training:
     """Ties an environment, an agent and a loop together.
+
+    When the updates after a step leave something in the agent or the normalizer that is not
+    finite, the last good ones are kept from then on (but for counters of updates, which go on):
+    the agent is frozen, acts and is evaluated, but learns no more. The metrics `frozen` (0 or 1)
+    and `frozen_at` say so, and those of updates leave the failed round out; other members of a
+    `vmap` go on as if nothing had been.
 
     Args:
         environment: The environment.
@@ -260,6 +269,7 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
             clocks=jax.random.randint(clock_key, (count,), 0, environment.episode_length),
             windows=windows,
             key=run_key,
+            frozen_at=jnp.full((), -1, jnp.int32),
         )
         if config.n_step == 1:
             return state
@@ -351,9 +361,9 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
         )
 
         def step(carry, number):
-            state, totals, nonfinite, updates = carry
+            before, totals, nonfinite, updates = carry
             filling = number < prefill
-            state, collected = collect(state, hyper, filling)
+            state, collected = collect(before, hyper, filling)
 
             def one_update(_, inner):
                 agent_state, key, totals = inner
@@ -363,24 +373,52 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
                 return agent_state, key, jax.tree.map(jnp.add, totals, metrics)
 
             count = jnp.where(filling, 0, config.updates_per_step)
-            agent_state, key, totals = jax.lax.fori_loop(
+            agent_state, key, sums = jax.lax.fori_loop(
                 0, count, one_update, (state.agent, state.key, totals)
             )
-            state = replace(state, agent=agent_state, key=key)
+            # Once a step, not once an update: what is not finite stays so until here.
+            goes_on = (before.frozen_at < 0) & stays_finite(
+                (before.agent, before.normalizer), (agent_state, state.normalizer)
+            )
+            held = normalization.hold(before.normalizer, state.normalizer.count)
+            agent_state, normalizer, totals = jax.tree.map(
+                lambda new, old: keep_unless(goes_on, new, old),
+                (agent_state, state.normalizer, sums),
+                (before.agent, held, totals),
+            )
+            now = ((number + 1) * config.environments).astype(jnp.int32)
+            state = replace(
+                state,
+                agent=agent_state,
+                normalizer=normalizer,
+                key=key,
+                frozen_at=jnp.where(goes_on | (before.frozen_at >= 0), before.frozen_at, now),
+            )
             nonfinite += collected["transitions_nonfinite"]
-            return (state, totals, nonfinite, updates + count), None
+            return (state, totals, nonfinite, updates + jnp.where(goes_on, count, 0)), None
 
         zero = jnp.zeros((), jnp.int32)
         (state, totals, nonfinite, updates), _ = jax.lax.scan(
             step, (state, empty, zero, zero), steps
         )
         metrics = jax.tree.map(lambda total: total / jnp.maximum(updates, 1), totals)
+        frozen = state.frozen_at >= 0
+        # Rounds of updates; the one that failed left nothing.
+        rounds = jnp.where(frozen, state.frozen_at // config.environments - 1, steps[-1] + 1)
         metrics |= {
             "environment_steps": (steps[-1] + 1) * config.environments,
-            "updates": jnp.maximum(steps[-1] + 1 - prefill, 0) * config.updates_per_step,
+            "updates": jnp.maximum(rounds - prefill, 0) * config.updates_per_step,
             "transitions_nonfinite": nonfinite,
+            "frozen": frozen.astype(jnp.int32),
+            "frozen_at": state.frozen_at,
         }
         return state, metrics
+
+    def keep_unless(goes_on: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+        # Counters go on: chosen member by member they would no longer be one number for all, and
+        # a `vmap` of sound members would round otherwise than without this.
+        counts = new is old or not jnp.issubdtype(new.dtype, jnp.floating)
+        return new if counts else jnp.where(goes_on, new, old)
 
     def look(state: TrainingState, hyper: Any, index: jax.Array) -> Metrics:
         """Evaluates the policy and reports on the critic, with keys of their own."""

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from experiments import plots, run_folder, table
 from experiments.history import History
-from experiments.progress import Bar, Lines
+from experiments.progress import Bar, Lines, status
 from experiments.results import RETURN_OVER_TRAINING, sentence, summarise
 from experiments.statistics import estimate
 from tests.experiments.synthetic import TIMING, history, two_arms
@@ -96,6 +96,34 @@ def test_table_shows_both_arms_and_marks_what_was_left_out():
     assert "* over the seeds whose value is finite" in text
     assert "Interrupted" not in text
     assert "too short" not in text
+
+
+def test_frozen_members_are_named_and_left_out_of_means_and_curves():
+    made = history()
+    for epoch, metrics in enumerate(made.epochs):
+        frozen = np.zeros((2, 4))
+        frozen[1, 2] = epoch >= 10
+        metrics |= {"frozen": frozen, "frozen_at": np.where(frozen, 10_500, -1)}
+    results = summarise(made, TIMING, False)
+    returns = made.epochs[-1]["evaluation_return"]
+    assert results["arms"]["sobolev"]["frozen_at"] == [None, None, 10_500, None]
+    assert results["arms"]["plain"]["frozen_at"] == [None] * 4
+    for name in ("evaluation_return", RETURN_OVER_TRAINING):
+        entry = results["arms"]["sobolev"]["metrics"][name]
+        assert (entry["count"], entry["total"]) == (3, 4)
+    rest = [0, 1, 3]
+    entry = results["arms"]["sobolev"]["metrics"]["evaluation_return"]
+    assert entry["mean"] == pytest.approx(returns[1, rest].mean())
+    assert entry["per_seed"] == returns[1].tolist()
+    difference = results["paired_differences"]["sobolev - plain"]["evaluation_return"]
+    assert difference["mean"] == pytest.approx((returns[1] - returns[0])[rest].mean())
+    text = printed(results)
+    assert "Sobolev SAC seed 2 at step 10,500" in text
+    assert "1 seed left out: frozen or not finite" in text
+    curve = made.sound("evaluation_return")
+    assert np.isfinite(curve[:10]).all()
+    assert np.isnan(curve[10:, 1, 2]).all()
+    assert status(made)[2] == "1 frozen"
 
 
 def test_table_says_when_the_critics_references_are_too_short():
