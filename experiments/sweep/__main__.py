@@ -1,0 +1,92 @@
+"""Trains an agent under many settings at once: `python -m experiments.sweep --help`."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from rich.console import Console
+from rich.text import Text
+
+from experiments import run_folder
+from experiments.progress import Bar, Lines, listener
+from experiments.sweep import options, report, shards
+from experiments.sweep.options import Prepared
+from experiments.train import INTERRUPTED, bad_input, second_interrupt_quits
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """What the command runs.
+
+    Returns:
+        The exit status: 0, 2 for bad input and for what does not fit, 130 after Ctrl-C.
+    """
+    console = Console()
+    try:
+        prepared = options.parse(argv)
+    except ValueError as error:
+        return bad_input(error)
+    if prepared.resumes and (prepared.folder / run_folder.RESULTS).exists():
+        console.print(
+            Text(f"{prepared.folder} is complete: nothing is left to do."), soft_wrap=True
+        )
+        return 0
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
+    told = listener(console)
+    try:
+        with second_interrupt_quits():
+            return execute(prepared, told, console)
+    except ValueError as error:  # too little memory, a folder in use, no good checkpoint
+        return bad_input(error)
+    finally:
+        told.close()
+
+
+def execute(prepared: Prepared, told: Bar | Lines, console: Console) -> int:
+    """Plans, trains what is left, and writes results, table and plots.
+
+    Args:
+        prepared: What to run.
+        told: Shows how it goes on.
+        console: Where the table goes.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        ValueError: If it does not fit into memory, or the folder cannot be trained in.
+    """
+    start = time.perf_counter()
+    folder = prepared.folder
+    told.phase("compiling")
+    try:
+        plan = shards.plan(prepared)
+        for text in plan.told():
+            told.note(text)
+        shards.begin(prepared, plan)
+    except KeyboardInterrupt:
+        told.note("Interrupted before anything was trained.")
+        return INTERRUPTED
+    with run_folder.locked(folder):
+        done = shards.run_all(prepared, plan, told, start)
+        if done.interrupted:
+            text = f"Interrupted. Go on with: {options.PROGRAM} --resume {folder}"
+            told.note(text)
+            return INTERRUPTED
+        told.phase("drawing")
+        report.write(folder, prepared.sweep, done, plan.described())
+    told.close()
+    report.show(folder, console)
+    return 0
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    if status == INTERRUPTED:
+        # The epoch that was cut off still computes in a thread, for nobody.
+        os._exit(status)
+    sys.exit(status)

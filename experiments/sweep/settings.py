@@ -1,0 +1,132 @@
+"""What a sweep tries: hyperparameters, the values asked for, and the settings made of them."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Setting = Mapping[str, float]  # name of a hyperparameter that varies, to its value
+
+_DIGITS = 4  # of drawn values, so that a setting can be read and typed
+_RANGE = ".."
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One hyperparameter and what was asked for it.
+
+    Attributes:
+        name: Of the hyperparameter.
+        values: Those listed; none for a range.
+        bounds: Both ends of a range, from which a random sweep draws log-uniformly.
+    """
+
+    name: str
+    values: tuple[float, ...] = ()
+    bounds: tuple[float, float] | None = None
+
+    @property
+    def varies(self) -> bool:
+        """Whether there is more than one value."""
+        return self.bounds is not None or len(self.values) > 1
+
+
+def parse_axis(name: str, words: Sequence[str]) -> Axis:
+    """Reads `0.1 1 10`, values, or `1e-3..10`, a range.
+
+    Raises:
+        ValueError: If there is no value, one cannot be read or comes twice, or a range is none.
+    """
+    flag = f"--{name.replace('_', '-')}"
+    if not words:
+        raise ValueError(f"{flag} names no value: the grid is empty. Give it one value or more")
+    ranges = [word for word in words if _RANGE in word]
+    if not ranges:
+        values = tuple(_number(flag, word) for word in words)
+        # What the program sees has single precision.
+        _refuse_twice(flag, [float(np.float32(value)) for value in values])
+        return Axis(name, values)
+    if len(words) > 1:
+        raise ValueError(
+            f"{flag} {' '.join(words)} mixes a range with other values: give it a range, or values"
+        )
+    low, _, high = ranges[0].partition(_RANGE)
+    bounds = _number(flag, low), _number(flag, high)
+    if not 0 < bounds[0] < bounds[1] < math.inf:
+        raise ValueError(
+            f"{flag} {ranges[0]} must be LOW..HIGH with 0 < LOW < HIGH, as values are drawn "
+            "log-uniformly; list values instead"
+        )
+    return Axis(name, bounds=bounds)
+
+
+def make_settings(axes: Sequence[Axis], draws: int | None, seed: int) -> tuple[Setting, ...]:
+    """All settings of a sweep, no two the same.
+
+    Args:
+        axes: The hyperparameters that vary.
+        draws: How many settings are drawn; None for the whole grid. Ranges are drawn from
+            log-uniformly, lists uniformly.
+        seed: Of the draws. More of them begin with the same ones.
+
+    Raises:
+        ValueError: If nothing varies, a range has no draws, or there are not that many settings.
+    """
+    if not axes:
+        raise ValueError(
+            "nothing varies: give a hyperparameter several values, such as --state-weight 0.1 1 "
+            "(python -m experiments.train runs a single setting)"
+        )
+    names = [axis.name for axis in axes]
+    ranges = [axis for axis in axes if axis.bounds is not None]
+    if draws is None:
+        if ranges:
+            flag = ranges[0].name.replace("_", "-")
+            raise ValueError(f"--{flag} is a range: add --random N to draw from it, or list values")
+        grid = itertools.product(*(axis.values for axis in axes))
+        return tuple(dict(zip(names, point, strict=True)) for point in grid)
+    if draws < 1:
+        raise ValueError(f"--random {draws} must be at least 1")
+    size = math.prod(len(axis.values) for axis in axes) if not ranges else math.inf
+    if draws > size:
+        raise ValueError(
+            f"--random {draws} is more than the grid's {size} settings: leave it out to try all"
+        )
+    generator = np.random.default_rng(seed)
+    found: dict[tuple[float, ...], None] = {}
+    while len(found) < draws:
+        found[tuple(_draw(axis, generator) for axis in axes)] = None
+    return tuple(dict(zip(names, point, strict=True)) for point in found)
+
+
+def name_of(setting: Setting) -> str:
+    """`state_weight=0.1 action_weight=1`."""
+    return " ".join(f"{name}={value:.9g}" for name, value in setting.items())
+
+
+def _draw(axis: Axis, generator: np.random.Generator) -> float:
+    if axis.bounds is None:
+        return float(generator.choice(axis.values))
+    low, high = map(math.log, axis.bounds)
+    drawn = math.exp(generator.uniform(low, high))
+    return min(max(float(f"{drawn:.{_DIGITS}g}"), axis.bounds[0]), axis.bounds[1])
+
+
+def _number(flag: str, word: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        raise ValueError(
+            f"{flag} takes numbers, such as 0.1 1, or a range, such as 1e-3..10, but got {word!r}"
+        ) from None
+    if math.isnan(value):
+        raise ValueError(f"{flag} nan is no value")
+    return value
+
+
+def _refuse_twice(flag: str, values: Sequence[float]) -> None:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise ValueError(f"{flag} names {value:g} twice: name each value once")

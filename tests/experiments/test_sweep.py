@@ -1,0 +1,339 @@
+"""Sweeps without training: settings, memory, what is concluded, written and refused."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.configuration import defaults
+from experiments.history import History
+from experiments.program import Memory, Program
+from experiments.results import RETURN, Timing
+from experiments.sweep import memory, options, plots, report, tables
+from experiments.sweep.__main__ import main
+from experiments.sweep.memory import Budget, Need, make_plan, parse_size
+from experiments.sweep.options import Sweep, sweep_from_json, sweep_to_json
+from experiments.sweep.settings import Axis, make_settings, name_of, parse_axis
+from experiments.sweep.shards import Done
+from experiments.sweep.summary import make_results, sentence
+
+TIMING = Timing(1.0, 1.0, 1.0, 100.0, 3.0)
+
+
+def axes(**words):
+    return [parse_axis(name, text.split()) for name, text in words.items()]
+
+
+def test_a_grid_is_the_product_of_its_values():
+    found = make_settings(axes(state_weight="0.001 0.01", action_weight="0.1 1 10"), None, 0)
+    assert len(found) == 6
+    assert found[1] == {"state_weight": 0.001, "action_weight": 1.0}
+    assert name_of(found[1]) == "state_weight=0.001 action_weight=1"
+
+
+def test_draws_are_log_uniform_distinct_and_more_begin_with_the_same_ones():
+    asked = axes(state_weight="1e-3..10", discount="0.9 0.99")
+    found = make_settings(asked, 400, 1)
+    assert found[:10] == make_settings(asked, 10, 1)
+    assert found[:10] != make_settings(asked, 10, 2)
+    assert len({tuple(setting.values()) for setting in found}) == 400
+    logarithms = np.log10([setting["state_weight"] for setting in found])
+    assert logarithms.min() >= -3
+    assert logarithms.max() <= 1
+    quarters = np.histogram(logarithms, bins=4, range=(-3, 1))[0]
+    assert quarters.min() > 70
+    assert {setting["discount"] for setting in found} == {0.9, 0.99}
+    # As many draws as the grid has settings are all of them.
+    grid = axes(state_weight="1 2", action_weight="3 4")
+    assert len(make_settings(grid, 4, 0)) == 4
+
+
+def test_sizes_are_read_and_told():
+    assert parse_size("--memory", "4GiB") == 4 * 2**30
+    assert parse_size("--memory", "1.5 MB") == 1_500_000
+    assert parse_size("--memory", "4096") == 4096
+    for text in ("many", "0", "-1GiB", "4TB", "", "1..2G"):
+        with pytest.raises(ValueError, match=r"--memory .* must be a size above 0"):
+            parse_size("--memory", text)
+    assert memory.in_words(3 * 2**20) == "3 MiB"
+
+
+FIXED, EACH = 1000, 100  # bytes that a made-up program takes, whatever its width, and per member
+
+
+def made_up(compiled):
+    def compile_for(width):
+        compiled.append(width)
+        peak = FIXED + EACH * width
+        return Program(None, None, None, width, Memory(peak, peak, EACH * width), 0.0)  # type: ignore
+
+    return compile_for
+
+
+def planned(members, budget, compiled, devices=1, width=None):
+    def need_of(program):
+        return Need(program.memory.peak, 0, program.memory.state, devices, shared=False)
+
+    return make_plan(
+        made_up(compiled),
+        need_of,
+        lambda: Budget(budget, 10**9),
+        members=members,
+        smallest_state=EACH,
+        devices=devices,
+        width=width,
+    )
+
+
+def test_what_fits_is_one_program():
+    compiled = []
+    plan = planned(30, 10_000, compiled)
+    assert compiled == [30]
+    assert plan.shards == (range(30),)
+
+
+def test_what_does_not_fit_is_split_into_equal_shards_that_do():
+    compiled = []
+    plan = planned(30, 3_000, compiled)
+    assert plan.need.share(plan.budget) <= 1
+    assert plan.program.width == compiled[-1]
+    assert max(map(len, plan.shards)) == plan.program.width
+    assert [member for shard in plan.shards for member in shard] == list(range(30))
+    # The state alone forbids 30 at once: the first try is no larger.
+    assert compiled[0] * EACH <= 3_000
+    assert len(plan.shards) == 2
+    assert any("2 shards" in text for text in plan.told())
+
+
+def test_shards_are_multiples_of_the_devices():
+    plan = planned(30, 1_800, [], devices=4)
+    assert plan.program.width % 4 == 0
+    assert plan.need.share(plan.budget) <= 1
+    assert sum(map(len, plan.shards)) == 30
+
+
+def test_a_budget_too_small_for_one_is_an_error_that_says_how_much_one_takes():
+    with pytest.raises(ValueError, match=r"a run takes 1\.07 KiB, but 900 B may be taken"):
+        planned(30, 900, [])
+    # A sweep that is taken up again keeps its shards, or says that they do not fit.
+    assert planned(30, 5_000, [], width=6).program.width == 6
+    with pytest.raises(ValueError, match=r"6 runs at once take 1\.56 KiB"):
+        planned(30, 1_200, [], width=6)
+
+
+def test_a_budget_is_no_more_than_there_is():
+    free = memory.free_memory()
+    assert 0 < memory.find_budget(1).host < free
+    assert memory.find_budget(2, 4096) == Budget(2048, 4096, asked=True)
+    with pytest.raises(ValueError, match=r"is more than the .* that are free"):
+        memory.find_budget(1, 4 * free)
+
+
+def sweep_of(seeds=3, **words):
+    varied = axes(**words)
+    experiment = replace(defaults("pendulum"), seeds=seeds)
+    return Sweep(experiment, tuple(varied), make_settings(varied, None, 0))
+
+
+def history_of(sweep, returns, frozen=None):
+    """Two epochs that end with these returns `(settings, seeds)`."""
+    history = History(sweep.arms, sweep.experiment.seeds)
+    for epoch in range(2):
+        metrics = {
+            "environment_steps": np.full(np.shape(returns), 100 * (epoch + 1)),
+            RETURN: np.asarray(returns, float) - (1 - epoch),
+        }
+        if frozen is not None:
+            metrics |= {"frozen": frozen, "frozen_at": np.where(frozen, 150, -1)}
+        history.add({name: np.ravel(row) for name, row in metrics.items()}, float(epoch + 1))
+    return history
+
+
+def results_of(sweep, returns, frozen=None):
+    made = make_results(sweep, Done(history_of(sweep, returns, frozen), TIMING), {})
+    return json.loads(json.dumps(made))  # what the file would give back
+
+
+def test_settings_are_ranked_and_compared_with_the_best_by_seed():
+    sweep = sweep_of(state_weight="0.1 1 10")
+    # Seeds differ by much more than settings: only pairs tell them apart.
+    results = results_of(sweep, [[-30, -20, -10], [-29, -18.9, -9.1], [-30.5, -17, -11]])
+    assert results["order"] == ["state_weight=1", "state_weight=10", "state_weight=0.1"]
+    assert results["not_told_from_best"] == ["state_weight=10"]
+    assert "1 of the other 2 are not told from it" in sentence(results)
+    [row, *_] = [row for row in tables.listing(results).rows if row[0] == "0.1"]
+    assert row[2].startswith("-1.00 [")
+    assert row[3] == ""
+
+
+def test_a_setting_that_lost_seeds_is_flagged_and_comes_last():
+    sweep = sweep_of(state_weight="0.1 1 10")
+    frozen = np.array([[0, 0, 0], [0, 1, 1], [0, 0, 0]])
+    returns = [[-3, -2, -1], [10, 10, 10], [-3, -2, math.nan]]
+    results = results_of(sweep, returns, frozen)
+    assert results["order"] == ["state_weight=0.1", "state_weight=1", "state_weight=10"]
+    entry = results["arms"]["state_weight=1"]
+    assert entry["frozen_at"] == [None, 150, 150]
+    assert (entry["metrics"][RETURN]["mean"], entry["metrics"][RETURN]["count"]) == (10, 1)
+    listing = tables.listing(results)
+    assert [row[-1] for row in listing.rows] == ["", "2 frozen", "1 not finite"]
+    assert "2 settings lost seeds" in sentence(results)
+    nothing_left = results_of(sweep, returns, np.array([[0, 0, 0], [1, 1, 1], [0, 0, 0]]))
+    assert "state_weight=1" not in nothing_left["not_told_from_best"]
+    assert [row[0] for row in tables.listing(nothing_left).rows] == ["0.1", "10", "1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "panels", "cells"),
+    [
+        ({"state_weight": "0 1", "action_weight": "0.1 1 10"}, 1, 6),
+        ({"state_weight": "0 1", "action_weight": "0.1 1 10", "discount": "0.9 0.99"}, 2, 6),
+        (
+            {
+                "state_weight": "0 1",
+                "action_weight": "0 1",
+                "discount": "0.9 0.99",
+                "polyak": "0.1 1",
+            },
+            1,
+            4,
+        ),
+    ],
+)
+def test_heat_maps_have_a_cell_for_every_pair(words, panels, cells):
+    sweep = sweep_of(**words)
+    rng = np.random.default_rng(0)
+    returns = rng.normal(size=(len(sweep.settings), 3))
+    results = results_of(sweep, returns)
+    up, right, found = plots.panels(results, RETURN)
+    assert len(found) == panels
+    assert all(len(one) == cells for one in found.values())
+    if len(words) == 4:
+        # The best over what is not shown.
+        [shown] = found.values()
+        for (a, b), name in shown.items():
+            same = [
+                np.mean(row)
+                for setting, row in zip(sweep.settings, returns, strict=True)
+                if (setting[up], setting[right]) == (a, b)
+            ]
+            index = [name_of(setting) for setting in sweep.settings].index(name)
+            assert np.mean(returns[index]) == max(same)
+
+
+@pytest.mark.parametrize(
+    ("words", "seeds", "kind"),
+    [
+        ({"state_weight": "0 1 10"}, 3, "line"),
+        ({"state_weight": "0 1", "action_weight": "0.1 1 10"}, 1, "heat_map"),
+        ({"state_weight": "0 1", "action_weight": "0 1", "discount": "0.9 0.99"}, 2, "heat_map"),
+    ],
+)
+def test_a_report_leaves_results_table_and_plots(words, seeds, kind, tmp_path):
+    sweep = sweep_of(seeds, **words)
+    returns = np.random.default_rng(0).normal(size=(len(sweep.settings), seeds))
+    returns[0, 0] = math.nan
+    (tmp_path / f"{kind}.png").write_text("half of one")  # a process was killed while drawing
+    report.write(tmp_path, sweep, Done(history_of(sweep, returns), TIMING), {"width": 1})
+    names = {path.name for path in tmp_path.iterdir()}
+    plotted = {f"{kind}.png", f"{kind}_over_training.png"}
+    assert names == {"results.json", "table.md", "metrics.jsonl"} | plotted
+    assert (tmp_path / f"{kind}.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "table.md").read_text().count("\n| ") == len(sweep.settings) + 2
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["plan"] == {"width": 1}
+    assert results["arms"][results["order"][0]]["metrics"][RETURN]["per_seed"]
+
+
+def test_a_sweep_comes_back_from_json():
+    sweep = replace(
+        sweep_of(slope_bound="1 inf", state_weight="0.1 1"), devices=2, memory=123, checkpoints=None
+    )
+    again = sweep_from_json(json.loads(json.dumps(sweep_to_json(sweep))))
+    assert replace(again.experiment, env_args=dict(again.experiment.env_args)) == sweep.experiment
+    assert again.settings == sweep.settings
+    assert again.axes == sweep.axes
+    assert (again.devices, again.memory, again.checkpoints) == (2, 123, None)
+    drawn = (Axis("state_weight", bounds=(0.1, 1.0)),)
+    assert sweep_from_json(json.loads(json.dumps(sweep_to_json(replace(sweep, axes=drawn))))).axes
+
+
+TINY = ["--env", "pendulum", "--seeds", "1"]
+VARIED = [*TINY, "--state-weight", "0.1", "1"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([*TINY, "--stat-weight", "1", "2"], "no flag --stat-weight (did you mean --state-weight?"),
+        ([*VARIED, "--agent", "q_learning", "--actor-learning-rate", "1"], "exploration_rate"),
+        ([*TINY, "--batch-size", "64", "128"], "batch_size is static"),
+        ([*VARIED, "--first-order", "cached", "off"], "first_order is static"),
+        ([*VARIED, "--first-order", "off"], "has no slopes to weight"),
+        (TINY, "nothing varies"),
+        ([*TINY, "--state-weight"], "the grid is empty"),
+        ([*TINY, "--state-weight", "0.1", "1e-1"], "names 0.1 twice"),
+        ([*TINY, "--state-weight", "0.1", "much"], "got 'much'"),
+        ([*TINY, "--state-weight", "0.1", "nan"], "nan is no value"),
+        ([*TINY, "--state-weight", "0.1", "-1"], "state_weight=-1.0 must be finite and at least 0"),
+        ([*TINY, "--state-weight", "0.1..1"], "add --random N"),
+        ([*TINY, "--state-weight", "1..0.1", "--random", "3"], "0 < LOW < HIGH"),
+        ([*TINY, "--state-weight", "0.1..1", "2", "--random", "3"], "mixes a range"),
+        ([*VARIED, "--random", "0"], "--random 0 must be at least 1"),
+        ([*VARIED, "--random", "3"], "more than the grid's 2 settings"),
+        ([*VARIED, "--devices", "99"], "--devices 99 must be from 1 to"),
+        ([*VARIED, "--devices", "0"], "--devices 0 must be from 1 to"),
+        ([*VARIED, "--memory", "lots"], "must be a size above 0"),
+        ([*VARIED, "--memory", "999999GiB"], "that are free"),
+        ([*VARIED, "--seeds", "0"], "--seeds 0 must be at least 1"),
+        ([*VARIED, "--keep-checkpoints", "0"], "--keep-checkpoints 0"),
+        ([*VARIED, "--output", "my-thesis"], "is not empty"),
+        (["--resume", "my-thesis"], "no configuration.json"),
+        (["--resume", "a-run"], "is no sweep's"),
+        (["--resume", "a-run", "--seeds", "3"], "leave out --seeds"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(flags, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("my-thesis", "a-run"):
+        Path(folder).mkdir()
+    Path("my-thesis", "thesis.tex").write_text("kept")
+    Path("a-run", "configuration.json").write_text('{"experiment": {}}')
+    before = {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")}
+
+    def compile_nothing(*_, **__):
+        raise AssertionError("something was compiled")
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compile_nothing)
+    assert main(flags) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert message in printed.err
+    assert {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")} == before
+
+
+def test_flags_reach_the_sweep(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prepared = options.parse(
+        [
+            *("--env", "pendulum", "--agent", "td3", "--steps", "2048", "--hidden-sizes", "8", "8"),
+            *("--state-weight", "1e-3..10", "--discount", "0.9", "0.99", "--random", "7"),
+            *("--polyak=0.01", "--seeds", "2", "--memory", "2GB", "--no-checkpoints"),
+        ]
+    )
+    sweep = prepared.sweep
+    assert sweep.experiment.config.hidden_sizes == (8, 8)
+    assert sweep.experiment.config.environment_steps == 2048
+    assert sweep.experiment.hyper.polyak == 0.01
+    assert len(sweep.arms) == 7
+    assert [axis.name for axis in sweep.axes] == ["state_weight", "discount"]
+    assert (sweep.drawn, sweep.memory, sweep.checkpoints) == (True, 2 * 10**9, None)
+    assert sweep.arms[0].hyper.discount in (0.9, 0.99)
+    assert "sweep" in prepared.folder.name
+    assert list(tmp_path.iterdir()) == []
