@@ -1,11 +1,11 @@
-"""Checkpoints of a training: when they are taken, how many stay, and which one to go on from."""
+"""Checkpoints of a training: when they are taken, how they are written, and how many stay."""
 
 import errno
-import re
+import math
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from experiments import checkpoint_files, run_folder
+from experiments.checkpoint_choice import Checkpoint, newest, present
 from experiments.checkpoint_files import PARTIAL, REMOVED, CheckpointError
 
 # What the automatic rule allows checkpoints to take of a run: one part in so many.
 SHARE = 50
+# What one is thought to cost before one was taken; a slow disk.
+_SECONDS, _BYTES_PER_SECOND = 0.1, 1e8
 UNUSABLE = ".unusable"
-_NAME = re.compile(r"epoch-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,9 @@ class CheckpointRule:
 
     Attributes:
         seconds: Least time between the beginnings of two; 0 for one after every epoch. None for
-            a time that bounds the cost: one after the first epoch, and another when at least 50
-            times as long has passed as the last one cost, so that they take no more than 2 % of a
-            run.
+            as often as keeps their cost under 2 % of the training's time so far: another is taken
+            when 50 times what all of them took, and the next one will, has passed. (The first one
+            after a resume is taken after its first epoch.)
         keep: How many are kept.
     """
 
@@ -47,23 +49,6 @@ class CheckpointRule:
                 f"--checkpoint-seconds {self.seconds} must be 0 (one after every epoch) or more; "
                 "--no-checkpoints takes none"
             )
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A good checkpoint.
-
-    Attributes:
-        path: Its folder.
-        epochs: How many were done.
-        manifest: What it says of itself.
-        arrays: What it holds, by name.
-    """
-
-    path: Path
-    epochs: int
-    manifest: Mapping[str, Any]
-    arrays: dict[str, np.ndarray]
 
 
 class Checkpoints:
@@ -94,8 +79,9 @@ class Checkpoints:
         self._rule = rule
         self._about = {"belongs_to": run_folder.plain(belongs_to)}
         self._thread: threading.Thread | None = None
-        self._began: float | None = None
-        self._cost = 0.0
+        self._opened, self._began = time.perf_counter(), -math.inf
+        self._resumed = False
+        self._cost = _SECONDS
         self._news: list[str] = []
 
     def due(self) -> bool:
@@ -104,10 +90,13 @@ class Checkpoints:
             return False
         if self._thread is not None and self._thread.is_alive() and self._rule.seconds != 0:
             return False
-        if self._began is None:
+        now, first = time.perf_counter(), not self.saved + self.failed
+        if self._rule.seconds is not None:
+            return now - self._began >= self._rule.seconds
+        if first and self._resumed:
             return True
-        least = SHARE * self._cost if self._rule.seconds is None else self._rule.seconds
-        return time.perf_counter() - self._began >= least
+        spent = self.blocking_seconds + self.background_seconds
+        return now - self._opened >= SHARE * (spent + self._cost)
 
     def save(self, epochs: int, take: Callable[[], dict[str, np.ndarray]]) -> None:
         """Begins to write one; waits for the one before where the rule wants every epoch.
@@ -135,12 +124,17 @@ class Checkpoints:
         told, self._news = self._news, []
         return told
 
-    def announce(self, size: int) -> list[str]:
-        """What a user should know before training: how big they are, where they are, for how long.
+    def open(self, size: int) -> list[str]:
+        """Is called when training begins.
 
         Args:
-            size: Bytes of one, uncompressed.
+            size: Bytes of a checkpoint, uncompressed.
+
+        Returns:
+            What a user should know: how big they are, where they are, for how long.
         """
+        self._opened = time.perf_counter()
+        self._cost = _SECONDS + size / _BYTES_PER_SECOND
         if self._rule is None:
             return []
         kept = "the last one is" if self._rule.keep == 1 else f"the last {self._rule.keep} are"
@@ -176,6 +170,7 @@ class Checkpoints:
             if path.name.endswith(PARTIAL):
                 self._news.append(f"{path} was being written when the run ended; it is removed")
             shutil.rmtree(path, ignore_errors=True)
+        self._resumed = found is not None
         return found
 
     def finish(self, epochs: int, arrays: Mapping[str, np.ndarray]) -> bool:
@@ -236,59 +231,6 @@ class Checkpoints:
         spent = time.perf_counter() - start
         self.background_seconds += spent
         self._cost = blocked + spent
-
-
-def newest(
-    folder: Path,
-    belongs_to: Mapping[str, Any] | None,
-    check: Callable[[Path, Mapping[str, Any]], None] = lambda path, manifest: None,
-    names: Collection[str] | None = None,
-) -> tuple[Checkpoint | None, dict[Path, CheckpointError]]:
-    """The last good checkpoint of a folder, and what is wrong with those after it.
-
-    Args:
-        folder: Where they lie.
-        belongs_to: What it has to belong to; None for anything.
-        check: Raises CheckpointError, given path and manifest, for one that does not fit.
-        names: Which arrays to read; None for all.
-    """
-    problems: dict[Path, CheckpointError] = {}
-    for path in reversed(present(folder)):
-        try:
-            return read(path, belongs_to, check, names), problems
-        except CheckpointError as error:
-            problems[path] = error
-    return None, problems
-
-
-def read(
-    path: Path,
-    belongs_to: Mapping[str, Any] | None,
-    check: Callable[[Path, Mapping[str, Any]], None] = lambda path, manifest: None,
-    names: Collection[str] | None = None,
-) -> Checkpoint:
-    """One checkpoint, if it is good.
-
-    Raises:
-        CheckpointError: If it is damaged, of another format, or does not fit.
-    """
-    manifest = checkpoint_files.read_manifest(path)
-    if belongs_to is not None:
-        unlike = run_folder.differences(manifest.get("belongs_to", {}), belongs_to)
-        if unlike:
-            raise CheckpointError(
-                f"{path} belongs to another experiment (there -> here): {'; '.join(unlike[:5])}"
-            )
-    check(path, manifest)
-    arrays = checkpoint_files.read(path, manifest, names)
-    return Checkpoint(path, int(manifest["epochs"]), manifest, arrays)
-
-
-def present(folder: Path) -> list[Path]:
-    """Whole checkpoints of a folder, the oldest first."""
-    found = {path: _NAME.fullmatch(path.name) for path in folder.glob("epoch-*")}
-    numbers = {path: int(match[1]) for path, match in found.items() if match}
-    return sorted(numbers, key=lambda path: numbers[path])
 
 
 def _leftovers(folder: Path) -> list[Path]:

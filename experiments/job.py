@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import checkpoints, run_folder, snapshot
+from experiments import checkpoint_choice, run_folder, snapshot
+from experiments.checkpoint_choice import Checkpoint
 from experiments.checkpoint_files import CheckpointError
-from experiments.checkpoints import Checkpoint
 from experiments.configuration import Arm, Experiment, arms, to_json
 from experiments.history import History
 from experiments.program import members
@@ -198,11 +198,11 @@ def load_policies(job: Job, folder: Path) -> tuple[Any, Checkpoint]:
     """
     paths = policy_paths(job.training, template(job))
     wanted, owner = [_STATE + name for name in jax.tree.leaves(paths)], belongs_to(job)
-    found, problems = checkpoints.newest(folder / run_folder.CHECKPOINTS, owner, names=wanted)
+    found, problems = checkpoint_choice.newest(folder / run_folder.CHECKPOINTS, owner, names=wanted)
     good, bad = [found] if found is not None else [], [*problems.values()]
     if (folder / run_folder.POLICY).exists():
         try:
-            good.append(checkpoints.read(folder / run_folder.POLICY, owner, names=wanted))
+            good.append(checkpoint_choice.read(folder / run_folder.POLICY, owner, names=wanted))
         except CheckpointError as error:
             bad.append(error)
     if not good:

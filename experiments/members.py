@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import checkpoints, run_folder, snapshot
+from experiments import checkpoint_choice, run_folder, snapshot
 from experiments import job as jobs
+from experiments.checkpoint_choice import Checkpoint
 from experiments.checkpoint_files import CheckpointError
-from experiments.checkpoints import Checkpoint, CheckpointRule, Checkpoints
+from experiments.checkpoints import CheckpointRule, Checkpoints
 from experiments.history import History
 from experiments.job import Job
 from experiments.program import Program, call, compile_program, size_of
@@ -141,7 +142,7 @@ class _Running:
         state = self._first_state(program)
         outcome.initialise_seconds = time.perf_counter() - start
         self._policy_paths = jobs.policy_paths(job.training, state)
-        for text in self._checkpoints.announce(size_of(state)):
+        for text in self._checkpoints.open(size_of(state)):
             self._listener.note(text)
         self._listener.phase("training")
         done = len(outcome.history.epochs)
@@ -187,7 +188,7 @@ class _Running:
         if not path.exists():
             return None
         try:
-            found = checkpoints.read(path, jobs.belongs_to(self._job))
+            found = checkpoint_choice.read(path, jobs.belongs_to(self._job))
         except CheckpointError as error:
             self._warn(str(error))
             return None

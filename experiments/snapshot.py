@@ -19,9 +19,9 @@ def to_host(tree: Any, count: int | None = None) -> Any:
     """Copies arrays into host memory of their own.
 
     On CPU, NumPy's view of a jax array shows memory that the epoch which follows is given to
-    write into; these are real copies. So a snapshot of a state on CPU doubles the memory that the
-    state takes (`experiments.program.size_of` says how much that is); from another device it
-    takes the same amount of the host's.
+    write into, and keeps it from doing so; these are real copies. So a snapshot of a state on CPU
+    doubles the memory that the state takes (`experiments.program.size_of` says how much that is);
+    from another device it takes the same amount of the host's.
 
     Args:
         tree: Arrays; random keys become their data.

@@ -122,6 +122,7 @@ def test_a_whole_state_comes_back_bit_for_bit(job, program, tmp_path):
     assert {"key<fry>", "int32", "float32"} < types  # and what bfloat16 tangents are kept in
     assert state.windows is not None
     arrays = snapshot.to_arrays(state)
+    assert not np.shares_memory(arrays["clocks"], np.asarray(state.clocks))
     kept = {name: value.tobytes() for name, value in arrays.items()}
     about = {"written_by": run_folder.provenance(), "epochs": 1}
     checkpoint_files.write(tmp_path / "one", arrays, about)
@@ -245,6 +246,10 @@ BAD = {
     "a file": (
         lambda path: (path / "arrays" / "_METADATA").unlink(),
         "arrays/_METADATA is missing",
+    ),
+    "an array list": (
+        lambda path: edit(path, arrays=None),
+        "is damaged: its manifest makes no sense",
     ),
     "a file list": (lambda path: edit(path, files=None), "is damaged"),
     "the manifest": (lambda path: (path / "manifest.json").unlink(), "it has no manifest.json"),
@@ -421,35 +426,56 @@ def test_the_automatic_rule_bounds_its_own_cost(tmp_path, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(checkpoints.time, "perf_counter", lambda: clock[0])
 
-    def take(seconds):
-        def arrays():
-            clock[0] += seconds
-            return {"a": np.zeros(1)}
-
-        return arrays
+    def take():
+        clock[0] += 1.0
+        return {"a": np.zeros(1)}
 
     def write(path, arrays, about):
         clock[0] += 3.0
         path.mkdir(parents=True)
 
+    def due_from(made, first):
+        for now, due in ((first - 0.5, False), (first + 0.5, True)):
+            clock[0] = now
+            assert made.due() is due
+
     monkeypatch.setattr(checkpoint_files, "write", write)
     made = Checkpoints(tmp_path, {}, CheckpointRule())
-    assert made.due()  # after the first epoch
-    made.save(1, take(1.0))
+    clock[0] = 10.0
+    made.open(size=190_000_000)  # thought to take 2 s
+    due_from(made, 10 + 50 * 2)
+    for count in range(1, 5):  # each takes 4 s
+        made.save(count, take)
+        made.wait()
+        spent = 4 * count
+        assert spent <= 0.021 * (clock[0] - 10) or count == 1
+        due_from(made, 10 + 50 * (spent + 4))
+    assert (made.blocking_seconds, made.background_seconds) == (4.0, 12.0)
+    # After a resume one is taken at once: a run that is killed often gets on, too.
+    resumed = Checkpoints(tmp_path, {}, CheckpointRule())
+    monkeypatch.setattr(checkpoints, "newest", lambda *_: (object(), {}))
+    resumed.restore(lambda path, manifest: None)
+    resumed.open(size=190_000_000)
+    assert resumed.due()
+    resumed.save(9, take)
+    resumed.wait()
+    assert not resumed.due()
+
+
+def test_a_rule_by_hand(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(checkpoints.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(checkpoint_files, "write", lambda path, arrays, about: path.mkdir())
+    (tmp_path / "checkpoints").mkdir()
+    made = Checkpoints(tmp_path, {}, CheckpointRule(seconds=10.0))
+    made.open(size=1)
+    assert made.due()
+    made.save(2, lambda: {"a": np.zeros(1)})
     made.wait()
-    assert clock[0] == 4.0
-    for now, due in ((5.0, False), (199.0, False), (200.0, True)):  # 50 times 4 s from its start
+    for now, due in ((9.0, False), (10.0, True)):
         clock[0] = now
         assert made.due() is due
-    made = Checkpoints(tmp_path, {}, CheckpointRule(seconds=10.0))
-    made.save(2, take(1.0))
-    made.wait()
-    assert not made.due()
-    clock[0] = 210.0
-    assert made.due()
     assert not Checkpoints(tmp_path, {}, None).due()
-    assert made.saved == 1
-    assert (made.blocking_seconds, made.background_seconds) == (1.0, 3.0)
 
 
 def test_members_that_fill_up_devices_are_left_out(job, program):
