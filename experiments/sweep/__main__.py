@@ -12,8 +12,8 @@ from rich.text import Text
 
 from experiments import run_folder
 from experiments.progress import Bar, Lines, listener
-from experiments.sweep import options, report, shards
-from experiments.sweep.options import Prepared
+from experiments.sweep import flags, report, shards
+from experiments.sweep.options import PROGRAM, Prepared
 from experiments.train import INTERRUPTED, bad_input, second_interrupt_quits
 
 
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     console = Console()
     try:
-        prepared = options.parse(argv)
+        prepared = flags.parse(argv)
     except ValueError as error:
         return bad_input(error)
     if prepared.resumes and (prepared.folder / run_folder.RESULTS).exists():
@@ -73,7 +73,7 @@ def execute(prepared: Prepared, told: Bar | Lines, console: Console) -> int:
     with run_folder.locked(folder):
         done = shards.run_all(prepared, plan, told, start)
         if done.interrupted:
-            text = f"Interrupted. Go on with: {options.PROGRAM} --resume {folder}"
+            text = f"Interrupted. Go on with: {PROGRAM} --resume {folder}"
             told.note(text)
             return INTERRUPTED
         told.phase("drawing")

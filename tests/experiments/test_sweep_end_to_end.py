@@ -153,11 +153,11 @@ import jax.numpy as jnp
 import numpy as np
 from experiments import snapshot
 from experiments.program import compile_program
-from experiments.sweep import options, shards
+from experiments.sweep import flags, shards
 
 found = {}
 for devices in (1, 8):
-    prepared = options.parse([*sys.argv[1:], "--devices", str(devices)])
+    prepared = flags.parse([*sys.argv[1:], "--devices", str(devices)])
     keys, hypers = shards.all_members(prepared.sweep)
     program = compile_program(prepared.training, keys, hypers, devices)
     state = program.initialise(keys, hypers)
