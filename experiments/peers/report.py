@@ -23,7 +23,7 @@ def summary(results: Mapping[str, Any]) -> Listing:
         goal = "gone for" if found["median"] >= hope else "reached"
         rows.append(
             (
-                one["title"],
+                one["name"],
                 f"{found['median']:.2f}",
                 f"{found['smallest']:.2f} to {found['largest']:.2f}",
                 f"{found['processor']:.2f}",

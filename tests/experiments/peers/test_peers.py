@@ -105,7 +105,7 @@ def test_contenders_take_turns_and_the_fastest_count(tmp_path, fake):
 def test_a_goal_that_is_missed_is_called_so(tmp_path):
     def results(median):
         found = {"median": median, "smallest": 0.1, "largest": 9.0, "processor": 1.0}
-        return {"comparisons": [{"title": "t", "peer": "brax", "ratio": found}]}
+        return {"comparisons": [{"name": "n", "peer": "brax", "ratio": found}]}
 
     verdicts = [report.summary(results(median)).rows[0][-1] for median in (1.1, 1.3, 2.1)]
     assert verdicts == ["missed", "reached", "gone for"]
