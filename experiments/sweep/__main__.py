@@ -13,7 +13,7 @@ from rich.text import Text
 from experiments import run_folder
 from experiments.progress import Bar, Lines, listener
 from experiments.sweep import flags, report, shards
-from experiments.sweep.options import PROGRAM, Prepared
+from experiments.sweep.options import PROGRAM, Asked, Prepared, prepare_asked
 from experiments.train import INTERRUPTED, bad_input, second_interrupt_quits
 
 
@@ -25,16 +25,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     console = Console()
     try:
-        prepared = flags.parse(argv)
+        asked = flags.read(argv)
+        prepared = None if asked.machines.several else prepare_asked(asked)
     except ValueError as error:
         return bad_input(error)
+    if prepared is None:
+        return _on_several(asked, console)
     if prepared.resumes and (prepared.folder / run_folder.RESULTS).exists():
         console.print(
             Text(f"{prepared.folder} is complete: nothing is left to do."), soft_wrap=True
         )
         return 0
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
+    _use_cache()
     told = listener(console)
     try:
         with second_interrupt_quits():
@@ -43,6 +45,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return bad_input(error)
     finally:
         told.close()
+
+
+def _on_several(asked: Asked, console: Console) -> int:
+    """The same, on several machines."""
+    if asked.machines.ray is None:
+        from experiments.sweep.distributed import run
+    else:
+        from experiments.sweep.ray_sweep import run
+    _use_cache()
+    try:
+        with second_interrupt_quits():
+            return run(asked, console)
+    except ValueError as error:
+        return bad_input(error)
+    except KeyboardInterrupt:
+        console.print("Interrupted.")
+        return INTERRUPTED
+
+
+def _use_cache() -> None:
+    """Keeps compiled programs, where nobody says where to."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
 
 
 def execute(prepared: Prepared, told: Bar | Lines, console: Console) -> int:
@@ -66,7 +91,8 @@ def execute(prepared: Prepared, told: Bar | Lines, console: Console) -> int:
         plan = shards.plan(prepared)
         for text in plan.told():
             told.note(text)
-        shards.begin(prepared, plan)
+        shards.begin(prepared)
+        shards.save_plan(folder, plan.described())
     except KeyboardInterrupt:
         told.note("Interrupted before anything was trained.")
         return INTERRUPTED

@@ -13,8 +13,9 @@ import tyro
 from experiments.checkpoints import CheckpointRule
 from experiments.command_line import mirror, named_defaults
 from experiments.configuration import Experiment, merge, parse_environment_arguments
+from experiments.sweep.machines import Machines
 from experiments.sweep.memory import parse_size
-from experiments.sweep.options import PROGRAM, Prepared, Sweep, prepare, resume
+from experiments.sweep.options import PROGRAM, Asked, Prepared, Sweep, prepare_asked
 from experiments.sweep.settings import make_settings, parse_axis
 
 
@@ -34,7 +35,8 @@ class _General:
         seeds: Seeds per setting; all settings share them.
         seed: Where the random keys, and the draws of --random, start.
         random: Draw so many settings, instead of trying the whole grid.
-        devices: Devices of this machine that members are laid out over.
+        devices: Devices that members are laid out over; None for 1, or with --distributed for all
+            that a process has.
         memory: What the sweep may take, such as 4GiB, of the processor's memory or of each other
             device's; None for what is free.
         checkpoint_seconds: Least time between checkpoints; 0 for one after every epoch, None for
@@ -51,7 +53,7 @@ class _General:
     seeds: int
     seed: int
     random: int | None = None
-    devices: int = 1
+    devices: int | None = None
     memory: str | None = None
     checkpoint_seconds: float | None = None
     keep_checkpoints: int = 1
@@ -61,7 +63,17 @@ class _General:
 
 
 def parse(argv: Sequence[str] | None = None) -> Prepared:
-    """Reads and checks a command line; compiles nothing.
+    """Reads and checks a command line for this process alone; compiles nothing.
+
+    Raises:
+        ValueError: Saying what is wrong and what to do instead.
+        SystemExit: With status 2 on what cannot be read, with status 0 after `--help`.
+    """
+    return prepare_asked(read(argv))
+
+
+def read(argv: Sequence[str] | None = None) -> Asked:
+    """Reads a command line; looks at no device.
 
     Raises:
         ValueError: Saying what is wrong and what to do instead.
@@ -73,8 +85,10 @@ def parse(argv: Sequence[str] | None = None) -> Prepared:
     _check_words(argv, flags, base)
     flags = tyro.cli(type(flags), args=argv, default=flags, prog=PROGRAM)
     memory = None if flags.memory is None else parse_size("--memory", flags.memory)
+    machines = Machines(**dataclasses.asdict(flags.machines))
+    machines.check(flags.devices)
     if flags.resume is not None:
-        return resume(flags.resume, memory)
+        return Asked(None, flags.resume, memory, machines)
     hyper = dataclasses.asdict(flags.hyperparameters)
     axes = [parse_axis(name, words) for name, words in hyper.items()]
     fixed = {axis.name: axis.values[0] for axis in axes if not axis.varies}
@@ -96,11 +110,11 @@ def parse(argv: Sequence[str] | None = None) -> Prepared:
         axes=varied,
         settings=make_settings(varied, flags.random, flags.seed),
         drawn=flags.random is not None,
-        devices=flags.devices,
+        devices=machines.devices if flags.devices is None else flags.devices,
         memory=memory,
         checkpoints=rule if flags.checkpoints else None,
     )
-    return prepare(sweep)
+    return Asked(sweep, None, memory, machines)
 
 
 def _flags(base: Experiment) -> Any:
@@ -110,6 +124,7 @@ def _flags(base: Experiment) -> Any:
         "hyperparameters": mirror(
             base.hyper, "What may vary: one value, several, or a range LOW..HIGH.", several=True
         ),
+        "machines": mirror(Machines(), "Several machines: docs/clusters.md says what to type."),
     }
     fields: list[Any] = [(name, cls, field(default_factory=cls)) for name, cls in groups.items()]
     flags = dataclasses.make_dataclass(
@@ -147,11 +162,13 @@ def _check_words(argv: Sequence[str], flags: Any, base: Experiment) -> None:
                 "compiled program: run one sweep for each value. What may vary is "
                 f"{', '.join(hyper)}"
             )
-    if "resume" in given and set(given) - {"resume", "memory"}:
-        others = ", ".join(f"--{flag}" for flag in given if flag not in ("resume", "memory"))
+    # What may be another one every time.
+    here = {"resume", "memory", "no-distributed", *dict(_known(flags.machines, top=False))}
+    others = ", ".join(f"--{flag}" for flag in given if flag not in here)
+    if "resume" in given and others:
         raise ValueError(
-            f"--resume takes everything but --memory from the folder: leave out {others}, or start "
-            "another sweep"
+            f"--resume takes everything but --memory, and where it runs, from the folder: leave "
+            f"out {others}, or start another sweep"
         )
 
 

@@ -1,6 +1,8 @@
 """How much memory a sweep needs and how much there is: measured from the compiled program."""
 
 import re
+import resource
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -143,17 +145,21 @@ def measure(training: Any, program: Program, devices: int, checkpoints: bool, hy
     return Need(program.memory.peak, host, whole, devices, shared)
 
 
-def find_budget(devices: int, asked: int | None = None) -> Budget:
+def find_budget(
+    devices: int, asked: int | None = None, sharers: int = 1, limit: int | None = None
+) -> Budget:
     """What may be taken now.
 
     Args:
         devices: How many are used; a processor's share its memory.
         asked: Bytes of the processor's memory, or of each other device's; None for what is free.
+        sharers: How many processes like this one share the host's memory; devices are their own.
+        limit: Bytes of the host's memory that each of them may hold in all; None for its part.
 
     Raises:
         ValueError: If there is less than that, or a device does not say how much it has.
     """
-    free = free_memory()
+    free = _own_part(free_memory(), sharers, limit)
     if jax.default_backend() == "cpu":
         _refuse_more(asked, free)
         whole = int(_SHARE["cpu"] * free) if asked is None else asked
@@ -169,6 +175,21 @@ def find_budget(devices: int, asked: int | None = None) -> Budget:
         _refuse_more(asked, min(left))
     each = int(_SHARE["other"] * min(left)) if asked is None else asked
     return Budget(each, int(_SHARE["cpu"] * free), asked is not None)
+
+
+def _own_part(free: int, sharers: int, limit: int | None) -> int:
+    """What is left for this one of the processes, all of which hold what this one holds."""
+    if sharers == 1 and limit is None:
+        return free
+    held = largest_held()
+    each = (free + held) // sharers
+    return max((each if limit is None else min(each, limit)) - held, 0)
+
+
+def largest_held() -> int:
+    """The most bytes that this process has held so far, the compiler's work included."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
 
 
 def _refuse_more(asked: int | None, free: int) -> None:
@@ -199,6 +220,7 @@ def make_plan(
     smallest_state: int,
     devices: int = 1,
     width: int | None = None,
+    at_most: int | None = None,
 ) -> Plan:
     """Compiles for all members or, where that does not fit, for as many as do.
 
@@ -210,6 +232,7 @@ def make_plan(
         smallest_state: Bytes of one member's state, which nothing can do without.
         devices: Members come in multiples of it.
         width: Compile for so many and no other number; None to find it.
+        at_most: Compile for no more than that, whatever fits.
 
     Raises:
         ValueError: If not even one member for each device fits, or `width` does not.
@@ -218,7 +241,7 @@ def make_plan(
     if width is None:
         # More than this cannot fit, whatever the compiler makes of it.
         most = int(budget().device / max(smallest_state, 1)) * devices
-        width = _equal_parts(members, max(min(members, most), devices), devices)
+        width = _equal_parts(members, max(min(members, most, at_most or members), devices), devices)
     while True:
         program = call(compile_for, width)
         need, limit = need_of(program), budget()

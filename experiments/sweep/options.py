@@ -10,6 +10,7 @@ from experiments import run_folder, train
 from experiments.checkpoints import CheckpointRule
 from experiments.configuration import Arm, Experiment, from_json, merge, to_json
 from experiments.program import make_mesh
+from experiments.sweep.machines import Machines
 from experiments.sweep.memory import find_budget
 from experiments.sweep.settings import Axis, Setting, name_of
 
@@ -50,6 +51,23 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a command line says; no device is known yet.
+
+    Attributes:
+        sweep: What to run; None where one is to be taken up. Devices are 0 for all of a process.
+        folder: The folder of that one.
+        memory: What it may take now, see `find_budget`.
+        machines: Where it runs.
+    """
+
+    sweep: Sweep | None
+    folder: Path | None
+    memory: int | None
+    machines: Machines
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A sweep that is known to be sound; nothing is compiled and nothing written yet.
 
@@ -66,28 +84,55 @@ class Prepared:
     resumes: bool = False
 
 
-def prepare(sweep: Sweep) -> Prepared:
-    """Checks a sweep that is to be run anew.
+def prepare_asked(asked: Asked, here: bool = True) -> Prepared:
+    """Checks what a command line says.
+
+    Args:
+        asked: What it says.
+        here: Whether it is this process that trains.
 
     Raises:
         ValueError: Saying what is wrong and what to do instead.
     """
-    training = _check(sweep)
+    if asked.sweep is None:
+        assert asked.folder is not None
+        return resume(asked.folder, asked.memory, here)
+    return prepare(asked.sweep, here)
+
+
+def prepare(sweep: Sweep, here: bool = True) -> Prepared:
+    """Checks a sweep that is to be run anew.
+
+    Args:
+        sweep: The sweep.
+        here: Whether it is this process that trains.
+
+    Raises:
+        ValueError: Saying what is wrong and what to do instead.
+    """
+    training = _check(sweep, here)
     experiment = sweep.experiment
     folder = run_folder.choose(experiment.output, experiment.env, [experiment.agent, "sweep"])
     return Prepared(sweep, training, folder)
 
 
-def resume(folder: Path, memory: int | None = None) -> Prepared:
+def resume(folder: Path, memory: int | None = None, here: bool = True) -> Prepared:
     """Takes up the sweep of a folder.
 
     Args:
         folder: Of the sweep.
         memory: What it may take now; None for what is free.
+        here: Whether it is this process that trains.
 
     Raises:
         ValueError: If there is none, or it was written by another version.
     """
+    of_processes = sorted(folder.glob("process-*-of-*"))
+    if of_processes:
+        raise ValueError(
+            f"--resume {folder} is of several processes ({of_processes[-1].name}): add "
+            "--distributed, and start as many"
+        )
     path = folder / run_folder.CONFIGURATION
     if not path.is_file():
         raise ValueError(f"--resume {folder}: no sweep lies there (no {run_folder.CONFIGURATION})")
@@ -99,7 +144,7 @@ def resume(folder: Path, memory: int | None = None) -> Prepared:
             f"another version of sobolax ({error})"
         ) from error
     sweep = dataclasses.replace(sweep, memory=memory)
-    return Prepared(sweep, _check(sweep), folder, resumes=True)
+    return Prepared(sweep, _check(sweep, here), folder, resumes=True)
 
 
 def sweep_to_json(sweep: Sweep) -> dict[str, Any]:
@@ -146,10 +191,11 @@ def sweep_from_json(values: Any) -> Sweep:
     )
 
 
-def _check(sweep: Sweep) -> Any:
+def _check(sweep: Sweep, here: bool) -> Any:
     """Checks everything but the folder; gives back the training."""
-    make_mesh(sweep.devices)
-    if sweep.memory is not None:
+    if here:
+        make_mesh(sweep.devices)
+    if here and sweep.memory is not None:
         find_budget(sweep.devices, sweep.memory)
     if sweep.checkpoints is not None:
         sweep.checkpoints.check()

@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,50 +44,73 @@ class Done:
     warnings: list[str] = field(default_factory=list)
 
 
-def plan(prepared: Prepared) -> Plan:
+def plan(
+    prepared: Prepared,
+    part: range | None = None,
+    at_most: int | None = None,
+    sharers: int = 1,
+    limit: int | None = None,
+) -> Plan:
     """Compiles a program that fits, and says what it takes; nothing is written.
 
     A sweep that is taken up again gets the shards that it had.
+
+    Args:
+        prepared: The sweep.
+        part: Which members; None for all.
+        at_most: Members of a shard, whatever fits.
+        sharers: How many processes like this one train on this machine.
+        limit: Bytes that each of them may hold in all; None for its share of what is free.
 
     Raises:
         ValueError: If it does not fit.
     """
     sweep, training = prepared.sweep, prepared.training
     keys, hypers = all_members(sweep)
-
-    def compile_for(width: int) -> Program:
-        chosen = _take((keys, hypers), range(width))
-        return compile_program(training, chosen[0], chosen[1], sweep.devices)
+    part = range(len(keys)) if part is None else part
 
     def need_of(program: Program) -> memory.Need:
         checkpoints = sweep.checkpoints is not None
         return memory.measure(training, program, sweep.devices, checkpoints, hypers)
 
     one = jax.eval_shape(training.init, *_take((keys, hypers), 0))
-    return memory.make_plan(
-        compile_for,
+    made = memory.make_plan(
+        lambda width: compile_for(prepared, width),
         need_of,
-        lambda: memory.find_budget(sweep.devices, sweep.memory),
-        members=len(keys),
+        lambda: memory.find_budget(sweep.devices, sweep.memory, sharers, limit),
+        members=len(part),
         smallest_state=size_of(one),
         devices=sweep.devices,
         width=_planned_width(prepared.folder) if prepared.resumes else None,
+        at_most=at_most,
     )
+    return replace(made, shards=tuple(part[one.start : one.stop] for one in made.shards))
 
 
-def begin(prepared: Prepared, made: Plan) -> None:
+def compile_for(prepared: Prepared, width: int) -> Program:
+    """The program of so many members."""
+    sweep = prepared.sweep
+    keys, hypers = _take(all_members(sweep), range(width))
+    return compile_program(prepared.training, keys, hypers, sweep.devices)
+
+
+def begin(prepared: Prepared) -> None:
     """Makes the folder of a new sweep; leaves that of one that is taken up as it is."""
     folder = prepared.folder
     if not (folder / run_folder.CONFIGURATION).exists():
         run_folder.create(folder)
         configuration = {"sweep": sweep_to_json(prepared.sweep), **run_folder.provenance()}
         run_folder.write_json(folder / run_folder.CONFIGURATION, configuration)
+
+
+def save_plan(folder: Path, described: Mapping[str, Any]) -> None:
+    """Keeps the plan of a sweep; one that is kept already stays."""
     if not (folder / PLAN).exists():
-        run_folder.write_json(folder / PLAN, made.described())
+        run_folder.write_json(folder / PLAN, described)
 
 
 def run_all(prepared: Prepared, made: Plan, shower: Shower, start: float) -> Done:
-    """Trains every shard that is not done, on disk epoch by epoch.
+    """Trains every shard that is not done, one after another.
 
     Args:
         prepared: The sweep.
@@ -95,42 +118,73 @@ def run_all(prepared: Prepared, made: Plan, shower: Shower, start: float) -> Don
         shower: Shows how it goes on.
         start: When the sweep started, by `time.perf_counter`.
     """
-    sweep = prepared.sweep
-    epochs = sweep.experiment.config.epochs
-    over = OverShards(shower, len(made.shards), epochs)
+    outcomes = train_all(prepared, made, shower)
+    wall_seconds = time.perf_counter() - start
+    return put_together(prepared.sweep, outcomes, made.program.compile_seconds, wall_seconds)
+
+
+def train_all(prepared: Prepared, made: Plan, shower: Shower) -> list[Outcome]:
+    """Trains the shards of a plan that are not done, on disk epoch by epoch, until Ctrl-C."""
+    over = OverShards(shower, len(made.shards), prepared.sweep.experiment.config.epochs)
     outcomes: list[Outcome] = []
-    for index in range(len(made.shards)):
+    for index, part in enumerate(made.shards):
         over.begin(index)
-        outcomes.append(run_shard(prepared, made, index, over))
+        outcomes.append(run_shard(prepared, part, index, made.program, over))
         if outcomes[-1].interrupted:
             break
-    interrupted = outcomes[-1].interrupted
-    histories = [] if interrupted else [outcome.history for outcome in outcomes]
-    history = gather(sweep, histories)
-    timing = Timing(
-        compile_seconds=made.program.compile_seconds,
-        initialise_seconds=sum(outcome.initialise_seconds for outcome in outcomes),
-        train_seconds=history.seconds[-1] if history.seconds else 0.0,
-        steady_steps_per_second=steady_steps_per_second(history),
-        wall_seconds=time.perf_counter() - start,
-    )
-    warnings = [text for outcome in outcomes for text in outcome.warnings]
-    return Done(history, timing, interrupted, warnings)
+    return outcomes
 
 
-def run_shard(prepared: Prepared, made: Plan, index: int, listener: Listener) -> Outcome:
+def run_shard(
+    prepared: Prepared,
+    part: range,
+    index: int,
+    program: Program | Callable[[], Program],
+    listener: Listener,
+) -> Outcome:
     """Trains one shard in its folder, from where it was left; of one that is done, nothing.
 
     Args:
         prepared: The sweep.
-        made: Its plan, whose program is used.
+        part: Its members.
         index: Which shard.
+        program: Compiled for as many or more; or what compiles it, where something is left to do.
         listener: Whom to tell.
     """
     folder = shard_folder(prepared.folder, index)
     run_folder.create(folder)
-    job = make_job(prepared, made.shards[index])
-    return train_members(job, folder, listener, prepared.sweep.checkpoints, made.program)
+    job = make_job(prepared, part)
+    return train_members(job, folder, listener, prepared.sweep.checkpoints, program)
+
+
+def put_together(
+    sweep: Sweep,
+    outcomes: Sequence[Outcome],
+    compile_seconds: float,
+    wall_seconds: float,
+    at_a_time: int = 1,
+) -> Done:
+    """All shards as one.
+
+    Args:
+        sweep: The sweep.
+        outcomes: Of its shards, in order.
+        compile_seconds: Lowering and compiling.
+        wall_seconds: Everything.
+        at_a_time: How many shards trained at a time.
+    """
+    interrupted = any(outcome.interrupted for outcome in outcomes)
+    histories = [] if interrupted else [outcome.history for outcome in outcomes]
+    history = gather(sweep, histories, at_a_time)
+    timing = Timing(
+        compile_seconds=compile_seconds,
+        initialise_seconds=sum(outcome.initialise_seconds for outcome in outcomes) / at_a_time,
+        train_seconds=history.seconds[-1] if history.seconds else 0.0,
+        steady_steps_per_second=steady_steps_per_second(history),
+        wall_seconds=wall_seconds,
+    )
+    warnings = [text for outcome in outcomes for text in outcome.warnings]
+    return Done(history, timing, interrupted, warnings)
 
 
 def make_job(prepared: Prepared, part: range) -> Job:
@@ -155,10 +209,10 @@ def make_job(prepared: Prepared, part: range) -> Job:
     )
 
 
-def gather(sweep: Sweep, histories: Sequence[History]) -> History:
+def gather(sweep: Sweep, histories: Sequence[History], at_a_time: int = 1) -> History:
     """The shards' histories as one: an arm for each setting, with all of its seeds.
 
-    Seconds are those of all shards together, as they ran one after another.
+    Seconds are those of all shards together, by how many of them trained at a time.
     """
     whole = History(sweep.arms, sweep.experiment.seeds)
     for epoch in range(min((len(one.epochs) for one in histories), default=0)):
@@ -166,7 +220,7 @@ def gather(sweep: Sweep, histories: Sequence[History]) -> History:
             name: np.concatenate([one.epochs[epoch][name].ravel() for one in histories])
             for name in histories[0].names
         }
-        whole.add(metrics, sum(one.seconds[epoch] for one in histories))
+        whole.add(metrics, sum(one.seconds[epoch] for one in histories) / at_a_time)
     return whole
 
 
