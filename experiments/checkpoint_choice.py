@@ -67,7 +67,7 @@ def read(
     """
     manifest = checkpoint_files.read_manifest(path)
     if belongs_to is not None:
-        unlike = run_folder.differences(manifest.get("belongs_to", {}), belongs_to)
+        unlike = run_folder.differences(manifest.get("belongs_to"), belongs_to, known=True)
         if unlike:
             raise CheckpointError(
                 f"{path} belongs to another experiment (there -> here): {'; '.join(unlike[:5])}"

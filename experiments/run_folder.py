@@ -125,14 +125,21 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def differences(saved: Any, asked: Any, name: str = "") -> list[str]:
-    """Every field in which two values of JSON differ, as `config.batch_size: 64 -> 128`."""
+def differences(saved: Any, asked: Any, name: str = "", known: bool = False) -> list[str]:
+    """Every field in which two values of JSON differ, as `config.batch_size: 64 -> 128`.
+
+    Args:
+        saved: What there was.
+        asked: What there is.
+        name: Of the whole.
+        known: Whether to pass over fields that `saved` lacks, which a newer version has brought.
+    """
     if not isinstance(saved, Mapping) or not isinstance(asked, Mapping):
         return [] if saved == asked else [f"{name}: {saved} -> {asked}"]
     found = []
-    for key in dict.fromkeys([*saved, *asked]):
+    for key in saved if known else dict.fromkeys([*saved, *asked]):
         one, other = saved.get(key, "nothing"), asked.get(key, "nothing")
-        found += differences(one, other, f"{name}.{key}" if name else str(key))
+        found += differences(one, other, f"{name}.{key}" if name else str(key), known)
     return found
 
 

@@ -52,6 +52,12 @@ class Listening(Silent):
         self.warnings.append(text)
 
 
+@pytest.fixture(autouse=True)
+def one_commit(monkeypatch):
+    """Whoever commits while the tests run brings no warning into them."""
+    monkeypatch.setattr(run_folder, "_commit", lambda: None)
+
+
 @pytest.fixture(scope="module")
 def job():
     experiment = command_line.parse(FLAGS)
@@ -264,6 +270,7 @@ BAD = {
         lambda path: edit(path, belongs_to={"seeds": 7}),
         "belongs to another experiment .*seeds: 7 -> 2",
     ),
+    "nobody's": (lambda path: edit(path, belongs_to=None), "belongs to another experiment"),
     "another state": (reshape, r"another program: agent.* is float32 \(9, 9\) there"),
 }
 
@@ -314,6 +321,15 @@ def test_what_was_cut_off_while_it_was_written_is_named_and_removed(
         told == f"{folder}/epoch-000003.partial was being written when the run ended; it is removed"
     )
     assert_same(outcome, stopped, reference)
+
+
+def test_a_field_that_a_newer_version_brought_is_no_difference(job, program, stopped):
+    path = stopped / "checkpoints" / "epoch-000002"
+    owner = json.loads((path / "manifest.json").read_text())["belongs_to"]
+    del owner["identity"]["config"]["n_step"]
+    edit(path, belongs_to=owner)
+    outcome = train_members(job, stopped, Silent(), EVERY, program)
+    assert (outcome.resumed_from, outcome.warnings) == (2, [])
 
 
 def test_another_jax_or_device_is_told(job, program, stopped):

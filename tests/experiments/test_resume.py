@@ -43,6 +43,12 @@ class Interrupting(Silent):
             raise KeyboardInterrupt
 
 
+@pytest.fixture(autouse=True)
+def one_commit(monkeypatch):
+    """Whoever commits while the tests run brings no warning into them."""
+    monkeypatch.setattr(run_folder, "_commit", lambda: None)
+
+
 @pytest.fixture(scope="module")
 def program():
     """The one program of this file."""
