@@ -148,6 +148,23 @@ def test_a_whole_state_comes_back_bit_for_bit(job, program, tmp_path):
     assert sum(value.nbytes for value in arrays.values()) == size_of(onward)
 
 
+def test_mujoco_data_comes_back_bit_for_bit(tmp_path):
+    mjx = pytest.importorskip("mujoco.mjx")
+    environment = envs.make("reacher")
+
+    def start(key):
+        return environment.reset(key), mjx.make_data(environment.mujoco_model, impl="jax")
+
+    make, keys = jax.vmap(start), jax.random.split(jax.random.key(0), 3)
+    states = jax.jit(make)(keys)
+    about = {"written_by": run_folder.provenance()}
+    checkpoint_files.write(tmp_path / "x", snapshot.to_arrays(states), about)
+    arrays = checkpoint_files.read(tmp_path / "x", checkpoint_files.read_manifest(tmp_path / "x"))
+    assert len(arrays) > 50
+    assert any(not value.size for value in arrays.values())
+    assert_equal_bits(snapshot.from_arrays(jax.eval_shape(make, keys), arrays), states)
+
+
 def test_empty_arrays_and_partial_reads(tmp_path):
     arrays = {
         "a/b": np.zeros((3, 0), np.float32),
