@@ -53,12 +53,19 @@ class Measurement:
 
 
 def compile_ahead(
-    function: Callable[..., Any], *arguments: Any
+    function: Callable[..., Any], *arguments: Any, donate: tuple[int, ...] = ()
 ) -> tuple[Callable[..., Any], float]:
-    """A compiled program for arguments of these shapes, and the seconds that it took."""
+    """A compiled program for arguments of these shapes, and the seconds that it took.
+
+    Args:
+        function: What to compile.
+        arguments: Arrays, or `jax.ShapeDtypeStruct`s, that it is called with.
+        donate: Places of the arguments that it may write into.
+    """
 
     def work() -> Callable[..., Any]:
-        return jax.jit(function).lower(*arguments).compile({**compiler_options()})
+        lowered = jax.jit(function, donate_argnums=donate).lower(*arguments)
+        return lowered.compile({**compiler_options()})
 
     start = time.perf_counter()
     compiled = call(work)

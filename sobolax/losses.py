@@ -290,18 +290,21 @@ def _slopes(
         along, tangent = jnp.ravel(getattr(gradient, name)), getattr(tangents, name)
         if tangent is None:
             return None
-        return along, tangent.reshape(tangent.shape[0], -1).astype(along.dtype)
+        return along, tangent.reshape(tangent.shape[0], -1).T.astype(along.dtype)
 
     own = [pair("observation"), pair("action")]
     following = [pair("reward"), pair("discount"), pair("next_observation")]
     present = [found for found in (*own, *following) if found is not None]
-    size = jnp.sqrt(sum(jnp.sum(jnp.square(tangent), axis=1) for _, tangent in present))
+    # Directions are the last axis, as they lie in the replay buffer: sums over parts of the
+    # transition then run along it, several at once.
+    size = jnp.sqrt(sum(jnp.sum(jnp.square(tangent), axis=0) for _, tangent in present))
     valid = finite & jnp.isfinite(size) & (size <= bound)
 
     def contract(pairs: list[tuple[jax.Array, jax.Array] | None]) -> jax.Array:
         return sum(
             (
-                jnp.sum(jnp.where(valid[:, None], tangent, 0.0) * along, axis=1)
+                # In full precision: accelerators would round to 10 bits by default.
+                jnp.matmul(along, jnp.where(valid, tangent, 0.0), precision="highest")
                 for along, tangent in filter(None, pairs)
             ),
             start=jnp.zeros(valid.shape, present[0][0].dtype),

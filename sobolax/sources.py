@@ -25,8 +25,9 @@ from sobolax.losses import (
     sobolev_errors_by_reverse_mode,
     value_error,
 )
+from sobolax.tangent_storage import is_packed, make_storage, moving_parts
 from sobolax.tangents import draw_directions, plain_transition, transition_map
-from sobolax.transition import Tangents, Transition
+from sobolax.transition import Transition
 
 SOURCES = ("off", "cached", "recomputed", "reverse")
 
@@ -38,12 +39,12 @@ class Experience:
 
     Attributes:
         transition: The transition.
-        tangents: Its tangents, or None.
+        tangents: Its tangents as `sobolax.tangent_storage` keeps them, or None.
         state: The environment's state before the step, or None.
     """
 
     transition: Transition
-    tangents: Tangents | None
+    tangents: Any
     state: State | None
 
 
@@ -79,7 +80,8 @@ def make_source(
         environment: Whose transitions are differentiated.
         state_directions: How many random directions of the state; None for the full basis.
         action_directions: The same for the action.
-        tangent_dtype: Precision of stored tangents (`cached` only).
+        tangent_dtype: How tangents are kept, one of `sobolax.tangent_storage.TANGENT_DTYPES`
+            (`cached` only).
         derivatives: How tangents are computed (`cached` and `recomputed`); all defaults if left
             out.
 
@@ -89,6 +91,10 @@ def make_source(
     """
     check_source(name, environment, state_directions, action_directions, derivatives)
     compute = make_tangent_function(environment, derivatives or Derivatives())
+    moving = None
+    if name == "cached" and is_packed(tangent_dtype):
+        moving = moving_parts(environment, state_directions, action_directions)
+    storage = make_storage(tangent_dtype, moving)
 
     def tangents_at(key: jax.Array, state: State, action: jax.Array):
         state_key, action_key, own_key = jax.random.split(key, 3)
@@ -110,14 +116,16 @@ def make_source(
 
     def collect_tangents(key, state, action):
         transition, end, tangents = tangents_at(key, state, action)
-        stored = jax.tree.map(lambda leaf: leaf.astype(tangent_dtype), tangents)
+        # Another key than the three that `tangents_at` splits this one into.
+        stored = storage.pack(jax.random.fold_in(key, 3), tangents)
         return Experience(transition, stored, None), end
 
     def errors_plain(td_error, experience, key, tangent_bound):
         return value_error(td_error, experience.transition)
 
     def errors_cached(td_error, experience, key, tangent_bound):
-        return sobolev_errors(td_error, experience.transition, experience.tangents, tangent_bound)
+        tangents, bound = storage.unpack(experience.tangents, tangent_bound)
+        return sobolev_errors(td_error, experience.transition, tangents, bound)
 
     def errors_recomputed(td_error, experience, key, tangent_bound):
         transition = experience.transition

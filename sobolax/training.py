@@ -19,6 +19,7 @@ from sobolax.evaluation import evaluate, is_finite, stays_finite
 from sobolax.multi_step import MultiStep, Window, oldest, open_window, push
 from sobolax.normalization import Normalizer
 from sobolax.sources import Experience, check_source, make_source
+from sobolax.tangent_storage import TANGENT_DTYPES
 from sobolax.validation import check_counts, check_environment, check_multiple
 
 
@@ -42,7 +43,8 @@ class LoopConfig:
             `sobolax.sources`).
         state_directions: Random directions of the state per transition; None for all.
         action_directions: Random directions of the action per transition; None for all.
-        tangent_dtype: Precision of stored tangents: "float32", "bfloat16" or "float16".
+        tangent_dtype: How stored tangents are kept: "float32", "bfloat16", "float16", "int8" or
+            "int4" (see `sobolax.tangent_storage`).
         derivatives: How tangents are computed (see `sobolax.derivatives`).
         normalize_observations: Whether networks see observations centred and scaled by running
             statistics.
@@ -128,11 +130,10 @@ class LoopConfig:
                 f"evaluation_episodes={self.evaluation_episodes}, and every state comes from an "
                 "episode of its own: lower the one or raise the other"
             )
-        precisions = ("float32", "bfloat16", "float16")
-        if self.tangent_dtype not in precisions:
+        if self.tangent_dtype not in TANGENT_DTYPES:
             raise ValueError(
                 f"{owner}: tangent_dtype={self.tangent_dtype!r} must be one of "
-                f"{', '.join(precisions)}"
+                f"{', '.join(TANGENT_DTYPES)}"
             )
         check_environment(environment)
         if self.n_step > environment.episode_length:

@@ -16,6 +16,7 @@ import pytest
 import envs
 import sobolax
 from experiments import command_line
+from experiments.sweep import flags
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -109,11 +110,16 @@ def commands(program: str) -> list[str]:
 
 @pytest.mark.parametrize("line", commands("python -m experiments.train"))
 def test_commands_are_understood(line, capsys):
-    flags = shlex.split(line, comments=True)[3:]
-    with pytest.raises(SystemExit, match="0") if "--help" in flags else contextlib.nullcontext():
-        experiment = command_line.parse(flags)
+    words = shlex.split(line, comments=True)[3:]
+    with pytest.raises(SystemExit, match="0") if "--help" in words else contextlib.nullcontext():
+        experiment = command_line.parse(words)
         assert experiment.env in envs.names()
         experiment.config.check(envs.make(experiment.env, **experiment.env_args))
+
+
+@pytest.mark.parametrize("line", commands("python -m experiments.sweep"))
+def test_sweeps_are_understood(line):
+    assert len(flags.parse(shlex.split(line)[3:]).sweep.settings) > 1
 
 
 def test_commands_are_found():
@@ -131,6 +137,7 @@ PAGES = [
     "docs/contact_derivatives.md",
     "docs/environments.md",
     "docs/gradient_audit.md",
+    "docs/sweeps.md",
     "docs/toy.md",
 ]
 

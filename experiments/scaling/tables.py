@@ -147,8 +147,10 @@ def prices(sizes: Sequence[Size]) -> Listing:
             for name in ("seconds_per_step", "seconds_per_update")
             for price in (plain, slopes)
         ]
-        times = slopes["seconds_per_update"] / max(plain["seconds_per_update"], 1e-12)
-        rows.append((str(size["n"]), *cells, f"{times:.1f}"))
+        below = plain["seconds_per_update"]
+        # Updates that cost less than the clock tells have no ratio.
+        times = f"{slopes['seconds_per_update'] / below:.1f}" if below > 0 else "–"
+        rows.append((str(size["n"]), *cells, times))
     return Listing(
         "Prices",
         ("n", "step, plain", "step, slopes", "update, plain", "update, slopes", "update, ratio"),

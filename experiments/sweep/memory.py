@@ -101,7 +101,7 @@ class Plan:
         per, width = self.need.total / self.program.width, self.program.width
         free = self.budget.host if self.need.shared else self.budget.device
         fits = int(width / self.need.share(self.budget))
-        whose = "--memory says" if self.budget.asked else "may be taken"
+        whose = "is what --memory says" if self.budget.asked else "may be taken"
         each = "" if self.need.shared or self.need.devices == 1 else " on each device"
         lines = [
             f"A run takes {in_words(per)} (measured from the program compiled for {width}); "
@@ -240,8 +240,11 @@ def make_plan(
     least = devices if width is None else width
     if width is None:
         # More than this cannot fit, whatever the compiler makes of it.
-        most = int(budget().device / max(smallest_state, 1)) * devices
-        width = _equal_parts(members, max(min(members, most, at_most or members), devices), devices)
+        limit = budget()
+        most = int(limit.device / max(smallest_state, 1)) * devices
+        if not most:
+            raise _too_little("the state of a run alone takes", smallest_state, limit.device, limit)
+        width = _equal_parts(members, min(members, most, at_most or members), devices)
     while True:
         program = call(compile_for, width)
         need, limit = need_of(program), budget()
@@ -254,13 +257,17 @@ def make_plan(
         if width <= least:
             free = limit.host if need.shared else limit.device
             takes = "a run takes" if width == 1 else f"{width} runs at once take"
-            raise ValueError(
-                f"{takes} {in_words(need.total)}, but {in_words(free)} "
-                f"{'is what --memory says' if limit.asked else 'may be taken'}: free memory, or "
-                "start a sweep with a smaller --replay-capacity or --tangent-dtype"
-            )
+            raise _too_little(takes, need.total, free, limit)
         fitting = max(int(width / share) // devices, 1) * devices
         width = _equal_parts(members, min(fitting, width - devices), devices)
+
+
+def _too_little(takes: str, needed: int, free: int, budget: Budget) -> ValueError:
+    return ValueError(
+        f"{takes} {in_words(needed)}, but {in_words(free)} "
+        f"{'is what --memory says' if budget.asked else 'may be taken'}: free memory, or start a "
+        "sweep with a smaller --replay-capacity or --tangent-dtype"
+    )
 
 
 def parse_size(flag: str, text: str) -> int:

@@ -1,7 +1,6 @@
 """What a sweep is asked for, and everything that can be checked before anything compiles."""
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,18 +132,23 @@ def resume(folder: Path, memory: int | None = None, here: bool = True) -> Prepar
             f"--resume {folder} is of several processes ({of_processes[-1].name}): add "
             "--distributed, and start as many"
         )
-    path = folder / run_folder.CONFIGURATION
-    if not path.is_file():
-        raise ValueError(f"--resume {folder}: no sweep lies there (no {run_folder.CONFIGURATION})")
-    try:
-        sweep = sweep_from_json(json.loads(path.read_text())["sweep"])
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"--resume {folder}: {run_folder.CONFIGURATION} is no sweep's, or was written by "
-            f"another version of sobolax ({error})"
-        ) from error
-    sweep = dataclasses.replace(sweep, memory=memory)
+    sweep = dataclasses.replace(read(folder), memory=memory)
     return Prepared(sweep, _check(sweep, here), folder, resumes=True)
+
+
+def read(folder: Path) -> Sweep:
+    """The sweep that a folder belongs to.
+
+    Raises:
+        ValueError: If there is none, or it was written by another version.
+    """
+    values = run_folder.read_configuration(folder)
+    if "sweep" not in values:
+        raise ValueError(f"{folder} was not written by experiments.sweep: name such a folder")
+    try:
+        return sweep_from_json(values["sweep"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder} was written by another version of sobolax: {error}") from error
 
 
 def sweep_to_json(sweep: Sweep) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Heat maps of a sweep with the intervals in their cells; lines and dots where there is no grid."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def save(folder: Path, results: Results) -> list[Path]:
         figure = _heat_maps(results, measure) if kind == HEAT_MAP else _dots(results, measure, kind)
         seeds = results["seeds"]
         over = f"mean and 95 % interval over {seeds} seeds" if seeds > 1 else "1 seed"
-        figure.suptitle(f"{title(results)}: {_LABELS[measure]}, {over}", fontsize=9.5)
+        figure.suptitle(f"{title(results)}\n{_LABELS[measure]}, {over}", fontsize=9.5)
         paths.append(folder / f"{kind}{ending}.png")
         with paths[-1].open("xb") as file:
             figure.savefig(file, format="png")
@@ -82,11 +83,12 @@ def _heat_maps(results: Results, measure: str) -> Figure:
     everything = [name for cells in split.values() for name in cells.values()]
     rows = sorted({place[0] for cells in split.values() for place in cells})
     columns = sorted({place[1] for cells in split.values() for place in cells})
-    abreast = min(len(split), _PANELS_ABREAST)
+    abreast = len(split) if len(split) <= _PANELS_ABREAST else math.ceil(math.sqrt(len(split)))
     below = -(-len(split) // abreast)
     width, height = 1.12 * len(columns) + 0.7, 0.62 * len(rows) + 0.7
     figure = _figure(abreast * width + 0.9, below * height + 0.5)
-    norm = _norm([_mean(results, name, measure) for name in everything])
+    means = [_mean(results, name, measure) for name in everything]
+    norm = _norm(means)
     grid = figure.subplots(below, abreast, squeeze=False)
     for axes in grid.ravel()[len(split) :]:
         axes.set_axis_off()
@@ -95,14 +97,17 @@ def _heat_maps(results: Results, measure: str) -> Figure:
         _draw_cells(axes, results, measure, cells, (rows, columns), norm)
         axes.set_xlabel(_label(right), fontsize=9)
         axes.set_ylabel(_label(up), fontsize=9)
-    note = (
-        "thick frame: the best; dashed: not told from it (paired by seed)"
-        if results["seeds"] > 1
-        else "thick frame: the best; one seed tells nothing apart"
-    )
+    note = "thick frame: the best" + (" at the end" if measure != RETURN else "")
+    if measure == RETURN:
+        told = "dashed: not told from it, paired by seed"
+        note += "; " + (told if results["seeds"] > 1 else "one seed tells nothing apart")
     if any(_lost(results, name) for name in everything):
         note += "; *: over the seeds left"
-    figure.supxlabel(f"colour: mean return   ·   {note}", fontsize=7.5)
+    low, finite = norm.vmin, [mean for mean in means if np.isfinite(mean)]
+    color = "colour: mean return"
+    if low is not None and min(finite, default=low) < low:
+        color += f", darkest below {number(low)}"
+    figure.supxlabel(f"{color}   ·   {note}", fontsize=7)
     return figure
 
 
@@ -116,7 +121,8 @@ def _draw_cells(
 ) -> None:
     rows, columns = ticks
     image = np.full((len(rows), len(columns)), np.nan)
-    best, close = results["order"][0], set(results["not_told_from_best"])
+    best = results["order"][0]
+    close = set(results["not_told_from_best"]) if measure == RETURN else set()
     colors = colormaps["viridis"]
     for (row, column), name in cells.items():
         place = columns.index(column), rows.index(row)
@@ -162,6 +168,10 @@ def _dots(results: Results, measure: str, kind: str) -> Figure:
     for axes, hyperparameter in zip(grid.ravel(), varied, strict=False):
         ordered = sorted(shown, key=lambda name: settings[name][hyperparameter])
         across = [settings[name][hyperparameter] for name in ordered]
+        if kind == LINE:
+            # Listed values may be decades apart, and one of them zero: evenly spaced.
+            axes.set_xticks(range(len(across)), [f"{value:g}" for value in across])
+            across = list(range(len(across)))
         means = np.array([_mean(results, name, measure) for name in ordered])
         if kind == LINE:
             axes.plot(across, means, color=_BLUE, linewidth=1.2, zorder=1)
@@ -182,7 +192,7 @@ def _dots(results: Results, measure: str, kind: str) -> Figure:
                 linestyle="none",
                 zorder=2,
             )
-        if across and min(across) > 0 and max(across) >= 5 * min(across):
+        if kind == DRAWS and across and 0 < 5 * min(across) <= max(across):
             axes.set_xscale("log")
         axes.set_xlabel(_label(hyperparameter), fontsize=9)
         axes.grid(alpha=0.25, linewidth=0.6)
@@ -194,7 +204,7 @@ def _dots(results: Results, measure: str, kind: str) -> Figure:
     if limits.vmin is not None and limits.vmax is not None:
         margin = 0.25 * (limits.vmax - limits.vmin)
         grid[0, 0].set_ylim(limits.vmin - margin, limits.vmax + margin)
-    note = "large: the best; blue: not told from it; hollow: lost seeds"
+    note = "large: the best at the end; blue: not told from it there; hollow: lost seeds"
     figure.supxlabel(note, fontsize=7.5)
     return figure
 

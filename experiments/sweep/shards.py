@@ -240,6 +240,18 @@ def _take(tree: Any, part: range | int) -> Any:
     return jax.tree.map(lambda leaf: leaf[np.minimum(places, len(leaf) - 1)], tree)
 
 
+def read_parts(folder: Path) -> list[range]:
+    """The members of each shard of a sweep that began.
+
+    Raises:
+        ValueError: If it did not.
+    """
+    try:
+        return [range(*ends) for ends in json.loads((folder / PLAN).read_text())["shards"]]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{folder} holds no {PLAN}: the sweep has not begun to train") from error
+
+
 def _planned_width(folder: Path) -> int | None:
     try:
         return json.loads((folder / PLAN).read_text())["width"]

@@ -27,6 +27,7 @@ TINY = [
     *("--plain-budget", "2", "--plain-more-budget", "1", "--weights", "1", "--control-sizes", "2"),
     *("--scale-free-weights", "1", "--control-weights", "1", "--plain-learning-rates", "0.003"),
     *("--timing-steps", "32", "--evaluation-episodes", "2"),
+    *("--groups", "slopes", "plain", "plain_more", "slopes_more"),
 ]
 
 
@@ -279,7 +280,7 @@ def test_a_tiny_measurement_leaves_everything(tmp_path, capsys):
     two = json.loads((folder / "size-02.json").read_text())
     assert {arm["family"] for arm in two["arms"]} == set(tables.LABELS)
     assert all(len(arm["steps"]) == 2 for arm in two["arms"])
-    assert two["prices"]["slopes"]["seconds_per_update"] > 0
+    assert two["prices"]["slopes"]["seconds_per_step"] > 0
     lines = run_folder.read_lines(folder / "curves-02.jsonl")
     assert {line["steps"] for line in lines} <= {32, 64, 96, 128}
     assert "Tuned plain SAC over" in capsys.readouterr().out

@@ -109,6 +109,10 @@ def test_shards_are_multiples_of_the_devices():
 def test_a_budget_too_small_for_one_is_an_error_that_says_how_much_one_takes():
     with pytest.raises(ValueError, match=r"a run takes 1\.07 KiB, but 900 B may be taken"):
         planned(30, 900, [])
+    compiled = []
+    with pytest.raises(ValueError, match=r"the state of a run alone takes 100 B, but 99 B may be"):
+        planned(30, 99, compiled)
+    assert not compiled
     # A sweep that is taken up again keeps its shards, or says that they do not fit.
     assert planned(30, 5_000, [], width=6).program.width == 6
     with pytest.raises(ValueError, match=r"6 runs at once take 1\.56 KiB"):
@@ -153,8 +157,8 @@ VARIED = [*TINY, "--state-weight", "0.1", "1"]
         ([*VARIED, "--seeds", "0"], "--seeds 0 must be at least 1"),
         ([*VARIED, "--keep-checkpoints", "0"], "--keep-checkpoints 0"),
         ([*VARIED, "--output", "my-thesis"], "is not empty"),
-        (["--resume", "my-thesis"], "no configuration.json"),
-        (["--resume", "a-run"], "is no sweep's"),
+        (["--resume", "my-thesis"], "holds no configuration.json"),
+        (["--resume", "a-run"], "not written by experiments.sweep"),
         (["--resume", "a-run", "--seeds", "3"], "leave out --seeds"),
     ],
 )

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from experiments import run_folder
 from experiments.results import RETURN
 from experiments.sweep import shards
 from experiments.sweep.__main__ import main
+from experiments.sweep.policies import load_policy
 from experiments.sweep.progress import OverShards
 
 ROOT = Path(__file__).parents[2]
@@ -122,6 +125,18 @@ class Interrupting(OverShards):
             raise KeyboardInterrupt
 
 
+def test_a_policy_is_read_back_from_the_shard_it_lies_in(whole_sweep, too_little, tmp_path):
+    split = tmp_path / "split"
+    assert main([*TINY, *SETTINGS, "--memory", too_little, "--output", str(split)]) == 0
+    for setting, seed in (("critic_learning_rate=0.003", 1), (None, 0)):
+        one, other = (load_policy(folder, setting, seed) for folder in (whole_sweep, split))
+        jax.tree.map(np.testing.assert_array_equal, one.parameters, other.parameters)
+    start = one.environment.reset(jax.random.key(0))
+    assert one(start.observation).shape == (1,)
+    with pytest.raises(ValueError, match=r"no setting 'best' .* critic_learning_rate=0\.001"):
+        load_policy(split, "best")
+
+
 def test_a_sweep_goes_on_within_a_shard(whole_sweep, too_little, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "resumed"
     flags = [*TINY, *SETTINGS, "--memory", too_little, "--checkpoint-seconds", "0"]
@@ -141,8 +156,8 @@ def test_a_sweep_goes_on_within_a_shard(whole_sweep, too_little, tmp_path, capsy
 
 def test_too_little_memory_for_one_is_an_error_before_anything_is_written(tmp_path, capsys):
     folder = tmp_path / "never"
-    assert main([*TINY, *SETTINGS, "--memory", "5kB", "--output", str(folder)]) == 2
-    assert "a run takes" in capsys.readouterr().err
+    assert main([*TINY, *SETTINGS, "--memory", "1kB", "--output", str(folder)]) == 2
+    assert "the state of a run alone takes" in capsys.readouterr().err
     assert not folder.exists()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import envs
-from sobolax import sac
+from sobolax import replay, sac
 from sobolax.environment import State
 from sobolax.losses import Weights, sobolev_td_loss
 from sobolax.multi_step import MultiStep, start_of
@@ -131,7 +131,7 @@ def test_what_reaches_the_buffer(first_order, end):
     hyper = sac.Hyperparameters(discount=GAMMA)
     state, _ = jax.jit(sac.make_train(env, config))(jax.random.key(0), hyper)
     # The first episodes of all four are cut at staggered times; after five steps none is left.
-    items = jax.tree.map(lambda leaf: leaf[4 * 5 :], state.replay.items)
+    items = jax.tree.map(lambda leaf: leaf[4 * 5 :], replay.items(state.replay))
     t = items.transition
     start, last = t.observation[:, 0], min(5, end)
     assert set(np.asarray(start)) == set(range(last))

@@ -1,13 +1,19 @@
-"""What derivatives of a MuJoCo step cost, in plain steps, whichever way they are computed."""
+"""Row `derivatives`: what those of a MuJoCo step cost, in plain steps, by how they are computed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from rich.console import RenderableType
 
 from envs.mujoco.base import MujocoEnvironment
 from envs.mujoco.physics import Physics, physics_of
+from experiments.bench.options import Bench
+from experiments.bench.tables import heading, timings
+from experiments.bench.work import Tell, make_environment
+from experiments.configuration import defaults
 from experiments.program import call
 from experiments.timing import Alternative, Measurement, compile_ahead, measure
 from sobolax.derivatives import Derivatives, make_tangent_function, reason_against
@@ -19,6 +25,34 @@ from sobolax.mjx.engine import mjx
 _ROLLED = 20
 
 
+def prepare(bench: Bench) -> dict[str, Environment]:
+    """The environments by name; raises ValueError for one whose derivatives cannot be timed."""
+    found = {name: make_environment(name, defaults(name).env_args) for name in bench.derivatives}
+    for name, environment in found.items():
+        check(name, environment)
+    return found
+
+
+def run(prepared: Mapping[str, Environment], bench: Bench, tell: Tell) -> dict[str, Any]:
+    """Times all of them."""
+    timed = {}
+    for name, environment in prepared.items():
+        tell(f"derivatives of {name}")
+        measured = time_derivatives(environment, bench.derivatives_batch, bench.repetitions)
+        timed[name] = [asdict(entry) for entry in measured]
+    return {"batch": bench.derivatives_batch, "timed": timed}
+
+
+def render(found: Mapping[str, Any]) -> list[RenderableType]:
+    """A table for each environment."""
+    parts: list[RenderableType] = []
+    for name, measured in found["timed"].items():
+        title = f"Derivatives of one step of {name}, {found['batch']} states together"
+        parts.append(heading(f"{title}, the step included"))
+        parts.append(timings("", "ms", "in plain steps", measured))
+    return parts
+
+
 def check(name: str, environment: Environment) -> None:
     """Raises ValueError if the environment is not of MuJoCo, or has no structured Jacobian."""
     if not isinstance(environment, MujocoEnvironment):
@@ -28,7 +62,7 @@ def check(name: str, environment: Environment) -> None:
         raise ValueError(f"--derivatives {name!r} has no structured Jacobian: {reason}")
 
 
-def run(environment: Any, batch: int, repetitions: int) -> list[Measurement]:
+def time_derivatives(environment: Any, batch: int, repetitions: int) -> list[Measurement]:
     """Times a plain step and all derivatives of it, at states of random motion.
 
     Args:

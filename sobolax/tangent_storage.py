@@ -1,0 +1,331 @@
+"""How tangents lie in the replay buffer: how precise, and what of them need not be kept at all.
+
+Directions are the last axis of all that is kept: that is how the loss reads it fastest.
+
+- `float32`, `bfloat16`, `float16`: all numbers, in that type.
+- `int8`, `int4`: tangents of the next observation in 8 or 4 bits a number, all others as they are
+  (float32, or bfloat16 beside 4 bits), and only where they can be other than zero: in the full
+  basis most of the observation's tangent and all but the diagonal of the action's cannot.
+
+How number `j` of the next observation moves along direction `i` is kept as `s_i c_j q |q|`, with a
+small whole number `q`: small numbers keep their digits beside large ones, be it that the direction
+or the place (positions beside velocities) makes them small, or neither. It is rounded up or down at
+random such that its mean is right (stochastic rounding, arXiv 1502.02551). The gradient of the loss
+with respect to the critic is linear in these numbers, so it stays unbiased; noise in the tangent of
+the observation would enter it squared, which is why that one is not rounded so.
+
+Euclidean lengths are kept besides, in the type of what is not rounded: whether a tangent is finite
+and within a bound is decided by them.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sobolax.environment import Environment
+from sobolax.transition import Tangents, Transition
+
+# Bits of a number of the next observation, and the type of what is not rounded so.
+_PACKED = {"int8": (8, "float32"), "int4": (4, "bfloat16")}
+TANGENT_DTYPES = ("float32", "bfloat16", "float16", *_PACKED)
+
+_AS_IT_IS = ("observation", "action", "reward", "discount")
+
+# Places in a flattened array, in ascending order; None for all of them.
+Places = tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Moving:
+    """Which numbers of the tangents can be other than zero, as far as that is known beforehand.
+
+    Attributes:
+        observation: Places in the observation's tangents along the state,
+            `(observation_size, state_size)`.
+        action: Places in the action's tangents along the action, `(action_size, action_size)`.
+    """
+
+    observation: Places = None
+    action: Places = None
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a packed tangent is read; static. Shapes are those of a transition.
+
+    Attributes:
+        directions: How many.
+        as_they_are: Parts that are not rounded: name, shape, and which numbers there are.
+        next_observation: Its shape; None where it cannot move.
+        bits: Of its numbers and scales.
+    """
+
+    directions: int
+    as_they_are: tuple[tuple[str, tuple[int, ...], Places], ...]
+    next_observation: tuple[int, ...] | None
+    bits: int
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PackedTangent:
+    """Tangents of one transition along `n` directions of one kind.
+
+    Whole numbers are bytes, or two to a byte.
+
+    Attributes:
+        lengths: Euclidean lengths before rounding, not finite where a tangent is not, `(n,)`.
+        as_they_are: What is not rounded, an array for each part.
+        codes: Of the next observation's `m` numbers, `(m, n)`.
+        direction_scales: Of a direction's largest number over its length, `(n,)`.
+        number_scales: Of the largest that a number of the next observation is in any direction,
+            over that direction's largest number, `(m,)`.
+        layout: How to read them; static.
+    """
+
+    lengths: jax.Array
+    as_they_are: tuple[jax.Array, ...]
+    codes: jax.Array
+    direction_scales: jax.Array
+    number_scales: jax.Array
+    layout: _Layout = field(metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PackedTangents:
+    """`sobolax.transition.Tangents`, packed.
+
+    Attributes:
+        state: Along directions of the physics state.
+        action: Along directions of the action.
+    """
+
+    state: PackedTangent
+    action: PackedTangent
+
+
+@dataclass(frozen=True)
+class TangentStorage:
+    """How tangents are kept; both functions are of one unbatched transition.
+
+    Attributes:
+        pack: `(key, tangents) -> whatever lies in the replay buffer`.
+        unpack: `(what lies there, bound) -> (tangents, bound)`: tangents, and the bound that is
+            still to be held against them. Tangents that were found too long, or not finite, come
+            back as NaN.
+    """
+
+    pack: Callable[[jax.Array, Tangents], Any]
+    unpack: Callable[[Any, Any], tuple[Tangents, Any]]
+
+
+def make_storage(dtype: str, moving: Moving | None = None) -> TangentStorage:
+    """Builds the storage of that name: one of `TANGENT_DTYPES`, or any name of a float type.
+
+    Args:
+        dtype: How numbers are kept.
+        moving: For `int8` and `int4`: which numbers can be other than zero. A tangent that has
+            others is taken as not finite, so it is dropped and counted, and never wrong.
+    """
+    if dtype not in _PACKED:
+        return TangentStorage(
+            lambda key, tangents: jax.tree.map(
+                lambda leaf: jnp.moveaxis(leaf, 0, -1).astype(dtype), tangents
+            ),
+            lambda stored, bound: (
+                jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), stored),
+                bound,
+            ),
+        )
+    bits, precise = _PACKED[dtype]
+    moving = moving or Moving()
+
+    def pack(key: jax.Array, tangents: Tangents) -> PackedTangents:
+        state_key, action_key = jax.random.split(key)
+        return PackedTangents(
+            _pack(state_key, tangents.state, {"observation": moving.observation}, bits, precise),
+            _pack(action_key, tangents.action, {"action": moving.action}, bits, precise),
+        )
+
+    def unpack(stored: PackedTangents, bound: Any) -> tuple[Tangents, Any]:
+        return Tangents(_unpack(stored.state, bound), _unpack(stored.action, bound)), jnp.inf
+
+    return TangentStorage(pack, unpack)
+
+
+def is_packed(dtype: str) -> bool:
+    """Whether tangents of that name are packed, so that it helps to know what moves."""
+    return dtype in _PACKED
+
+
+def moving_parts(
+    environment: Environment, state_directions: int | None, action_directions: int | None
+) -> Moving:
+    """Which numbers of an environment's tangents can be other than zero.
+
+    Known in the full basis alone: the action's tangents are the directions themselves, and what a
+    displacement of the state does to the observation is asked of `perturb`, at a few first states
+    moved at random: a tangent of NaN reaches all that depends on it.
+
+    Args:
+        environment: The environment; `reset` and `perturb` are compiled and called.
+        state_directions: How many random directions of the state; None for the full basis.
+        action_directions: The same for the action.
+    """
+    observation = action = None
+    if action_directions is None:
+        size = environment.action_size
+        action = tuple(range(0, size * size, size + 1))
+    if state_directions is None:
+        # Constants of the program to be, also where this one is built inside another.
+        with jax.ensure_compile_time_eval():
+            reached = jax.jit(lambda key: _reached(environment, key))(jax.random.key(0))
+        observation = tuple(np.flatnonzero(np.asarray(reached).T).tolist())
+    return Moving(observation, action)
+
+
+def _reached(environment: Environment, key: jax.Array, states: int = 4) -> jax.Array:
+    """Which of the observation every direction of the state reaches, `(state size, size)` bool."""
+    size = environment.state_size
+
+    def one(key: jax.Array) -> jax.Array:
+        reset_key, move_key = jax.random.split(key)
+        state = environment.reset(reset_key)
+        dtype = state.observation.dtype
+        state = environment.perturb(state, 0.1 * jax.random.normal(move_key, (size,), dtype))
+
+        def along(direction: jax.Array) -> jax.Array:
+            return jax.jvp(
+                lambda moved: environment.perturb(state, moved).observation,
+                (jnp.zeros(size, dtype),),
+                (jnp.where(direction, jnp.nan, 0.0).astype(dtype),),
+            )[1]
+
+        return jnp.isnan(jax.vmap(along)(jnp.eye(size, dtype=bool)))
+
+    return jnp.any(jax.vmap(one)(jax.random.split(key, states)), axis=0)
+
+
+def _pack(
+    key: jax.Array, tangent: Transition, places: dict[str, Places], bits: int, precise: str
+) -> PackedTangent:
+    present = {name: leaf for name, leaf in vars(tangent).items() if leaf is not None}
+    # Directions are the last axis from here on.
+    columns = {name: leaf.reshape(leaf.shape[0], -1).T for name, leaf in present.items()}
+    count = next(iter(columns.values())).shape[1]
+    lengths = jnp.sqrt(sum(jnp.sum(jnp.square(leaf), axis=0) for leaf in columns.values()))
+    described, kept = [], []
+    for name in _AS_IT_IS:
+        if name in columns:
+            where = places.get(name)
+            described.append((name, present[name].shape[1:], where))
+            kept.append(columns[name].ravel()[_index(where)].astype(precise))
+            lengths = jnp.where(_has_others(columns[name], where), jnp.nan, lengths)
+    matrix = columns.get("next_observation", jnp.zeros((0, count)))
+    matrix = jnp.where(jnp.isfinite(lengths), matrix, 0.0)
+    lengths = lengths.astype(precise)
+    codes, directions, numbers = (
+        _narrow(whole, bits) for whole in _round(key, matrix, lengths.astype(matrix.dtype), bits)
+    )
+    shape = present["next_observation"].shape[1:] if "next_observation" in present else None
+    layout = _Layout(count, tuple(described), shape, bits)
+    return PackedTangent(lengths, tuple(kept), codes, directions, numbers, layout)
+
+
+def _unpack(packed: PackedTangent, bound: Any) -> Transition:
+    layout, count = packed.layout, packed.layout.directions
+    lengths = packed.lengths.astype("float32")
+    valid = jnp.isfinite(lengths) & (lengths <= bound)
+    found: dict[str, Any] = dict.fromkeys(Transition.__dataclass_fields__)
+    for (name, shape, where), kept in zip(layout.as_they_are, packed.as_they_are, strict=True):
+        dense = kept.astype("float32")
+        if where is not None:
+            dense = jnp.zeros(math.prod(shape) * count).at[_index(where)].set(dense)
+        dense = jnp.where(valid, dense.reshape(-1, count), jnp.nan)
+        found[name] = dense.T.reshape(-1, *shape)
+    if layout.next_observation is not None:
+        size = math.prod(layout.next_observation)
+        codes = _widen(packed.codes, size * count, layout.bits).reshape(size, count)
+        codes = _signed(codes, layout.bits).astype("float32") / _levels(layout.bits)
+        directions = _decode(_widen(packed.direction_scales, count, layout.bits), layout.bits)
+        numbers = _decode(_widen(packed.number_scales, size, layout.bits), layout.bits)
+        scales = jnp.where(valid, lengths * directions, jnp.nan) * numbers[:, None]
+        dense = scales * codes * jnp.abs(codes)
+        found["next_observation"] = dense.T.reshape(-1, *layout.next_observation)
+    return Transition(**found)
+
+
+def _round(
+    key: jax.Array, matrix: jax.Array, lengths: jax.Array, bits: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Codes `(m, n)`, scales of directions `(n,)` and scales of numbers `(m,)`, whole numbers."""
+    directions = _encode(jnp.max(jnp.abs(matrix), axis=0, initial=0.0), lengths, bits)
+    sizes = jnp.where(jnp.isfinite(lengths), lengths, 0.0) * _decode(directions, bits)
+    relative = matrix / jnp.where(sizes > 0, sizes, 1.0)
+    largest = jnp.max(jnp.abs(relative), axis=1)
+    numbers = _encode(largest, jnp.ones_like(largest), bits)
+    share = jnp.clip(jnp.abs(relative) / _decode(numbers, bits)[:, None], 0.0, 1.0)
+    levels = _levels(bits)
+    below = jnp.minimum(jnp.floor(jnp.sqrt(share) * levels), levels - 1)
+    low, high = (jnp.square(level / levels) for level in (below, below + 1))
+    noise = jax.random.uniform(key, share.shape, share.dtype)
+    codes = jnp.sign(matrix) * (below + (noise * (high - low) < share - low))
+    return codes.astype("int8"), directions, numbers
+
+
+def _levels(bits: int) -> int:
+    return 2 ** (bits - 1) - 1
+
+
+def _encode(part: jax.Array, whole: jax.Array, bits: int) -> jax.Array:
+    """The smallest scale that `part / whole` fits into; the largest one where that is unknown.
+
+    Scales are powers of 2: with 8 bits in steps of an eighth down to 2^-32, with 4 in steps of a
+    half down to 2^-7.5.
+    """
+    known = (part > 0) & jnp.isfinite(whole)
+    ratio = jnp.where(known, part / jnp.where(known, whole, 1.0), 1.0)
+    return jnp.clip(jnp.floor(-(bits**2) / 8 * jnp.log2(ratio)), 0, 2**bits - 1).astype("uint8")
+
+
+def _decode(scale: jax.Array, bits: int) -> jax.Array:
+    return jnp.exp2(scale.astype("float32") / -(bits**2 / 8))
+
+
+def _narrow(numbers: jax.Array, bits: int) -> jax.Array:
+    """With 4 bits two numbers to a byte: the first half of them in its low bits."""
+    if bits == 8:
+        return numbers
+    flat = numbers.ravel().astype("uint8") & 15
+    low, high = jnp.split(jnp.pad(flat, (0, flat.size % 2)), 2)
+    return low | (high << 4)
+
+
+def _widen(stored: jax.Array, count: int, bits: int) -> jax.Array:
+    if bits == 8:
+        return stored
+    return jnp.concatenate([stored & 15, stored >> 4])[:count]
+
+
+def _signed(codes: jax.Array, bits: int) -> jax.Array:
+    """Codes as the numbers they were before they were narrowed."""
+    return codes if bits == 8 else (codes ^ 8).astype("int8") - 8
+
+
+def _index(places: Places) -> Any:
+    return slice(None) if places is None else np.asarray(places, np.int32)
+
+
+def _has_others(columns: jax.Array, places: Places) -> jax.Array:
+    """Whether a direction has numbers other than zero elsewhere than at these places, `(n,)`."""
+    if places is None:
+        return jnp.zeros(columns.shape[1], bool)
+    elsewhere = np.ones(columns.size, bool)
+    elsewhere[list(places)] = False
+    return jnp.any((columns != 0) & elsewhere.reshape(columns.shape), axis=0)
