@@ -91,7 +91,8 @@ def _no_cluster(address: str, error: Exception) -> str:
         )
     return (
         f"no Ray cluster could be reached at {address} ({reason}): start one with ray start "
-        "--head, join it with ray start --address HOST:PORT, or say --ray local"
+        "--head, join it with ray start --address HOST:PORT, or say --ray local. One that asks for "
+        "a token needs RAY_AUTH_MODE=token here, too"
     )
 
 
