@@ -106,7 +106,7 @@ def _prepare(asked: Asked, processes: Processes) -> Prepared:
         assert asked.folder is not None
         own = processes.folder(asked.folder)
         if not own.is_dir():
-            there = sorted(path.name for path in asked.folder.glob("process-*-of-*"))
+            there = sorted(path.name for path in asked.folder.glob(options.PROCESS_FOLDERS))
             raise ValueError(
                 f"--resume {asked.folder} holds no {own.name}, but {', '.join(there) or 'nothing'}"
                 ": start as many processes as there were, each where its folder is"

@@ -14,6 +14,7 @@ from experiments.sweep.memory import find_budget
 from experiments.sweep.settings import Axis, Setting, name_of
 
 PROGRAM = "python -m experiments.sweep"
+PROCESS_FOLDERS = "process-*-of-*"  # of a sweep of several processes, in its folder
 _WEIGHTS = ("state_weight", "action_weight")
 
 
@@ -126,7 +127,7 @@ def resume(folder: Path, memory: int | None = None, here: bool = True) -> Prepar
     Raises:
         ValueError: If there is none, or it was written by another version.
     """
-    of_processes = sorted(folder.glob("process-*-of-*"))
+    of_processes = sorted(folder.glob(PROCESS_FOLDERS))
     if of_processes:
         raise ValueError(
             f"--resume {folder} is of several processes ({of_processes[-1].name}): add "

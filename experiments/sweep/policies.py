@@ -46,10 +46,13 @@ def load_policy(folder: str | Path, setting: str | None = None, seed: int = 0) -
     )
     # The policy is read onto whatever device there is, wherever it was trained.
     prepared = Prepared(dataclasses.replace(sweep, devices=1), training, folder)
-    index, part = next(
-        (index, part) for index, part in enumerate(shards.read_parts(folder)) if member in part
-    )
-    job = shards.make_job(prepared, part)
-    policies, _ = load_policies(job, shards.shard_folder(folder, index))
+    lies = [(part, path) for part, path in shards.find_shards(folder) if member in part]
+    if not lies:
+        raise ValueError(
+            f"{folder} holds no policy of {setting} with seed {seed}: it is in the folder of a "
+            "process that trained on another machine"
+        )
+    [(part, path)] = lies
+    policies, _ = load_policies(shards.make_job(prepared, part), path)
     parameters = jax.tree.map(lambda leaf: leaf[member - part.start], policies)
     return TrainedPolicy(environment, parameters, training.act)

@@ -20,7 +20,7 @@ from experiments.progress import Listener
 from experiments.results import Timing, steady_steps_per_second
 from experiments.sweep import memory
 from experiments.sweep.memory import Plan
-from experiments.sweep.options import Prepared, Sweep, sweep_to_json
+from experiments.sweep.options import PROCESS_FOLDERS, Prepared, Sweep, sweep_to_json
 from experiments.sweep.progress import OverShards, Shower
 
 PLAN, SHARDS = "plan.json", "shards"
@@ -240,16 +240,22 @@ def _take(tree: Any, part: range | int) -> Any:
     return jax.tree.map(lambda leaf: leaf[np.minimum(places, len(leaf) - 1)], tree)
 
 
-def read_parts(folder: Path) -> list[range]:
-    """The members of each shard of a sweep that began.
+def find_shards(folder: Path) -> list[tuple[range, Path]]:
+    """The members of each shard of a sweep that began, and where it trains.
+
+    Of a sweep of several processes, those are found whose folders are here.
 
     Raises:
-        ValueError: If it did not.
+        ValueError: If it did not begin.
     """
-    try:
-        return [range(*ends) for ends in json.loads((folder / PLAN).read_text())["shards"]]
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{folder} holds no {PLAN}: the sweep has not begun to train") from error
+    found = []
+    for own in sorted(folder.glob(PROCESS_FOLDERS)) or [folder]:
+        try:
+            parts = json.loads((own / PLAN).read_text())["shards"]
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{own} holds no {PLAN}: the sweep has not begun to train") from error
+        found += [(range(*ends), shard_folder(own, index)) for index, ends in enumerate(parts)]
+    return found
 
 
 def _planned_width(folder: Path) -> int | None:

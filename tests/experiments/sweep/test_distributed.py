@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,12 +11,15 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from experiments import run_folder
 from experiments.sweep import flags as command_line
 from experiments.sweep import memory
 from experiments.sweep.machines import Machines
+from experiments.sweep.policies import load_policy
 
 ROOT = Path(__file__).parents[3]
 SWEEP = [
@@ -75,7 +79,7 @@ def alone(tmp_path_factory):
     def run(arguments, name):
         folder = tmp_path_factory.mktemp("alone") / name
         finish(start([*arguments, "--devices", 8, "--output", folder], devices=8))
-        return outcome(folder)
+        return folder
 
     return run
 
@@ -102,11 +106,19 @@ def test_two_processes_find_what_one_finds(tmp_path, alone):
     assert "process 1: 2 processes on 1 machine share the sweep" in second
     assert "Best: " in first
     assert "Best: " not in second
-    assert outcome(tmp_path / "pair") == alone(SHORT, "short")
-    names = {path.name for path in (tmp_path / "pair").iterdir() if path.is_dir()}
-    assert names == {"process-00000-of-00002", "process-00001-of-00002"}
-    for process in pair("--resume", tmp_path / "pair"):
-        assert "process 1" in (text := finish(process)) or "is complete: nothing is left" in text
+    found, expected = tmp_path / "pair", alone(SHORT, "short")
+    assert outcome(found) == outcome(expected)
+    folders = sorted(path for path in found.iterdir() if path.is_dir())
+    assert [path.name for path in folders] == ["process-00000-of-00002", "process-00001-of-00002"]
+    for process in pair("--resume", found):
+        assert "is complete: nothing is left to do" in finish(process)
+    # Policies lie where they were trained.
+    for setting in json.loads((found / run_folder.RESULTS).read_text())["order"]:
+        one, other = (load_policy(folder, setting, seed=1) for folder in (found, expected))
+        jax.tree.map(np.testing.assert_array_equal, one.parameters, other.parameters)
+    shutil.rmtree(folders[1])
+    with pytest.raises(ValueError, match="a process that trained on another machine"):
+        load_policy(found, "state_weight=1 action_weight=1")
 
 
 @pytest.mark.slow
@@ -126,7 +138,7 @@ def test_killed_processes_go_on_from_their_own_checkpoints(tmp_path, alone):
     taken = [int(re.search(r"goes on after epoch (\d+)", text)[1]) for text in (first, second)]
     assert taken[0] >= 12  # the one of 14 may still have been in writing
     assert 2 <= taken[1] < taken[0]
-    assert outcome(folder) == alone(LONG, "long")
+    assert outcome(folder) == outcome(alone(LONG, "long"))
 
 
 def wait_until(happens, processes):
