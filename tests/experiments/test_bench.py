@@ -48,11 +48,11 @@ def flags(settings, prefix="--"):
 
 def groups_of(results):
     """All lists of timings, wherever they are."""
-    if isinstance(results, list) and results and "compile_seconds" in results[0]:
-        return [results]
-    parts = results.values() if isinstance(results, dict) else results
     if not isinstance(results, dict | list):
         return []
+    parts = list(results.values()) if isinstance(results, dict) else results
+    if parts and isinstance(parts[0], dict) and "compile_seconds" in parts[0]:
+        return [parts]
     return [group for part in parts for group in groups_of(part)]
 
 
