@@ -63,6 +63,6 @@ def render(found: Mapping[str, Any]) -> list[RenderableType]:
         whole = {key: sum(phase[key] for phase in chosen) for key in ("seconds", "processor")}
         made.add_row(
             name,
-            *(f"{phase['seconds']:.1f} ({phase['processor']:.1f})" for phase in (*chosen, whole)),
+            *(f"{phase['seconds']:.3g} ({phase['processor']:.3g})" for phase in (*chosen, whole)),
         )
     return [heading(f"From starting Python to the first updates in {found['env']}"), made]
