@@ -17,6 +17,12 @@ class State:
         reward: The reward of the step that led here, `()`; 0 after a reset.
         terminated: Whether the episode ended here for good, `()` bool; never for a time limit.
         metrics: Named scalars of the step, for people (say a distance to a target).
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> state = Cart().at(1.0, 0.0)
+        >>> state.observation.tolist(), float(state.reward), bool(state.terminated)
+        ([1.0, 0.0], 0.0, False)
     """
 
     physics: Any
@@ -38,6 +44,11 @@ class Environment(Protocol):
         episode_length: Steps after which an episode is truncated, by the caller: `step` counts
             nothing and resets nothing.
         reverse_mode: Whether `jax.vjp` goes through `step`; forward mode always does.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> isinstance(Cart(), Environment)  # it has all that is asked for
+        True
     """
 
     name: str

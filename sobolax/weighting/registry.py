@@ -35,6 +35,13 @@ def make_weighting(name: str, base: Weights, updates: int) -> Weighting:
 
     Raises:
         ValueError: If there is no such weighting, or no update.
+
+    Example:
+        >>> from sobolax.weighting import Signals
+        >>> rule = make_weighting("constant", Weights(state=0.5, action=2.0), updates=100)
+        >>> weights, _ = rule.update(rule.init(), Signals(*jnp.ones(6), gram=None))
+        >>> float(weights.value), float(weights.state), float(weights.action)
+        (1.0, 0.5, 2.0)
     """
     if name not in _FACTORIES:
         near = difflib.get_close_matches(str(name).lower().replace("-", "_"), WEIGHTINGS, 1, 0.5)
