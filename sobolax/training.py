@@ -22,6 +22,9 @@ from sobolax.sources import Experience, check_source, make_source
 from sobolax.tangent_storage import TANGENT_DTYPES
 from sobolax.validation import check_counts, check_environment, check_multiple
 
+# Looking keeps, reads and selects all arrays of an agent: a tenth of an update, on CPU.
+_UPDATES_PER_ROUND = 32
+
 
 @dataclass(frozen=True)
 class LoopConfig:
@@ -247,11 +250,11 @@ class Training:
 def make_training(environment: Environment, agent: Agent, config: LoopConfig) -> Training:
     """Ties an environment, an agent and a loop together.
 
-    When the updates after a step leave something in the agent or the normalizer that is not
-    finite, the last good ones are kept from then on (but for counters of updates, which go on):
-    the agent is frozen, acts and is evaluated, but learns no more. The metrics `frozen` (0 or 1)
-    and `frozen_at` say so, and those of updates leave the failed round out; other members of a
-    `vmap` go on as if nothing had been.
+    When a round of steps, about 32 updates, leaves something in the agent or the normalizer that
+    is not finite, those of the round before are kept from then on (but for counters of updates,
+    which go on): the agent is frozen, and evaluated as it is; its environments go on with random
+    actions. The metrics `frozen` (0 or 1) and `frozen_at` say so, and those of updates leave the
+    failed round out; other members of a `vmap` go on as if nothing had been.
 
     Args:
         environment: The environment.
@@ -284,6 +287,7 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
     )
     steps_per_epoch = config.environment_steps // (config.environments * config.epochs)
     prefill = math.ceil(config.prefill_steps / config.environments)
+    steps_per_round = _steps_per_round(steps_per_epoch, config.updates_per_step)
 
     def init(key: jax.Array, hyper: Any) -> TrainingState:
         # One key for each purpose, by fold_in: keys of a split depend on nothing else.
@@ -400,9 +404,10 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
         )
 
         def step(carry, number):
-            before, totals, nonfinite, updates = carry
+            state, totals, nonfinite = carry
             filling = number < prefill
-            state, collected = collect(before, hyper, filling)
+            # What a frozen agent makes of the rest of a round is lost: it need not act on it.
+            state, collected = collect(state, hyper, filling | (state.frozen_at >= 0))
 
             def one_update(_, inner):
                 agent_state, key, totals = inner
@@ -412,41 +417,48 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
                 return agent_state, key, jax.tree.map(jnp.add, totals, metrics)
 
             count = jnp.where(filling, 0, config.updates_per_step)
-            agent_state, key, sums = jax.lax.fori_loop(
+            agent_state, key, totals = jax.lax.fori_loop(
                 0, count, one_update, (state.agent, state.key, totals)
             )
-            # Once a step, not once an update: what is not finite stays so until here.
+            state = replace(state, agent=agent_state, key=key)
+            nonfinite += collected["transitions_nonfinite"]
+            return (state, totals, nonfinite), None
+
+        def round_of_steps(carry, numbers):
+            """Steps, after which the agent is looked at: what is not finite stays so until then."""
+            before, totals, nonfinite, updates = carry
+            (state, sums, nonfinite), _ = jax.lax.scan(step, (before, totals, nonfinite), numbers)
             goes_on = (before.frozen_at < 0) & stays_finite(
-                (before.agent, before.normalizer), (agent_state, state.normalizer)
+                (before.agent, before.normalizer), (state.agent, state.normalizer)
             )
             held = normalization.hold(before.normalizer, state.normalizer.count)
             agent_state, normalizer, totals = jax.tree.map(
                 lambda new, old: keep_unless(goes_on, new, old),
-                (agent_state, state.normalizer, sums),
+                (state.agent, state.normalizer, sums),
                 (before.agent, held, totals),
             )
-            now = ((number + 1) * config.environments).astype(jnp.int32)
+            now = ((numbers[-1] + 1) * config.environments).astype(jnp.int32)
             state = replace(
                 state,
                 agent=agent_state,
                 normalizer=normalizer,
-                key=key,
                 frozen_at=jnp.where(goes_on | (before.frozen_at >= 0), before.frozen_at, now),
             )
-            nonfinite += collected["transitions_nonfinite"]
-            return (state, totals, nonfinite, updates + jnp.where(goes_on, count, 0)), None
+            done = jnp.sum(numbers >= prefill) * config.updates_per_step
+            return (state, totals, nonfinite, updates + jnp.where(goes_on, done, 0)), None
 
         zero = jnp.zeros((), jnp.int32)
         (state, totals, nonfinite, updates), _ = jax.lax.scan(
-            step, (state, empty, zero, zero), steps
+            round_of_steps, (state, empty, zero, zero), steps.reshape(-1, steps_per_round)
         )
         metrics = jax.tree.map(lambda total: total / jnp.maximum(updates, 1), totals)
         frozen = state.frozen_at >= 0
-        # Rounds of updates; the one that failed left nothing.
-        rounds = jnp.where(frozen, state.frozen_at // config.environments - 1, steps[-1] + 1)
+        # The round that failed left nothing.
+        sound = state.frozen_at // config.environments - steps_per_round
+        learned_from = jnp.where(frozen, sound, steps[-1] + 1)
         metrics |= {
             "environment_steps": (steps[-1] + 1) * config.environments,
-            "updates": jnp.maximum(rounds - prefill, 0) * config.updates_per_step,
+            "updates": jnp.maximum(learned_from - prefill, 0) * config.updates_per_step,
             "transitions_nonfinite": nonfinite,
             "frozen": frozen.astype(jnp.int32),
             "frozen_at": state.frozen_at,
@@ -508,3 +520,9 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
         return Policy(state.agent, state.normalizer)
 
     return Training(init, epoch, learn, run, act, policy)
+
+
+def _steps_per_round(steps_per_epoch: int, updates_per_step: int) -> int:
+    """Steps between two looks at whether the agent is finite; they divide an epoch."""
+    most = max(1, _UPDATES_PER_ROUND // max(updates_per_step, 1))
+    return max(size for size in range(1, most + 1) if steps_per_epoch % size == 0)

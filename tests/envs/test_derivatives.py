@@ -30,7 +30,7 @@ def test_smooth_systems(laboratory_of, name):
     "name",
     [
         "hopper",
-        "half_cheetah",
+        pytest.param("half_cheetah", marks=pytest.mark.slow),
         pytest.param("walker2d", marks=pytest.mark.slow),
         pytest.param("ant", marks=pytest.mark.slow),
         pytest.param("humanoid", marks=pytest.mark.slow),

@@ -252,6 +252,7 @@ def test_the_model_stays_as_it_is(laboratory_of):
     assert environment._host_engine._model is not environment.mujoco_model
 
 
+@pytest.mark.slow
 def test_a_training_runs():
     environment = envs.make("reacher")
     config = sobolax.sac.Config(

@@ -127,7 +127,7 @@ def test_bad_input_is_refused_before_anything_compiles(change, message):
 def test_a_policy_has_to_be_of_this_environment(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         prepare(replace(TINY, policy=tmp_path / "none"))
-    with pytest.raises(ValueError, match="holds no configuration.json: name the folder of a run"):
+    with pytest.raises(ValueError, match=r"holds no configuration\.json: name the folder of a run"):
         prepare(replace(TINY, policy=tmp_path))
 
 

@@ -89,12 +89,19 @@ class Drift:
         return State(count, observation, jnp.ones(()), count < 0, {})
 
 
+def count(steps_per_round):
+    """Members whose updates go wrong at the 5th (NaN), at the 8th (infinity) and never."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_UPDATES_PER_ROUND", steps_per_round * UPDATES)
+        run = make_training(Drift(), counting_agent(), LOOP).run
+        hyper = Hyper(jnp.array([5, 8, -1]), jnp.array([jnp.nan, jnp.inf, 0.0]))
+        return jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 3), hyper)
+
+
 @pytest.fixture(scope="module")
 def counted():
-    """Members whose updates go wrong at the 5th (NaN), at the 8th (infinity) and never."""
-    run = make_training(Drift(), counting_agent(), LOOP).run
-    hyper = Hyper(jnp.array([5, 8, -1]), jnp.array([jnp.nan, jnp.inf, 0.0]))
-    return jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 3), hyper)
+    """With a look at the agent after every step."""
+    return count(1)
 
 
 def test_the_last_good_state_is_kept_for_good(counted):
@@ -104,6 +111,41 @@ def test_the_last_good_state_is_kept_for_good(counted):
     np.testing.assert_array_equal(state.agent["count"], 30)  # a counter goes on
     # Two steps of both environments fill the buffer, each one after it is followed by a round.
     np.testing.assert_array_equal(state.frozen_at, [4 * ENVIRONMENTS, 5 * ENVIRONMENTS, -1])
+
+
+def test_a_round_of_several_steps_is_kept_or_dropped_as_a_whole():
+    state, metrics = count(2)
+    # Two steps fill the buffer; the 5th update is in the two steps after, the 8th in the next.
+    np.testing.assert_array_equal(state.agent["total"], [0, 6, 30])
+    np.testing.assert_array_equal(state.frozen_at, [4 * ENVIRONMENTS, 6 * ENVIRONMENTS, -1])
+    np.testing.assert_array_equal(metrics["updates"], [[0, 0], [6, 6], [12, 30]])
+    np.testing.assert_array_equal(metrics["loss"], [[0, 0], [3.5, 0], [6.5, 21.5]])
+
+
+@pytest.mark.parametrize(
+    ("steps", "updates", "expected"), [(64, 8, 4), (6, 1, 6), (64, 0, 32), (10, 64, 1), (37, 1, 1)]
+)
+def test_rounds_divide_an_epoch_and_hold_about_32_updates(steps, updates, expected):
+    assert training._steps_per_round(steps, updates) == expected
+
+
+def test_a_frozen_agent_does_not_act():
+    """Not on what it makes of the rest of a round, which may be no number at all."""
+
+    def explore(state, normalizer, observation, key, hyper):
+        return state["total"] * jnp.ones(1)
+
+    agent = replace(counting_agent(), explore=explore)
+    hyper = Hyper(jnp.int32(5), jnp.nan)
+
+    class Still(Drift):
+        def step(self, state, action):
+            return replace(self._state(state.physics + 1.0), reward=action[0])
+
+    _, metrics = jax.jit(make_training(Still(), agent, LOOP).run)(jax.random.key(0), hyper)
+    np.testing.assert_array_equal(metrics["frozen"], [1, 1])
+    assert metrics["transitions_nonfinite"][0] > 0
+    assert metrics["transitions_nonfinite"][1] == 0
 
 
 def test_an_infinity_that_was_there_from_the_start_is_legal(counted):

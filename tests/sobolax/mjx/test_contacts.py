@@ -5,14 +5,19 @@ import pytest
 from tests.sobolax.mjx.checks import Checks
 from tests.sobolax.mjx.laboratory import laboratory as laboratory_of
 
-_SLOW = ["feet-pyramidal-impratio", "feet-elliptic-cg", "shapes", "shapes-pyramidal"]
+_SLOW = [
+    "feet-elliptic",
+    "feet-pyramidal-impratio",
+    "feet-elliptic-cg",
+    "shapes",
+    "shapes-pyramidal",
+]
 
 
 @pytest.fixture(
     scope="module",
     params=[
         "feet-pyramidal",
-        "feet-elliptic",
         *(pytest.param(name, marks=pytest.mark.slow) for name in _SLOW),
     ],
 )

@@ -5,7 +5,7 @@ import pytest
 from tests.sobolax.mjx.checks import Checks
 from tests.sobolax.mjx.laboratory import laboratory as laboratory_of
 
-_SLOW = ["ball", "ball-explicit", "ball-implicitfast", "arm-euler", "friction-loss"]
+_SLOW = ["equalities", "ball", "ball-explicit", "ball-implicitfast", "arm-euler", "friction-loss"]
 
 
 @pytest.fixture(
@@ -13,7 +13,6 @@ _SLOW = ["ball", "ball-explicit", "ball-implicitfast", "arm-euler", "friction-lo
     params=[
         "floating",
         "arm",
-        "equalities",
         *(pytest.param(name, marks=pytest.mark.slow) for name in _SLOW),
     ],
 )
