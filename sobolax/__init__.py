@@ -11,6 +11,7 @@ that somebody who wants one loss gets no agent, no training loop and no simulato
 - `weighting`: how its terms are weighted, adaptively or not.
 - `sac`, `td3`, `ddpg`, `q_learning`: agents, ready to train (`sobolax.sac.make_train`).
 - `critic_report`: how right a critic's values and slopes are.
+- `testing`: whether an environment of your own keeps the protocol.
 """
 
 import importlib
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         slope_targets,
         tangents,
         td3,
+        testing,
         training,
         transition,
         validation,
@@ -67,6 +69,7 @@ __all__ = [
     "slope_targets",
     "tangents",
     "td3",
+    "testing",
     "training",
     "transition",
     "validation",
