@@ -13,6 +13,7 @@ that somebody who wants one loss gets no agent, no training loop and no simulato
 - `sac`, `td3`, `ddpg`, `q_learning`: agents, ready to train (`sobolax.sac.make_train`).
 - `critic_report`: how right a critic's values and slopes are.
 - `cart`: the smallest environment there is, for first tries and examples.
+- `testing`: whether an environment of your own keeps the protocol.
 """
 
 import importlib
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         tangent_storage,
         tangents,
         td3,
+        testing,
         training,
         transition,
         validation,
@@ -75,6 +77,7 @@ __all__ = [
     "tangent_storage",
     "tangents",
     "td3",
+    "testing",
     "training",
     "transition",
     "validation",

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sobolax.environment import Environment, State
@@ -119,6 +120,17 @@ def check_environment(environment: Environment) -> None:
     for leaf, what in ((state.reward, "reward"), (state.terminated, "terminated")):
         if leaf.shape != ():
             raise ValueError(f"{owner}: {what} has shape {leaf.shape}, but must be a scalar ()")
+    for leaf, what in ((state.observation, "observation"), (state.reward, "reward")):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise ValueError(
+                f"{owner}: {what} is {leaf.dtype}, which has no slopes: give floating-point "
+                "numbers (a one-hot or pixel observation has none either)"
+            )
+    if state.terminated.dtype != bool:
+        raise ValueError(
+            f"{owner}: terminated is {state.terminated.dtype}, but must be bool: "
+            "give state.terminated = done.astype(bool)"
+        )
     action = jax.ShapeDtypeStruct((environment.action_size,), dtype)
     displacement = jax.ShapeDtypeStruct((environment.state_size,), dtype)
     for call, function, argument in (

@@ -98,6 +98,20 @@ def test_the_step_that_differentiates_runs():
     assert slope[2] > 0
 
 
+OWN = (ROOT / "docs/environments.md").read_text(encoding="utf-8")
+
+
+def test_an_environment_of_ones_own_keeps_the_protocol_and_trains(monkeypatch):
+    """The very lines of docs/environments.md, at small sizes."""
+    definition, use = blocks("python", OWN)
+    assert len(definition.splitlines()) <= 32  # 30 and two blank lines
+    sizes = functools.partial(sobolax.sac.Config, **SMALL)
+    monkeypatch.setattr(sobolax.sac, "Config", lambda environment_steps: sizes())
+    names = run(definition + use)
+    assert jnp.isfinite(names["metrics"]["evaluation_return"]).all()
+    assert names["metrics"]["updates"] == 6
+
+
 def test_every_python_block_is_run_by_a_test():
     phrases = ("make_train", "sobolev_td_loss", "step_and_jacobian")
     assert set(blocks("python")) == {block_with(phrase) for phrase in phrases}

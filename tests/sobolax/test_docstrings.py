@@ -12,7 +12,7 @@ import pytest
 import sobolax
 
 # Packages whose public names are what they export, wherever in them these are defined.
-FACADES = ("sobolax.mjx", "sobolax.weighting")
+FACADES = ("sobolax.mjx", "sobolax.testing", "sobolax.weighting")
 
 MODULES = sorted(
     found.name
@@ -21,7 +21,7 @@ MODULES = sorted(
 )
 
 # Agents and MuJoCo are large programs; the functional core is not.
-SLOW = ("mjx", "agents", "agent_config", "training", "sac", "td3", "ddpg", "q_learning")
+SLOW = ("mjx", "agents", "agent_config", "training", "testing", "sac", "td3", "ddpg", "q_learning")
 
 
 def part_of(module: str) -> str:
