@@ -80,6 +80,17 @@ except ModuleNotFoundError as error:
 
 
 @pytest.mark.slow
+def test_nobody_waits_for_what_is_not_asked_for(python, wheel):
+    source = """
+import sys, sobolax
+assert "jax" not in sys.modules
+core = (sobolax.losses, sobolax.tangents, sobolax.weighting, sobolax.replay, sobolax.sources)
+print(sorted({"flax", "optax"} & set(sys.modules)))
+"""
+    assert call(python, "-I", "-c", source, folder=wheel.parent) == "[]\n"
+
+
+@pytest.mark.slow
 def test_a_type_checker_sees_the_types(python, wheel):
     right = (
         "from sobolax.losses import Weights\nweights: Weights = Weights(state=1.0, action=1.0)\n"

@@ -1,14 +1,16 @@
 """Weightings that do not look at the learning: constant, scheduled, and one out of several."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from sobolax.losses import Weights
 from sobolax.weighting.interface import Signals, Weighting, make_rule, stack_weights
+
+if TYPE_CHECKING:
+    import optax
 
 
 def constant(base: Weights) -> Weighting:
@@ -23,7 +25,7 @@ def constant(base: Weights) -> Weighting:
     return make_rule(base, lambda: (), lambda state, signals: (jnp.ones(3), state))
 
 
-def scheduled(base: Weights, schedule: optax.Schedule) -> Weighting:
+def scheduled(base: Weights, schedule: "optax.Schedule") -> Weighting:
     """The base weights of slopes times a schedule of the number of updates.
 
     No paper's rule: a schedule shows whether slopes help early, late or throughout.

@@ -3,8 +3,6 @@
 import difflib
 from collections.abc import Callable
 
-import optax
-
 from sobolax.losses import Weights
 from sobolax.weighting.adaptive import constrained, relative_loss_progress, scale_free
 from sobolax.weighting.fixed import constant, scheduled
@@ -13,7 +11,7 @@ from sobolax.weighting.interface import Weighting
 
 _FACTORIES: dict[str, Callable[[Weights, int], Weighting]] = {
     "constant": lambda base, updates: constant(base),
-    "schedule": lambda base, updates: scheduled(base, optax.cosine_decay_schedule(1.0, updates)),
+    "schedule": lambda base, updates: _falling_to_zero(base, updates),
     "scale_free": lambda base, updates: scale_free(base),
     "relative_loss_progress": lambda base, updates: relative_loss_progress(base),
     "gradient_norm_balance": lambda base, updates: gradient_norm_balance(base),
@@ -22,6 +20,12 @@ _FACTORIES: dict[str, Callable[[Weights, int], Weighting]] = {
 }
 
 WEIGHTINGS: tuple[str, ...] = tuple(_FACTORIES)
+
+
+def _falling_to_zero(base: Weights, updates: int) -> Weighting:
+    import optax  # late: somebody who wants a weighting need not wait for optimisers
+
+    return scheduled(base, optax.cosine_decay_schedule(1.0, updates))
 
 
 def make_weighting(name: str, base: Weights, updates: int) -> Weighting:
