@@ -9,9 +9,16 @@ from sobolax.weighting.fixed import constant, scheduled
 from sobolax.weighting.gradients import conflict_free, gradient_norm_balance
 from sobolax.weighting.interface import Weighting
 
+
+def _falling_to_zero(base: Weights, updates: int) -> Weighting:
+    import optax  # late: somebody who wants a weighting need not wait for optimisers
+
+    return scheduled(base, optax.cosine_decay_schedule(1.0, updates))
+
+
 _FACTORIES: dict[str, Callable[[Weights, int], Weighting]] = {
     "constant": lambda base, updates: constant(base),
-    "schedule": lambda base, updates: _falling_to_zero(base, updates),
+    "schedule": _falling_to_zero,
     "scale_free": lambda base, updates: scale_free(base),
     "relative_loss_progress": lambda base, updates: relative_loss_progress(base),
     "gradient_norm_balance": lambda base, updates: gradient_norm_balance(base),
@@ -20,12 +27,6 @@ _FACTORIES: dict[str, Callable[[Weights, int], Weighting]] = {
 }
 
 WEIGHTINGS: tuple[str, ...] = tuple(_FACTORIES)
-
-
-def _falling_to_zero(base: Weights, updates: int) -> Weighting:
-    import optax  # late: somebody who wants a weighting need not wait for optimisers
-
-    return scheduled(base, optax.cosine_decay_schedule(1.0, updates))
 
 
 def make_weighting(name: str, base: Weights, updates: int) -> Weighting:
