@@ -33,7 +33,7 @@ class ReplayRow:
 
     env: str = "ant"
     kept: tuple[str, ...] = ("off", "int8")
-    items: int = 1_000_000
+    items: int = 1_048_576
     block: int = 128
     batch_size: int = 256
     batches: int = 8

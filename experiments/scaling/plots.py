@@ -21,6 +21,7 @@ _LOOKS: dict[str, tuple[str, str, Literal["-", "--", ":"]]] = {
     "plain": ("#D55E00", "s", "--"),
     "plain_more": ("#E69F00", "D", "--"),
     "both": ("#0072B2", "o", "-"),
+    "both_more": ("#0072B2", "p", "--"),
     "scale_free": ("#56B4E9", "P", "-"),
     "state_only": ("#009E73", "^", "-"),
     "action_only": ("#CC79A7", "v", "-"),

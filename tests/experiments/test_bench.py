@@ -12,7 +12,14 @@ import rich
 import envs
 from experiments.bench import __main__ as bench
 from experiments.bench import cold_start, derivatives, memory, update
-from experiments.bench.options import Bench, ColdStartRow, ReplayRow, SweepRow, TrainingStepRow
+from experiments.bench.options import (
+    ROWS,
+    Bench,
+    ColdStartRow,
+    ReplayRow,
+    SweepRow,
+    TrainingStepRow,
+)
 from experiments.timing import Alternative, measure
 
 TINY = Bench(
@@ -199,6 +206,10 @@ def test_bytes_per_transition_count_every_number():
 def test_bad_input_is_refused_before_anything_compiles(change, message):
     with pytest.raises(ValueError, match=message):
         bench.prepare(replace(TINY, **change))
+
+
+def test_every_row_can_do_what_it_does_by_default():
+    assert tuple(bench.prepare(Bench(rows=ROWS))) == ROWS
 
 
 def test_reverse_mode_only_where_there_is_one():

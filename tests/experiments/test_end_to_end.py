@@ -38,9 +38,9 @@ def compiled():
 
 
 @pytest.fixture
-def compile_once(compiled, monkeypatch):
+def compile_once(compiled, tmp_path, monkeypatch):
     # The cache of compiled programs is the process's: leave its place alone.
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "unused"))
     original = members.compile_program
 
     def compile_program(*arguments):
@@ -138,7 +138,7 @@ def test_an_interrupt_while_compiling_leaves_a_readable_folder(tmp_path, monkeyp
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "unused"))
     monkeypatch.setattr(members, "compile_program", interrupted)
     folder = tmp_path / "run"
     assert train.main([*TINY, "--output", str(folder)]) == 130

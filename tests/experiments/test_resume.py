@@ -60,7 +60,7 @@ def program():
 
 
 @pytest.fixture
-def command(program, monkeypatch):
+def command(program, tmp_path, monkeypatch):
     """Runs the command with that program, interrupted after some epochs."""
 
     def run(*flags, after=None):
@@ -68,7 +68,7 @@ def command(program, monkeypatch):
         return train.main([str(flag) for flag in flags])
 
     # The cache of compiled programs is the process's: leave its place alone.
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "unused"))
     monkeypatch.setattr(members, "compile_program", lambda *_: program)
     return run
 
@@ -273,7 +273,7 @@ def test_bad_input_of_replay(flags, message, interrupted, capsys):
 
 def test_replay_of_a_checkpoint_alone(tmp_path, monkeypatch, capsys):
     pytest.importorskip("mujoco")
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "unused"))
     # Bodies, but no contact: quick to compile. Untrained policies, as a run would save them.
     flags = ["--env", "reacher", "--seeds", "2", "--hidden-sizes", "8", "--report-states", "0"]
     experiment = command_line.parse(flags)

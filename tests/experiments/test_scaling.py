@@ -9,7 +9,7 @@ import pytest
 import envs
 from experiments import run_folder
 from experiments.scaling import __main__ as command
-from experiments.scaling import analysis, report, tables
+from experiments.scaling import analysis, plots, report, tables
 from experiments.scaling.arms import make_groups
 from experiments.scaling.measure import reaching
 from experiments.scaling.options import DEFAULTS, parse, prepare
@@ -267,6 +267,11 @@ def test_shares_go_from_nothing_to_the_controller():
     references = References(np.array([-10.0, -20.0]), np.array([0.0, -10.0]))
     returns = np.array([[[-10.0, 0.0]], [[-15.0, -30.0]]])
     assert references.shares(returns).tolist() == [[[0, 1]], [[0.5, -1]]]
+
+
+def test_every_family_has_a_look_of_its_own():
+    assert set(plots._LOOKS) == set(tables.LABELS)
+    assert len(set(plots._LOOKS.values())) == len(tables.LABELS)
 
 
 @pytest.mark.slow

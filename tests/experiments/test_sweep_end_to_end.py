@@ -40,9 +40,9 @@ def compiled():
 
 
 @pytest.fixture(autouse=True)
-def compile_once(compiled, monkeypatch):
+def compile_once(compiled, tmp_path, monkeypatch):
     # The cache of compiled programs is the process's: leave its place alone.
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "unused"))
     original = shards.compile_program
 
     def compile_program(training, keys, hypers, devices):
