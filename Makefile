@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 1
 
-.PHONY: help setup train test test-all check bench bench-peers audit toy lock clean
+.PHONY: help setup train test test-all check bench bench-peers audit toy docs lock clean
 
 help:
 	@echo "make train     SAC and Sobolev SAC side by side on MuJoCo physics (under 10 minutes on 2 cores)"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench-peers  plain SAC beside Brax's, rejax's and SBX's, each in an environment of its own"
 	@echo "make audit     the derivatives of an environment: error, growth, price; ARGS=\"--env hopper\""
 	@echo "make toy       critics beside a known Q*: errors of Q and its slopes, with controls (200 s of processor time)"
+	@echo "make docs      the documentation, in site/; warnings are errors"
 	@echo "make lock      resolve the dependencies anew"
 	@echo "make clean     remove the environment and the caches; runs/ stays"
 
@@ -64,10 +65,14 @@ audit: setup
 toy: setup
 	$(RUN) -m experiments.toy $(ARGS)
 
+docs: setup
+	$(VENV)/bin/sphinx-build --fail-on-warning --keep-going --quiet docs site
+	@echo "Written to site/index.html"
+
 lock: setup
-	$(UV) pip compile pyproject.toml --extra envs --extra experiments --extra ray --extra test --extra develop \
+	$(UV) pip compile pyproject.toml --extra envs --extra experiments --extra ray --extra test --extra develop --extra docs \
 	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
 	  --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) .cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache dist site

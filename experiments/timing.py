@@ -72,22 +72,28 @@ def compile_ahead(
     return compiled, time.perf_counter() - start
 
 
-def measure(alternatives: Sequence[Alternative], repetitions: int, units: int) -> list[Measurement]:
+def measure(
+    alternatives: Sequence[Alternative],
+    repetitions: int,
+    units: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Measurement]:
     """Times alternatives in turn, A B A B ..., after one call of each that is not timed.
 
     Args:
         alternatives: What to time; ratios are to the first.
         repetitions: Timed calls of each.
         units: Units of work in a call.
+        clock: Gives seconds: of the day, or of a processor.
     """
     for alternative in alternatives:
         jax.block_until_ready(alternative.run())
     seconds: list[list[float]] = [[] for _ in alternatives]
     for _ in range(repetitions):
         for alternative, times in zip(alternatives, seconds, strict=True):
-            start = time.perf_counter()
+            start = clock()
             jax.block_until_ready(alternative.run())
-            times.append(time.perf_counter() - start)
+            times.append(clock() - start)
     measured = []
     for alternative, times in zip(alternatives, seconds, strict=True):
         ratios = [time / first for time, first in zip(times, seconds[0], strict=True)]

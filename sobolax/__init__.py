@@ -7,10 +7,13 @@ that somebody who wants one loss gets no agent, no training loop and no simulato
 - `tangents`: derivatives of a transition through an environment.
 - `derivatives`: how they are computed, by name, and what makes them reliable.
 - `losses`: the Sobolev temporal-difference loss.
+- `sources`, `tangent_storage`: when slopes are computed, and how tangents are kept.
 - `slope_targets`: what slopes are matched to: Bellman's, or a control's.
 - `weighting`: how its terms are weighted, adaptively or not.
 - `sac`, `td3`, `ddpg`, `q_learning`: agents, ready to train (`sobolax.sac.make_train`).
 - `critic_report`: how right a critic's values and slopes are.
+- `cart`: the smallest environment there is, for first tries and examples.
+- `testing`: whether an environment of your own keeps the protocol.
 """
 
 import importlib
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from sobolax import (
         agent_config,
         agents,
+        cart,
         critic_report,
         ddpg,
         derivatives,
@@ -36,8 +40,11 @@ if TYPE_CHECKING:
         replay,
         sac,
         slope_targets,
+        sources,
+        tangent_storage,
         tangents,
         td3,
+        testing,
         training,
         transition,
         validation,
@@ -49,6 +56,7 @@ __version__ = "0.1.0"
 __all__ = [
     "agent_config",
     "agents",
+    "cart",
     "critic_report",
     "ddpg",
     "derivatives",
@@ -65,8 +73,11 @@ __all__ = [
     "replay",
     "sac",
     "slope_targets",
+    "sources",
+    "tangent_storage",
     "tangents",
     "td3",
+    "testing",
     "training",
     "transition",
     "validation",

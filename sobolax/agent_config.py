@@ -35,6 +35,13 @@ class AgentConfig(LoopConfig):
             (lambda_s and lambda_a, traced) that gives a `sobolax.weighting.Weighting`.
         line_search: Whether every step of the critic is shortened, up to eight times, while it does
             not lower the value loss of its batch.
+
+    Example:
+        >>> from sobolax import sac
+        >>> from sobolax.cart import Cart
+        >>> sac.Config(activation="relu").check(Cart())
+        Traceback (most recent call last):
+        ValueError: sac.Config: activation='relu' is not to be had: its slope jumps, ...
     """
 
     hidden_sizes: tuple[int, ...] = (128, 128)
@@ -103,6 +110,14 @@ def make_training(environment: Environment, config: AgentConfig) -> Training:
 
     Raises:
         ValueError: If the configuration cannot work, before anything is compiled.
+
+    Example:
+        >>> from sobolax import sac
+        >>> from sobolax.cart import Cart
+        >>> training = make_training(Cart(), sac.Config(replay_capacity=1_600))
+        >>> state = jax.eval_shape(training.init, jax.random.key(0), sac.Hyperparameters())
+        >>> state.replay.rows.shape[0]
+        1600
     """
     config.check(environment)
     return training.make_training(environment, config.make_agent(environment), config)
@@ -120,5 +135,12 @@ def make_train(environment: Environment, config: AgentConfig) -> Train:
 
     Raises:
         ValueError: If the configuration cannot work, before anything is compiled.
+
+    Example:
+        >>> from sobolax import sac
+        >>> from sobolax.cart import Cart
+        >>> make_train(Cart(), sac.Config(epochs=7))
+        Traceback (most recent call last):
+        ValueError: ...environment_steps=32768 must be a multiple of environments * epochs=112...
     """
     return make_training(environment, config).run

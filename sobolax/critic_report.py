@@ -40,6 +40,11 @@ class CriticReport:
         action_slope_cosine: As `state_slope_cosine`, with respect to the action.
         references_dropped: Share of states left out, their reference not finite or too steep.
         tail: Discount to the power of the horizon: the weight of what the reference misses.
+
+    Example:
+        >>> perfect = CriticReport(0.0, 0.0, 1.0, 0.0, 1.0, references_dropped=0.0, tail=0.01)
+        >>> perfect.state_slope_error, perfect.state_slope_cosine
+        (0.0, 1.0)
     """
 
     value_error: jax.Array
@@ -81,6 +86,21 @@ def report_on_critic(
         discount: gamma.
         reward_scale: What the agent multiplies rewards by.
         slope_bound: References whose slope is of larger norm are dropped.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> states = jax.vmap(Cart().at)(jnp.array([1.0, 2.0]), jnp.zeros(2))
+        >>> rest = lambda observation, noise: (jnp.zeros(1), 0.0)
+        >>> def critic(observation, action):  # what resting for two steps brings, discounted by 1/2
+        ...     first = observation[0] + (observation[1] + action[0] / 2) / 2
+        ...     second = first + (observation[1] + action[0] / 2) / 2
+        ...     return -(first**2) - second**2 / 2
+        >>> options = {"horizon": 2, "draws": 1, "discount": 0.5}
+        >>> report = jax.jit(
+        ...     lambda key: report_on_critic(Cart(), rest, critic, states, key, **options)
+        ... )(jax.random.key(0))
+        >>> float(report.value_error), round(float(report.state_slope_cosine), 3)
+        (0.0, 1.0)
     """
     action_key, noise_key = jax.random.split(key)
     states, dtype = visited.observation.shape[0], visited.observation.dtype
@@ -142,6 +162,13 @@ def discounted_return(
         noise: Of the policy, `(steps, action_size)`; the first one is not used.
         discount: gamma.
         reward_scale: Multiplies every reward.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> rest = lambda observation, noise: (jnp.zeros(1), 0.0)
+        >>> where, noise = (Cart().at(1.0, 0.0), jnp.zeros(2), jnp.ones(1)), jnp.zeros((2, 1))
+        >>> float(discounted_return(Cart(), rest, *where, noise, discount=0.5))  # -1.25^2 - 1.5^2/2
+        -2.6875
     """
     dtype = state.reward.dtype
 

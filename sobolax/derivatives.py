@@ -47,6 +47,12 @@ class Derivatives:
             direction with which tangents are kept; None to keep them all.
         bundle: Nearby states over which tangents are averaged; 1 for the derivative itself.
         bundle_spread: How near: the standard deviation of their displacements.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> Derivatives(method="structured").check(Cart())
+        Traceback (most recent call last):
+        ValueError: ...: the environment offers none. These work: auto, forward, differences
     """
 
     method: str = "auto"
@@ -81,12 +87,26 @@ class Derivatives:
 
 
 def own_derivatives(environment: Environment) -> Mapping[str, TangentFunction | str]:
-    """The ways that an environment has of its own; none for most."""
+    """The ways that an environment has of its own; none for most.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> own_derivatives(Cart())
+        {}
+    """
     return getattr(environment, "own_derivatives", {})
 
 
 def reason_against(method: str, environment: Environment) -> str | None:
-    """Why a method is not to be had for an environment, or None if it is."""
+    """Why a method is not to be had for an environment, or None if it is.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> reason_against("structured", Cart())
+        'the environment offers none'
+        >>> reason_against("differences", Cart()) is None
+        True
+    """
     if method not in ("structured", "engine"):
         return None
     own = own_derivatives(environment).get(method, "the environment offers none")
@@ -106,6 +126,13 @@ def make_tangent_function(environment: Environment, options: Derivatives) -> Tan
 
     Raises:
         ValueError: If the environment cannot have it so.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> compute = make_tangent_function(Cart(), Derivatives(method="forward"))
+        >>> where = Cart().at(1.0, 0.0), jnp.ones(1), jnp.eye(2), jnp.eye(1)
+        >>> compute(jax.random.key(0), *where)[2].state.reward.tolist()
+        [-2.5, -1.25]
     """
     options.check(environment)
 

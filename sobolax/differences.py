@@ -24,6 +24,10 @@ def default_step(dtype: jax.typing.DTypeLike) -> float:
     near the cube root of `e`: 5e-3 in float32, 6e-6 in float64, in the units of the state and of
     the action (m, rad, per second). In contact third derivatives are much larger than one, and a
     smaller step may be better.
+
+    Example:
+        >>> round(default_step(jnp.float32), 4)
+        0.0049
     """
     return float(jnp.finfo(dtype).eps ** (1 / 3))
 
@@ -51,6 +55,14 @@ def difference_tangents(
 
     Returns:
         The transition, the state that follows, and the tangents.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> where = Cart().at(1.0, 0.0), jnp.ones(1)
+        >>> compute = jax.jit(lambda *where: difference_tangents(Cart(), *where, step=0.25))
+        >>> _, _, tangents = compute(*where, jnp.eye(2), jnp.eye(1))
+        >>> tangents.state.reward.tolist(), tangents.action.reward.tolist()  # exact for a square
+        ([-2.5, -1.25], [-0.625])
     """
     apply = transition_map(environment, state)
     dtype = state.observation.dtype
@@ -82,6 +94,13 @@ def central_difference(
         displacement: The direction's part in the state, `(state_size,)`.
         move: Its part in the action, `(action_size,)`.
         step: How far to go; a direction of any length is followed equally far.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> apply = transition_map(Cart(), Cart().at(1.0, 0.0))
+        >>> along_position = jnp.array([1.0, 0.0]), jnp.zeros(1)
+        >>> float(central_difference(apply, jnp.ones(1), *along_position, step=0.25).reward)
+        -2.5
     """
     length = jnp.sqrt(jnp.sum(displacement**2) + jnp.sum(move**2))
     reach = step / jnp.where(length > 0, length, 1.0)

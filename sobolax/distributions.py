@@ -20,6 +20,11 @@ def sample_tanh_gaussian(
 
     Returns:
         The action `(action_size,)` and its log-probability `()`.
+
+    Example:
+        >>> action, log_probability = sample_tanh_gaussian(jnp.zeros(1), jnp.zeros(1), jnp.zeros(1))
+        >>> action.tolist(), round(float(log_probability), 3)
+        ([0.0], -0.919)
     """
     pre_image = mean + jnp.exp(log_deviation) * noise
     normal = -0.5 * jnp.square(noise) - log_deviation - 0.5 * jnp.log(2.0 * jnp.pi)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 
 
 @jax.tree_util.register_dataclass
@@ -17,6 +18,12 @@ class State:
         reward: The reward of the step that led here, `()`; 0 after a reset.
         terminated: Whether the episode ended here for good, `()` bool; never for a time limit.
         metrics: Named scalars of the step, for people (say a distance to a target).
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> state = Cart().at(1.0, 0.0)
+        >>> state.observation.tolist(), float(state.reward), bool(state.terminated)
+        ([1.0, 0.0], 0.0, False)
     """
 
     physics: Any
@@ -38,6 +45,11 @@ class Environment(Protocol):
         episode_length: Steps after which an episode is truncated, by the caller: `step` counts
             nothing and resets nothing.
         reverse_mode: Whether `jax.vjp` goes through `step`; forward mode always does.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> isinstance(Cart(), Environment)  # it has all that is asked for
+        True
     """
 
     name: str
@@ -68,3 +80,32 @@ class Environment(Protocol):
                 of sizes `nv`, `nv` and `na`, with `dq` in the tangent space of `qpos`.
         """
         ...
+
+
+def anchored(observation: jax.Array, state: State, displacement: jax.Array) -> jax.Array:
+    """The observation of `state` moved by `displacement`; at zero, `state.observation` itself.
+
+    The same formula, compiled into two programs, may differ in its last bit (the compiler fuses and
+    vectorises as it likes), so computing an observation anew is not enough for `perturb(state, 0)`
+    to equal `state`. Here the value at zero is the stored one, and the derivative is that of
+    `observation`.
+
+    Args:
+        observation: The observation computed from the moved physics.
+        state: The state before the move.
+        displacement: The move.
+
+    Returns:
+        The observation, of the shape of `observation`.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> state = Cart().at(1.0, 0.0)
+        >>> anew = state.observation + 1e-7  # computed again, and rounded otherwise
+        >>> anchored(anew, state, jnp.zeros(2)).tolist(), anchored(anew, state, jnp.ones(2)).dtype
+        ([1.0, 0.0], dtype('float32'))
+    """
+    stay = jax.lax.stop_gradient(state.observation) + (
+        observation - jax.lax.stop_gradient(observation)
+    )
+    return jnp.where(jnp.all(displacement == 0), stay, observation)

@@ -22,6 +22,12 @@ class Evaluation:
             returns hold what came before.
         visited: A state of each episode, at a uniformly random time (or the last one of an
             episode that ends earlier), leading axis `episodes`.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> brake = lambda observation: -observation[1:]
+        >>> evaluate(Cart(), brake, jax.random.key(0), episodes=2).visited.observation.shape
+        (2, 2)
     """
 
     returns: jax.Array
@@ -43,6 +49,12 @@ def evaluate(
         act: Policy of one raw observation.
         key: Random key of the first states and of the times of the visited ones.
         episodes: How many.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> brake = lambda observation: -observation[1:]
+        >>> evaluate(Cart(), brake, jax.random.key(0), episodes=2).lengths.tolist()
+        [40, 40]
     """
     reset_key, time_key = jax.random.split(key)
     start = jax.vmap(environment.reset)(jax.random.split(reset_key, episodes))
@@ -90,7 +102,13 @@ def evaluate(
 
 
 def is_finite(state: State) -> jax.Array:
-    """Whether every number in a state is finite, `()` bool."""
+    """Whether every number in a state is finite, `()` bool.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> bool(is_finite(Cart().at(1.0, 0.0))), bool(is_finite(Cart().at(float("nan"), 0.0)))
+        (True, False)
+    """
     return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in _floating(state)]).all()
 
 
@@ -99,6 +117,11 @@ def stays_finite(before: Any, after: Any) -> jax.Array:
 
     Some states begin at infinity: the line search's memory of losses does, and a weighting of
     one's own may. A number that has become infinite is sick; one that still is need not be.
+
+    Example:
+        >>> before, after = jnp.array([jnp.inf, 0.0]), jnp.array([jnp.inf, jnp.inf])
+        >>> bool(stays_finite(before, before)), bool(stays_finite(before, after))
+        (True, False)
     """
     pairs = zip(_floating(before), _floating(after), strict=True)
     return jnp.stack(

@@ -36,6 +36,10 @@ class Weights:
         state: lambda_s, `()`.
         action: lambda_a, `()`.
         value: Weight of the squared TD error, `()`; 1 in the paper.
+
+    Example:
+        >>> Weights(state=0.1, action=0.2)
+        Weights(state=0.1, action=0.2, value=1.0)
     """
 
     state: Any
@@ -54,6 +58,13 @@ class Slopes:
             observation, `(directions,)`.
         valid: Whether the tangent is finite and within the bound, bool `(directions,)`; where it
             is not, both parts are 0 and have no gradient.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> errors = sobolev_errors(lambda t: t.observation[0] - t.reward, *example_transition())
+        >>> slopes = errors.state
+        >>> slopes.critic.tolist(), slopes.target.tolist()  # along the position, along the speed
+        ([1.0, 0.0], [-2.5, -1.25])
     """
 
     critic: jax.Array
@@ -71,6 +82,12 @@ class Errors:
         value_valid: Whether the transition is finite, `()` bool; if not, `value` is 0.
         state: Slopes along state directions.
         action: Slopes along action directions.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> errors = sobolev_errors(lambda t: t.observation[0] - t.reward, *example_transition())
+        >>> float(errors.value), errors.state.valid.tolist()
+        (2.5625, [True, True])
     """
 
     value: jax.Array
@@ -93,6 +110,12 @@ class Terms:
         action_valid: The same, as `action`.
 
     A term that is not valid is 0 and has no gradient.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> terms = sobolev_terms(lambda t: t.observation[0] - t.reward, *example_transition())
+        >>> float(terms.value), terms.state.tolist(), terms.action.tolist()
+        (6.56640625, [12.25, 1.5625], [0.390625])
     """
 
     value: jax.Array
@@ -104,7 +127,14 @@ class Terms:
 
 
 def value_error(td_error: TDError, transition: Transition) -> Errors:
-    """The ordinary TD error of one transition, without any slope (no directions)."""
+    """The ordinary TD error of one transition, without any slope (no directions).
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> transition, _ = example_transition()
+        >>> float(value_error(lambda t: t.observation[0] - t.reward, transition).value)
+        2.5625
+    """
     valid = _all_finite(transition)
     delta = td_error(_zero_unless(valid, transition))
     none = jnp.zeros(0, delta.dtype)
@@ -130,6 +160,12 @@ def sobolev_errors(
 
     Returns:
         The errors; the TD error's slope is `critic - target`.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> errors = sobolev_errors(lambda t: t.observation[0] - t.reward, *example_transition())
+        >>> (errors.state.critic - errors.state.target).tolist()
+        [3.5, 1.25]
     """
     finite = _all_finite(transition)
     transition = _zero_unless(finite, transition)
@@ -166,6 +202,16 @@ def sobolev_errors_by_reverse_mode(
     Returns:
         The errors. A slope that is not finite takes out all slopes of its kind: a reverse pass
         mixes them.
+
+    Example:
+        >>> from sobolax.cart import Cart, example_transition
+        >>> from sobolax.tangents import transition_map
+        >>> where = transition_map(Cart(), Cart().at(1.0, 0.0))
+        >>> errors = sobolev_errors_by_reverse_mode(
+        ...     lambda t: t.observation[0] - t.reward, example_transition()[0], where, state_size=2
+        ... )
+        >>> (errors.state.critic - errors.state.target).tolist()
+        [3.5, 1.25]
     """
     finite = _all_finite(transition)
     transition = _zero_unless(finite, transition)
@@ -200,6 +246,14 @@ def squares(errors: Errors, slope_bound: jax.typing.ArrayLike = jnp.inf) -> Term
 
     Returns:
         The terms, unweighted, with the axes of the errors.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> errors = sobolev_errors(lambda t: t.observation[0] - t.reward, *example_transition())
+        >>> squares(errors).state.tolist()
+        [12.25, 1.5625]
+        >>> round(float(squares(errors, slope_bound=1.0).state.sum()), 2)  # 2 sqrt(13.8125) - 1
+        6.43
     """
 
     def bounded(slopes: Slopes) -> jax.Array:
@@ -221,7 +275,14 @@ def sobolev_terms(
     tangents: Tangents,
     tangent_bound: jax.typing.ArrayLike = jnp.inf,
 ) -> Terms:
-    """Squared TD error and squared slopes of it: `squares` of `sobolev_errors`, same arguments."""
+    """Squared TD error and squared slopes of it: `squares` of `sobolev_errors`, same arguments.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> terms = sobolev_terms(lambda t: t.observation[0] - t.reward, *example_transition())
+        >>> terms.state.tolist()
+        [12.25, 1.5625]
+    """
     return squares(sobolev_errors(td_error, transition, tangents, tangent_bound))
 
 
@@ -234,13 +295,28 @@ def batch_loss(terms: Terms, weights: Weights) -> jax.Array:
 
     Returns:
         The loss, `()`.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> terms = sobolev_terms(lambda t: t.observation[0] - t.reward, *example_transition())
+        >>> batch = jax.tree.map(lambda term: jnp.stack([term, term]), terms)  # vmap, in earnest
+        >>> float(batch_loss(batch, Weights(state=1.0, action=0.0)))  # 2.5625^2 + 3.5^2 + 1.25^2
+        20.37890625
     """
     value, state, action = mean_terms(terms)
     return weights.value * value + weights.state * state + weights.action * action
 
 
 def mean_terms(terms: Terms) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Masked means over a batch: of the value term and of both sums of squared slopes."""
+    """Masked means over a batch: of the value term and of both sums of squared slopes.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> terms = sobolev_terms(lambda t: t.observation[0] - t.reward, *example_transition())
+        >>> batch = jax.tree.map(lambda term: jnp.stack([term, term]), terms)  # vmap, in earnest
+        >>> [float(mean) for mean in mean_terms(batch)]
+        [6.56640625, 13.8125, 0.390625]
+    """
     return (
         _masked_mean(terms.value, terms.value_valid),
         jnp.sum(_masked_mean(terms.state, terms.state_valid)),
@@ -269,6 +345,13 @@ def sobolev_td_loss(
         `delta^2 + lambda_s sum_i (d delta/d x_i)^2 + lambda_a sum_j (d delta/d a_j)^2`, `()`.
         For a batch with invalid terms, prefer `batch_loss` of the `vmap`ped `sobolev_terms`: it
         divides by the number of valid ones.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> def td_error(t):  # of the critic Q(o, a) = o[0] and a target without bootstrap
+        ...     return t.observation[0] - t.reward
+        >>> float(sobolev_td_loss(td_error, *example_transition(), Weights(state=1.0, action=1.0)))
+        20.76953125
     """
     terms = sobolev_terms(td_error, transition, tangents, tangent_bound)
     return (

@@ -28,6 +28,12 @@ class Stretch:
         later_actions: Actions after the first, `(n - 1, action_size)`.
         steps: How many steps count, 1 to `n`, `()` int32.
         discount: gamma, `()`.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> start = start_of(Cart().at(1.0, 0.0), jnp.zeros((1, 1)), jnp.array(2), jnp.array(0.5))
+        >>> type(start.physics).__name__, int(start.physics.steps)
+        ('Stretch', 2)
     """
 
     state: State
@@ -46,6 +52,13 @@ class MultiStep:
     Args:
         environment: The environment.
         steps: `n`.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> start = start_of(Cart().at(1.0, 0.0), jnp.zeros((1, 1)), jnp.array(2), jnp.array(0.5))
+        >>> end = MultiStep(Cart(), 2).step(start, jnp.ones(1))
+        >>> float(end.reward), end.observation.tolist()  # -1.25^2 - 0.5 * 1.5^2
+        (-2.6875, [1.5, 0.5])
     """
 
     def __init__(self, environment: Environment, steps: int):
@@ -98,7 +111,14 @@ class MultiStep:
 def start_of(
     state: State, later_actions: jax.Array, steps: jax.Array, discount: jax.Array
 ) -> State:
-    """The state of a `MultiStep` from which its next step takes these actions."""
+    """The state of a `MultiStep` from which its next step takes these actions.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> start = start_of(Cart().at(1.0, 0.0), jnp.zeros((1, 1)), jnp.array(2), jnp.array(0.5))
+        >>> start.observation.tolist(), start.physics.later_actions.shape
+        ([1.0, 0.0], (1, 1))
+    """
     stretch = Stretch(state, later_actions, steps, discount)
     none = jnp.zeros((), state.reward.dtype)
     return State(stretch, state.observation, none, none, {})
@@ -113,6 +133,11 @@ class Window:
         states: States before each step, leading axis `n`.
         actions: `(n, action_size)`.
         ended: Whether the episode ended with that step, for good or not, `(n,)` bool.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> open_window(Cart().at(0.0, 0.0), action_size=1, steps=3).actions.shape
+        (3, 1)
     """
 
     states: State
@@ -121,7 +146,13 @@ class Window:
 
 
 def open_window(state: State, action_size: int, steps: int) -> Window:
-    """A window of the right shape, holding nothing that has happened."""
+    """A window of the right shape, holding nothing that has happened.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> open_window(Cart().at(0.0, 0.0), action_size=1, steps=3).states.observation.shape
+        (3, 2)
+    """
     states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (steps, *leaf.shape)), state)
     return Window(
         states, jnp.zeros((steps, action_size), state.observation.dtype), jnp.zeros(steps, bool)
@@ -129,7 +160,15 @@ def open_window(state: State, action_size: int, steps: int) -> Window:
 
 
 def push(window: Window, state: State, action: jax.Array, ended: jax.Array) -> Window:
-    """Takes in a step and drops the oldest."""
+    """Takes in a step and drops the oldest.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> window = open_window(Cart().at(0.0, 0.0), action_size=1, steps=3)
+        >>> window = push(window, Cart().at(1.0, 0.0), jnp.ones(1), jnp.zeros((), bool))
+        >>> window.actions.tolist()
+        [[0.0], [0.0], [1.0]]
+    """
     return jax.tree.map(
         lambda old, new: jnp.concatenate([old[1:], new[None]]),
         window,
@@ -141,6 +180,13 @@ def oldest(window: Window, discount: jax.Array) -> tuple[State, jax.Array]:
     """The oldest step of a window as the start of a `MultiStep`, and its action.
 
     It reaches to the newest step, or to the end of its episode.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> window = open_window(Cart().at(0.0, 0.0), action_size=1, steps=3)
+        >>> start, action = oldest(window, discount=0.9)
+        >>> int(start.physics.steps), action.tolist()
+        (3, [0.0])
     """
     count = window.ended.shape[0]
     steps = jnp.where(jnp.any(window.ended), jnp.argmax(window.ended) + 1, count)

@@ -15,7 +15,13 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 class MLP(nn.Module):
-    """A multilayer perceptron with a linear last layer."""
+    """A multilayer perceptron with a linear last layer.
+
+    Example:
+        >>> network = MLP(hidden_sizes=(4,), output_size=2)
+        >>> jax.eval_shape(network.init_with_output, jax.random.key(0), jnp.zeros(3))[0].shape
+        (2,)
+    """
 
     hidden_sizes: Sequence[int]
     output_size: int
@@ -30,7 +36,14 @@ class MLP(nn.Module):
 
 
 class Critic(nn.Module):
-    """The value of an observation and an action."""
+    """The value of an observation and an action.
+
+    Example:
+        >>> critic = Critic(hidden_sizes=(4,))
+        >>> parameters = critic.init(jax.random.key(0), jnp.zeros(2), jnp.zeros(1))
+        >>> critic.apply(parameters, jnp.zeros(2), jnp.zeros(1)).shape
+        ()
+    """
 
     hidden_sizes: Sequence[int]
     activation: str = "swish"
@@ -43,7 +56,14 @@ class Critic(nn.Module):
 
 
 class GaussianActor(nn.Module):
-    """Mean and log standard deviation of a policy's normal distribution, before `tanh`."""
+    """Mean and log standard deviation of a policy's normal distribution, before `tanh`.
+
+    Example:
+        >>> actor = GaussianActor(hidden_sizes=(4,), action_size=1)
+        >>> output, _ = jax.eval_shape(actor.init_with_output, jax.random.key(0), jnp.zeros(2))
+        >>> [part.shape for part in output]  # mean and log deviation
+        [(1,), (1,)]
+    """
 
     hidden_sizes: Sequence[int]
     action_size: int

@@ -15,6 +15,10 @@ class Normalizer:
         count: How many, `()`.
         mean: `(observation_size,)`.
         sum_of_squares: Sum of squared deviations from the mean, `(observation_size,)`.
+
+    Example:
+        >>> update(create(1), jnp.array([[1.0], [3.0]])).sum_of_squares.tolist()
+        [2.0]
     """
 
     count: jax.Array
@@ -23,7 +27,12 @@ class Normalizer:
 
 
 def create(size: int) -> Normalizer:
-    """Statistics of nothing: `normalize` is then the identity."""
+    """Statistics of nothing: `normalize` is then the identity.
+
+    Example:
+        >>> float(normalize(create(1), jnp.array([5.0]))[0])
+        5.0
+    """
     return Normalizer(jnp.zeros(()), jnp.zeros(size), jnp.zeros(size))
 
 
@@ -31,6 +40,10 @@ def update(normalizer: Normalizer, observations: jax.Array) -> Normalizer:
     """Takes in a batch `(n, observation_size)` of finite observations.
 
     Chan, Golub and LeVeque (1983): merging the batch's own moments loses no digits.
+
+    Example:
+        >>> update(create(1), jnp.array([[1.0], [3.0]])).mean.tolist()
+        [2.0]
     """
     count = normalizer.count + observations.shape[0]
     batch_mean = observations.mean(axis=0)
@@ -45,7 +58,14 @@ def update(normalizer: Normalizer, observations: jax.Array) -> Normalizer:
 
 
 def hold(normalizer: Normalizer, count: jax.Array) -> Normalizer:
-    """The same mean and variance, as if of `count` observations; `count` is `()`."""
+    """The same mean and variance, as if of `count` observations; `count` is `()`.
+
+    Example:
+        >>> seen = update(create(1), jnp.array([[1.0], [3.0]]))
+        >>> held = hold(seen, jnp.asarray(4.0))
+        >>> float(held.count), held.mean.tolist(), held.sum_of_squares.tolist()
+        (4.0, [2.0], [4.0])
+    """
     share = count / jnp.maximum(normalizer.count, 1.0)
     return Normalizer(count, normalizer.mean, normalizer.sum_of_squares * share)
 
@@ -58,6 +78,11 @@ def normalize(
     A number that hardly varies is scaled as if its standard deviation were `smallest_deviation`:
     rounding noise would otherwise be blown up to the size of a signal. Nothing is clipped: a
     clipped observation has no slope.
+
+    Example:
+        >>> seen = update(create(1), jnp.array([[1.0], [3.0]]))
+        >>> normalize(seen, jnp.array([4.0])).tolist()
+        [2.0]
     """
     variance = normalizer.sum_of_squares / jnp.maximum(normalizer.count, 1.0)
     deviation = jnp.maximum(jnp.sqrt(variance + 1e-12), smallest_deviation)

@@ -25,6 +25,10 @@ class Config(AgentConfig):
 
     Attributes:
         grid_points: Points of the action grid in each dimension, over which the maximum is taken.
+
+    Example:
+        >>> Config(grid_points=5).grid_points
+        5
     """
 
     grid_points: int = 9
@@ -45,10 +49,25 @@ class Config(AgentConfig):
 
 
 def make_training(environment: Environment, config: Config | None = None) -> Training:
-    """A Q-learning training, epoch by epoch; see `sobolax.agent_config.make_training`."""
+    """A Q-learning training, epoch by epoch; see `sobolax.agent_config.make_training`.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> training = make_training(Cart(), Config(hidden_sizes=(8,)))
+        >>> state = jax.eval_shape(training.init, jax.random.key(0), Hyperparameters())
+        >>> jax.eval_shape(training.act, training.policy(state), jnp.zeros(2)).shape
+        (1,)
+    """
     return agent_config.make_training(environment, config or Config())
 
 
 def make_train(environment: Environment, config: Config | None = None) -> Train:
-    """A whole Q-learning training as one function; see `sobolax.agent_config.make_train`."""
+    """A whole Q-learning training as one function; see `sobolax.agent_config.make_train`.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> make_train(Cart(), Config(grid_points=1))  # refused before anything compiles
+        Traceback (most recent call last):
+        ValueError: q_learning: grid_points=1 in 1 action dimensions makes 1 actions, ...
+    """
     return agent_config.make_train(environment, config or Config())

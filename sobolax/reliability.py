@@ -22,6 +22,15 @@ def capped(tangents_at: TangentFunction, cap: float) -> TangentFunction:
     `tangent_bound` of the agents drops such a tangent instead; this keeps what it says about
     directions, as gradient clipping does. Lengths are Euclidean, over all parts of the transition.
     One that is not finite stays so.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> from sobolax.tangents import forward_tangents
+        >>> compute = capped(lambda key, *where: forward_tangents(Cart(), *where), cap=1.0)
+        >>> where = Cart().at(1.0, 0.0), jnp.ones(1), jnp.eye(2), jnp.eye(1)
+        >>> _, _, tangents = jax.jit(compute)(jax.random.key(0), *where)
+        >>> lengths(tangents.state).round(3).tolist()  # along the position, along the speed
+        [1.0, 1.0]
     """
 
     def compute(key, state, action, state_directions, action_directions):
@@ -54,6 +63,16 @@ def agreeing(
         tolerance: The largest relative difference between the predicted and the true change of
             reward and next observation.
         step: Length of the displacement.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> from sobolax.tangents import forward_tangents
+        >>> forward = lambda key, *where: forward_tangents(Cart(), *where)
+        >>> compute = agreeing(forward, Cart(), tolerance=1e-2, step=1e-2)
+        >>> where = Cart().at(1.0, 0.0), jnp.ones(1), jnp.eye(2), jnp.eye(1)
+        >>> _, _, tangents = jax.jit(compute)(jax.random.key(0), *where)
+        >>> tangents.state.reward.tolist()  # kept: they would be NaN otherwise
+        [-2.5, -1.25]
     """
 
     def compute(key, state, action, state_directions, action_directions):
@@ -107,6 +126,16 @@ def bundled(
         environment: Moves states.
         samples: How many states are averaged over.
         spread: Standard deviation of every coordinate of the displacements.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> from sobolax.tangents import forward_tangents
+        >>> forward = lambda key, *where: forward_tangents(Cart(), *where)
+        >>> compute = bundled(forward, Cart(), samples=2, spread=0.0)  # no spread: no smoothing
+        >>> where = Cart().at(1.0, 0.0), jnp.ones(1), jnp.eye(2), jnp.eye(1)
+        >>> _, _, tangents = jax.jit(compute)(jax.random.key(0), *where)
+        >>> tangents.state.reward.tolist()
+        [-2.5, -1.25]
     """
 
     def compute(key, state, action, state_directions, action_directions):
@@ -130,7 +159,14 @@ def bundled(
 
 
 def lengths(tangent: Transition) -> jax.Array:
-    """Euclidean lengths of tangents, over all parts that move, `(directions,)`."""
+    """Euclidean lengths of tangents, over all parts that move, `(directions,)`.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> _, tangents = example_transition()
+        >>> round(float(lengths(tangents.action)[0]), 2)  # of (1; -0.625; 0.25, 0.5)
+        1.31
+    """
     leaves: list[Any] = jax.tree.leaves(tangent)
     rows = jnp.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in leaves], axis=1)
     # In units of the largest: squares of 1e20 are infinite in float32, and the length is not.

@@ -51,6 +51,12 @@ class Replay:
         position: Where the next items go, `()` int32.
         size: How many items it holds, `()` int32.
         layout: How an item lies in its row; static.
+
+    Example:
+        >>> buffer = create({"x": jnp.zeros(2)}, capacity=4)
+        >>> buffer = insert(buffer, {"x": jnp.ones((2, 2))})
+        >>> buffer.rows.shape, int(buffer.position), int(buffer.size)
+        ((4, 2), 2, 2)
     """
 
     rows: jax.Array
@@ -60,7 +66,12 @@ class Replay:
 
 
 def create(example: Any, capacity: int) -> Replay:
-    """An empty buffer for items shaped like `example` (arrays or `jax.ShapeDtypeStruct`s)."""
+    """An empty buffer for items shaped like `example` (arrays or `jax.ShapeDtypeStruct`s).
+
+    Example:
+        >>> int(create({"x": jnp.zeros(2), "done": jnp.zeros((), bool)}, capacity=4).size)
+        0
+    """
     leaves, structure = jax.tree.flatten(example)
     layout = _Layout(structure, tuple((tuple(leaf.shape), leaf.dtype) for leaf in leaves))
     words = sum(layout.words(*group) for group in layout.groups())
@@ -78,6 +89,12 @@ def insert(replay: Replay, items: Any) -> Replay:
 
     Raises:
         ValueError: If `n` does not divide the capacity.
+
+    Example:
+        >>> buffer = create({"x": jnp.zeros(2)}, capacity=4)
+        >>> insert(buffer, {"x": jnp.ones((3, 2))})
+        Traceback (most recent call last):
+        ValueError: cannot insert 3 items at once into a ring of 4: choose ... a multiple of 3
     """
     capacity = replay.rows.shape[0]
     count = jax.tree.leaves(items)[0].shape[0]
@@ -97,18 +114,35 @@ def insert(replay: Replay, items: Any) -> Replay:
 
 
 def sample(replay: Replay, key: jax.Array, count: int) -> Any:
-    """Draws `count` items uniformly, with replacement; the buffer must not be empty."""
+    """Draws `count` items uniformly, with replacement; the buffer must not be empty.
+
+    Example:
+        >>> buffer = insert(create({"x": jnp.zeros(2)}, capacity=4), {"x": jnp.ones((2, 2))})
+        >>> sample(buffer, jax.random.key(0), count=3)["x"].tolist()
+        [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
+    """
     index = jax.random.randint(key, (count,), 0, replay.size)
     return _decode(replay.layout, replay.rows[index])
 
 
 def items(replay: Replay) -> Any:
-    """All rows as items, leading axis `capacity`; beyond `size` they are zeros."""
+    """All rows as items, leading axis `capacity`; beyond `size` they are zeros.
+
+    Example:
+        >>> buffer = insert(create({"x": jnp.zeros(2)}, capacity=4), {"x": jnp.ones((2, 2))})
+        >>> items(buffer)["x"].tolist()
+        [[1.0, 1.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]
+    """
     return _decode(replay.layout, replay.rows)
 
 
 def bytes_per_item(replay: Replay) -> int:
-    """Memory that one item takes, in bytes."""
+    """Memory that one item takes, in bytes.
+
+    Example:
+        >>> bytes_per_item(create({"x": jnp.zeros(2), "done": jnp.zeros((), bool)}, capacity=4))
+        12
+    """
     return _WORD * replay.rows.shape[-1]
 
 

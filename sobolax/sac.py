@@ -21,7 +21,13 @@ __all__ = ["Config", "Hyperparameters", "make_train", "make_training"]
 
 @dataclass(frozen=True)
 class Config(AgentConfig):
-    """What shapes a SAC training program; see `sobolax.agent_config.AgentConfig`."""
+    """What shapes a SAC training program; see `sobolax.agent_config.AgentConfig`.
+
+    Example:
+        >>> config = Config(environment_steps=2_048, state_directions=4)  # all else as it was
+        >>> config.epochs, config.hidden_sizes
+        (8, (128, 128))
+    """
 
     def make_agent(self, environment: Environment) -> Agent:
         """SAC with two critics."""
@@ -30,10 +36,26 @@ class Config(AgentConfig):
 
 
 def make_training(environment: Environment, config: Config | None = None) -> Training:
-    """A SAC training, epoch by epoch; see `sobolax.agent_config.make_training`."""
+    """A SAC training, epoch by epoch; see `sobolax.agent_config.make_training`.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> training = make_training(Cart())
+        >>> state = jax.eval_shape(training.init, jax.random.key(0), Hyperparameters())
+        >>> jax.eval_shape(training.act, training.policy(state), jnp.zeros(2)).shape
+        (1,)
+    """
     return agent_config.make_training(environment, config or Config())
 
 
 def make_train(environment: Environment, config: Config | None = None) -> Train:
-    """A whole SAC training as one function; see `sobolax.agent_config.make_train`."""
+    """A whole SAC training as one function; see `sobolax.agent_config.make_train`.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> train = make_train(Cart(), Config(epochs=4))
+        >>> _, metrics = jax.eval_shape(train, jax.random.key(0), Hyperparameters())  # or jax.jit
+        >>> metrics["evaluation_return"].shape
+        (4,)
+    """
     return agent_config.make_train(environment, config or Config())

@@ -27,17 +27,38 @@ SlopeTarget = Callable[[Errors, jax.Array], Errors]
 
 
 def bellman(errors: Errors, key: jax.Array) -> Errors:
-    """Leaves everything as it is."""
+    """Leaves everything as it is.
+
+    Example:
+        >>> slopes = Slopes(jnp.array([[0, 4.0]]), jnp.array([[3.0, 0]]), jnp.ones((1, 2), bool))
+        >>> errors = Errors(jnp.zeros(1), jnp.ones(1, bool), slopes, slopes)
+        >>> bellman(errors, jax.random.key(0)).state.target.tolist()
+        [[3.0, 0.0]]
+    """
     return errors
 
 
 def zero(errors: Errors, key: jax.Array) -> Errors:
-    """Asks for no slope."""
+    """Asks for no slope.
+
+    Example:
+        >>> slopes = Slopes(jnp.array([[0, 4.0]]), jnp.array([[3.0, 0]]), jnp.ones((1, 2), bool))
+        >>> errors = Errors(jnp.zeros(1), jnp.ones(1, bool), slopes, slopes)
+        >>> zero(errors, jax.random.key(0)).state.target.tolist()
+        [[0.0, 0.0]]
+    """
     return _each(errors, lambda slopes: replace(slopes, target=jnp.zeros_like(slopes.target)))
 
 
 def unit_norm(errors: Errors, key: jax.Array) -> Errors:
-    """Asks for the critic's own slope at norm 1; one that is exactly zero is left at zero."""
+    """Asks for the critic's own slope at norm 1; one that is exactly zero is left at zero.
+
+    Example:
+        >>> slopes = Slopes(jnp.array([[0, 4.0]]), jnp.array([[3.0, 0]]), jnp.ones((1, 2), bool))
+        >>> errors = Errors(jnp.zeros(1), jnp.ones(1, bool), slopes, slopes)
+        >>> unit_norm(errors, jax.random.key(0)).state.target.tolist()
+        [[0.0, 1.0]]
+    """
 
     def one(slopes: Slopes) -> Slopes:
         # With the direction held fixed, |g - g/|g||^2 has the value and the gradient of
@@ -52,6 +73,12 @@ def shuffled(errors: Errors, key: jax.Array) -> Errors:
     """Gives every transition the target's slope of another one, state and action together.
 
     A slope is valid where both are.
+
+    Example:
+        >>> slopes = Slopes(jnp.zeros((2, 1)), jnp.array([[1.0], [2.0]]), jnp.ones((2, 1), bool))
+        >>> errors = Errors(jnp.zeros(2), jnp.ones(2, bool), slopes, slopes)
+        >>> sorted(shuffled(errors, jax.random.key(0)).state.target.tolist())
+        [[1.0], [2.0]]
     """
     order = jax.random.permutation(key, errors.value.shape[0])
 
@@ -66,7 +93,15 @@ def shuffled(errors: Errors, key: jax.Array) -> Errors:
 
 
 def random(errors: Errors, key: jax.Array) -> Errors:
-    """Keeps the norm of every target's slope, and draws its direction anew."""
+    """Keeps the norm of every target's slope, and draws its direction anew.
+
+    Example:
+        >>> slopes = Slopes(jnp.array([[0, 4.0]]), jnp.array([[3.0, 0]]), jnp.ones((1, 2), bool))
+        >>> errors = Errors(jnp.zeros(1), jnp.ones(1, bool), slopes, slopes)
+        >>> drawn = random(errors, jax.random.key(0)).state.target
+        >>> round(float(jnp.sum(drawn**2)), 3)  # as long as the target's slope
+        9.0
+    """
     keys = iter(jax.random.split(key))
 
     def one(slopes: Slopes) -> Slopes:
@@ -88,7 +123,13 @@ SLOPE_TARGETS: dict[str, SlopeTarget] = {
 
 
 def check_slope_target(owner: str, name: str, first_order: str) -> None:
-    """Raises ValueError, with the mend, if there is no such target or nothing to apply it to."""
+    """Raises ValueError, with the mend, if there is no such target or nothing to apply it to.
+
+    Example:
+        >>> check_slope_target("mine", "belman", first_order="cached")
+        Traceback (most recent call last):
+        ValueError: mine: slope_target='belman' is unknown (did you mean 'bellman'?); ...
+    """
     if name not in SLOPE_TARGETS:
         near = difflib.get_close_matches(str(name), SLOPE_TARGETS, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""

@@ -41,6 +41,13 @@ class Experience:
         transition: The transition.
         tangents: Its tangents as `sobolax.tangent_storage` keeps them, or None.
         state: The environment's state before the step, or None.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> source = make_source("recomputed", Cart())
+        >>> experience, _ = source.collect(jax.random.key(0), Cart().at(1.0, 0.0), jnp.ones(1))
+        >>> experience.state.observation.tolist(), experience.tangents
+        ([1.0, 0.0], None)
     """
 
     transition: Transition
@@ -59,6 +66,14 @@ class Source:
     Attributes:
         collect: `(key, state, action) -> (experience, next state)`.
         errors: `(td_error, experience, key, tangent_bound) -> Errors`.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> source, key = make_source("cached", Cart()), jax.random.key(0)
+        >>> experience, _ = source.collect(key, Cart().at(1.0, 0.0), jnp.ones(1))
+        >>> errors = source.errors(lambda t: t.observation[0] - t.reward, experience, key, 1e3)
+        >>> (errors.state.critic - errors.state.target).tolist()
+        [3.5, 1.25]
     """
 
     collect: Collect
@@ -88,6 +103,14 @@ def make_source(
     Raises:
         ValueError: If the name is unknown, the counts do not fit, or the environment has no
             reverse mode, or no such derivatives, and the source needs them.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> experience, _ = make_source("off", Cart()).collect(
+        ...     jax.random.key(0), Cart().at(1.0, 0.0), jnp.ones(1)
+        ... )
+        >>> float(experience.transition.reward), experience.tangents, experience.state
+        (-1.5625, None, None)
     """
     check_source(name, environment, state_directions, action_directions, derivatives)
     compute = make_tangent_function(environment, derivatives or Derivatives())
@@ -155,7 +178,14 @@ def check_source(
     action_directions: int | None,
     derivatives: Derivatives | None = None,
 ) -> None:
-    """Raises ValueError, with the mend, where `make_source` could not work."""
+    """Raises ValueError, with the mend, where `make_source` could not work.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> check_source("cached", Cart(), state_directions=3, action_directions=None)
+        Traceback (most recent call last):
+        ValueError: state_directions=3 does not fit environment 'cart', which has 2: ...
+    """
     (derivatives or Derivatives()).check(environment)
     if name not in SOURCES:
         raise ValueError(f"unknown source of slopes {name!r}: choose one of {', '.join(SOURCES)}")

@@ -48,6 +48,11 @@ class Moving:
         observation: Places in the observation's tangents along the state,
             `(observation_size, state_size)`.
         action: Places in the action's tangents along the action, `(action_size, action_size)`.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> moving_parts(Cart(), None, None)  # the observation is the state: a unit matrix
+        Moving(observation=(0, 3), action=(0,))
     """
 
     observation: Places = None
@@ -86,6 +91,13 @@ class PackedTangent:
         number_scales: Of the largest that a number of the next observation is in any direction,
             over that direction's largest number, `(m,)`.
         layout: How to read them; static.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> pack = make_storage("int8").pack
+        >>> kept = jax.eval_shape(pack, jax.random.key(0), example_transition()[1])  # or jax.jit
+        >>> kept.state.codes.dtype, kept.state.codes.shape
+        (dtype('int8'), (2, 2))
     """
 
     lengths: jax.Array
@@ -104,6 +116,13 @@ class PackedTangents:
     Attributes:
         state: Along directions of the physics state.
         action: Along directions of the action.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> pack = make_storage("int8").pack
+        >>> kept = jax.eval_shape(pack, jax.random.key(0), example_transition()[1])  # or jax.jit
+        >>> [leaf.shape for leaf in kept.action.as_they_are]  # the action's tangent, the reward's
+        [(1,), (1,)]
     """
 
     state: PackedTangent
@@ -119,6 +138,13 @@ class TangentStorage:
         unpack: `(what lies there, bound) -> (tangents, bound)`: tangents, and the bound that is
             still to be held against them. Tangents that were found too long, or not finite, come
             back as NaN.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> storage = make_storage("bfloat16")
+        >>> kept = storage.pack(jax.random.key(0), example_transition()[1])
+        >>> storage.unpack(kept, 1e3)[0].state.reward.tolist()
+        [-2.5, -1.25]
     """
 
     pack: Callable[[jax.Array, Tangents], Any]
@@ -132,6 +158,12 @@ def make_storage(dtype: str, moving: Moving | None = None) -> TangentStorage:
         dtype: How numbers are kept.
         moving: For `int8` and `int4`: which numbers can be other than zero. A tangent that has
             others is taken as not finite, so it is dropped and counted, and never wrong.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> _, tangents = example_transition()
+        >>> make_storage("float16").pack(jax.random.key(0), tangents).state.reward.dtype
+        dtype('float16')
     """
     if dtype not in _PACKED:
         return TangentStorage(
@@ -160,7 +192,12 @@ def make_storage(dtype: str, moving: Moving | None = None) -> TangentStorage:
 
 
 def is_packed(dtype: str) -> bool:
-    """Whether tangents of that name are packed, so that it helps to know what moves."""
+    """Whether tangents of that name are packed, so that it helps to know what moves.
+
+    Example:
+        >>> is_packed("int8"), is_packed("float16")
+        (True, False)
+    """
     return dtype in _PACKED
 
 
@@ -177,6 +214,11 @@ def moving_parts(
         environment: The environment; `reset` and `perturb` are compiled and called.
         state_directions: How many random directions of the state; None for the full basis.
         action_directions: The same for the action.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> moving_parts(Cart(), None, 1)  # the action's direction is a random one
+        Moving(observation=(0, 3), action=None)
     """
     observation = action = None
     if action_directions is None:

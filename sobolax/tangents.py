@@ -27,7 +27,12 @@ TransitionMap = Callable[[jax.Array, jax.Array], tuple[Transition, State]]
 
 
 def basis_directions(size: int, dtype: jnp.dtype | None = None) -> jax.Array:
-    """All unit directions, `(size, size)`: with these the loss is the paper's, exactly."""
+    """All unit directions, `(size, size)`: with these the loss is the paper's, exactly.
+
+    Example:
+        >>> basis_directions(2).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
     return jnp.eye(size, dtype=dtype)
 
 
@@ -47,6 +52,11 @@ def random_directions(key: jax.Array, count: int, size: int) -> jax.Array:
 
     Raises:
         ValueError: If `count` is not in 1 to `size`.
+
+    Example:
+        >>> [direction] = random_directions(jax.random.key(0), count=1, size=2)
+        >>> round(float(jnp.sum(direction**2)), 3)  # one for two: as long as both
+        2.0
     """
     if not 1 <= count <= size:
         raise ValueError(
@@ -69,7 +79,14 @@ def random_directions(key: jax.Array, count: int, size: int) -> jax.Array:
 
 
 def draw_directions(key: jax.Array, count: int | None, size: int) -> jax.Array:
-    """The full basis where `count` is None, else `count` random directions."""
+    """The full basis where `count` is None, else `count` random directions.
+
+    Example:
+        >>> draw_directions(jax.random.key(0), None, 2).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+        >>> draw_directions(jax.random.key(0), 1, 2).shape
+        (1, 2)
+    """
     return basis_directions(size) if count is None else random_directions(key, count, size)
 
 
@@ -84,6 +101,13 @@ def transition_map(environment: Environment, state: State) -> TransitionMap:
         A function of `displacement (state_size,)` and `action (action_size,)` that gives the
         transition and the state that follows. Termination is a step function of the state: it is
         a constant of the map, and its tangent is zero.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> apply = transition_map(Cart(), Cart().at(1.0, 0.0))
+        >>> transition, following = apply(jnp.array([0.5, 0.0]), jnp.ones(1))
+        >>> transition.observation.tolist(), following.observation.tolist()
+        ([1.5, 0.0], [1.75, 0.5])
     """
 
     def apply(displacement: jax.Array, action: jax.Array) -> tuple[Transition, State]:
@@ -97,13 +121,27 @@ def transition_map(environment: Environment, state: State) -> TransitionMap:
 def plain_transition(
     environment: Environment, state: State, action: jax.Array
 ) -> tuple[Transition, State]:
-    """One step and its transition, with nothing differentiated."""
+    """One step and its transition, with nothing differentiated.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> transition, following = plain_transition(Cart(), Cart().at(1.0, 0.0), jnp.ones(1))
+        >>> float(transition.reward), following.observation.tolist()
+        (-1.5625, [1.25, 0.5])
+    """
     end = environment.step(state, action)
     return transition_to(end, state.observation, action), end
 
 
 def transition_to(end: State, observation: jax.Array, action: jax.Array) -> Transition:
-    """The transition of a step, from what was seen, what was done and the state that followed."""
+    """The transition of a step, from what was seen, what was done and the state that followed.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> end = Cart().step(Cart().at(7.9, 1.0), jnp.zeros(1))  # beyond the end of the track
+        >>> float(transition_to(end, jnp.array([7.9, 1.0]), jnp.zeros(1)).discount)
+        0.0
+    """
     discount = 1.0 - end.terminated.astype(end.reward.dtype)
     return Transition(observation, action, end.reward, discount, end.observation)
 
@@ -121,6 +159,11 @@ def direction_block(
 
     Returns:
         Displacements `(number of both, state_size)` and moves `(number of both, action_size)`.
+
+    Example:
+        >>> displacements, moves = direction_block(jnp.eye(2), jnp.eye(1))
+        >>> displacements.tolist(), moves.tolist()
+        ([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], [[0.0], [0.0], [1.0]])
     """
     states, actions = state_directions.shape[0], action_directions.shape[0]
     return (
@@ -139,6 +182,13 @@ def tangents_of_block(tangent: Transition, state_count: int) -> Tangents:
     Returns:
         Tangents with `None` for the action along a state direction, for the first observation
         along an action direction, and for the discount along both.
+
+    Example:
+        >>> seen, done, none = jnp.zeros((3, 2)), jnp.zeros((3, 1)), jnp.zeros(3)
+        >>> block = Transition(seen, done, jnp.arange(3.0), none, seen)
+        >>> tangents = tangents_of_block(block, state_count=2)
+        >>> tangents.state.reward.tolist(), tangents.action.reward.tolist()
+        ([0.0, 1.0], [2.0])
     """
     along_state, along_action = (
         jax.tree.map(lambda leaf, rows=rows: leaf[rows], tangent)
@@ -169,6 +219,14 @@ def forward_tangents(
     Returns:
         The transition, the state that follows, and the tangents. Parts that cannot move are
         `None` (`tangents_of_block`).
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> where = Cart().at(1.0, 0.0), jnp.ones(1)
+        >>> directions = basis_directions(2), basis_directions(1)
+        >>> _, _, tangents = forward_tangents(Cart(), *where, *directions)
+        >>> tangents.state.reward.tolist(), tangents.action.reward.tolist()
+        ([-2.5, -1.25], [-0.625])
     """
     apply = transition_map(environment, state)
     zero = jnp.zeros(environment.state_size, state.observation.dtype)

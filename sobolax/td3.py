@@ -26,6 +26,10 @@ class Config(AgentConfig):
 
     Attributes:
         actor_delay: Updates of the critics for one of the actor.
+
+    Example:
+        >>> Config(actor_delay=3).actor_delay
+        3
     """
 
     actor_delay: int = 2
@@ -46,10 +50,25 @@ class Config(AgentConfig):
 
 
 def make_training(environment: Environment, config: Config | None = None) -> Training:
-    """A TD3 training, epoch by epoch; see `sobolax.agent_config.make_training`."""
+    """A TD3 training, epoch by epoch; see `sobolax.agent_config.make_training`.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> training = make_training(Cart(), Config(hidden_sizes=(8,)))
+        >>> state = jax.eval_shape(training.init, jax.random.key(0), Hyperparameters())
+        >>> jax.eval_shape(training.act, training.policy(state), jnp.zeros(2)).shape
+        (1,)
+    """
     return agent_config.make_training(environment, config or Config())
 
 
 def make_train(environment: Environment, config: Config | None = None) -> Train:
-    """A whole TD3 training as one function; see `sobolax.agent_config.make_train`."""
+    """A whole TD3 training as one function; see `sobolax.agent_config.make_train`.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> make_train(Cart(), Config(actor_delay=0))  # refused before anything compiles
+        Traceback (most recent call last):
+        ValueError: td3.Config: actor_delay=0 must be a whole number of at least 1
+    """
     return agent_config.make_train(environment, config or Config())

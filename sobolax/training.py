@@ -56,6 +56,11 @@ class LoopConfig:
             evaluation; 0 for no report.
         report_horizon: Steps of its rollouts.
         report_draws: Draws of the policy's noise that its references are averaged over.
+
+    Example:
+        >>> config = LoopConfig(environment_steps=1_024, environments=16, prefill_steps=256)
+        >>> config.updates  # (1024 - 256) / 16 steps of all environments, 8 updates after each
+        384
     """
 
     environment_steps: int = 32_768
@@ -169,6 +174,14 @@ class TrainingState:
         key: Random key.
         frozen_at: Environment steps at which the agent was frozen (see `make_training`), `()`
             int32; -1 while it is not.
+
+    Example:
+        >>> from sobolax import sac
+        >>> from sobolax.cart import Cart
+        >>> training = sac.make_training(Cart(), sac.Config(environments=16))
+        >>> state = jax.eval_shape(training.init, jax.random.key(0), sac.Hyperparameters())
+        >>> state.environments.observation.shape, state.clocks.shape
+        ((16, 2), (16,))
     """
 
     agent: Any
@@ -189,6 +202,14 @@ class Policy:
     Attributes:
         agent: State of the agent.
         normalizer: Statistics of observations.
+
+    Example:
+        >>> from sobolax import sac
+        >>> from sobolax.cart import Cart
+        >>> training = sac.make_training(Cart())
+        >>> state = jax.eval_shape(training.init, jax.random.key(0), sac.Hyperparameters())
+        >>> training.policy(state).normalizer.mean.shape
+        (2,)
     """
 
     agent: Any
@@ -208,6 +229,14 @@ class Training:
             axis of epochs.
         act: `(policy, observation) -> action`, deterministic.
         policy: `state -> Policy`.
+
+    Example:
+        >>> from sobolax import sac
+        >>> from sobolax.cart import Cart
+        >>> training = sac.make_training(Cart())
+        >>> state = jax.eval_shape(training.init, jax.random.key(0), sac.Hyperparameters())
+        >>> jax.eval_shape(training.act, training.policy(state), jnp.zeros(2)).shape
+        (1,)
     """
 
     init: Callable[[jax.Array, Any], TrainingState]
@@ -237,6 +266,15 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
 
     Raises:
         ValueError: If the configuration cannot work (see `LoopConfig.check`).
+
+    Example:
+        >>> from sobolax import sac
+        >>> from sobolax.agents.sac import make_agent
+        >>> from sobolax.cart import Cart
+        >>> training = make_training(Cart(), make_agent(2, 1), LoopConfig(environments=16))
+        >>> state = jax.eval_shape(training.init, jax.random.key(0), sac.Hyperparameters())
+        >>> state.replay.rows.shape[0]  # the capacity
+        131072
     """
     config.check(environment)
     source = make_source(

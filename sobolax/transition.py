@@ -23,6 +23,11 @@ class Transition:
             discount factor multiplies it. A time limit leaves it at 1: truncation is not
             termination.
         next_observation: What followed, before any reset, `(observation_size,)`.
+
+    Example:
+        >>> transition = Transition(jnp.zeros(2), jnp.zeros(1), 1.0, 1.0, jnp.ones(2))
+        >>> transition.reward, transition.next_observation.tolist()
+        (1.0, [1.0, 1.0])
     """
 
     observation: Any
@@ -40,6 +45,14 @@ class Tangents:
     Attributes:
         state: `Transition` of tangents; every leaf has the directions as its leading axis.
         action: The same for directions of the action.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> transition, tangents = example_transition()
+        >>> tangents.state.next_observation.tolist()  # along the position, the speed
+        [[1.0, 0.0], [0.5, 1.0]]
+        >>> tangents.state.action is None  # a displacement of the state does not move the action
+        True
     """
 
     state: Transition

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sobolax.environment import Environment, State
@@ -22,6 +23,12 @@ def check_scalars(
 
     Raises:
         ValueError: Naming the attribute, its value and what is allowed.
+
+    Example:
+        >>> from sobolax.losses import Weights
+        >>> check_scalars("mine", Weights(state=-1.0, action=0.0), at_least_zero=["state"])
+        Traceback (most recent call last):
+        ValueError: mine: state=-1.0 must be finite and at least 0
     """
     rules = (
         (finite, lambda x: np.isfinite(x), "must be finite"),
@@ -43,6 +50,12 @@ def check_counts(owner: str, values: Any, at_least: dict[str, int]) -> None:
 
     Raises:
         ValueError: Naming the attribute, its value and what is allowed.
+
+    Example:
+        >>> from sobolax.training import LoopConfig
+        >>> check_counts("mine", LoopConfig(epochs=0), {"epochs": 1})
+        Traceback (most recent call last):
+        ValueError: mine: epochs=0 must be a whole number of at least 1
     """
     for name, smallest in at_least.items():
         value = getattr(values, name)
@@ -57,6 +70,11 @@ def check_multiple(owner: str, name: str, value: int, of: str, divisor: int) -> 
 
     Raises:
         ValueError: With the nearest values that would do.
+
+    Example:
+        >>> check_multiple("mine", "replay_capacity", 100, of="environments", divisor=16)
+        Traceback (most recent call last):
+        ValueError: mine: replay_capacity=100 must be a multiple of environments=16: ... 96 or 112
     """
     if value % divisor:
         below = value // divisor * divisor
@@ -74,6 +92,15 @@ def check_environment(environment: Environment) -> None:
         ValueError: If an attribute is missing or impossible, if `reset`, `step` or `perturb`
             returns a state of another structure, shape or type than `reset`, or if one of them
             fails at the sizes that the environment states.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> cart = Cart()
+        >>> check_environment(cart)
+        >>> cart.observation_size = 3
+        >>> check_environment(cart)
+        Traceback (most recent call last):
+        ValueError: ... reset gives an observation of shape (2,), but observation_size says (3,)
     """
     name = getattr(environment, "name", type(environment).__name__)
     owner = f"environment {name!r}"
@@ -93,6 +120,17 @@ def check_environment(environment: Environment) -> None:
     for leaf, what in ((state.reward, "reward"), (state.terminated, "terminated")):
         if leaf.shape != ():
             raise ValueError(f"{owner}: {what} has shape {leaf.shape}, but must be a scalar ()")
+    for leaf, what in ((state.observation, "observation"), (state.reward, "reward")):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise ValueError(
+                f"{owner}: {what} is {leaf.dtype}, which has no slopes: give floating-point "
+                "numbers (a one-hot or pixel observation has none either)"
+            )
+    if state.terminated.dtype != bool:
+        raise ValueError(
+            f"{owner}: terminated is {state.terminated.dtype}, but must be bool: "
+            "give state.terminated = done.astype(bool)"
+        )
     action = jax.ShapeDtypeStruct((environment.action_size,), dtype)
     displacement = jax.ShapeDtypeStruct((environment.state_size,), dtype)
     for call, function, argument in (

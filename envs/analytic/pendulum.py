@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 
-from envs.anchoring import anchored
-from sobolax.environment import State
+from sobolax.environment import State, anchored
 
 _STEP = 0.05  # s
 _GRAVITY = 10.0  # m/s², of a rod of 1 m and 1 kg

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs import parameters
-from envs.anchoring import anchored
-from sobolax.environment import State
+from sobolax.environment import State, anchored
 
 _STEP = 0.1  # s
 _FORCE = 2.0  # N at full action, for a mass of 1 kg

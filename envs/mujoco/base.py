@@ -11,11 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs import parameters
-from envs.anchoring import anchored
 from envs.mujoco import linearization
 from envs.mujoco.host_engine import HostEngine
 from envs.mujoco.physics import Physics, physics_of
-from sobolax.environment import State
+from sobolax.environment import State, anchored
 from sobolax.mjx import (
     InexactDerivatives,
     StepJacobian,

@@ -10,6 +10,7 @@ ROWS = (
     "training_step",
     "sweep",
     "cold_start",
+    "imports",
     "memory",
     "storage",
     "derivatives",

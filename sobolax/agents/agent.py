@@ -30,6 +30,14 @@ class Agent:
             climbs, in the units of the scaled reward.
         update: `(agent state, normalizer, batch, errors, key, hyperparameters) -> (agent state,
             metrics)`; `errors` gives the TD error of one experience and its slopes.
+
+    Example:
+        >>> from sobolax import normalization
+        >>> from sobolax.agents import td3
+        >>> agent = td3.make_agent(observation_size=2, action_size=1)
+        >>> state = jax.eval_shape(agent.init, jax.random.key(0), td3.Hyperparameters())
+        >>> jax.eval_shape(agent.act, state, normalization.create(2), jnp.zeros(2)).shape
+        (1,)
     """
 
     init: Callable[[jax.Array, Any], Any]

@@ -43,6 +43,11 @@ class CriticHyperparameters:
         slope_bound: Slope errors of larger Euclidean norm count linearly, not squared (Huber).
         target_action_noise: Standard deviation of the noise that smooths the target's action.
         target_action_noise_bound: That noise is clipped to this size.
+
+    Example:
+        >>> CriticHyperparameters(discount=1.5)
+        Traceback (most recent call last):
+        ValueError: critics.Hyperparameters: discount=1.5 must be at most 1
     """
 
     state_weight: Any = 0.1
@@ -93,6 +98,10 @@ class CriticOptions:
             weights of the paper.
         line_search: Whether every step of Adam is shortened while it does not lower the value loss
             of its batch, up to eight times (backtracking line search, Armijo, 1966).
+
+    Example:
+        >>> CriticOptions(hidden_sizes=(64, 64), count=1).activation
+        'swish'
     """
 
     hidden_sizes: tuple[int, ...] = (256, 256)
@@ -113,6 +122,12 @@ class CriticState:
         target: Polyak average of them.
         optimizer: State of Adam, and of the line search where there is one.
         weighting: State of the weighting.
+
+    Example:
+        >>> critics = make_critics(2, 1, CriticOptions(hidden_sizes=(4,), count=2))
+        >>> state = jax.eval_shape(critics.init, jax.random.key(0), CriticHyperparameters())
+        >>> jax.tree.leaves(state.parameters)[0].shape[0]  # two critics
+        2
     """
 
     parameters: Any
@@ -134,6 +149,14 @@ class Critics:
             one critic, a function `(observation, action) -> ()`; `extra` is what the agent wants
             to know of that transition besides (its noise, say), from `extras` with leading batch
             axis.
+
+    Example:
+        >>> from sobolax import normalization
+        >>> critics = make_critics(2, 1, CriticOptions(hidden_sizes=(4,)))
+        >>> state = jax.eval_shape(critics.init, jax.random.key(0), CriticHyperparameters())
+        >>> seen = normalization.create(2)
+        >>> jax.eval_shape(critics.smallest, state.target, seen, jnp.zeros(2), jnp.zeros(1)).shape
+        ()
     """
 
     init: Callable[[jax.Array, Any], CriticState]
@@ -143,7 +166,14 @@ class Critics:
 
 
 def make_critics(observation_size: int, action_size: int, options: CriticOptions) -> Critics:
-    """Builds critics for observations and actions of these sizes."""
+    """Builds critics for observations and actions of these sizes.
+
+    Example:
+        >>> critics = make_critics(2, 1, CriticOptions(hidden_sizes=(4,), line_search=True))
+        >>> state = jax.eval_shape(critics.init, jax.random.key(0), CriticHyperparameters())
+        >>> len(state.optimizer)  # that of Adam, and that of the line search
+        2
+    """
     network = Critic(options.hidden_sizes, options.activation)
 
     def one_value(parameters, normalizer: Normalizer, observation, action) -> jax.Array:
@@ -282,7 +312,14 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
 
 
 def sum_over_critics(terms: Terms) -> Terms:
-    """Adds up terms whose second axis is the critics; what is valid is the same for all."""
+    """Adds up terms whose second axis is the critics; what is valid is the same for all.
+
+    Example:
+        >>> one = jnp.ones((1, 2)), jnp.ones((1, 2, 3)), jnp.ones((1, 2, 1))  # of two critics
+        >>> terms = Terms(*one, *[term > 0 for term in one])
+        >>> sum_over_critics(terms).state.tolist()
+        [[2.0, 2.0, 2.0]]
+    """
     return Terms(
         value=jnp.sum(terms.value, axis=1),
         state=jnp.sum(terms.state, axis=1),
@@ -297,19 +334,37 @@ def smoothing_noise(key: jax.Array, shape: tuple[int, ...], hyper: Any) -> jax.A
     """Clipped normal noise for the target's action (TD3, arXiv 1802.09477, section 5.3).
 
     A slope goes through the action as if the noise were not there.
+
+    Example:
+        >>> hyper = CriticHyperparameters(target_action_noise=100.0, target_action_noise_bound=0.5)
+        >>> float(jnp.abs(smoothing_noise(jax.random.key(0), (8, 1), hyper)).max())
+        0.5
     """
     noise = hyper.target_action_noise * jax.random.normal(key, shape)
     return jnp.clip(noise, -hyper.target_action_noise_bound, hyper.target_action_noise_bound)
 
 
 def scale_slope(value: jax.Array, share: Any) -> jax.Array:
-    """The same value, with `share` of its slope."""
+    """The same value, with `share` of its slope.
+
+    Example:
+        >>> value, slope = jax.value_and_grad(lambda x: scale_slope(x, 0.25) ** 2)(3.0)
+        >>> float(value), float(slope)
+        (9.0, 1.5)
+    """
     still = jax.lax.stop_gradient(value)
     return still + share * (value - still)
 
 
 def adam_step(learning_rate: Any, gradient: Any, optimizer_state: Any, parameters: Any):
-    """One step of Adam: `(parameters, optimiser state)`."""
+    """One step of Adam: `(parameters, optimiser state)`.
+
+    Example:
+        >>> begin, gradient = jnp.ones(1), jnp.ones(1)
+        >>> parameters, state = adam_step(0.5, gradient, optax.adam(0.5).init(begin), begin)
+        >>> round(float(parameters[0]), 3)  # the first step is as long as the learning rate
+        0.5
+    """
     updates, optimizer_state = optax.adam(learning_rate).update(
         gradient, optimizer_state, parameters
     )

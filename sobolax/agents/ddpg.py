@@ -20,6 +20,10 @@ class Hyperparameters(td3.Hyperparameters):
 
     Attributes:
         target_action_noise: Standard deviation of the noise that smooths the target's action.
+
+    Example:
+        >>> Hyperparameters().target_action_noise
+        0.0
     """
 
     target_action_noise: Any = 0.0
@@ -30,6 +34,13 @@ def make_agent(
     action_size: int,
     options: CriticOptions | None = None,
 ) -> Agent:
-    """Builds DDPG for observations and actions of these sizes; see `sobolax.agents.td3`."""
+    """Builds DDPG for observations and actions of these sizes; see `sobolax.agents.td3`.
+
+    Example:
+        >>> agent = make_agent(observation_size=2, action_size=1)
+        >>> state = jax.eval_shape(agent.init, jax.random.key(0), Hyperparameters())
+        >>> jax.tree.leaves(state.critics.parameters)[0].shape[0]  # one critic
+        1
+    """
     options = options or CriticOptions(count=1)
     return td3.make_agent(observation_size, action_size, options, actor_delay=1)

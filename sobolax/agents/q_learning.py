@@ -38,6 +38,10 @@ class Hyperparameters(CriticHyperparameters):
 
     Attributes:
         exploration_rate: Share of actions drawn uniformly, not greedily (epsilon).
+
+    Example:
+        >>> Hyperparameters(exploration_rate=0.2).discount
+        0.99
     """
 
     exploration_rate: Any = 0.1
@@ -60,6 +64,12 @@ class QLearningState:
 
     Attributes:
         critics: Critics, their targets, optimiser and weighting.
+
+    Example:
+        >>> agent = make_agent(observation_size=2, action_size=1)
+        >>> state = jax.eval_shape(agent.init, jax.random.key(0), Hyperparameters())
+        >>> type(state.critics).__name__
+        'CriticState'
     """
 
     critics: CriticState
@@ -73,6 +83,10 @@ def action_grid(action_size: int, points: int) -> np.ndarray:
 
     Raises:
         ValueError: If there were too many to try.
+
+    Example:
+        >>> action_grid(action_size=1, points=3).tolist()
+        [[-1.0], [0.0], [1.0]]
     """
     if points < 2 or points**action_size > LARGEST_GRID:
         fitting = int(LARGEST_GRID ** (1 / action_size) + 1e-9)
@@ -106,6 +120,13 @@ def make_agent(
 
     Raises:
         ValueError: If the grid holds too many actions.
+
+    Example:
+        >>> from sobolax import normalization
+        >>> agent = make_agent(2, 1, CriticOptions(hidden_sizes=(8,)), grid_points=3)
+        >>> state = jax.eval_shape(agent.init, jax.random.key(0), Hyperparameters())
+        >>> jax.eval_shape(agent.act, state, normalization.create(2), jnp.zeros(2)).shape
+        (1,)
     """
     critics = make_critics(observation_size, action_size, options or CriticOptions())
     grid = action_grid(action_size, grid_points)

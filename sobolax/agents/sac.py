@@ -44,6 +44,10 @@ class Hyperparameters(CriticHyperparameters):
         temperature_learning_rate: Of Adam.
         initial_temperature: Entropy coefficient to begin with.
         target_entropy: Entropy per action dimension that the temperature is learned for, in nats.
+
+    Example:
+        >>> Hyperparameters(state_weight=1.0, action_weight=1.0, discount=0.95).initial_temperature
+        0.1
     """
 
     policy_slope: Any = 1.0
@@ -76,6 +80,12 @@ class SacState:
         log_temperature: Logarithm of the entropy coefficient, `()`.
         actor_optimizer: State of Adam.
         temperature_optimizer: State of Adam.
+
+    Example:
+        >>> agent = make_agent(observation_size=2, action_size=1)
+        >>> state = jax.eval_shape(agent.init, jax.random.key(0), Hyperparameters())
+        >>> state.log_temperature.shape
+        ()
     """
 
     actor: Any
@@ -96,6 +106,14 @@ def make_agent(
         observation_size: Numbers in an observation.
         action_size: Numbers in an action.
         options: Critics and their update; the actor has hidden layers of the same sizes.
+
+    Example:
+        >>> from sobolax import normalization
+        >>> agent = make_agent(2, 1, CriticOptions(hidden_sizes=(8,)))
+        >>> state = jax.eval_shape(agent.init, jax.random.key(0), Hyperparameters())
+        >>> seen = normalization.create(2)
+        >>> jax.eval_shape(agent.value, state, seen, jnp.zeros(2), jnp.zeros(1)).shape
+        ()
     """
     options = options or CriticOptions()
     actor = GaussianActor(options.hidden_sizes, action_size, options.activation)
@@ -228,6 +246,15 @@ def make_policy(
 
     Returns:
         `(parameters, normalizer, observation, noise) -> (action, log-probability)`.
+
+    Example:
+        >>> from sobolax import normalization
+        >>> actor = GaussianActor(hidden_sizes=(8,), action_size=1)
+        >>> parameters = jax.eval_shape(actor.init, jax.random.key(0), jnp.zeros(2))
+        >>> seen, policy = normalization.create(2), make_policy(actor)
+        >>> drawn = jax.eval_shape(policy, parameters, seen, jnp.zeros(2), jnp.zeros(1))
+        >>> [part.shape for part in drawn]  # the action, and its log-probability
+        [(1,), ()]
     """
 
     def policy(parameters, normalizer, observation, noise):
@@ -265,6 +292,16 @@ def make_td_error(
 
     Returns:
         A function of a `Transition` that gives `()`.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> delta = make_td_error(
+        ...     critic=lambda o, a: o[0], target_critic=lambda o, a: 2.0 * o[0],
+        ...     policy=lambda o: (-o[1:], 0.5), temperature=1.0, discount=0.5,
+        ... )
+        >>> transition, _ = example_transition()
+        >>> float(delta(transition))  # 1 - (-1.5625 + 0.5 * (2 * 1.25 - 0.5))
+        1.5625
     """
 
     def td_error(transition: Transition) -> jax.Array:

@@ -41,6 +41,10 @@ class Hyperparameters(CriticHyperparameters):
             1 for all of it, 0 to hold the next action fixed.
         actor_learning_rate: Of Adam.
         exploration_noise: Standard deviation of the normal noise on explored actions.
+
+    Example:
+        >>> Hyperparameters(exploration_noise=0.2).target_action_noise
+        0.2
     """
 
     target_action_noise: Any = 0.2
@@ -70,6 +74,12 @@ class Td3State:
         critics: Critics, their targets, optimiser and weighting.
         actor_optimizer: State of Adam.
         updates: Updates done, `()` int32.
+
+    Example:
+        >>> agent = make_agent(observation_size=2, action_size=1)
+        >>> state = jax.eval_shape(agent.init, jax.random.key(0), Hyperparameters())
+        >>> jax.tree.structure(state.actor) == jax.tree.structure(state.target_actor)
+        True
     """
 
     actor: Any
@@ -92,6 +102,13 @@ def make_agent(
         action_size: Numbers in an action.
         options: Critics and their update; the actor has hidden layers of the same sizes.
         actor_delay: Updates of the critics for one of the actor and of its target.
+
+    Example:
+        >>> from sobolax import normalization
+        >>> agent = make_agent(2, 1, CriticOptions(hidden_sizes=(8,)), actor_delay=2)
+        >>> state = jax.eval_shape(agent.init, jax.random.key(0), Hyperparameters())
+        >>> jax.eval_shape(agent.act, state, normalization.create(2), jnp.zeros(2)).shape
+        (1,)
     """
     options = options or CriticOptions()
     actor = MLP(options.hidden_sizes, action_size, options.activation)
@@ -203,6 +220,16 @@ def make_td_error(
 
     Returns:
         A function of a `Transition` that gives `()`.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> delta = make_td_error(
+        ...     critic=lambda o, a: o[0], target_critic=lambda o, a: 2.0 * o[0],
+        ...     policy=lambda o: -o[1:], discount=0.5,
+        ... )
+        >>> transition, _ = example_transition()
+        >>> float(delta(transition))  # 1 - (-1.5625 + 0.5 * 2 * 1.25)
+        1.3125
     """
 
     def td_error(transition: Transition) -> jax.Array:

@@ -12,6 +12,12 @@ def reason_against(model: mjx.Model) -> str | None:
 
     Raises:
         TypeError: If it is MuJoCo's own model, not MJX's.
+
+    Example:
+        >>> body = "<body><joint type='slide'/><geom size='0.1'/></body>"
+        >>> xml = f"<mujoco><option integrator='RK4'/><worldbody>{body}</worldbody></mujoco>"
+        >>> print(reason_against(mjx.put_model(mujoco.MjModel.from_xml_string(xml), impl="jax")))
+        the integrator RK4 solves for contact forces at several states within a step, ...
     """
     if isinstance(model, mujoco.MjModel):
         raise TypeError("the model is a mujoco.MjModel: hand over mjx.put_model(model, impl='jax')")

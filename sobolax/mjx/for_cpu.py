@@ -37,6 +37,10 @@ def for_cpu(function: Callable) -> Callable:
 
     Returns:
         A function of the same arguments and results.
+
+    Example:
+        >>> float(for_cpu(lambda x: jnp.sum(jnp.concatenate([x, x])))(jnp.ones(2)))
+        4.0
     """
 
     def rewritten(*arguments: Any) -> Any:

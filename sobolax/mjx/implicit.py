@@ -48,6 +48,16 @@ def step(model: mjx.Model, data: mjx.Data) -> mjx.Data:
             says what, and what works instead.
         TypeError: If model or data are MuJoCo's own, not MJX's.
         ValueError: If the data is a batch: `vmap` the step.
+
+    Example:
+        >>> import mujoco
+        >>> body = "<body><joint type='slide'/><geom size='0.1' contype='0'/></body>"
+        >>> xml = f"<mujoco><worldbody>{body}</worldbody></mujoco>"
+        >>> model = mjx.put_model(mujoco.MjModel.from_xml_string(xml), impl="jax")
+        >>> data = mjx.make_data(model, impl="jax")
+        >>> height = lambda qvel: step(model, data.replace(qvel=qvel)).qpos[0]
+        >>> jax.eval_shape(jax.grad(height), data.qvel).shape  # jit, in earnest
+        (1,)
     """
     check_step(model, data)
     data = acceleration(model, unconstrained(model, data))

@@ -38,6 +38,11 @@ class StepJacobian:
     Attributes:
         state: `A = d x' / d x`, `(state size, state size)`, state size `2 nv + na`.
         control: `B = d x' / d control`, `(state size, nu)`.
+
+    Example:
+        >>> jacobian = StepJacobian(state=jnp.eye(2), control=jnp.ones((2, 1)))
+        >>> (jacobian.state @ jnp.ones(2) + jacobian.control @ jnp.ones(1)).tolist()
+        [2.0, 2.0]
     """
 
     state: jax.Array
@@ -57,6 +62,16 @@ def step_and_jacobian(model: mjx.Model, data: mjx.Data) -> tuple[mjx.Data, StepJ
 
     Raises:
         NotImplementedError, TypeError, ValueError: As `sobolax.mjx.step`.
+
+    Example:
+        >>> import mujoco
+        >>> body = "<body><joint type='slide'/><geom size='0.1' contype='0'/></body>"
+        >>> xml = f"<mujoco><worldbody>{body}</worldbody></mujoco>"
+        >>> model = mjx.put_model(mujoco.MjModel.from_xml_string(xml), impl="jax")
+        >>> data = mjx.make_data(model, impl="jax")
+        >>> following, jacobian = jax.eval_shape(step_and_jacobian, model, data)  # jit, in earnest
+        >>> jacobian.state.shape, jacobian.control.shape
+        ((2, 2), (2, 0))
     """
     check_step(model, data)
     solved = acceleration(model, unconstrained(model, data))

@@ -14,7 +14,12 @@ _NEWTON, _LINE_SEARCH, _CONJUGATE_GRADIENT, _TOLERANCE = 8, 8, 100, 1e-6
 
 
 class InexactDerivatives(UserWarning):
-    """Derivatives will be those of another step than the one that is taken."""
+    """Derivatives will be those of another step than the one that is taken.
+
+    Example:
+        >>> issubclass(InexactDerivatives, UserWarning)
+        True
+    """
 
 
 def advice(model: MjModel) -> str | None:
@@ -22,6 +27,13 @@ def advice(model: MjModel) -> str | None:
 
     Args:
         model: The `mujoco.MjModel`.
+
+    Example:
+        >>> ball = "<body><freejoint/><geom size='0.1'/></body>"
+        >>> option = "<option iterations='1'/>"
+        >>> model = f"<mujoco>{option}<worldbody>{ball}</worldbody></mujoco>"
+        >>> advice(mujoco.MjModel.from_xml_string(model))
+        'the solver may stop short of its optimum, ...: set iterations=8 (it is 1); ...'
     """
     if not _may_be_constrained(model):
         return None

@@ -22,6 +22,15 @@ def displaced(model: MjModel, qpos: jax.Array, dq: jax.Array, normalise: bool = 
 
     Returns:
         `(nq,)`.
+
+    Example:
+        >>> body = "<body><freejoint/><geom size='0.1'/></body>"
+        >>> xml = f"<mujoco><worldbody>{body}</worldbody></mujoco>"
+        >>> model = mujoco.MjModel.from_xml_string(xml)
+        >>> still, turned = jnp.array([0.0, 0, 0, 1, 0, 0, 0]), jnp.array([0.0, 0, 0, 0, 0, jnp.pi])
+        >>> end = displaced(model, still, turned)  # half a turn about the vertical
+        >>> bool(jnp.allclose(end, jnp.array([0, 0, 0, 0, 0, 0, 1.0]), atol=1e-6))
+        True
     """
     quaternions = _quaternions(model)
     if not quaternions:

@@ -31,6 +31,14 @@ def scale_free(base: Weights, decay: float = 0.99) -> Weighting:
 
     Returns:
         The weighting. Targets that so far had no slope at all give weight 0.
+
+    Example:
+        >>> rule = scale_free(Weights(state=1.0, action=1.0))
+        >>> signals = Signals(1.0, 1.0, 1.0, target_variance=jnp.asarray(1.0),
+        ...                   state_target_square=4.0, action_target_square=16.0, gram=None)
+        >>> weights, _ = rule.update(rule.init(), jax.tree.map(jnp.asarray, signals))
+        >>> float(weights.state), float(weights.action)
+        (0.25, 0.0625)
     """
 
     def factors(averages: jax.Array, signals: Signals) -> tuple[jax.Array, jax.Array]:
@@ -82,6 +90,14 @@ def relative_loss_progress(
         temperature: Large: all factors 1. Small: all weight to the slowest term.
         smoothing: The paper's alpha.
         lookback: The paper's mean of rho; 1 is no look back.
+
+    Example:
+        >>> rule = relative_loss_progress(Weights(state=1.0, action=1.0))
+        >>> _, after = rule.update(rule.init(), Signals(*jnp.ones(6), gram=None))
+        >>> signals = Signals(*jnp.array([0.5, 1.0, 1.0, 1.0, 1.0, 1.0]), gram=None)
+        >>> weights, _ = rule.update(after, signals)  # the value has halved: slopes count more now
+        >>> bool(weights.state > weights.value)
+        True
     """
 
     def balance(terms: jax.Array, since: jax.Array) -> jax.Array:
@@ -140,6 +156,12 @@ def constrained(
         rate: Largest change of `log mu` in one update.
         decay: Of the running averages, whose bias cancels in the quotient.
         largest_multiplier: `mu` stays between this and its inverse, so that it finds back soon.
+
+    Example:
+        >>> rule = constrained(Weights(state=1.0, action=1.0), tolerance=0.05)
+        >>> weights, _ = rule.update(rule.init(), Signals(*jnp.ones(6), gram=None))
+        >>> bool(weights.value > weights.state)  # beyond 5 % of the variance
+        True
     """
 
     def factors(state: Multiplier, signals: Signals) -> tuple[jax.Array, Multiplier]:

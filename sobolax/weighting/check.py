@@ -32,6 +32,12 @@ def check_weighting(weighting: Weighting) -> None:
         ValueError: If a weight is not a scalar, is negative or is not finite, or if the state is
             weakly typed or changes its structure, shapes or types. The message names the field,
             what was found, and what to do.
+
+    Example:
+        >>> rule = Weighting(lambda: 0.0, lambda state, signals: (Weights(1.0, 1.0), state))
+        >>> check_weighting(rule)
+        Traceback (most recent call last):
+        ValueError: weighting: init gives state=0.0, which is weakly typed or no array ...
     """
     update = jax.jit(weighting.update)
     for case in _CASES:

@@ -1,22 +1,31 @@
 """Weightings that do not look at the learning: constant, scheduled, and one out of several."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from sobolax.losses import Weights
 from sobolax.weighting.interface import Signals, Weighting, make_rule, stack_weights
 
+if TYPE_CHECKING:
+    import optax
+
 
 def constant(base: Weights) -> Weighting:
-    """The base weights at every update, as in First-Order Sobolev RL (arXiv 2511.19165)."""
+    """The base weights at every update, as in First-Order Sobolev RL (arXiv 2511.19165).
+
+    Example:
+        >>> rule = constant(Weights(state=0.5, action=2.0))
+        >>> weights, _ = rule.update(rule.init(), Signals(*jnp.ones(6), gram=None))
+        >>> float(weights.state), float(weights.action)
+        (0.5, 2.0)
+    """
     return make_rule(base, lambda: (), lambda state, signals: (jnp.ones(3), state))
 
 
-def scheduled(base: Weights, schedule: optax.Schedule) -> Weighting:
+def scheduled(base: Weights, schedule: "optax.Schedule") -> Weighting:
     """The base weights of slopes times a schedule of the number of updates.
 
     No paper's rule: a schedule shows whether slopes help early, late or throughout.
@@ -24,6 +33,13 @@ def scheduled(base: Weights, schedule: optax.Schedule) -> Weighting:
     Args:
         base: Weights to be multiplied; the value's stays.
         schedule: From the number of updates before this one, `()` int32, to a factor, `()`.
+
+    Example:
+        >>> rule = scheduled(Weights(state=0.5, action=2.0), lambda count: 1.0 / (1.0 + count))
+        >>> _, after = rule.update(rule.init(), Signals(*jnp.ones(6), gram=None))
+        >>> weights, _ = rule.update(after, Signals(*jnp.ones(6), gram=None))
+        >>> float(weights.value), float(weights.state), float(weights.action)
+        (1.0, 0.25, 1.0)
     """
 
     def factors(count: jax.Array, signals: Signals) -> tuple[jax.Array, jax.Array]:
@@ -49,6 +65,12 @@ def choose(index: jax.typing.ArrayLike, weightings: Sequence[Weighting]) -> Weig
 
     Raises:
         ValueError: If there are none to choose from.
+
+    Example:
+        >>> rule = choose(1, [constant(Weights(0.0, 0.0)), constant(Weights(0.5, 2.0))])
+        >>> weights, _ = rule.update(rule.init(), Signals(*jnp.ones(6), gram=None))
+        >>> float(weights.state), float(weights.action)
+        (0.5, 2.0)
     """
     weightings = tuple(weightings)
     if not weightings:

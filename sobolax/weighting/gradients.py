@@ -49,6 +49,13 @@ def gradient_norm_balance(base: Weights, asymmetry: float = 0.12, rate: float = 
         base: Weights to be multiplied, the value's too.
         asymmetry: The paper's alpha (0.12 in its toy example, 1.5 for images); 0 ignores `r_i`.
         rate: Largest change of the logarithm of a factor in one update, before the mean is set.
+
+    Example:
+        >>> rule = gradient_norm_balance(Weights(state=1.0, action=1.0))
+        >>> signals = Signals(*jnp.ones(6), gram=jnp.diag(jnp.array([1.0, 16.0, 1.0])))
+        >>> weights, _ = rule.update(rule.init(), signals)  # the state's is four times the others
+        >>> bool(weights.state < weights.value)
+        True
     """
 
     def factors(state: Balance, signals: Signals) -> tuple[jax.Array, Balance]:
@@ -85,6 +92,13 @@ def conflict_free(base: Weights, largest_ratio: float = 1e6) -> Weighting:
         base: Weights to be multiplied, the value's too.
         largest_ratio: A gradient shorter than the other by more than this is scaled up by no
             more than half of this.
+
+    Example:
+        >>> rule = conflict_free(Weights(state=1.0, action=0.0))
+        >>> signals = Signals(*jnp.ones(6), gram=jnp.diag(jnp.array([1.0, 16.0, 1.0])))
+        >>> weights, _ = rule.update(rule.init(), signals)  # (1 + 4) / 2 and (1 + 1/4) / 2
+        >>> float(weights.value), float(weights.state)
+        (2.5, 0.625)
     """
 
     def factors(state: tuple[()], signals: Signals) -> tuple[jax.Array, tuple[()]]:

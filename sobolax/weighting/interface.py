@@ -26,6 +26,11 @@ class Signals:
         gram: Inner products of the gradients of the value, state and action terms with respect
             to the critic's parameters, in this order, unweighted, `(3, 3)`; None for a weighting
             that does not need them.
+
+    Example:
+        >>> signals = Signals(*jnp.arange(6.0), gram=None)
+        >>> float(signals.action), float(signals.target_variance)
+        (2.0, 3.0)
     """
 
     value: jax.Array
@@ -46,6 +51,11 @@ class Weighting:
         update: From that state and an update's signals, the weights of the terms and the next
             state.
         needs_gradients: Whether `update` reads `Signals.gram`, which costs a gradient per term.
+
+    Example:
+        >>> rule = Weighting(lambda: (), lambda state, signals: (Weights(0.5, 0.5), state))
+        >>> rule.update(rule.init(), Signals(*jnp.ones(6), gram=None))[0].state
+        0.5
     """
 
     init: Callable[[], Any]

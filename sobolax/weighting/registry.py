@@ -3,17 +3,22 @@
 import difflib
 from collections.abc import Callable
 
-import optax
-
 from sobolax.losses import Weights
 from sobolax.weighting.adaptive import constrained, relative_loss_progress, scale_free
 from sobolax.weighting.fixed import constant, scheduled
 from sobolax.weighting.gradients import conflict_free, gradient_norm_balance
 from sobolax.weighting.interface import Weighting
 
+
+def _falling_to_zero(base: Weights, updates: int) -> Weighting:
+    import optax  # late: somebody who wants a weighting need not wait for optimisers
+
+    return scheduled(base, optax.cosine_decay_schedule(1.0, updates))
+
+
 _FACTORIES: dict[str, Callable[[Weights, int], Weighting]] = {
     "constant": lambda base, updates: constant(base),
-    "schedule": lambda base, updates: scheduled(base, optax.cosine_decay_schedule(1.0, updates)),
+    "schedule": _falling_to_zero,
     "scale_free": lambda base, updates: scale_free(base),
     "relative_loss_progress": lambda base, updates: relative_loss_progress(base),
     "gradient_norm_balance": lambda base, updates: gradient_norm_balance(base),
@@ -35,6 +40,13 @@ def make_weighting(name: str, base: Weights, updates: int) -> Weighting:
 
     Raises:
         ValueError: If there is no such weighting, or no update.
+
+    Example:
+        >>> from sobolax.weighting import Signals
+        >>> rule = make_weighting("constant", Weights(state=0.5, action=2.0), updates=100)
+        >>> weights, _ = rule.update(rule.init(), Signals(*jnp.ones(6), gram=None))
+        >>> float(weights.value), float(weights.state), float(weights.action)
+        (1.0, 0.5, 2.0)
     """
     if name not in _FACTORIES:
         near = difflib.get_close_matches(str(name).lower().replace("-", "_"), WEIGHTINGS, 1, 0.5)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import pytest
+import rich
 
 import envs
 from experiments.bench import __main__ as bench
@@ -132,6 +133,15 @@ def test_a_cold_start_fills_the_cache_that_the_next_one_finds():
     assert all(phase["seconds"] > 0 for start in (cold, warm) for phase in start.values())
     # Processor time: what else the machine does has no part in it.
     assert warm["compile"]["processor"] < cold["compile"]["processor"]
+
+
+@pytest.mark.slow
+def test_imports_are_measured_beside_that_of_jax(capsys):
+    found = bench.run(replace(TINY, rows=("imports",), repetitions=1))
+    names = [entry["name"] for entry in found["rows"]["imports"]["imports"]]
+    assert names == ["jax", "sobolax", "one loss", "functional core", "everything"]
+    rich.print(bench.render(found))
+    assert "functional core" in capsys.readouterr().out
 
 
 def test_alternatives_take_turns():

@@ -1,0 +1,263 @@
+"""What an environment does, apart from its slopes: purity, first states, rollouts, `perturb`."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sobolax.environment import Environment, State
+from sobolax.testing.laboratory import (
+    LANES,
+    Laboratory,
+    comparable,
+    first_difference,
+    first_not_finite,
+    is_float,
+    leaves_of,
+)
+from sobolax.transition import Transition
+
+
+def purity(laboratory: Laboratory) -> str | None:
+    """Whether `reset`, `step` and `perturb` are the same functions at every call."""
+    environment, dtype = laboratory.environment, laboratory.precision.dtype
+    key = jax.random.key(0)
+    state = jax.eval_shape(environment.reset, key)
+    action = jax.ShapeDtypeStruct((environment.action_size,), dtype)
+    displacement = jax.ShapeDtypeStruct((environment.state_size,), dtype)
+    calls: tuple[tuple[str, tuple[Any, ...]], ...] = (
+        ("reset", (key,)),
+        ("step", (state, action)),
+        ("perturb", (state, displacement)),
+    )
+    # What is kept for later (a cached property) is there after the first time.
+    first = {name: _traced(environment, name, arguments) for name, arguments in calls}
+    before = dict(vars(environment)) if hasattr(environment, "__dict__") else {}
+    for name, arguments in calls:
+        if _traced(environment, name, arguments) != first[name]:
+            return (
+                f"{name} is another function at its second call: it reads something that changes, "
+                "such as a counter or a random number that is not JAX's. Put it into the state, "
+                "and draw from a key"
+            )
+    changed = [
+        name for name, value in vars(environment).items() if before.get(name, before) is not value
+    ] if before else []  # fmt: skip
+    if changed:
+        return (
+            f"a call sets the environment's attribute {changed[0]!r}: under jit that happens once, "
+            "when it is compiled. Put it into state.physics"
+        )
+    return None
+
+
+def _traced(environment: Environment, name: str, arguments: tuple[Any, ...]) -> str:
+    # A new function each time, or the tracing itself would be kept.
+    closed = jax.make_jaxpr(lambda *inputs: getattr(environment, name)(*inputs))(*arguments)
+    constants = [np.asarray(comparable(constant)).tobytes() for constant in closed.consts]
+    # Functions are printed with their addresses, which mean nothing.
+    return re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr)) + str(constants)
+
+
+def first_states(laboratory: Laboratory) -> str | None:
+    """What `reset` gives."""
+    states = laboratory.reset()
+    if np.any(states.reward != 0):
+        return "reset gives a reward other than 0: state.reward is of the step that led to a state"
+    if np.any(states.terminated):
+        return "reset gives a state that has terminated: draw first states that go on"
+    if path := first_not_finite(states, np.ones(LANES, bool)):
+        return f"reset gives {path} that is not finite"
+    if path := first_difference(states, laboratory.reset(again=True)):
+        return f"reset gives another {path} for the same key"
+    return None
+
+
+def batching(laboratory: Laboratory) -> str | None:
+    """Whether a step alone is that of a batch."""
+    states, actions = laboratory.reset(), laboratory.actions()
+    _, ends, _ = laboratory.step(states, actions)
+    alone = jax.jit(laboratory.environment.step)
+    for lane in (0, LANES - 1):
+        one = jax.tree.map(lambda leaf, lane=lane: leaf[lane], states)
+        end = jax.device_get(alone(one, actions[lane].astype(laboratory.precision.dtype)))
+        for (path, expected), (_, batch) in zip(leaves_of(end), leaves_of(ends), strict=True):
+            a, b = np.asarray(comparable(expected)), np.asarray(comparable(batch)[lane])
+            scale = max(1.0, float(np.max(np.abs(a), initial=0)))
+            close = np.allclose(
+                a, b, rtol=0, atol=scale * laboratory.precision.rounding, equal_nan=True
+            ) if is_float(expected) else np.array_equal(a, b)  # fmt: skip
+            if not close:
+                return (
+                    f"step gives another {path} under vmap than alone. A callback needs a "
+                    "vmap_method that fits what it does with leading axes, and a sum over all "
+                    "axes must not meet the batch"
+                )
+    return None
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What random actions met.
+
+    Attributes:
+        steps: How many.
+        terminations: How many episodes ended.
+        states: `(steps since the start, batch of states, lanes that have not terminated (bool))`,
+            some of those that were met.
+        not_finite: A fault.
+        time_limit: A fault.
+        automatic_reset: A fault.
+        tangent_not_finite: A fault.
+    """
+
+    steps: int
+    terminations: int
+    states: list[tuple[int, State, np.ndarray]]
+    not_finite: str | None
+    time_limit: str | None
+    automatic_reset: str | None
+    tangent_not_finite: str | None
+
+
+def roll(laboratory: Laboratory, limit: int) -> Rollout:
+    """Random actions, from first states on. Half of the lanes start anew where they terminate.
+
+    The others go on, to where a step might reset by itself; nothing is asked of their numbers.
+    """
+    restarting = np.arange(LANES) < LANES // 2
+    kept = {1, 2, limit // 8, limit // 3, limit - 1}
+    states = laboratory.reset()
+    live, ages = np.ones(LANES, bool), np.zeros(LANES, int)
+    found, terminations, faults = [], 0, {}
+    forgets: list[np.ndarray] = []
+    ended_at: list[tuple[int, int]] = []  # age, and how many of those of that age went on
+    for step in range(limit):
+        if step in kept or step == 0:
+            found.append((step, states, live.copy()))
+        _, ends, tangent = laboratory.step(states, laboratory.actions())
+        ages += 1
+        if path := first_not_finite(ends, live):
+            faults.setdefault(
+                "state",
+                f"{path} is not finite after {step + 1} steps of random actions: terminate "
+                "before that, or take smaller physics steps",
+            )
+        if path := first_not_finite(tangent, live, "transition"):
+            faults.setdefault(
+                "tangent",
+                f"the tangent of {path} is not finite after {step + 1} steps of random actions: a "
+                "norm, a square root or an angle at zero, or the branch of jnp.where that is not "
+                "taken? Keep the input away from there, in both branches",
+            )
+        forgets.append(_forgotten(tangent) & np.all(np.isfinite(ends.observation), axis=1))
+        over = np.asarray(ends.terminated) & live
+        for age in np.unique(ages[over]):
+            ended_at.append((int(age), int(np.sum(live & ~over & (ages == age)))))
+        terminations += int(np.sum(over))
+        live = live & ~over
+        anew = over & restarting
+        if np.any(anew):
+            ends = _chosen(anew, laboratory.reset(), ends)
+            live, ages = live | anew, np.where(anew, 0, ages)
+        states = ends
+    return Rollout(
+        limit,
+        terminations,
+        [entry for entry in found if np.any(entry[2])],
+        faults.get("state"),
+        _time_limit(ended_at, laboratory.environment.episode_length),
+        _automatic_reset(np.array(forgets)),
+        faults.get("tangent"),
+    )
+
+
+def _chosen(lanes: np.ndarray, new: State, old: State) -> State:
+    def select(a: Any, b: Any) -> Any:
+        return jnp.where(lanes.reshape((LANES,) + (1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(select, new, old)
+
+
+def _forgotten(tangent: Transition) -> np.ndarray:
+    """The lanes whose next observation depends neither on the state nor on the action."""
+    return np.all(np.asarray(tangent.next_observation) == 0, axis=1)
+
+
+def _time_limit(ended: list[tuple[int, int]], length: int) -> str | None:
+    # All at once, and neither earlier nor later.
+    if len(ended) and all(age == length and others == 0 for age, others in ended):
+        return (
+            f"every episode terminates at step {length}, which is episode_length: a time limit is "
+            "no termination, or the value of what comes after would be lost. Leave it to the "
+            "caller, which truncates: drop the counter, or set max_steps far beyond"
+        )
+    return None
+
+
+def _automatic_reset(forgets: np.ndarray) -> str | None:
+    if not forgets.any() or forgets.mean() > 0.5:
+        return None  # what never moves is no matter of resets: tangents are judged elsewhere
+    step = int(np.argmax(forgets.any(axis=1)))
+    return (
+        f"at step {step + 1} state.observation depends neither on the state before nor on the "
+        "action, though at other steps it does: step starts a new episode by itself, which "
+        "overwrites the last observation and its slopes. Take the reset out (Brax and Playground: "
+        "no training wrapper; gymnax: step_env); the training loop resets"
+    )
+
+
+def perturbation(laboratory: Laboratory, states: State) -> str | None:
+    """Whether `perturb` moves the physics state, all of its directions, and nothing else."""
+    size = laboratory.environment.state_size
+    still = laboratory.perturb(states, np.zeros((LANES, size)))
+    if path := first_difference(states, still):
+        return (
+            f"perturb(state, zeros) changes {path}: it must equal the state to the last bit. "
+            "Compute nothing anew that zero does not change: observation = where(all(displacement "
+            "== 0), state.observation, new)"
+        )
+    moved = laboratory.perturb(states, np.full((LANES, size), 1e-2))
+    for part in ("reward", "terminated", "metrics"):
+        if path := first_difference(getattr(states, part), getattr(moved, part), f"state.{part}"):
+            return f"perturb changes {path}: it belongs to the step that led here; leave it alone"
+    one = jax.tree.map(lambda leaf: leaf[0], states)
+    dtype = laboratory.precision.dtype
+    columns = jax.device_get(
+        jax.jit(_moves_of(laboratory.environment))(one, np.eye(size, dtype=dtype))
+    )
+    matrix = np.concatenate(
+        [np.reshape(leaf, (size, -1)) for _, leaf in leaves_of(columns)], axis=1
+    )
+    still_directions = np.flatnonzero(np.all(matrix == 0, axis=1))
+    if len(still_directions):
+        return (
+            f"direction {still_directions[0]} of perturb moves nothing in state.physics: "
+            f"state_size={size} is too large, or gradients are stopped inside perturb"
+        )
+    rank = int(np.linalg.matrix_rank(matrix))
+    if rank < size:
+        return (
+            f"perturb moves state.physics in {rank} independent directions, but state_size is "
+            f"{size}: local coordinates count each freedom once (a quaternion has three)"
+        )
+    return None
+
+
+def _moves_of(environment: Environment):
+    """How the floating-point leaves of the physics move along rows of directions, at zero."""
+
+    def physics_at(state: State, displacement: jax.Array) -> list[jax.Array]:
+        moved = environment.perturb(state, displacement)
+        return [leaf for leaf in jax.tree.leaves(moved.physics) if is_float(leaf)]
+
+    def moves(state: State, directions: jax.Array) -> list[jax.Array]:
+        zero = jnp.zeros_like(directions[0])
+        return jax.vmap(
+            lambda along: jax.jvp(lambda d: physics_at(state, d), (zero,), (along,))[1]
+        )(directions)
+
+    return moves

@@ -1,0 +1,24 @@
+"""Everything that is shipped keeps the protocol, by the test that others run on their own."""
+
+import functools
+
+import pytest
+
+import envs
+from sobolax.testing import check_environment
+
+_CHEAP = ("lqr", "pendulum", "point_mass", "scalar")
+# Small members of the families: the same code, compiled faster.
+_PARAMETERS = {"chain": {"joints": 2}}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in _CHEAP else pytest.mark.slow) for name in envs.names()],
+)
+def test_the_protocol_is_kept(name):
+    make = functools.partial(envs.make, name, **_PARAMETERS.get(name, {}))
+    # In MuJoCo a difference wider than a contact judges nothing: what is asked is a good share.
+    report = check_environment(make, steps=None if name in _CHEAP else 40, states=2)
+    assert report.precision == "float64"
+    assert report.judged > 0.9

@@ -1,0 +1,330 @@
+"""The conformance test finds what is broken: an environment that keeps all promises, and others
+that break one each."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sobolax.environment import State
+from sobolax.tangents import forward_tangents
+from sobolax.testing import NonconformingEnvironment, check_environment
+
+
+class Sound:
+    """A damped point on a line, pushed; it terminates far from the middle."""
+
+    name = "sound"
+    observation_size, action_size, state_size = 2, 1, 2
+    episode_length = 20
+    reverse_mode = True
+
+    def reset(self, key):
+        start = jax.random.uniform(key, (2,), jnp.result_type(float), minval=-1.0)
+        return self.state_at(start, jnp.zeros((), start.dtype))
+
+    def state_at(self, physics, reward):
+        observation = jnp.stack([jnp.sin(physics[0]), physics[1]])
+        return State(physics, observation, reward, jnp.abs(physics[0]) > 4.0, {})
+
+    def step(self, state, action):
+        position, speed = state.physics
+        speed = 0.9 * speed + 0.5 * action[0] - 0.1 * jnp.sin(position)
+        return self.state_at(jnp.stack([position + speed, speed]), -(position**2) - action[0] ** 2)
+
+    def perturb(self, state, displacement):
+        physics = state.physics + displacement
+        observation = jnp.stack([jnp.sin(physics[0]), physics[1]])
+        still = jnp.all(displacement == 0)
+        # The value stays; the slope is that of the observation.
+        kept = state.observation + observation - jax.lax.stop_gradient(observation)
+        return replace(state, physics=physics, observation=jnp.where(still, kept, observation))
+
+
+class IntegerObservation(Sound):
+    def state_at(self, physics, reward):
+        state = super().state_at(physics, reward)
+        return replace(state, observation=jnp.round(10 * state.observation).astype(int))
+
+
+class NumericTermination(Sound):
+    def state_at(self, physics, reward):
+        state = super().state_at(physics, reward)
+        return replace(state, terminated=state.terminated.astype(physics.dtype))
+
+
+class OtherStructure(Sound):
+    def step(self, state, action):
+        return replace(super().step(state, action), metrics={"extra": jnp.zeros(())})
+
+
+class WeakType(Sound):
+    def reset(self, key):
+        return replace(super().reset(key), reward=jnp.asarray(0.0))
+
+
+class WrongSize(Sound):
+    observation_size = 3
+
+
+class PythonBranch(Sound):
+    def step(self, state, action):
+        return state if action[0] > 0 else super().step(state, action)
+
+
+class Counter(Sound):
+    def __init__(self):
+        self.calls = 0
+
+    def step(self, state, action):
+        self.calls += 1
+        following = super().step(state, action)
+        return replace(following, reward=following.reward + self.calls)
+
+
+class Diary(Sound):
+    last = 0
+
+    def step(self, state, action):
+        self.last = object()
+        return super().step(state, action)
+
+
+class FirstReward(Sound):
+    def reset(self, key):
+        state = super().reset(key)
+        return replace(state, reward=state.reward + 1)
+
+
+class Stillborn(Sound):
+    def reset(self, key):
+        return replace(super().reset(key), terminated=jnp.ones((), bool))
+
+
+class MixedBatch(Sound):
+    """Its callback adds up all that it is given, lanes included."""
+
+    def step(self, state, action):
+        total = jax.pure_callback(
+            lambda x: np.full(np.shape(x)[:-1], np.sum(x), x.dtype),
+            jax.ShapeDtypeStruct((), state.physics.dtype),
+            jax.lax.stop_gradient(state.physics),
+            vmap_method="broadcast_all",
+        )
+        following = super().step(state, action)
+        return replace(following, reward=following.reward + total)
+
+
+class Exploding(Sound):
+    def step(self, state, action):
+        following = super().step(state, action)
+        physics = jnp.where(jnp.abs(following.physics) > 2.0, jnp.inf, following.physics)
+        return replace(following, physics=physics)
+
+
+class TimeLimit(Sound):
+    """A third number counts steps, and ends the episode."""
+
+    def reset(self, key):
+        state = super().reset(key)
+        return replace(state, physics=(state.physics, jnp.zeros((), jnp.int32)))
+
+    def step(self, state, action):
+        inner = replace(state, physics=state.physics[0])
+        following, count = super().step(inner, action), state.physics[1] + 1
+        physics = jnp.clip(following.physics, -2.0, 2.0)
+        return replace(following, physics=(physics, count), terminated=count >= self.episode_length)
+
+    def perturb(self, state, displacement):
+        moved = super().perturb(replace(state, physics=state.physics[0]), displacement)
+        return replace(moved, physics=(moved.physics, state.physics[1]))
+
+
+class AutomaticReset(TimeLimit):
+    """As a training wrapper does it: the step that ends an episode gives a first state."""
+
+    def step(self, state, action):
+        following = super().step(state, action)
+        first = self.reset(jax.random.key(7))
+        over = following.terminated
+        return jax.tree.map(lambda a, b: jnp.where(over, a, b), first, following)
+
+
+class RestlessPerturb(Sound):
+    def perturb(self, state, displacement):
+        moved = super().perturb(state, displacement)
+        return replace(moved, observation=moved.observation * (1 + 1e-6))
+
+
+class RewardingPerturb(Sound):
+    def perturb(self, state, displacement):
+        moved = super().perturb(state, displacement)
+        return replace(moved, reward=state.reward + displacement[0])
+
+
+class TooManyDirections(Sound):
+    state_size = 3
+
+    def perturb(self, state, displacement):
+        return super().perturb(state, displacement[:2])
+
+
+class DependentDirections(Sound):
+    state_size = 3
+
+    def perturb(self, state, displacement):
+        return super().perturb(state, displacement[:2] + displacement[2])
+
+
+class NotFiniteTangents(Sound):
+    def step(self, state, action):
+        following = super().step(state, action)
+        return replace(following, reward=following.reward + jnp.sqrt(0.0 * action[0] ** 2))
+
+
+class StoppedGradient(Sound):
+    def step(self, state, action):
+        following = super().step(state, action)
+        return replace(following, reward=jax.lax.stop_gradient(following.reward))
+
+
+class WrongRule(Sound):
+    def step(self, state, action):
+        @jax.custom_jvp
+        def push(force):
+            return 0.5 * force
+
+        push.defjvp(lambda primals, tangents: (push(*primals), tangents[0]))
+        return super().step(state, 2 * push(action))
+
+
+class Rough(Sound):
+    """Ripples as long as the differences are wide."""
+
+    def step(self, state, action):
+        following = super().step(state, action)
+        ripple = 1e-6 * jnp.sin(1e6 * jnp.sum(following.physics))
+        return replace(
+            following,
+            observation=following.observation + ripple,
+            reward=following.reward + ripple,
+        )
+
+
+class Clipped(Sound):
+    def step(self, state, action):
+        return super().step(state, jnp.clip(action, -1.0, 1.0))
+
+
+class NoReverse(Sound):
+    def step(self, state, action):
+        following = super().step(state, action)
+        physics = jax.lax.while_loop(
+            lambda carry: carry[0] < 1,
+            lambda carry: (carry[0] + 1, 2 * carry[1]),
+            (0, state.physics),
+        )[1]
+        return replace(following, reward=following.reward + physics[0])
+
+
+class OtherTangents(Sound):
+    def __init__(self):
+        def tangents(key, *arguments):
+            transition, state, found = forward_tangents(self, *arguments)
+            return transition, state, replace(found, state=found.action)
+
+        self.own_derivatives = {"structured": tangents, "engine": "there is none"}
+
+
+class WrongTangents(Sound):
+    def __init__(self):
+        def tangents(key, *arguments):
+            transition, state, found = forward_tangents(self, *arguments)
+            return transition, state, jax.tree.map(lambda leaf: 1.01 * leaf, found)
+
+        self.own_derivatives = {"structured": tangents}
+
+
+BROKEN = [
+    (IntegerObservation, "structure", "observation is int.*has no slopes"),
+    (NumericTermination, "structure", r"terminated is float.*astype\(bool\)"),
+    (OtherStructure, "structure", "step.*another structure than reset"),
+    (WeakType, "structure", r"state.reward is weakly typed"),
+    (WrongSize, "structure", r"shape \(2,\), but observation_size says \(3,\)"),
+    (PythonBranch, "structure", r"step\(state, action.*failed"),
+    (Counter, "purity", "step is another function at its second call"),
+    (Diary, "purity", "attribute 'last'.*state.physics"),
+    (FirstReward, "reset", "reward other than 0"),
+    (Stillborn, "reset", "terminated"),
+    (MixedBatch, "vmap and jit", r"state.reward under vmap than alone.*vmap_method"),
+    (Exploding, "rollout", r"state.physics is not finite after \d+ steps"),
+    (TimeLimit, "termination", "every episode terminates at step 20.*truncates"),
+    (AutomaticReset, "automatic reset", "at step 20 state.observation depends neither"),
+    (RestlessPerturb, "perturb", "changes state.observation"),
+    (RewardingPerturb, "perturb", "changes state.reward"),
+    (TooManyDirections, "perturb", "direction 2 of perturb moves nothing"),
+    (DependentDirections, "perturb", "in 2 independent directions, but state_size is 3"),
+    (NotFiniteTangents, "finite tangents", "tangent of transition.reward is not finite"),
+    (StoppedGradient, "tangents", "transition.reward moves by .* gradients are stopped"),
+    (WrongRule, "tangents", r"transition.\w+(\[\d\])? moves by .* per unit of action\[0\]"),
+    (Rough, "tangents", "agree in only"),
+    (Clipped, "actions at their limits", "halved at exactly ±1.*clip"),
+    (NoReverse, "reverse mode", "reverse mode fails.*reverse_mode = False"),
+    (OtherTangents, "own derivatives: structured", "tangents_of_block"),
+    (WrongTangents, "own derivatives: structured", "differs by 0.01"),
+]
+
+
+def test_a_sound_environment_passes_everything_in_double_precision():
+    report = check_environment(Sound())
+    assert report.precision == "float64"
+    assert not report.faults
+    assert report.steps == 21
+    assert {"structure", "purity", "perturb", "tangents", "reverse mode"} <= set(report.passed)
+    # Rounding alone: 1e-16 / 1e-6.
+    assert report.tangent_error < 1e-8
+    assert report.judged == 1.0
+    assert report.notes == []
+
+
+@pytest.mark.parametrize(("broken", "check", "message"), BROKEN)
+def test_each_broken_promise_is_found_by_its_check(broken, check, message):
+    with pytest.raises(NonconformingEnvironment, match="breaks its protocol") as caught:
+        check_environment(broken, states=1)
+    faults = caught.value.report.faults
+    assert check in faults, faults
+    with pytest.raises(ValueError, match=message):
+        raise ValueError(faults[check].replace("\n", " "))
+
+
+def test_what_is_broken_breaks_little_else():
+    """Or one could not tell what a check finds. The first error of a structure ends the list."""
+    with pytest.raises(NonconformingEnvironment) as caught:
+        check_environment(Clipped, steps=3)
+    assert list(caught.value.report.faults) == ["actions at their limits"]
+
+
+def test_an_environment_in_single_precision_is_held_to_less():
+    class Single(Sound):
+        def reset(self, key):
+            state = super().reset(key)
+            return jax.tree.map(
+                lambda leaf: leaf.astype(jnp.float32) if leaf.dtype != bool else leaf, state
+            )
+
+    report = check_environment(Single, steps=3)
+    assert report.precision == "float32"
+    assert 1e-8 < report.tangent_error < 2e-2
+    assert any("float32 only" in note for note in report.notes)
+
+
+def test_a_limit_that_is_not_reached_is_told():
+    assert "time limit was not seen" in check_environment(Sound(), steps=3).notes[0]
+
+
+@pytest.mark.parametrize("arguments", [{"steps": 0}, {"states": 0}])
+def test_bad_arguments(arguments):
+    with pytest.raises(ValueError, match="must be at least 1"):
+        check_environment(Sound(), **arguments)

@@ -1,0 +1,117 @@
+"""What the guides say works: their Python runs, their figures stand where they say."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import sobolax
+from tests.markdown import ROOT, blocks, read, run
+
+GUIDES = sorted(path.name for path in (ROOT / "docs/guides").glob("*.md"))
+
+
+def test_every_guide_is_known_here():
+    assert GUIDES == ["agent.md", "environment.md", "idea.md", "when.md"]
+    assert not blocks("python", read("docs/guides/when.md"))
+
+
+def test_the_loss_of_the_idea_is_what_it_says(capsys):
+    [block] = blocks("python", read("docs/guides/idea.md"))
+    names = run(block)
+    assert names["loss"] == 2.5625**2 + 3.5**2 + 1.25**2 + 0.625**2
+    printed = capsys.readouterr().out.split()
+    assert " ".join(printed) in re.sub(r"\s+", " ", block.replace(", along", " along"))
+
+
+def test_the_lines_for_an_agent_run():
+    whole = "".join(blocks("python", read("docs/guides/agent.md")))
+    names = run(whole)
+    gradient = names["gradient"]
+    assert jnp.any(gradient["out"] != 0)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    # "With Weights(0.0, 0.0) this is the plain loss."
+    w = {**names["w"], "out": jnp.ones(32)}
+    transitions, tangents = names["batch"]
+    plain = jax.jit(names["plain_loss"])(w, w, transitions)
+    losses = jax.jit(names["sobolev_loss"])
+    none = sobolax.losses.Weights(0.0, 0.0)
+    assert jnp.allclose(losses(w, w, transitions, tangents, none), plain, rtol=1e-6)
+    assert losses(w, w, transitions, tangents, sobolax.losses.Weights(1.0, 1.0)) > plain
+    assert float(names["weights"].state) == 1.0
+
+
+def test_the_lines_for_an_environment_run():
+    [block] = blocks("python", read("docs/guides/environment.md"))
+    names = run(block)
+    assert names["config"].derivatives.method == "differences"
+    names["config"].check(names["Cart"]())
+
+
+def figures(text: str) -> list[str]:
+    """Numbers that were measured: all but those of names and links; a plus sign says nothing."""
+    text = re.sub(r"\]\([^)]*\)|`[^`]*`|n\^|Q\\?\*", " ", text)
+    return re.findall(r"−?\d[\d,]*(?:\.\d+)?", text)
+
+
+ITEMS = re.findall(r"^- (.*?)(?=^- |^#|^$)", read("docs/guides/when.md"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("item", ITEMS, ids=[item[2:30] for item in ITEMS])
+def test_figures_stand_on_the_page_that_is_linked(item):
+    pages = set(re.findall(r"\]\(\.\./([^)#]+)", item))
+    there = [number for page in pages for number in figures(read(f"docs/{page}"))]
+    found = figures(item)
+    assert found
+    assert not [number for number in found if number not in there], f"not in {pages}"
+
+
+def modules_with_pages() -> set[str]:
+    pages = (ROOT / "docs/api").glob("*.md")
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    return set(re.findall(r"automodule:: sobolax\.([\w.]+)", text))
+
+
+def test_every_public_module_has_an_api_page():
+    assert {*sobolax.__all__, "mjx"} <= modules_with_pages()
+
+
+@pytest.mark.slow
+def test_pictures_are_drawn(tmp_path):
+    command = [sys.executable, "docs/pictures.py", "--folder", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["idea_flow.png", "idea_slopes.png"]
+
+
+@pytest.mark.slow
+def test_the_documentation_builds_and_a_broken_link_is_an_error(tmp_path):
+    source = tmp_path / "docs"
+    source.mkdir()
+    for path in (ROOT / "docs").rglob("*"):
+        if path.is_file():
+            copy = source / path.relative_to(ROOT / "docs")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    for page in ("README.md", "CHANGELOG.md"):
+        (tmp_path / page).write_text(read(page))
+
+    def build() -> subprocess.CompletedProcess:
+        [line] = [line for line in read("Makefile").splitlines() if "sphinx-build" in line]
+        options = [word for word in line.split() if word.startswith("-")]
+        program = Path(sys.executable).parent / "sphinx-build"
+        command = [program, *options, source, tmp_path / "site"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=900)
+
+    built = build()
+    assert built.returncode == 0, built.stderr
+    losses = (tmp_path / "site/api/losses.html").read_text(encoding="utf-8")
+    assert "sobolev_td_loss" in losses
+    with (source / "concepts.md").open("a", encoding="utf-8") as page:
+        page.write("\n[nowhere](toy.md#no-such-heading)\n")
+    broken = build()
+    assert broken.returncode != 0
+    assert "no-such-heading" in broken.stderr
