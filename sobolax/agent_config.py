@@ -16,7 +16,7 @@ from sobolax.slope_targets import check_slope_target
 from sobolax.training import LoopConfig, Training, TrainingState
 from sobolax.weighting import Weighting, check_weighting, make_weighting
 
-# (key, hyperparameters) -> (state, metrics of all epochs)
+#: `(key, hyperparameters) -> (state, metrics of all epochs)`.
 Train = Callable[[jax.Array, Any], tuple[TrainingState, Metrics]]
 
 

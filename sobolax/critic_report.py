@@ -20,7 +20,9 @@ from jax.flatten_util import ravel_pytree
 
 from sobolax.environment import Environment, State
 
+#: `(observation, noise) -> (action, bonus)`, see `report_on_critic`.
 Policy = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+#: `(observation, action) -> ()`.
 Critic = Callable[[jax.Array, jax.Array], jax.Array]
 
 

@@ -26,6 +26,7 @@ from sobolax.differences import default_step, difference_tangents
 from sobolax.environment import Environment, State
 from sobolax.tangents import TangentFunction, forward_tangents
 
+#: Their names.
 METHODS = ("auto", "structured", "forward", "differences", "engine")
 
 # Measured on Ant and Hopper: forward mode costs 1.15 plain steps for one direction and about 0.12

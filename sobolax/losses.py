@@ -23,7 +23,9 @@ import jax.numpy as jnp
 from sobolax.environment import State
 from sobolax.transition import Tangents, Transition
 
+#: TD error of one unbatched transition, `()`.
 TDError = Callable[[Transition], jax.Array]
+#: Of `sobolax.tangents.transition_map`.
 TransitionMap = Callable[[jax.Array, jax.Array], tuple[Transition, State]]
 
 

@@ -22,7 +22,8 @@ import jax.numpy as jnp
 
 from sobolax.losses import Errors, Slopes
 
-# (errors of a batch, key) -> errors of the batch; the batch is the first axis, directions the last.
+#: `(errors of a batch, key) -> errors of the batch`; the batch is the first axis, directions the
+#: last.
 SlopeTarget = Callable[[Errors, jax.Array], Errors]
 
 
@@ -113,6 +114,7 @@ def random(errors: Errors, key: jax.Array) -> Errors:
     return _each(errors, one)
 
 
+#: By name.
 SLOPE_TARGETS: dict[str, SlopeTarget] = {
     "bellman": bellman,
     "zero": zero,

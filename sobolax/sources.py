@@ -29,6 +29,7 @@ from sobolax.tangent_storage import is_packed, make_storage, moving_parts
 from sobolax.tangents import draw_directions, plain_transition, transition_map
 from sobolax.transition import Transition
 
+#: Their names.
 SOURCES = ("off", "cached", "recomputed", "reverse")
 
 
@@ -55,7 +56,9 @@ class Experience:
     state: State | None
 
 
+#: `(key, state, action) -> (experience, next state)`.
 Collect = Callable[[jax.Array, State, jax.Array], tuple[Experience, State]]
+#: `(td_error, experience, key, tangent_bound) -> Errors`.
 ComputeErrors = Callable[[TDError, Experience, jax.Array, Any], Errors]
 
 

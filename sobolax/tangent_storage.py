@@ -32,11 +32,12 @@ from sobolax.transition import Tangents, Transition
 
 # Bits of a number of the next observation, and the type of what is not rounded so.
 _PACKED = {"int8": (8, "float32"), "int4": (4, "bfloat16")}
+#: How tangents may be kept, by name.
 TANGENT_DTYPES = ("float32", "bfloat16", "float16", *_PACKED)
 
 _AS_IT_IS = ("observation", "action", "reward", "discount")
 
-# Places in a flattened array, in ascending order; None for all of them.
+#: Places in a flattened array, in ascending order; None for all of them.
 Places = tuple[int, ...] | None
 
 

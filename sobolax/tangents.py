@@ -15,14 +15,15 @@ import jax.numpy as jnp
 from sobolax.environment import Environment, State
 from sobolax.transition import Tangents, Transition
 
-# One step, its transition and its tangents along given directions of the state and of the action:
-# (key, state, action, state directions, action directions) -> (transition, next state, tangents).
+#: One step, its transition and its tangents along given directions of the state and of the action:
+#: `(key, state, action, state directions, action directions) -> (transition, next state,
+#: tangents)`.
 TangentFunction = Callable[
     [jax.Array, State, jax.Array, jax.Array, jax.Array], tuple[Transition, State, Tangents]
 ]
 
-# A transition, and the state that follows, as a function of a displacement of the state and of
-# the action.
+#: A transition, and the state that follows, as a function of a displacement of the state and of
+#: the action.
 TransitionMap = Callable[[jax.Array, jax.Array], tuple[Transition, State]]
 
 

@@ -20,8 +20,21 @@ MODULES = sorted(
     if not found.name.startswith(tuple(f"{facade}." for facade in FACADES))
 )
 
-# Agents and MuJoCo are large programs; the functional core is not.
-SLOW = ("mjx", "agents", "agent_config", "training", "testing", "sac", "td3", "ddpg", "q_learning")
+# Agents, MuJoCo, rollouts and averages over them are larger programs than the rest of the core.
+SLOW = (
+    "mjx",
+    "agents",
+    "agent_config",
+    "training",
+    "testing",
+    "sac",
+    "td3",
+    "ddpg",
+    "q_learning",
+    "reliability",
+    "evaluation",
+    "critic_report",
+)
 
 
 def part_of(module: str) -> str:
