@@ -65,7 +65,7 @@ toy: setup
 	$(RUN) -m experiments.toy $(ARGS)
 
 lock: setup
-	$(UV) pip compile pyproject.toml --extra envs --extra experiments --extra ray --extra test --extra develop \
+	$(UV) pip compile pyproject.toml --extra envs --extra gymnasium --extra experiments --extra ray --extra test --extra develop \
 	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
 	  --output-file requirements.lock
 
