@@ -90,7 +90,8 @@ class PlaygroundEnvironment:
         self.action_size = int(self._environment.action_size)
         self.state_size = int(2 * model.nv + model.na)
         self._part = observation
-        first = jax.eval_shape(self._environment.reset, jax.eval_shape(lambda: jax.random.key(0)))
+        keys = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
+        first = jax.eval_shape(self._environment.reset, keys)
         self.observation_size = int(self._observed(first.obs).shape[-1])
 
     @cached_property
@@ -100,7 +101,8 @@ class PlaygroundEnvironment:
 
     def reset(self, key: jax.Array) -> State:
         """Draws the first state of an episode."""
-        state = self._state(self._environment.reset(key))
+        # As Playground has its keys: plain numbers.
+        state = self._state(self._environment.reset(jax.random.key_data(key)))
         return replace(state, reward=jnp.zeros_like(state.reward), terminated=jnp.zeros((), bool))
 
     def step(self, state: State, action: jax.Array) -> State:

@@ -23,13 +23,16 @@ def strong(tree: Any, dtype: Any = None) -> Any:
     """A pytree whose leaves are arrays with types that hold.
 
     Args:
-        tree: Numbers and arrays.
+        tree: Numbers and arrays; random keys stay as they are.
         dtype: What floating-point leaves become; None for what they are.
     """
 
     def convert(leaf: Any) -> jax.Array:
+        if jnp.issubdtype(getattr(leaf, "dtype", float), jax.dtypes.prng_key):
+            return leaf
         array = jnp.asarray(leaf)
-        wanted = dtype if dtype is not None and jnp.issubdtype(array, jnp.floating) else array.dtype
+        floats = jnp.issubdtype(array.dtype, jnp.floating)
+        wanted = dtype if dtype is not None and floats else array.dtype
         return jax.lax.convert_element_type(array, wanted)
 
     return jax.tree.map(convert, tree)

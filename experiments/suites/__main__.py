@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from experiments.suites import catalogue, report, trial
 from experiments.suites.catalogue import Candidate
 
 PROGRAM = "python -m experiments.suites"
+TRIALS = "trials.jsonl"  # a line for each environment, as it goes
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Suites:
     output: Path | None = None
 
 
-def prepare(suites: Suites) -> tuple[list[Candidate], list[dict[str, Any]], Path]:
+def prepare(suites: Suites) -> tuple[list[Candidate], list[Mapping[str, Any]], Path]:
     """Checks what was asked for; runs nothing.
 
     Returns:
@@ -59,14 +60,19 @@ def prepare(suites: Suites) -> tuple[list[Candidate], list[dict[str, Any]], Path
         raise ValueError(f"--patience {suites.patience:g} must be above 0")
     if suites.page is not None and not suites.page.parent.is_dir():
         raise ValueError(f"--page {suites.page}: there is no folder {suites.page.parent}")
-    earlier: list[dict[str, Any]] = []
+    earlier: list[Mapping[str, Any]] = []
     for folder in suites.add:
-        found = run_folder.read_results(folder)
-        if found is None or "trials" not in found:
-            raise ValueError(f"--add {folder} holds no results of {PROGRAM}")
-        earlier = list(report.merged(earlier, found["trials"], ()))  # type: ignore[arg-type]
+        earlier = report.merged(earlier, _earlier(folder), ())
     folder = run_folder.choose(suites.output, "suites", ["environments"])
     return catalogue.chosen(suites.names), earlier, folder
+
+
+def _earlier(folder: Path) -> list[dict[str, Any]]:
+    """The trials of a run, also of one that was stopped."""
+    try:
+        return [json.loads(line) for line in (folder / TRIALS).read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--add {folder} holds no {TRIALS} of {PROGRAM}: {error}") from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,8 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"{index + 1} of {len(candidates)}: {candidate.label} ...", end=" ")
         one = trial.run(candidate, suites.steps, suites.states, suites.patience)
         console.print(trial.verdict(one)[0])
-        run_folder.append_lines(folder / "trials.jsonl", [one])
-        trials = list(report.merged(trials, [one], order))  # type: ignore[arg-type]
+        run_folder.append_lines(folder / TRIALS, [one])
+        trials = report.merged(trials, [one], order)
     asked = json.loads(json.dumps(asdict(suites), default=str))
     results = {"suites": asked, **run_folder.provenance(), "trials": trials}
     run_folder.write_json(folder / run_folder.RESULTS, results)
