@@ -149,6 +149,7 @@ PAGES = [
     "CONTRIBUTING.md",
     "docs/concepts.md",
     "docs/contact_derivatives.md",
+    "docs/environment_table.md",
     "docs/environments.md",
     "docs/gradient_audit.md",
     "docs/sweeps.md",

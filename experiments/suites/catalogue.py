@@ -104,19 +104,18 @@ def candidates() -> dict[str, Candidate]:
 
 
 def chosen(patterns: tuple[str, ...]) -> list[Candidate]:
-    """The candidates whose labels contain one of the patterns; all of them for none.
+    """The candidates with these labels, or with labels of which a pattern is a part; all for none.
 
     Raises:
         ValueError: For a pattern that is in no label.
     """
     known = candidates()
+    wanted = set() if patterns else set(known)
     for pattern in patterns:
-        if not any(pattern in label for label in known):
+        found = {pattern} & set(known) or {label for label in known if pattern in label}
+        if not found:
             raise ValueError(
                 f"--names {pattern!r} is in no name: a part of one of {', '.join(known)}"
             )
-    return [
-        candidate
-        for label, candidate in known.items()
-        if not patterns or any(pattern in label for pattern in patterns)
-    ]
+        wanted |= found
+    return [candidate for label, candidate in known.items() if label in wanted]
