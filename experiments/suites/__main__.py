@@ -23,8 +23,8 @@ TRIALS = "trials.jsonl"  # a line for each environment, as it goes
 class Suites:
     """Holds environments to the protocol, and writes a table to runs/suites-.../.
 
-    Each runs in a process of its own. An environment whose extra is not installed is listed as not
-    tried.
+    Each runs in a process of its own. Of one whose extra is not installed, or that takes too long,
+    the table says so.
 
     Attributes:
         names: Parts of the names of environments to try; none for all.

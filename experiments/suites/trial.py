@@ -17,7 +17,7 @@ from experiments.suites.catalogue import Candidate
 WORKS = "works"
 BY_DIFFERENCES = "works with finite differences"
 FAILS = "does not work"
-NOT_TRIED = "not tried"
+NOT_TRIED = "unknown"
 
 _PACKAGES = ("brax", "gymnasium", "gymnax", "jax", "mujoco", "mujoco-mjx", "playground")
 
