@@ -17,6 +17,7 @@ from sobolax.testing.laboratory import (
     first_not_finite,
     is_float,
     leaves_of,
+    on_host,
 )
 from sobolax.transition import Transition
 
@@ -83,7 +84,7 @@ def batching(laboratory: Laboratory) -> str | None:
     alone = jax.jit(laboratory.environment.step)
     for lane in (0, LANES - 1):
         one = jax.tree.map(lambda leaf, lane=lane: leaf[lane], states)
-        end = jax.device_get(alone(one, actions[lane].astype(laboratory.precision.dtype)))
+        end = on_host(alone(one, actions[lane].astype(laboratory.precision.dtype)))
         for (path, expected), (_, batch) in zip(leaves_of(end), leaves_of(ends), strict=True):
             a, b = np.asarray(comparable(expected)), np.asarray(comparable(batch)[lane])
             scale = max(1.0, float(np.max(np.abs(a), initial=0)))

@@ -64,11 +64,11 @@ class Laboratory:
         """First states, other ones at every call unless the last are wanted `again`."""
         self._resets += not again
         keys = jax.random.split(jax.random.key(self.seed + self._resets), LANES)
-        return jax.device_get(self._reset(keys))
+        return on_host(self._reset(keys))
 
     def perturb(self, states: State, displacements: np.ndarray) -> State:
         """States moved by `(LANES, state_size)`."""
-        return jax.device_get(self._perturb(states, displacements.astype(self.precision.dtype)))
+        return on_host(self._perturb(states, displacements.astype(self.precision.dtype)))
 
     def push(
         self, states: State, moves: np.ndarray, actions: np.ndarray, directions: np.ndarray
@@ -88,7 +88,7 @@ class Laboratory:
         displacement, shift = np.split(moves.astype(dtype), split, axis=1)
         along_state, along_action = np.split(directions.astype(dtype), split, axis=1)
         at = (displacement, actions.astype(dtype) + shift)
-        return jax.device_get(self._push(states, at, (along_state, along_action)))
+        return on_host(self._push(states, at, (along_state, along_action)))
 
     def step(self, states: State, actions: np.ndarray) -> tuple[Transition, State, Transition]:
         """Plain steps, with tangents along random directions of state and action."""
@@ -122,9 +122,18 @@ def lane_of(tree: Any, lane: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[np.full(LANES, lane)], tree)
 
 
+def on_host(tree: Any) -> Any:
+    """Arrays as NumPy's; random keys stay JAX's."""
+    return jax.tree.map(lambda leaf: leaf if _is_key(leaf) else np.asarray(leaf), tree)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
 def comparable(leaf: Any) -> Any:
     """A leaf as numbers: random keys are no array of NumPy's."""
-    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
 def first_difference(one: Any, other: Any, name: str = "state") -> str | None:

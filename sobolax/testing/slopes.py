@@ -168,20 +168,19 @@ def reverse(laboratory: Laboratory, states: State) -> str | None:
     action = laboratory.actions()[0].astype(dtype)
     weights = laboratory.random.normal(size=(environment.observation_size + 1,)).astype(dtype)
 
-    def total(displacement: jax.Array, action: jax.Array) -> jax.Array:
+    def total(displacement: jax.Array, action: jax.Array, state: State) -> jax.Array:
         transition, _ = transition_map(environment, state)(displacement, action)
         return jnp.dot(weights[1:], transition.next_observation) + weights[0] * transition.reward
 
     zero = np.zeros(environment.state_size, dtype)
     try:
-        found = jax.device_get(jax.jit(jax.grad(total, argnums=(0, 1)))(zero, action))
+        found = jax.device_get(jax.jit(jax.grad(total, argnums=(0, 1)))(zero, action, state))
     except Exception as error:
         return (
             f"reverse_mode is True, but reverse mode fails: {' '.join(str(error).split())[:300]}. "
             "Set reverse_mode = False, or take while loops out of step"
         )
-    at = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[None], LANES, 0), state)
-    tangent, _, _ = _slopes(laboratory, at, np.repeat(action[None], LANES, axis=0))
+    tangent, _, _ = _slopes(laboratory, lane_of(states, 0), np.repeat(action[None], LANES, axis=0))
     expected = tangent.next_observation @ weights[1:] + weights[0] * tangent.reward
     gap = np.max(np.abs(np.concatenate(found) - expected)) / max(np.max(np.abs(expected)), 1e-2)
     if not gap < laboratory.precision.tolerance:

@@ -74,7 +74,7 @@ def _environment(sizes):
     arguments = dict(sizes["environment_arguments"])
     backend = arguments.pop("brax_backend", None)
     if backend is not None:
-        from brax_environment import BraxEnvironment
+        from envs.suites.brax_environment import BraxEnvironment
 
         return BraxEnvironment(sizes["environment"], backend, sizes["episode_length"], **arguments)
     import envs

@@ -320,6 +320,24 @@ def test_an_environment_in_single_precision_is_held_to_less():
     assert any("float32 only" in note for note in report.notes)
 
 
+def test_a_random_key_in_the_state_is_no_trouble():
+    class Keyed(Sound):
+        def reset(self, key):
+            state = super().reset(key)
+            return replace(state, physics=(state.physics, key))
+
+        def step(self, state, action):
+            inner, key = state.physics
+            following = super().step(replace(state, physics=inner), action)
+            return replace(following, physics=(following.physics, jax.random.fold_in(key, 1)))
+
+        def perturb(self, state, displacement):
+            moved = super().perturb(replace(state, physics=state.physics[0]), displacement)
+            return replace(moved, physics=(moved.physics, state.physics[1]))
+
+    assert not check_environment(Keyed, steps=3, states=1).faults
+
+
 def test_a_limit_that_is_not_reached_is_told():
     assert "time limit was not seen" in check_environment(Sound(), steps=3).notes[0]
 

@@ -1,0 +1,1 @@
+"""Other people's environments behind our protocol: `envs.make("suite:name")`."""

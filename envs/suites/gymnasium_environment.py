@@ -1,0 +1,188 @@
+"""Gymnasium's MuJoCo environments themselves: the C engine, with slopes by central differences."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.parameters import choice
+from envs.suites.gymnasium_host import Host
+from envs.suites.shared import known
+from sobolax.environment import State, anchored
+from sobolax.mjx.engine import mujoco
+
+_INTEGRATORS = {
+    "euler": mujoco.mjtIntegrator.mjINT_EULER,
+    "implicitfast": mujoco.mjtIntegrator.mjINT_IMPLICITFAST,
+    "rk4": mujoco.mjtIntegrator.mjINT_RK4,
+}
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Physics:
+    """The host's state, and how far it is displaced before the next step, `(state_size,)`.
+
+    The displacement is zero but after `perturb`; slopes in local coordinates are its tangents.
+    """
+
+    host: tuple[jax.Array, ...]
+    displacement: jax.Array
+
+
+class GymnasiumEnvironment:
+    """A MuJoCo environment of Gymnasium, unmodified: its `step`, `_get_obs` and `reset_model`.
+
+    The host steps and differences it in float64, on all cores; compiled programs call it. Slopes
+    are central differences of the whole step, so that `jax.jvp`, `jax.vjp` and every way to compute
+    tangents go through it: any of them costs a Jacobian, `2 (state_size + action_size)` steps.
+    Their solver iterates until it has converged. Local coordinates are `(dq, dv, d_activation)`.
+
+    What observations show of forces of the last step is held fixed under `perturb`. Actions in
+    [-1, 1] are scaled to Gymnasium's box; MuJoCo's own clamp of the control, at the same place, is
+    taken off, for a difference across it is half the slope. The time limit becomes
+    `episode_length`.
+
+    Args:
+        name: As Gymnasium calls it, say `"Ant-v5"`.
+        integrator: `"euler"`, `"implicitfast"` or `"rk4"`; None for the model's own.
+        **parameters: What Gymnasium's environment takes.
+
+    Raises:
+        ValueError: If Gymnasium has no such environment, or it is not one of MuJoCo's.
+    """
+
+    reverse_mode = True
+    numerical = True  # slopes are differences
+
+    def __init__(self, name: str, integrator: str | None = None, **parameters: Any):
+        known("gymnasium", name, mujoco_names())
+        if integrator is not None:
+            choice("integrator", integrator, tuple(_INTEGRATORS))
+
+        def make() -> Any:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                made: Any = gymnasium.make(name, **parameters).unwrapped
+            made.model.actuator_ctrllimited[:] = False
+            # A state that is no good is seen, and not replaced by another one.
+            made.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+            if integrator is not None:
+                made.model.opt.integrator = _INTEGRATORS[integrator]
+            return made
+
+        self.name = f"gymnasium:{name}"
+        self.episode_length = int(gymnasium.spec(name).max_episode_steps or 1000)
+        self._host = Host(make)
+        self.mujoco_model = self._host.model
+        self.observation_size = self._host.observation_size
+        self.action_size = int(self._host.model.nu)
+        self.state_size = int(self._host.state_size)
+
+    def reset(self, key: jax.Array) -> State:
+        """Draws the first state of an episode, by Gymnasium's own generator."""
+        dtype = jnp.result_type(float)
+        sizes = (*self._host.sizes, self.observation_size)
+        # Gymnasium's seeds are not negative.
+        seed = jax.random.bits(key, dtype=jnp.uint32)
+        *host, observation = _call(self._host.reset, [(size,) for size in sizes], dtype, seed)
+        physics = Physics(tuple(host), jnp.zeros(self.state_size, dtype))
+        return State(physics, observation, jnp.zeros((), dtype), jnp.zeros((), bool), {})
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """Moves on by one step of Gymnasium's."""
+        physics, dtype = state.physics, state.observation.dtype
+        shapes = [(size,) for size in (*self._host.sizes, self.observation_size, 1, 1)]
+        held = jax.lax.stop_gradient((*physics.host, physics.displacement, action))
+        *host, observation, reward, terminated = _call(self._host.step, shapes, dtype, *held)
+        values = jnp.concatenate([jnp.zeros(self.state_size, dtype), observation, reward])
+        inputs = jnp.concatenate([physics.displacement, action.astype(dtype)])
+        moved = _sloped(self._host.step_slopes, values, inputs, held)
+        displacement, observation, reward = jnp.split(moved, [self.state_size, moved.size - 1])
+        return State(
+            Physics(tuple(host), displacement), observation, reward[0], terminated[0] > 0, {}
+        )
+
+    def perturb(self, state: State, displacement: jax.Array) -> State:
+        """Displaces positions (along their tangent space), velocities and activations."""
+        physics, dtype = state.physics, state.observation.dtype
+        moved = physics.displacement + displacement.astype(dtype)
+        held = jax.lax.stop_gradient((*physics.host, moved))
+        (value,) = _call(self._host.observe, [(self.observation_size,)], dtype, *held)
+        observation = _sloped(self._host.observe_slopes, value, moved, held)
+        observation = anchored(observation, state, displacement)
+        return replace(state, physics=Physics(physics.host, moved), observation=observation)
+
+
+def mujoco_names() -> tuple[str, ...]:
+    """Gymnasium's MuJoCo environments that run on MuJoCo's own bindings."""
+    return tuple(
+        name
+        for name, spec in gymnasium.registry.items()
+        if str(spec.entry_point).startswith("gymnasium.envs.mujoco") and spec.version in (4, 5)
+    )
+
+
+def _call(
+    function: Callable[..., tuple[np.ndarray, ...]],
+    shapes: Sequence[tuple[int, ...]],
+    dtype: Any,
+    *arguments: jax.Array,
+) -> list[jax.Array]:
+    """One callback, for a whole batch under `vmap`.
+
+    Float64 travels as bits: a thread that has not been told of it, as the callback's when
+    `jax.enable_x64` is a context, would round what comes and goes to float32.
+    """
+    double = dtype == jnp.float64
+    floats = [jnp.issubdtype(argument.dtype, jnp.floating) for argument in arguments]
+
+    def host(*arguments: Any) -> tuple[np.ndarray, ...]:
+        numbers = [np.asarray(argument) for argument in arguments]
+        if double:
+            numbers = [
+                np.ascontiguousarray(part).view(np.float64)[..., 0] if is_float else part
+                for part, is_float in zip(numbers, floats, strict=True)
+            ]
+        with np.errstate(over="ignore"):  # in float32: infinite, as it should be
+            found = [part.astype(dtype) for part in function(*numbers)]
+        return tuple(part[..., None].view(np.uint32) if double else part for part in found)
+
+    if not double:
+        results = tuple(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes)
+        return list(jax.pure_callback(host, results, *arguments, vmap_method="expand_dims"))
+    results = tuple(jax.ShapeDtypeStruct((*shape, 2), jnp.uint32) for shape in shapes)
+    bits = [
+        jax.lax.bitcast_convert_type(argument, jnp.uint32) if is_float else argument
+        for argument, is_float in zip(arguments, floats, strict=True)
+    ]
+    found = jax.pure_callback(host, results, *bits, vmap_method="expand_dims")
+    return [jax.lax.bitcast_convert_type(part, dtype) for part in found]
+
+
+def _sloped(
+    slopes: Callable[..., tuple[np.ndarray, ...]],
+    values: jax.Array,
+    inputs: jax.Array,
+    held: tuple[jax.Array, ...],
+) -> jax.Array:
+    """`values`, with the Jacobian `slopes(held)` with respect to `inputs`, asked for if needed."""
+    shape = (values.size, inputs.size)
+
+    @jax.custom_jvp
+    def attach(values: jax.Array, inputs: jax.Array, held: tuple[jax.Array, ...]) -> jax.Array:
+        return values
+
+    @attach.defjvp
+    def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+        values, _, held = primals
+        [jacobian] = _call(slopes, [shape], values.dtype, *held)
+        # In full precision: accelerators would round to 10 bits by default.
+        return values, jnp.matmul(jacobian, tangents[1], precision="highest")
+
+    return attach(values, inputs, held)

@@ -1,0 +1,1 @@
+"""Numerical Jacobians of Gymnasium's MuJoCo environments beside exact ones of their MJX twins."""

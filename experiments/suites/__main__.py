@@ -1,0 +1,113 @@
+"""Which environments work: `python -m experiments.suites --help`."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from experiments import run_folder
+from experiments.suites import catalogue, report, trial
+from experiments.suites.catalogue import Candidate
+
+PROGRAM = "python -m experiments.suites"
+TRIALS = "trials.jsonl"  # a line for each environment, as it goes
+
+
+@dataclass(frozen=True)
+class Suites:
+    """Holds environments to the protocol, and writes a table to runs/suites-.../.
+
+    Each runs in a process of its own. Of one whose extra is not installed, or that takes too long,
+    the table says so.
+
+    Attributes:
+        names: Parts of the names of environments to try; none for all.
+        add: Folders of earlier runs whose trials also count, where this one has none.
+        steps: Of the rollouts of random actions.
+        states: At how many states tangents are held to differences.
+        patience: Seconds that an environment may take.
+        page: Where the table is also written, say docs/environment_table.md; replaced if there.
+        output: Folder, new or empty; None for a new one under runs/.
+    """
+
+    names: tuple[str, ...] = ()
+    add: tuple[Path, ...] = ()
+    steps: int = 10
+    states: int = 1
+    patience: float = 1800.0
+    page: Path | None = None
+    output: Path | None = None
+
+
+def prepare(suites: Suites) -> tuple[list[Candidate], list[Mapping[str, Any]], Path]:
+    """Checks what was asked for; runs nothing.
+
+    Returns:
+        The environments, the trials of earlier runs, and the folder for what comes out.
+
+    Raises:
+        ValueError: Saying what is wrong and what to do instead.
+    """
+    if suites.steps < 1 or suites.states < 1:
+        raise ValueError(f"--steps {suites.steps} and --states {suites.states} must be at least 1")
+    if not suites.patience > 0:
+        raise ValueError(f"--patience {suites.patience:g} must be above 0")
+    if suites.page is not None and not suites.page.parent.is_dir():
+        raise ValueError(f"--page {suites.page}: there is no folder {suites.page.parent}")
+    earlier: list[Mapping[str, Any]] = []
+    for folder in suites.add:
+        earlier = report.merged(earlier, _earlier(folder), ())
+    folder = run_folder.choose(suites.output, "suites", ["environments"])
+    return catalogue.chosen(suites.names), earlier, folder
+
+
+def _earlier(folder: Path) -> list[dict[str, Any]]:
+    """The trials of a run, also of one that was stopped."""
+    try:
+        return [json.loads(line) for line in (folder / TRIALS).read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--add {folder} holds no {TRIALS} of {PROGRAM}: {error}") from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """What the command runs.
+
+    Returns:
+        The exit status: 0, or 2 for bad input.
+    """
+    suites = tyro.cli(Suites, args=argv, prog=PROGRAM)
+    console = Console()
+    try:
+        candidates, trials, folder = prepare(suites)
+    except ValueError as error:
+        text = " ".join(str(error).split())
+        Console(stderr=True, soft_wrap=True).print(Text(f"error: {text}", style="red"))
+        return 2
+    run_folder.create(folder)
+    order = list(catalogue.candidates())
+    for index, candidate in enumerate(candidates):
+        console.print(f"{index + 1} of {len(candidates)}: {candidate.label} ...", end=" ")
+        one = trial.run(candidate, suites.steps, suites.states, suites.patience)
+        console.print(trial.verdict(one)[0])
+        run_folder.append_lines(folder / TRIALS, [one])
+        trials = report.merged(trials, [one], order)
+    asked = json.loads(json.dumps(asdict(suites), default=str))
+    results = {"suites": asked, **run_folder.provenance(), "trials": trials}
+    run_folder.write_json(folder / run_folder.RESULTS, results)
+    page = report.page(trials, f"{PROGRAM} --page docs/environment_table.md")
+    run_folder.write_whole(folder / "table.md", page)
+    if suites.page is not None:
+        run_folder.write_whole(suites.page, page)
+    console.print(report.listing(trials, short=True).rendered())
+    console.print(Text(f"Written to {folder}"), soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
