@@ -271,6 +271,7 @@ def test_bad_input_of_replay(flags, message, interrupted, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_replay_of_a_checkpoint_alone(tmp_path, monkeypatch, capsys):
     pytest.importorskip("mujoco")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "unused"))

@@ -34,6 +34,7 @@ def static(slope_target: str, weighting: str) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in metrics.items()}
 
 
+@pytest.mark.slow
 def test_members_of_one_program_are_what_their_names_say():
     training = make_training(
         envs.make("point_mass", dimension=2), sobolax.sac.Config(**SIZES), TARGETS, WEIGHTINGS

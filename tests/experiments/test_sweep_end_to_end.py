@@ -212,6 +212,7 @@ def run_on_eight_devices(*command):
     )
 
 
+@pytest.mark.slow
 def test_members_on_eight_devices_are_those_on_one():
     # To rounding: the compiler takes other passes for a program in eight parts.
     sound = ["--critic-learning-rate", "1e-3", "3e-3", "1e-2"]

@@ -175,6 +175,7 @@ def test_what_is_wrong_on_one_is_told_on_all(tmp_path):
         assert "process 1: --output" in finish(process, 2)
 
 
+@pytest.mark.slow
 def test_an_unreachable_coordinator_is_named_in_time():
     where = f"localhost:{free_port()}"
     asked = ["--distributed", "--coordinator", where, "--processes", 2, "--join-seconds", 2]

@@ -224,6 +224,7 @@ def _slopes_of_speeds(name: str):
     return *jax.device_get(both()), np.stack(slopes, axis=-1)
 
 
+@pytest.mark.slow
 @pytest.mark.xfail(
     strict=True,
     reason="MJX's impedance of |position| > width takes the power of a negative number; its "
