@@ -71,14 +71,13 @@ def _segments(sizes, rounds: int, updates: int):
 
 
 def _environment(sizes):
-    arguments = dict(sizes["environment_arguments"])
-    backend = arguments.pop("brax_backend", None)
-    if backend is not None:
-        from envs.suites.brax_environment import BraxEnvironment
-
-        return BraxEnvironment(sizes["environment"], backend, sizes["episode_length"], **arguments)
     import envs
 
+    arguments = dict(sizes["environment_arguments"])
+    name, length = sizes["environment"], sizes["episode_length"]
+    backend = arguments.pop("brax_backend", None)
+    if backend is not None:
+        return envs.make(f"brax:{name}", backend=backend, episode_length=length, **arguments)
     environment = envs.make(sizes["environment"], **arguments)
     if environment.episode_length != sizes["episode_length"]:
         raise SystemExit(
