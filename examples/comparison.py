@@ -84,7 +84,7 @@ def show(
     seeds: int = 2,
     rounds: int = 10,
     check_rounds: int | None = None,
-    tolerance: float = 0.0,
+    tolerance: float = 1e-4,
     unit: str = "steps",
 ) -> None:
     """Trains both, prints a table of returns, saves a plot, and checks lambda = 0.
@@ -99,7 +99,9 @@ def show(
         check_rounds: How long to train at lambda = 0; as long as the others by default, which
             saves a compiled program.
         tolerance: How far, relative to an array's largest number, the parameters may be from the
-            plain agent's after one round at lambda = 0; 0 asks for the same bits.
+            plain agent's after one round at lambda = 0. Not 0: what is added is exactly zero, but
+            these are two programs, and the compiler orders sums as it likes (1.5e-6 was seen
+            after 200 updates of DDPG, which carry a rounding error on and on).
         unit: What the curves run over.
 
     Raises:

@@ -26,9 +26,8 @@ class SobolevSAC(SAC):
     @classmethod
     def update_critic(cls, actor: Any, qf: Any, entropy: Any, *rest: Any) -> tuple:
         """The host's own update, of a gradient with the slopes in it."""
-        observations, actions, *_, discounts, key = rest
-        at = batch_step_and_tangents(observations, actions)
-        alpha = entropy.apply_fn({"params": entropy.params})
+        o, a, *_, discounts, key = rest
+        at, alpha = batch_step_and_tangents(o, a), entropy.apply_fn({"params": entropy.params})
 
         def td_error(q, index, key, t):
             policy = actor.apply_fn(actor.params, t.next_observation[None])
@@ -38,7 +37,7 @@ class SobolevSAC(SAC):
             return qf.apply_fn(q, t.observation[None], t.action[None])[index, 0, 0] - target
 
         def slope_loss(q, index):
-            keys = jax.random.split(jax.random.fold_in(key, 1), len(observations))
+            keys = jax.random.split(jax.random.fold_in(key, 1), len(o))
             terms = jax.vmap(lambda k, *at: sobolev_terms(partial(td_error, q, index, k), *at))
             return 0.5 * batch_loss(terms(keys, *at), cls.weights)
 
@@ -67,8 +66,7 @@ def train(seed: int, state_weight: Any = 0.0, action_weight: Any = 0.0, rounds: 
     """
     agent = SAC
     # Sobolev: begin
-    weights = Weights(state_weight, action_weight, value=0.0)
-    agent = type("WeightedSAC", (SobolevSAC,), {"weights": weights})
+    agent = type("Weighted", (SobolevSAC,), {"weights": Weights(state_weight, action_weight, 0.0)})
     # Sobolev: end
     env = gymnasium.make("Pendulum-v1")
     model = agent(
