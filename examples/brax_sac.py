@@ -148,4 +148,4 @@ def train(seed: int, state_weight: Any = 0.0, action_weight: Any = 0.0, rounds: 
 if __name__ == "__main__":
     from examples.comparison import show
 
-    show(__file__, "Brax's SAC loss, point mass with 4 mixed actuators", rounds=8)
+    show(__file__, "Brax's SAC loss, point mass with 4 mixed actuators", seeds=1, rounds=8)

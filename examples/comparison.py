@@ -110,7 +110,7 @@ def show(
     start = time.monotonic()
     plain, sobolev = load(path, plain=True), load(path, plain=False)
     lines = without_sobolev(Path(path).read_text())[1]
-    print(f"{title}: {lines} lines more than without", flush=True)
+    print(f"{title}: lines that differ: {lines}", flush=True)
     before = [plain.train(seed, 0.0, 0.0, rounds) for seed in range(seeds)]
     after = [sobolev.train(seed, weight, weight, rounds) for seed in range(seeds)]
     steps = np.asarray(before[0][0])
@@ -118,7 +118,7 @@ def show(
         "plain": np.mean([run[1] for run in before], axis=0),
         f"Sobolev, λ = {weight:g}": np.mean([run[1] for run in after], axis=0),
     }
-    print(f"return, mean of {seeds} seeds")
+    print(f"return; seeds: {seeds}")
     print(f"{unit:>8}" + "".join(f"{name:>20}" for name in curves))
     for index, step in enumerate(steps):
         print(f"{step:>8}" + "".join(f"{curve[index]:>20.1f}" for curve in curves.values()))

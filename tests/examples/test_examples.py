@@ -57,8 +57,8 @@ def test_lambda_zero_is_checked(tmp_path, monkeypatch, capsys):
     show(example, "toy", weight=1.0, seeds=2, rounds=2)
     out = capsys.readouterr().out
     assert out.splitlines()[3].split() == ["1", "1.5", "2.5"]
-    assert "1 lines more" in out
-    example.write_text(_TOY.replace("LINE", "state_weight + 1e-4"))
+    assert "lines that differ: 1\n" in out
+    example.write_text(_TOY.replace("LINE", "state_weight + 1e-3"))
     with pytest.raises(SystemExit, match="λ = 0 changes the host agent"):
         show(example, "toy", rounds=2)
 
