@@ -70,8 +70,8 @@ docs: setup
 	@echo "Written to site/index.html"
 
 lock: setup
-	$(UV) pip compile pyproject.toml --extra envs --extra gymnasium --extra experiments --extra ray --extra test \
-	  --extra develop --extra docs \
+	$(UV) pip compile pyproject.toml --extra envs --extra gymnasium --extra experiments --extra ray --extra examples \
+	  --extra test --extra develop --extra docs \
 	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
 	  --output-file requirements.lock
 
