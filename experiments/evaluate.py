@@ -16,13 +16,14 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments import run_folder
+from experiments.exit_status import bad_input
 from experiments.listing import Listing
 from experiments.policy import TrainedRun, load_run
 from experiments.program import call
 from experiments.results import counted
 from experiments.statistics import estimate, paired_difference
 from experiments.timing import compile_ahead
-from experiments.train import bad_input, environment_title, keep_compiled_programs
+from experiments.train import environment_title, keep_compiled_programs
 from sobolax.evaluation import Evaluation, evaluate
 
 # Training evaluates with keys folded in by the epoch's number, which is never as large.

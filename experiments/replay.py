@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments import run_folder
+from experiments.exit_status import bad_input
 from experiments.job import Job
 from experiments.policy import TrainedRun, load_run
 from experiments.program import call
-from experiments.train import bad_input, environment_title, keep_compiled_programs
+from experiments.train import environment_title, keep_compiled_programs
 from experiments.viewer import Episode, write_page
 
 

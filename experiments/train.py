@@ -1,12 +1,8 @@
 """Trains an agent and its Sobolev version side by side: `python -m experiments.train --help`."""
 
 import os
-import signal
-import sys
-import threading
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +16,13 @@ from experiments import command_line, plots, run_folder, table
 from experiments.checkpoint_files import CheckpointError
 from experiments.checkpoints import CheckpointRule
 from experiments.configuration import Experiment, agent_module, arms, to_json
+from experiments.exit_status import INTERRUPTED, bad_input, leave, second_interrupt_quits
 from experiments.job import Job, make_job
 from experiments.members import train_members
 from experiments.program import call
 from experiments.progress import Listener, Silent, listener
 from experiments.results import Timing, steady_steps_per_second, summarise
 
-INTERRUPTED = 130  # as a shell counts Ctrl-C
-BAD_INPUT = 2
 _AUTOMATIC = CheckpointRule()
 
 
@@ -232,44 +227,5 @@ def keep_compiled_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
 
 
-def bad_input(error: ValueError) -> int:
-    """Says on one line of the error stream what was wrong.
-
-    Returns:
-        The exit status.
-    """
-    text = " ".join(str(error).split())
-    Console(stderr=True, soft_wrap=True).print(Text(f"error: {text}", style="red"))
-    return BAD_INPUT
-
-
-@contextmanager
-def second_interrupt_quits():
-    """Lets the first Ctrl-C raise `KeyboardInterrupt`, and the second end the process at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals can be handled in the main thread alone
-        return
-
-    def second(*_: Any) -> None:
-        if sys.stdout.isatty():
-            os.write(sys.stdout.fileno(), b"\x1b[?25h\n")  # the bar hid the cursor
-        os._exit(INTERRUPTED)
-
-    def first(*_: Any) -> None:
-        signal.signal(signal.SIGINT, second)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, first)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 if __name__ == "__main__":
-    status = main()
-    sys.stdout.flush()
-    if status == INTERRUPTED:
-        # The epoch that was cut off still computes in a thread, for nobody.
-        os._exit(status)
-    sys.exit(status)
+    leave(main())

@@ -20,8 +20,8 @@ from experiments import run_folder
 from experiments.bench import options
 from experiments.bench.options import Bench
 from experiments.bench.work import Tell
+from experiments.exit_status import bad_input
 from experiments.program import compiler_options
-from experiments.train import BAD_INPUT
 
 
 def prepare(bench: Bench) -> dict[str, Any]:
@@ -82,9 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with console.status("") as status:
             results = run(bench, lambda text: status.update(f"{text} ..."))
     except ValueError as error:
-        text = " ".join(str(error).split())
-        Console(stderr=True, soft_wrap=True).print(Text(f"error: {text}", style="red"))
-        return BAD_INPUT
+        return bad_input(error)
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     path = bench.output or Path("runs") / f"bench-{stamp}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from experiments import run_folder
 from experiments.engine_slopes.measure import PAIRS, PARTS, measure
+from experiments.exit_status import bad_input
 from experiments.listing import Listing
 
 PROGRAM = "python -m experiments.engine_slopes"
@@ -121,9 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         folder = prepare(asked)
     except (ValueError, ImportError) as error:
-        text = " ".join(str(error).split())
-        Console(stderr=True, soft_wrap=True).print(Text(f"error: {text}", style="red"))
-        return 2
+        return bad_input(error)
     run_folder.create(folder)
     found = []
     for task in asked.tasks:

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments import run_folder
+from experiments.exit_status import INTERRUPTED, bad_input, leave
 from experiments.gradient_audit import audit, plots, report
 from experiments.gradient_audit.options import Audit, prepare
 from experiments.program import call
-from experiments.train import BAD_INPUT, INTERRUPTED
 
 _PROGRAM = "python -m experiments.gradient_audit"
 
@@ -40,9 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         prepared = prepare(tyro.cli(Audit, args=argv, prog=_PROGRAM))
     except ValueError as error:
-        text = " ".join(str(error).split())
-        Console(stderr=True, soft_wrap=True).print(Text(f"error: {text}", style="red"))
-        return BAD_INPUT
+        return bad_input(error)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
     try:
@@ -68,9 +66,4 @@ def write(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    status = main()
-    sys.stdout.flush()
-    if status == INTERRUPTED:
-        # What was cut off still computes in a thread, for nobody.
-        os._exit(status)
-    sys.exit(status)
+    leave(main())

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments import run_folder
+from experiments.exit_status import bad_input
 from experiments.peers import comparisons, installation, report
 from experiments.peers.comparisons import Comparison
 from experiments.peers.installation import PeerUnavailable
@@ -115,9 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         chosen, folder = prepare(peers)
     except ValueError as error:
-        text = " ".join(str(error).split())
-        Console(stderr=True, soft_wrap=True).print(Text(f"error: {text}", style="red"))
-        return 2
+        return bad_input(error)
     with console.status("") as status:
         results = run(peers, chosen, folder, lambda text: status.update(f"{text} ..."))
     report.show(results, console)

@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments import run_folder
+from experiments.exit_status import INTERRUPTED, bad_input, leave
 from experiments.scaling import measure, report
 from experiments.scaling.options import PROGRAM, Prepared, parse, prepare
-from experiments.train import BAD_INPUT, INTERRUPTED
 
 _SECONDS_BETWEEN_LINES = 15.0  # where the output is no terminal
 
@@ -41,9 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         prepared = prepare(parse(argv))
     except ValueError as error:
-        text = " ".join(str(error).split())
-        Console(stderr=True, soft_wrap=True).print(Text(f"error: {text}", style="red"))
-        return BAD_INPUT
+        return bad_input(error)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
     try:
@@ -113,9 +111,4 @@ class Teller:
 
 
 if __name__ == "__main__":
-    status = main()
-    sys.stdout.flush()
-    if status == INTERRUPTED:
-        # What was cut off still computes in a thread, for nobody.
-        os._exit(status)
-    sys.exit(status)
+    leave(main())

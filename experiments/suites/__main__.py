@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments import run_folder
+from experiments.exit_status import bad_input
 from experiments.suites import catalogue, report, trial
 from experiments.suites.catalogue import Candidate
 
@@ -86,9 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         candidates, trials, folder = prepare(suites)
     except ValueError as error:
-        text = " ".join(str(error).split())
-        Console(stderr=True, soft_wrap=True).print(Text(f"error: {text}", style="red"))
-        return 2
+        return bad_input(error)
     run_folder.create(folder)
     order = list(catalogue.candidates())
     for index, candidate in enumerate(candidates):

@@ -1,7 +1,6 @@
 """Trains an agent under many settings at once: `python -m experiments.sweep --help`."""
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +10,10 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments import run_folder
+from experiments.exit_status import INTERRUPTED, bad_input, leave, second_interrupt_quits
 from experiments.progress import Bar, Lines, listener
 from experiments.sweep import flags, report, shards
 from experiments.sweep.options import PROGRAM, Asked, Prepared, prepare_asked
-from experiments.train import INTERRUPTED, bad_input, second_interrupt_quits
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,9 +109,4 @@ def execute(prepared: Prepared, told: Bar | Lines, console: Console) -> int:
 
 
 if __name__ == "__main__":
-    status = main()
-    sys.stdout.flush()
-    if status == INTERRUPTED:
-        # The epoch that was cut off still computes in a thread, for nobody.
-        os._exit(status)
-    sys.exit(status)
+    leave(main())

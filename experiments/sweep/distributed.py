@@ -15,13 +15,13 @@ import jax
 from rich.console import Console
 
 from experiments import run_folder
+from experiments.exit_status import INTERRUPTED
 from experiments.members import Outcome
 from experiments.progress import Bar, Lines, listener
 from experiments.results import counted
 from experiments.sweep import options, report, shards
 from experiments.sweep.options import Asked, Prepared, sweep_to_json
 from experiments.sweep.processes import Processes, join
-from experiments.train import INTERRUPTED
 
 
 def run(asked: Asked, console: Console) -> int:

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments import run_folder
+from experiments.exit_status import INTERRUPTED
 from experiments.members import Outcome
 from experiments.results import counted
 from experiments.sweep import ray_tasks, report, shards
@@ -32,7 +33,6 @@ from experiments.sweep.ray_cluster import (
     reason_of,
 )
 from experiments.sweep.ray_progress import Overview
-from experiments.train import INTERRUPTED
 
 FAILED = 1
 ERROR = "error.txt"

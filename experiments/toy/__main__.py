@@ -1,7 +1,6 @@
 """Compares what critics learn with a Q* that is known: `python -m experiments.toy --help`."""
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +11,11 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments import run_folder
+from experiments.exit_status import INTERRUPTED, bad_input, leave
 from experiments.program import call
 from experiments.toy import plots, tables
 from experiments.toy.options import Toy, prepare
 from experiments.toy.study import Outcome, execute
-from experiments.train import BAD_INPUT, INTERRUPTED
 
 RESULTS, TABLE = "toy.json", "table.md"
 
@@ -31,9 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         prepared = prepare(tyro.cli(Toy, args=argv, prog="python -m experiments.toy"))
     except ValueError as error:
-        text = " ".join(str(error).split())
-        Console(stderr=True, soft_wrap=True).print(Text(f"error: {text}", style="red"))
-        return BAD_INPUT
+        return bad_input(error)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
     begin = time.perf_counter()
@@ -84,9 +81,4 @@ def show(outcome: Outcome, console: Console) -> None:
 
 
 if __name__ == "__main__":
-    status = main()
-    sys.stdout.flush()
-    if status == INTERRUPTED:
-        # What was cut off still computes in a thread, for nobody.
-        os._exit(status)
-    sys.exit(status)
+    leave(main())

@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from experiments.train import BAD_INPUT, INTERRUPTED, second_interrupt_quits
+from experiments.exit_status import INTERRUPTED, bad_input, leave, second_interrupt_quits
 from experiments.weighting import report, sweep
 from experiments.weighting.options import Sweep, prepare
 
@@ -37,9 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         prepared = prepare(tyro.cli(Sweep, args=argv, prog=_PROGRAM))
     except ValueError as error:
-        text = " ".join(str(error).split())
-        Console(stderr=True, soft_wrap=True).print(Text(f"error: {text}", style="red"))
-        return BAD_INPUT
+        return bad_input(error)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
 
@@ -59,9 +57,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    status = main()
-    sys.stdout.flush()
-    if status == INTERRUPTED:
-        # What was cut off still computes in a thread, for nobody.
-        os._exit(status)
-    sys.exit(status)
+    leave(main())

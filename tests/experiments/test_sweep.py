@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -162,25 +161,12 @@ VARIED = [*TINY, "--state-weight", "0.1", "1"]
         (["--resume", "a-run", "--seeds", "3"], "leave out --seeds"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(flags, message, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_bad_input_is_one_line_and_status_2(flags, message, assert_refused):
     for folder in ("my-thesis", "a-run"):
         Path(folder).mkdir()
     Path("my-thesis", "thesis.tex").write_text("kept")
     Path("a-run", "configuration.json").write_text('{"experiment": {}}')
-    before = {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")}
-
-    def compile_nothing(*_, **__):
-        raise AssertionError("something was compiled")
-
-    monkeypatch.setattr(jax.stages.Lowered, "compile", compile_nothing)
-    assert main(flags) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.startswith("error: ")
-    assert printed.err.count("\n") == 1
-    assert message in printed.err
-    assert {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")} == before
+    assert_refused(main, flags, message)
 
 
 def test_flags_reach_the_sweep(tmp_path, monkeypatch):

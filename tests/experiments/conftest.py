@@ -1,0 +1,32 @@
+"""What tests of several commands share."""
+
+import jax
+import pytest
+
+
+@pytest.fixture
+def assert_refused(tmp_path, monkeypatch, capsys):
+    """`(main, flags, message)`: status 2, one line, nothing compiled, no file touched.
+
+    The working folder is `tmp_path` from the start of the test.
+    """
+
+    def files():
+        return {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")}
+
+    def compile_nothing(*_, **__):
+        raise AssertionError("something was compiled")
+
+    def check(main, flags, message):
+        before = files()
+        monkeypatch.setattr(jax.stages.Lowered, "compile", compile_nothing)
+        assert main(flags) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.startswith("error: ")
+        assert printed.err.count("\n") == 1
+        assert message in printed.err
+        assert files() == before
+
+    monkeypatch.chdir(tmp_path)
+    return check
