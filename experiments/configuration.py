@@ -184,6 +184,12 @@ class Arm:
         }
 
 
+def environment_title(name: str, parameters: Mapping[str, Any]) -> str:
+    """The environment and its parameters, for people."""
+    given = ", ".join(f"{parameter} = {value}" for parameter, value in parameters.items())
+    return f"{name} ({given})" if given else name
+
+
 def arms(experiment: Experiment) -> tuple[Arm, ...]:
     """The arms of an experiment: the plain agent first where it is compared with."""
     nothing = {"state_weight": 0.0, "action_weight": 0.0}

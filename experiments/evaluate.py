@@ -16,14 +16,14 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments import run_folder
+from experiments.configuration import environment_title
 from experiments.exit_status import bad_input
 from experiments.listing import Listing
 from experiments.policy import TrainedRun, load_run
-from experiments.program import call
+from experiments.program import call, keep_compiled_programs
 from experiments.results import counted
 from experiments.statistics import estimate, paired_difference
 from experiments.timing import compile_ahead
-from experiments.train import environment_title, keep_compiled_programs
 from sobolax.evaluation import Evaluation, evaluate
 
 # Training evaluates with keys folded in by the epoch's number, which is never as large.
@@ -69,7 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     run_folder.write_json(path, results)
     if not console.is_terminal:
         console = Console(file=console.file, width=100)
-    console.print(table(results, environment_title(found.experiment)).rendered())
+    console.print(
+        table(
+            results, environment_title(found.experiment.env, found.experiment.env_args)
+        ).rendered()
+    )
     told = f"Policies of {found.source}, after {counted(found.epochs, 'epoch')}; all is in {path}"
     console.print(Text(told), soft_wrap=True)
     return 0

@@ -7,6 +7,8 @@ from rich.box import SIMPLE_HEAVY
 from rich.console import RenderableType
 from rich.table import Table
 
+from experiments.statistics import Estimate
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -52,3 +54,21 @@ class Listing:
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         note = f"{self.note}\n\n" if self.note else ""
         return f"{note}{table}\n"
+
+
+def with_interval(found: Estimate | None, signed: bool = False) -> str:
+    """A mean and its interval."""
+    if found is None or found.mean is None:
+        return "–"
+    text = number(found.mean, signed)
+    if found.low is not None and found.high is not None:
+        text += f" [{number(found.low)}, {number(found.high)}]"
+    return text + ("*" if found.count < found.total else "")
+
+
+def number(value: float, signed: bool = False) -> str:
+    """Three digits or so."""
+    if value != 0 and (abs(value) >= 1e5 or abs(value) < 9.5e-4):
+        return f"{value:+.1e}" if signed else f"{value:.1e}"
+    digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3
+    return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"

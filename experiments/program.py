@@ -1,11 +1,13 @@
 """All arms and all seeds as one compiled program, with its compilation timed apart."""
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -86,6 +88,12 @@ def compiler_options() -> dict[str, str | bool]:
     if jax.default_backend() != "cpu":
         return {}
     return {"xla_cpu_multi_thread_eigen": False}
+
+
+def keep_compiled_programs() -> None:
+    """Keeps compiled programs between runs, in `.cache/jax` where nothing else is asked for."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
 
 
 def compile_program(training: Any, keys: jax.Array, hypers: Any, devices: int = 1) -> Program:

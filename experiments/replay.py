@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments import run_folder
+from experiments.configuration import environment_title
 from experiments.exit_status import bad_input
 from experiments.job import Job
 from experiments.policy import TrainedRun, load_run
-from experiments.program import call
-from experiments.train import environment_title, keep_compiled_programs
+from experiments.program import call, keep_compiled_programs
 from experiments.viewer import Episode, write_page
 
 
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         return bad_input(error)
     keep_compiled_programs()
-    title = environment_title(found.experiment)
+    title = environment_title(found.experiment.env, found.experiment.env_args)
     call(write_members, path, title, found.environment, found.job, found.policies, chosen)
     console.print(
         Text(f"{path} shows what {found.source} learned in {found.epochs} epochs"), soft_wrap=True

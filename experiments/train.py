@@ -1,13 +1,11 @@
 """Trains an agent and its Sobolev version side by side: `python -m experiments.train --help`."""
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 from rich.console import Console
 from rich.text import Text
 
@@ -15,11 +13,17 @@ import envs
 from experiments import command_line, plots, run_folder, table
 from experiments.checkpoint_files import CheckpointError
 from experiments.checkpoints import CheckpointRule
-from experiments.configuration import Experiment, agent_module, arms, to_json
+from experiments.configuration import (
+    Experiment,
+    agent_module,
+    arms,
+    environment_title,
+    to_json,
+)
 from experiments.exit_status import INTERRUPTED, bad_input, leave, second_interrupt_quits
 from experiments.job import Job, make_job
 from experiments.members import train_members
-from experiments.program import call
+from experiments.program import call, keep_compiled_programs
 from experiments.progress import Listener, Silent, listener
 from experiments.results import Timing, steady_steps_per_second, summarise
 
@@ -169,14 +173,11 @@ def replay(prepared: Prepared, policies: Any, listener: Listener) -> None:
     listener.phase("rolling policies out for the 3D page")
     job = prepared.job
     firsts = [index * job.seeds for index in range(len(job.arms))]
-    path, title = prepared.folder / run_folder.REPLAY, environment_title(prepared.experiment)
+    path, title = (
+        prepared.folder / run_folder.REPLAY,
+        environment_title(prepared.experiment.env, prepared.experiment.env_args),
+    )
     call(write_members, path, title, prepared.environment, job, policies, firsts)
-
-
-def environment_title(experiment: Experiment) -> str:
-    """The environment and its parameters."""
-    parameters = ", ".join(f"{name} = {value}" for name, value in experiment.env_args.items())
-    return f"{experiment.env} ({parameters})" if parameters else experiment.env
 
 
 def title_of(prepared: Prepared) -> str:
@@ -184,7 +185,7 @@ def title_of(prepared: Prepared) -> str:
     seeds = prepared.experiment.seeds
     paired = "paired " if len(prepared.job.arms) > 1 else ""
     over = f"mean and 95 % interval over {seeds} {paired}seeds" if seeds > 1 else "1 seed"
-    return f"{environment_title(prepared.experiment)}, {over}"
+    return f"{environment_title(prepared.experiment.env, prepared.experiment.env_args)}, {over}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -219,12 +220,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"No {run_folder.REPLAY}: {prepared.experiment.env} has no bodies to draw.")
     console.print(Text(f"Everything is in {prepared.folder}"), soft_wrap=True)
     return INTERRUPTED if results["interrupted"] else 0
-
-
-def keep_compiled_programs() -> None:
-    """Keeps compiled programs between runs, in `.cache/jax` where nothing else is asked for."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 Pure functions of a `Replay`. Items are any pytree of arrays; every leaf keeps its dtype and its
 bits. An item lies in one row of 32-bit words: a batch is one gather of whole rows, where a gather
-from every leaf would go to memory for each of them, and number by number for small dtypes (on CPU
-2.5 to 5 times slower for transitions with tangents; `docs/speed.md`).
+from every leaf would go to memory for each of them, and number by number for small dtypes.
 """
 
 import math

@@ -262,7 +262,8 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
         config: The loop.
 
     Returns:
-        Pure functions; nothing is compiled yet.
+        Pure functions; nothing is compiled yet, but for what `int8` and `int4` ask of the
+        environment (see `sobolax.tangent_storage.moving_parts`).
 
     Raises:
         ValueError: If the configuration cannot work (see `LoopConfig.check`).

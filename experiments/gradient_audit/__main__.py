@@ -4,13 +4,11 @@
 `python -m experiments.gradient_audit report --runs runs/*-gradient-audit --output docs`.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import tyro
 from rich.console import Console
 from rich.text import Text
@@ -19,7 +17,7 @@ from experiments import run_folder
 from experiments.exit_status import INTERRUPTED, bad_input, leave
 from experiments.gradient_audit import audit, plots, report
 from experiments.gradient_audit.options import Audit, prepare
-from experiments.program import call
+from experiments.program import call, keep_compiled_programs
 
 _PROGRAM = "python -m experiments.gradient_audit"
 
@@ -41,8 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prepared = prepare(tyro.cli(Audit, args=argv, prog=_PROGRAM))
     except ValueError as error:
         return bad_input(error)
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
+    keep_compiled_programs()
     try:
         with console.status("") as status:
             results = call(audit.execute, prepared, lambda text: status.update(f"{text} ..."))

@@ -4,21 +4,19 @@
 --output runs/all` for tables and plot of what is there, of killed runs too.
 """
 
-import os
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import jax
 import tyro
 from rich.console import Console
 from rich.text import Text
 
 from experiments import run_folder
 from experiments.exit_status import INTERRUPTED, bad_input, leave
+from experiments.program import keep_compiled_programs
 from experiments.scaling import measure, report
 from experiments.scaling.options import PROGRAM, Prepared, parse, prepare
 
@@ -42,8 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prepared = prepare(parse(argv))
     except ValueError as error:
         return bad_input(error)
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
+    keep_compiled_programs()
     try:
         with Teller(console) as tell:
             interrupted = execute(prepared, tell)

@@ -1,16 +1,14 @@
 """Trains an agent under many settings at once: `python -m experiments.sweep --help`."""
 
-import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-import jax
 from rich.console import Console
 from rich.text import Text
 
 from experiments import run_folder
 from experiments.exit_status import INTERRUPTED, bad_input, leave, second_interrupt_quits
+from experiments.program import keep_compiled_programs
 from experiments.progress import Bar, Lines, listener
 from experiments.sweep import flags, report, shards
 from experiments.sweep.options import PROGRAM, Asked, Prepared, prepare_asked
@@ -35,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             Text(f"{prepared.folder} is complete: nothing is left to do."), soft_wrap=True
         )
         return 0
-    _use_cache()
+    keep_compiled_programs()
     told = listener(console)
     try:
         with second_interrupt_quits():
@@ -52,7 +50,7 @@ def _on_several(asked: Asked, console: Console) -> int:
         from experiments.sweep.distributed import run
     else:
         from experiments.sweep.ray_sweep import run
-    _use_cache()
+    keep_compiled_programs()
     try:
         with second_interrupt_quits():
             return run(asked, console)
@@ -61,12 +59,6 @@ def _on_several(asked: Asked, console: Console) -> int:
     except KeyboardInterrupt:
         console.print("Interrupted.")
         return INTERRUPTED
-
-
-def _use_cache() -> None:
-    """Keeps compiled programs, where nobody says where to."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
 
 
 def execute(prepared: Prepared, told: Bar | Lines, console: Console) -> int:

@@ -12,11 +12,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from experiments.listing import number
 from experiments.results import RETURN, RETURN_OVER_TRAINING, metric
 from experiments.statistics import Estimate
 from experiments.sweep.summary import Results
 from experiments.sweep.tables import title
-from experiments.weighting.tables import number
 
 # A file for each measure; its name says what kind of plot it is.
 MEASURES = {RETURN: "", RETURN_OVER_TRAINING: "_over_training"}

@@ -5,10 +5,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from experiments.listing import Listing
+from experiments.configuration import environment_title
+from experiments.listing import Listing, with_interval
 from experiments.results import RETURN, RETURN_OVER_TRAINING, counted, frozen_members, metric
 from experiments.sweep.summary import Results, sentence, to_best
-from experiments.weighting.tables import with_interval
 
 TABLE = "table.md"
 _SHOWN = 30  # rows on the terminal; the file has all
@@ -61,9 +61,7 @@ def listing(results: Results, rows: int | None = None) -> Listing:
 
 def title(results: Results) -> str:
     """The environment, its parameters and the agent."""
-    arguments = results["environment_arguments"].items()
-    given = ", ".join(f"{name} = {value}" for name, value in arguments)
-    environment = results["environment"] + (f" ({given})" if given else "")
+    environment = environment_title(results["environment"], results["environment_arguments"])
     return f"{results['agent']} on {environment}"
 
 

@@ -1,18 +1,16 @@
 """Compares what critics learn with a Q* that is known: `python -m experiments.toy --help`."""
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import tyro
 from rich.console import Console
 from rich.text import Text
 
 from experiments import run_folder
 from experiments.exit_status import INTERRUPTED, bad_input, leave
-from experiments.program import call
+from experiments.program import call, keep_compiled_programs
 from experiments.toy import plots, tables
 from experiments.toy.options import Toy, prepare
 from experiments.toy.study import Outcome, execute
@@ -31,8 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prepared = prepare(tyro.cli(Toy, args=argv, prog="python -m experiments.toy"))
     except ValueError as error:
         return bad_input(error)
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
+    keep_compiled_programs()
     begin = time.perf_counter()
     try:
         with console.status("compiling ...") as status:

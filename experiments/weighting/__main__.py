@@ -4,17 +4,15 @@
 `python -m experiments.weighting report --runs runs/*-weighting-* --output runs/weighting`.
 """
 
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-import jax
 import tyro
 from rich.console import Console
 from rich.text import Text
 
 from experiments.exit_status import INTERRUPTED, bad_input, leave, second_interrupt_quits
+from experiments.program import keep_compiled_programs
 from experiments.weighting import report, sweep
 from experiments.weighting.options import Sweep, prepare
 
@@ -38,8 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prepared = prepare(tyro.cli(Sweep, args=argv, prog=_PROGRAM))
     except ValueError as error:
         return bad_input(error)
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
+    keep_compiled_programs()
 
     def tell(text: str) -> None:
         console.print(Text(text), soft_wrap=True)

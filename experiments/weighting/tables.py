@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiments.listing import Listing
+from experiments.listing import Listing, number, with_interval
 from experiments.statistics import Estimate
 from experiments.weighting.rules import PLAIN, RULES
 from experiments.weighting.summary import (
@@ -103,24 +103,6 @@ def critics(results: Results) -> Listing:
         "Adam a common factor of both changes nothing."
     )
     return Listing(f"{results['task']}: critic and weights", headings, table, 1, note)
-
-
-def with_interval(found: Estimate | None, signed: bool = False) -> str:
-    """A mean and its interval."""
-    if found is None or found.mean is None:
-        return "–"
-    text = number(found.mean, signed)
-    if found.low is not None and found.high is not None:
-        text += f" [{number(found.low)}, {number(found.high)}]"
-    return text + ("*" if found.count < found.total else "")
-
-
-def number(value: float, signed: bool = False) -> str:
-    """Three digits or so."""
-    if value != 0 and (abs(value) >= 1e5 or abs(value) < 9.5e-4):
-        return f"{value:+.1e}" if signed else f"{value:.1e}"
-    digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3
-    return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
 
 
 def _mean(found: Estimate | None) -> str:
