@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class Suites:
         steps: Of the rollouts of random actions.
         states: At how many states tangents are held to differences.
         patience: Seconds that an environment may take.
+        processes: How many are tried side by side; each takes one core and up to 4 GB.
         page: Where the table is also written, say docs/environment_table.md; replaced if there.
         output: Folder, new or empty; None for a new one under runs/.
     """
@@ -42,6 +44,7 @@ class Suites:
     steps: int = 10
     states: int = 1
     patience: float = 1800.0
+    processes: int = 1
     page: Path | None = None
     output: Path | None = None
 
@@ -55,8 +58,9 @@ def prepare(suites: Suites) -> tuple[list[Candidate], list[Mapping[str, Any]], P
     Raises:
         ValueError: Saying what is wrong and what to do instead.
     """
-    if suites.steps < 1 or suites.states < 1:
-        raise ValueError(f"--steps {suites.steps} and --states {suites.states} must be at least 1")
+    for name in ("steps", "states", "processes"):
+        if getattr(suites, name) < 1:
+            raise ValueError(f"--{name} {getattr(suites, name)} must be at least 1")
     if not suites.patience > 0:
         raise ValueError(f"--patience {suites.patience:g} must be above 0")
     if suites.page is not None and not suites.page.parent.is_dir():
@@ -90,12 +94,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return bad_input(error)
     run_folder.create(folder)
     order = list(catalogue.candidates())
-    for index, candidate in enumerate(candidates):
-        console.print(f"{index + 1} of {len(candidates)}: {candidate.label} ...", end=" ")
-        one = trial.run(candidate, suites.steps, suites.states, suites.patience)
-        console.print(trial.verdict(one)[0])
-        run_folder.append_lines(folder / TRIALS, [one])
-        trials = report.merged(trials, [one], order)
+    with ThreadPoolExecutor(suites.processes) as pool:
+        under_way = [
+            pool.submit(trial.run, candidate, suites.steps, suites.states, suites.patience)
+            for candidate in candidates
+        ]
+        try:
+            for index, done in enumerate(as_completed(under_way)):
+                one = done.result()
+                console.print(
+                    f"{index + 1} of {len(candidates)}: {one['label']}: {trial.verdict(one)[0]}"
+                )
+                run_folder.append_lines(folder / TRIALS, [one])
+                trials = report.merged(trials, [one], order)
+        finally:  # stopped: what has not begun is not waited for
+            pool.shutdown(wait=False, cancel_futures=True)
     asked = json.loads(json.dumps(asdict(suites), default=str))
     results = {"suites": asked, **run_folder.provenance(), "trials": trials}
     run_folder.write_json(folder / run_folder.RESULTS, results)

@@ -21,6 +21,9 @@ NOT_TRIED = "unknown"
 
 _PACKAGES = ("brax", "gymnasium", "gymnax", "jax", "mujoco", "mujoco-mjx", "playground")
 
+# Nearly all of a trial is compilation, of programs that run a few times.
+_DEFAULTS = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+
 # What is only about slopes by autodiff: central differences of the values need none of it.
 _SLOPES = {"finite tangents", "tangents", "reverse mode", "actions at their limits"}
 
@@ -67,7 +70,7 @@ def run(
     command = [*(python or [sys.executable]), "-m", "experiments.suites.trial", json.dumps(asked)]
     blank = {"label": candidate.label, "report": None, "error": None, "numerical": False}
     blank |= {"reverse_mode": None, "seconds": None, "timed_out": False, "versions": {}}
-    environment = {**os.environ, "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu")}
+    environment = {**_DEFAULTS, **os.environ}
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=patience, env=environment

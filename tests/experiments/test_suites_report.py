@@ -79,11 +79,28 @@ def test_a_trial_runs_in_a_process_of_its_own(tmp_path):
     assert trial.verdict(trial.run(broken, 3, 1, 300))[0] == trial.FAILS
 
 
+def test_all_are_tried_and_written_in_the_catalogues_order(tmp_path, monkeypatch, capsys):
+    def instant(candidate, steps, states, patience):
+        return tried(candidate.label) | {"steps": steps}
+
+    monkeypatch.setattr(trial, "run", instant)
+    asked = ["--names", "gymnax:", "--processes", "3", "--page", str(tmp_path / "page.md")]
+    assert suites.main([*asked, "--output", str(tmp_path / "out")]) == 0
+    labels = [one.label for one in catalogue.chosen(("gymnax:",))]
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [one["label"] for one in results["trials"]] == labels
+    lines = (tmp_path / "out" / "trials.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["label"] for line in lines) == sorted(labels)
+    assert (tmp_path / "page.md").read_text() == (tmp_path / "out" / "table.md").read_text()
+    assert f"{len(labels)} of {len(labels)}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--names", "zzz"], "'zzz' is in no name"),
-        (["--steps", "0"], "must be at least 1"),
+        (["--steps", "0"], "--steps 0 must be at least 1"),
+        (["--processes", "0"], "--processes 0 must be at least 1"),
         (["--patience", "0"], "must be above 0"),
         (["--page", "nowhere/page.md"], "there is no folder nowhere"),
         (["--add", "nowhere"], "holds no trials.jsonl"),
