@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check(found: TrainedRun, path: Path) -> None:
     """Raises ValueError, with the mend, if no page can be written."""
-    if getattr(found.environment, "mujoco_model", None) is None:
+    if not hasattr(found.environment, "frame"):
         raise ValueError(f"there is no page for {found.experiment.env}: it has no bodies to draw")
     if path.exists():
         raise ValueError(f"{path} exists: name a new file with --output")

@@ -165,7 +165,7 @@ def execute(prepared: Prepared, listener: Listener) -> dict[str, Any]:
 
 def replay(prepared: Prepared, policies: Any, listener: Listener) -> None:
     """Writes the 3D page: the first seed of every arm, from the same start."""
-    if getattr(prepared.environment, "mujoco_model", None) is None:
+    if not hasattr(prepared.environment, "frame"):
         return
     # MuJoCo is needed here alone; an analytic environment does without.
     from experiments.replay import write_members
@@ -216,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             told.close()
     console.print()
     table.show(results, title_of(prepared), console)
-    if getattr(prepared.environment, "mujoco_model", None) is None:
+    if not hasattr(prepared.environment, "frame"):
         console.print(f"No {run_folder.REPLAY}: {prepared.experiment.env} has no bodies to draw.")
     console.print(Text(f"Everything is in {prepared.folder}"), soft_wrap=True)
     return INTERRUPTED if results["interrupted"] else 0

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs import parameters
+from envs.frames import frames
 from envs.mujoco import linearization
 from envs.mujoco.host_engine import HostEngine
 from envs.mujoco.physics import Physics, physics_of
@@ -131,21 +132,7 @@ class MujocoEnvironment(ABC):
         Returns:
             Positions in metres, `(..., ngeom, 3)`, and rotation matrices, `(..., ngeom, 3, 3)`.
         """
-        physics = jax.tree.map(np.asarray, state.physics)
-        leading = physics.qpos.shape[:-1]
-        data = mujoco.MjData(self.mujoco_model)
-        positions, rotations = [], []
-        for index in np.ndindex(leading):
-            data.qpos[:] = physics.qpos[index]
-            data.mocap_pos[:] = physics.mocap_pos[index]
-            mujoco.mj_kinematics(self.mujoco_model, data)
-            positions.append(data.geom_xpos.copy())
-            rotations.append(data.geom_xmat.copy())
-        geoms = self.mujoco_model.ngeom
-        return (
-            np.reshape(positions, (*leading, geoms, 3)),
-            np.reshape(rotations, (*leading, geoms, 3, 3)),
-        )
+        return frames(self.mujoco_model, state.physics.qpos, state.physics.mocap_pos)
 
     # ---- what a subclass defines
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from envs.frames import frames
 from envs.parameters import choice, integer
 from envs.suites.shared import goes_in_reverse, inside, known, moved_along, strong
 from sobolax.environment import State
@@ -68,6 +70,7 @@ class BraxEnvironment:
             # Any: its methods for observing are its own.
             self._environment: Any = brax.get_environment(name, backend=self.backend, **parameters)
         self._system = self._environment.sys
+        self.mujoco_model, self.dt = self._system.mj_model, float(self._environment.dt)
         self.action_size = int(self._environment.action_size)
         self.state_size = 2 * int(self._system.qd_size())
         first = jax.eval_shape(self._environment.reset, jax.eval_shape(lambda: jax.random.key(0)))
@@ -103,9 +106,13 @@ class BraxEnvironment:
         )
         return replace(state, physics=Physics(moved, action), observation=observation)
 
+    def frame(self, state: State) -> tuple[np.ndarray, np.ndarray]:
+        """Where every geom of `mujoco_model` is: `envs.frames.frames`."""
+        return frames(self.mujoco_model, state.physics.pipeline.q)
+
     def _displaced(self, q: jax.Array, qd: jax.Array, displacement: jax.Array):
         dq, dqd = jnp.split(displacement, 2)
-        return displaced(self._system.mj_model, q, dq), qd + dqd
+        return displaced(self.mujoco_model, q, dq), qd + dqd
 
     def _initial(self, q: jax.Array, qd: jax.Array) -> Any:
         return strong(self._environment.pipeline_init(q, qd), self._dtype)

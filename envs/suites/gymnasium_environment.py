@@ -1,6 +1,5 @@
 """Gymnasium's MuJoCo environments themselves: the C engine, with slopes by central differences."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,17 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs.frames import frames
 from envs.parameters import choice
 from envs.suites.gymnasium_host import Host
+from envs.suites.gymnasium_simulator import INTEGRATORS
 from envs.suites.shared import known
 from sobolax.environment import State, anchored
-from sobolax.mjx.engine import mujoco
-
-_INTEGRATORS = {
-    "euler": mujoco.mjtIntegrator.mjINT_EULER,
-    "implicitfast": mujoco.mjtIntegrator.mjINT_IMPLICITFAST,
-    "rk4": mujoco.mjtIntegrator.mjINT_RK4,
-}
 
 
 @jax.tree_util.register_dataclass
@@ -63,23 +57,11 @@ class GymnasiumEnvironment:
     def __init__(self, name: str, integrator: str | None = None, **parameters: Any):
         known("gymnasium", name, mujoco_names())
         if integrator is not None:
-            choice("integrator", integrator, tuple(_INTEGRATORS))
-
-        def make() -> Any:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                made: Any = gymnasium.make(name, **parameters).unwrapped
-            made.model.actuator_ctrllimited[:] = False
-            # A state that is no good is seen, and not replaced by another one.
-            made.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
-            if integrator is not None:
-                made.model.opt.integrator = _INTEGRATORS[integrator]
-            return made
-
+            choice("integrator", integrator, tuple(INTEGRATORS))
         self.name = f"gymnasium:{name}"
         self.episode_length = int(gymnasium.spec(name).max_episode_steps or 1000)
-        self._host = Host(make)
-        self.mujoco_model = self._host.model
+        self._host = Host(name, integrator, parameters)
+        self.mujoco_model, self.dt = self._host.model, self._host.dt
         self.observation_size = self._host.observation_size
         self.action_size = int(self._host.model.nu)
         self.state_size = int(self._host.state_size)
@@ -117,6 +99,10 @@ class GymnasiumEnvironment:
         observation = _sloped(self._host.observe_slopes, value, moved, held)
         observation = anchored(observation, state, displacement)
         return replace(state, physics=Physics(physics.host, moved), observation=observation)
+
+    def frame(self, state: State) -> tuple[np.ndarray, np.ndarray]:
+        """Where every geom of `mujoco_model` is: `envs.frames.frames`."""
+        return frames(self.mujoco_model, state.physics.host[0])
 
 
 def mujoco_names() -> tuple[str, ...]:

@@ -1,211 +1,118 @@
-"""Gymnasium's MuJoCo environments on the host: stepped, observed and differenced, on all cores.
+"""Batches of Gymnasium's states on the host, on all cores.
 
-All work is NumPy's, MuJoCo's and Gymnasium's: a callback that calls JAX can wait for ever.
+Most of a step is Gymnasium's own Python, of which one process runs one thread at a time: with two
+threads a step took longer than with one. So large batches go to processes. A callback that calls
+JAX can wait for ever: there is none of it here.
 """
 
+import math
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import signal
+import weakref
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from loky import ProcessPoolExecutor
 
-from sobolax.mjx.engine import mujoco
+from envs.suites.gymnasium_simulator import Simulator, make_environment
 
-# What Gymnasium reads of MuJoCo's data beside positions and velocities. Where bodies are follows
-# from the positions, though it lags one physics step behind; forces are what the last step left.
-_KINEMATIC = ("xpos", "xipos", "site_xpos", "cinert", "cvel")
-_FORCES = ("cfrc_ext", "qfrc_actuator", "qfrc_constraint")
-# As in `envs.mujoco.host_engine`, with the same reasons.
-_STEP = 1e-6
+# To hand work over costs about a millisecond: ten steps, or a third of a Jacobian.
+_WORTHWHILE = {"step_slopes": 2, "observe_slopes": 4}
+_WORTHWHILE_ELSE = 256
+_IDLE_SECONDS = 120.0
 
 
 class Host:
-    """Copies of one Gymnasium environment, one for each thread at work.
+    """Copies of one Gymnasium environment, here and in one process for each core.
 
-    A state is `(qpos, qvel, act, qacc_warmstart, lag, forces)`: `lag` is how far the bodies'
-    positions that Gymnasium reads are from those that follow from `qpos`. A state so restored goes
-    on as if nothing had happened, to the last bit.
+    The processes start with the first large batch, and end after two minutes without one.
 
     Args:
-        make: Makes a Gymnasium environment, unwrapped.
+        name: As Gymnasium calls it.
+        integrator: Of `INTEGRATORS`; None for the model's own.
+        parameters: What Gymnasium's environment takes.
     """
 
-    def __init__(self, make: Callable[[], Any]):
-        self._make = make
-        first = make()
-        self.model = model = first.model
-        self.sizes = (model.nq, model.nv, model.na, model.nv, *(
-            sum(getattr(first.data, name).size for name in group) for group in (_KINEMATIC, _FORCES)
-        ))  # fmt: skip
-        space = first.action_space
-        self._middle = (space.high.astype(float) + space.low) / 2
-        self._half = (space.high.astype(float) - space.low) / 2
-        self.speeds, self.state_size = model.nv, 2 * model.nv + model.na
+    def __init__(self, name: str, integrator: str | None, parameters: Mapping[str, Any]):
+        self._asked = (name, integrator, dict(parameters))
+        first = Simulator(make_environment(*self._asked))
+        self.model, self.dt, self.sizes = first.model, first.dt, first.sizes
+        self.state_size, self.observation_size = first.state_size, first.observation_size
         self._idle = [first]
-        first.reset(seed=0)
-        self.observation_size = int(first._get_obs().size)
 
     # ---- each takes arrays with any leading axes, and gives arrays with the same
 
     def reset(self, seeds: np.ndarray) -> tuple[np.ndarray, ...]:
         """First states and their observations, from seeds `(...)`."""
-
-        def one(environment: Any, seed: np.ndarray):
-            observation, _ = environment.reset(seed=int(seed))
-            return (*self._stored(environment), observation)
-
-        return self._over(one, [seeds], [0], [*self.sizes, self.observation_size])
+        return self._over("reset", [seeds], [0], [*self._shapes, (self.observation_size,)])
 
     def step(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         """States, displacements and actions to next states, observations, rewards and ends."""
+        shapes = [*self._shapes, (self.observation_size,), (1,), (1,)]
+        return self._over("step", arrays, self._ranks(2), shapes)
 
-        def one(environment: Any, *arguments: np.ndarray):
-            *state, displacement, action = arguments
-            self._restore(environment, state, displacement)
-            observation, reward, terminated, _, _ = environment.step(self._control(action))
-            return (*self._stored(environment), observation, [reward], [terminated])
-
-        return self._over(one, arrays, self._ranks(1), [*self.sizes, self.observation_size, 1, 1])
-
-    def step_slopes(self, *arrays: np.ndarray) -> tuple[np.ndarray]:
-        """Central differences of a step in local coordinates of state and action.
-
-        Returns:
-            `(..., state_size + observation_size + 1, state_size + action_size)`: of the next
-            state, the next observation and the reward.
-        """
-        rows = self.state_size + self.observation_size + 1
-
-        def one(environment: Any, *arguments: np.ndarray):
-            *state, displacement, action = arguments
-
-            def end(move: np.ndarray):
-                shift, push = np.split(move, [self.state_size])
-                self._restore(environment, state, displacement + shift)
-                control = self._control(action + push)
-                observation, reward, _, _, _ = environment.step(control)
-                data = environment.data
-                others = np.concatenate([data.qvel, data.act, observation, [reward]])
-                return data.qpos.copy(), others
-
-            size = self.state_size + len(action)
-            with _Exact(environment.model):
-                return (self._differences(end, size, rows),)
-
-        columns = self.state_size + self.model.nu
-        (flat,) = self._over(one, arrays, self._ranks(1), [rows * columns])
-        return (flat.reshape(*flat.shape[:-1], rows, columns),)
+    def step_slopes(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        """`(..., state_size + observation_size + 1, state_size + action_size)`, differences."""
+        shape = (self.state_size + self.observation_size + 1, self.state_size + self.model.nu)
+        return self._over("step_slopes", arrays, self._ranks(2), [shape])
 
     def observe(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         """Observations of states after displacements."""
+        return self._over("observe", arrays, self._ranks(1), [(self.observation_size,)])
 
-        def one(environment: Any, *arguments: np.ndarray):
-            *state, displacement = arguments
-            self._restore(environment, state, displacement)
-            return (environment._get_obs(),)
-
-        return self._over(one, arrays, self._ranks(0), [self.observation_size])
-
-    def observe_slopes(self, *arrays: np.ndarray) -> tuple[np.ndarray]:
+    def observe_slopes(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         """Central differences of observations, `(..., observation_size, state_size)`."""
+        shape = (self.observation_size, self.state_size)
+        return self._over("observe_slopes", arrays, self._ranks(1), [shape])
 
-        def one(environment: Any, *arguments: np.ndarray):
-            *state, displacement = arguments
-
-            def at(sign: float, shift: np.ndarray) -> np.ndarray:
-                self._restore(environment, state, displacement + sign * shift)
-                return np.array(environment._get_obs())
-
-            moves = _STEP * np.eye(self.state_size)
-            columns = [(at(1, move) - at(-1, move)) / (2 * _STEP) for move in moves]
-            return (np.stack(columns, axis=-1),)
-
-        (flat,) = self._over(one, arrays, self._ranks(0), [self.observation_size * self.state_size])
-        return (flat.reshape(*flat.shape[:-1], self.observation_size, self.state_size),)
-
-    # ---- one state
+    @property
+    def _shapes(self) -> list[tuple[int, ...]]:
+        return [(size,) for size in self.sizes]
 
     def _ranks(self, others: int) -> list[int]:
-        return [1] * (len(self.sizes) + 1 + others)
-
-    def _control(self, action: np.ndarray) -> np.ndarray:
-        return self._middle + self._half * action
-
-    def _stored(self, environment: Any) -> tuple[np.ndarray, ...]:
-        data = environment.data
-        seen = _gathered(data, _KINEMATIC)
-        forces = _gathered(data, _FORCES)
-        _refresh(environment.model, data)
-        lag = seen - _gathered(data, _KINEMATIC)
-        _scatter(data, _KINEMATIC, seen)
-        return data.qpos, data.qvel, data.act, data.qacc_warmstart, lag, forces
-
-    def _restore(self, environment: Any, state: Sequence[np.ndarray], displacement: np.ndarray):
-        model, data = environment.model, environment.data
-        qpos, qvel, act, warmstart, lag, forces = state
-        position, speed, activation = np.split(displacement, [self.speeds, 2 * self.speeds])
-        data.qpos[:], data.qvel[:], data.act[:] = qpos, qvel + speed, act + activation
-        data.qacc_warmstart[:] = warmstart
-        if np.any(position):
-            mujoco.mj_integratePos(model, data.qpos, position, 1.0)
-        data.time = 0.0
-        _refresh(model, data)
-        _scatter(data, _KINEMATIC, _gathered(data, _KINEMATIC) + lag)
-        _scatter(data, _FORCES, forces)
-
-    def _differences(self, end: Callable[[np.ndarray], Any], size: int, rows: int) -> np.ndarray:
-        slopes, change = np.empty((rows, size)), np.empty(self.speeds)
-        for column, move in enumerate(_STEP * np.eye(size)):
-            (ahead, others), (behind, opposites) = end(move), end(-move)
-            mujoco.mj_differentiatePos(self.model, change, 2 * _STEP, behind, ahead)
-            slopes[:, column] = np.concatenate([change, (others - opposites) / (2 * _STEP)])
-        return slopes
-
-    # ---- many
+        return [1] * (len(self.sizes) + others)
 
     def _over(
-        self, one: Callable[..., Any], arrays: Sequence[Any], ranks: list[int], sizes: list[int]
+        self,
+        task: str,
+        arrays: Sequence[Any],
+        ranks: Sequence[int],
+        shapes: Sequence[tuple[int, ...]],
     ) -> tuple[np.ndarray, ...]:
         parts = [np.asarray(array) for array in arrays]
         leading = np.broadcast_shapes(
             *(part.shape[: part.ndim - rank] for part, rank in zip(parts, ranks, strict=True))
         )
-        parts = [
-            np.broadcast_to(part, (*leading, *part.shape[part.ndim - rank :]))
-            for part, rank in zip(parts, ranks, strict=True)
-        ]
-        results = tuple(np.empty((*leading, size)) for size in sizes)
-        items = list(np.ndindex(leading))
-
-        def work(share: Sequence[tuple[int, ...]]) -> None:
-            environment = self._taken()
-            for item in share:
-                arguments = [part[item].astype(np.float64) for part in parts]
-                try:
-                    found = one(environment, *arguments)
-                except mujoco.FatalError:
-                    mujoco.mj_resetData(environment.model, environment.data)
-                    found = [np.nan] * len(results)
-                for result, value in zip(results, found, strict=True):
-                    result[item] = np.ravel(value)
-            self._idle.append(environment)
-
-        if len(items) == 1 or self._workers == 1:
-            work(items)
+        count, flat = math.prod(leading), []
+        for part, rank in zip(parts, ranks, strict=True):
+            own = part.shape[part.ndim - rank :]
+            part = np.broadcast_to(part, (*leading, *own)).reshape(count, *own)
+            flat.append(part.astype(np.float64) if rank else part)
+        if self._workers == 1 or count < _WORTHWHILE.get(task, _WORTHWHILE_ELSE):
+            found = self._here(task, flat)
         else:
-            shares = min(len(items), 4 * self._workers)
-            list(self._pool.map(work, [items[share::shares] for share in range(shares)]))
-        return results
+            shares = np.array_split(np.arange(count), min(count, 2 * self._workers))
+            under_way = [
+                self._pool.submit(_in_worker, task, [part[share] for part in flat])
+                for share in shares
+            ]
+            found = [item for share in under_way for item in share.result()]
+        results = tuple(np.full((count, *shape), np.nan) for shape in shapes)
+        for index, item in enumerate(found):
+            if len(item) == len(results):
+                for result, value in zip(results, item, strict=True):
+                    result[index] = value
+        return tuple(result.reshape(*leading, *result.shape[1:]) for result in results)
 
-    def _taken(self) -> Any:
+    def _here(self, task: str, flat: Sequence[np.ndarray]) -> list[list[Any]]:
+        # Callbacks may come from several threads at once.
+        simulator = self._idle.pop() if self._idle else Simulator(make_environment(*self._asked))
         try:
-            return self._idle.pop()
-        except IndexError:
-            environment = self._make()
-            environment.reset(seed=0)
-            return environment
+            return simulator.over(task, flat)
+        finally:
+            self._idle.append(simulator)
 
     @cached_property
     def _workers(self) -> int:
@@ -213,39 +120,24 @@ class Host:
         return len(os.sched_getaffinity(0)) if has else os.cpu_count() or 1
 
     @cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._workers, thread_name_prefix="gymnasium")
+    def _pool(self) -> Any:
+        pool = ProcessPoolExecutor(
+            self._workers, timeout=_IDLE_SECONDS, initializer=_start, initargs=self._asked
+        )
+        # Also at the interpreter's end, while what the pool needs for it is there.
+        weakref.finalize(self, pool.shutdown, wait=False, kill_workers=True)
+        return pool
 
 
-def _gathered(data: Any, names: Sequence[str]) -> np.ndarray:
-    return np.concatenate([getattr(data, name).ravel() for name in names])
+_simulator: Simulator | None = None  # a worker's own; None in any other process
 
 
-def _scatter(data: Any, names: Sequence[str], values: np.ndarray) -> None:
-    start = 0
-    for name in names:
-        array = getattr(data, name)
-        array[:] = values[start : start + array.size].reshape(array.shape)
-        start += array.size
+def _start(name: str, integrator: str | None, parameters: Mapping[str, Any]) -> None:
+    global _simulator
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training loop
+    _simulator = Simulator(make_environment(name, integrator, parameters))
 
 
-def _refresh(model: Any, data: Any) -> None:
-    mujoco.mj_kinematics(model, data)
-    mujoco.mj_comPos(model, data)
-    mujoco.mj_comVel(model, data)
-
-
-class _Exact:
-    """The solver iterates until it has converged: differences would show where it stopped."""
-
-    def __init__(self, model: Any):
-        options = self._options = model.opt
-        self._before = options.tolerance, options.iterations, options.ls_iterations
-
-    def __enter__(self) -> None:
-        options = self._options
-        options.tolerance, options.iterations, options.ls_iterations = 1e-14, 100, 100
-
-    def __exit__(self, *error: object) -> None:
-        options = self._options
-        options.tolerance, options.iterations, options.ls_iterations = self._before
+def _in_worker(task: str, arrays: Sequence[np.ndarray]) -> list[list[Any]]:
+    assert _simulator is not None
+    return _simulator.over(task, arrays)

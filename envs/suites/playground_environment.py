@@ -9,7 +9,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from envs.frames import frames
 from envs.parameters import integer
 from envs.suites.shared import goes_in_reverse, inside, known, moved_along, strong
 from sobolax.environment import State
@@ -134,6 +136,10 @@ class PlaygroundEnvironment:
             still,
         )
         return replace(state, physics=Physics(moved, state.physics.info), observation=observation)
+
+    def frame(self, state: State) -> tuple[np.ndarray, np.ndarray]:
+        """Where every geom of `mujoco_model` is: `envs.frames.frames`."""
+        return frames(self.mujoco_model, state.physics.data.qpos, state.physics.data.mocap_pos)
 
     def _anew(self, data: Any) -> Any:
         """What follows from positions and velocities."""

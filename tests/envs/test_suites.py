@@ -16,6 +16,7 @@ import pytest
 
 import envs
 from envs import registry
+from sobolax.mjx.engine import mujoco
 from sobolax.testing import check_environment
 from sobolax.validation import check_environment as check_structure
 
@@ -97,6 +98,12 @@ def test_gymnasiums_own_steps_come_back_bit_for_bit(float64, gymnasium, name):
         assert float(state.reward) == reward
         assert bool(state.terminated) == terminated
         assert not np.any(state.physics.displacement)
+    positions, rotations = env.frame(state)
+    theirs.data.qpos[:] = state.physics.host[0]
+    mujoco.mj_kinematics(theirs.model, theirs.data)
+    np.testing.assert_array_equal(positions, theirs.data.geom_xpos)
+    np.testing.assert_array_equal(rotations.reshape(-1, 9), theirs.data.geom_xmat)
+    assert env.dt == theirs.dt
 
 
 def test_gymnasiums_protocol_is_kept(gymnasium):
