@@ -6,7 +6,7 @@ that somebody who wants one loss gets no agent, no training loop and no simulato
 - `transition`, `environment`: what a transition, its tangents and a differentiable environment are.
 - `tangents`: derivatives of a transition through an environment.
 - `derivatives`: how they are computed, by name, and what makes them reliable.
-- `losses`: the Sobolev temporal-difference loss.
+- `losses`: the Sobolev temporal-difference loss; `loss_input` says what it takes.
 - `sources`, `tangent_storage`: when slopes are computed, and how tangents are kept.
 - `slope_targets`: what slopes are matched to: Bellman's, or a control's.
 - `weighting`: how its terms are weighted, adaptively or not.
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         distributions,
         environment,
         evaluation,
+        loss_input,
         losses,
         multi_step,
         networks,
@@ -64,6 +65,7 @@ __all__ = [
     "distributions",
     "environment",
     "evaluation",
+    "loss_input",
     "losses",
     "multi_step",
     "networks",

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from sobolax.environment import State
+from sobolax.loss_input import check_tangents, check_td_error, check_transition
 from sobolax.transition import Tangents, Transition
 
 #: TD error of one unbatched transition, `()`.
@@ -163,12 +164,23 @@ def sobolev_errors(
     Returns:
         The errors; the TD error's slope is `critic - target`.
 
+    Raises:
+        ValueError: Naming the leaf, if a part of the transition is not floating-point, tangents are
+            not those of such a transition, or the TD error is no single number.
+
+    Warns:
+        SlopesWarning: If slopes of critic or target are lost in the TD error, or it has a ReLU in
+            it (see `sobolax.loss_input`).
+
     Example:
         >>> from sobolax.cart import example_transition
         >>> errors = sobolev_errors(lambda t: t.observation[0] - t.reward, *example_transition())
         >>> (errors.state.critic - errors.state.target).tolist()
         [3.5, 1.25]
     """
+    check_transition(transition)
+    check_tangents(transition, tangents)
+    check_td_error(td_error, transition)
     finite = _all_finite(transition)
     transition = _zero_unless(finite, transition)
     delta, gradient = jax.value_and_grad(td_error)(transition)
@@ -205,6 +217,12 @@ def sobolev_errors_by_reverse_mode(
         The errors. A slope that is not finite takes out all slopes of its kind: a reverse pass
         mixes them.
 
+    Raises:
+        ValueError: As `sobolev_errors`.
+
+    Warns:
+        SlopesWarning: As `sobolev_errors`.
+
     Example:
         >>> from sobolax.cart import Cart, example_transition
         >>> from sobolax.tangents import transition_map
@@ -215,6 +233,8 @@ def sobolev_errors_by_reverse_mode(
         >>> (errors.state.critic - errors.state.target).tolist()
         [3.5, 1.25]
     """
+    check_transition(transition)
+    check_td_error(td_error, transition)
     finite = _all_finite(transition)
     transition = _zero_unless(finite, transition)
     delta, gradient = jax.value_and_grad(td_error)(transition)

@@ -7,6 +7,7 @@ of two maximisers the maximum has a kink, and the slope is that of one of the br
 is no policy's part in the slope of the target that could be frozen.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ import optax
 
 from experiments.toy.arms import Arm
 from experiments.toy.systems import grid
+from sobolax.loss_input import SlopesWarning
 from sobolax.losses import Errors, Weights, batch_loss, sobolev_errors, squares
 from sobolax.slope_targets import SLOPE_TARGETS
 from sobolax.transition import Tangents, Transition
@@ -137,7 +139,9 @@ def make_fit(module: nn.Module, sizes: Sizes, slope_targets: Sequence[str]) -> F
                     t.reward + discount * t.discount * value
                 )
 
-            return sobolev_errors(td_error, transition, tangents)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SlopesWarning)  # one critic has ReLUs on purpose
+                return sobolev_errors(td_error, transition, tangents)
 
         errors = jax.vmap(errors_of)(*batch)
         errors = jax.lax.switch(member.slope_target, choices, errors, key)

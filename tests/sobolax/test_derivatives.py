@@ -173,6 +173,8 @@ def test_a_cap_shortens_and_keeps_directions():
         assert np.isnan(shortened[4, 0])
 
 
+# There is no critic here: the slope through the physics is all that is looked at.
+@pytest.mark.filterwarnings("ignore::sobolax.loss_input.SlopesWarning")
 def test_lying_tangents_are_taken_out_of_the_loss_and_true_ones_are_kept():
     line = Line()
     state, action, one = line.at(1.0), jnp.asarray([0.5]), jnp.ones((1, 1))
