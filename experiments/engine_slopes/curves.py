@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
 
 from experiments import run_folder
 from experiments.listing import Listing, with_interval
@@ -91,6 +92,7 @@ def save(path: Path, rows: Mapping[str, list[dict[str, Any]]], title: str) -> No
             for arm in dict.fromkeys(row["arm"] for row in of_side)
         ]
         axes.set_ylabel("undiscounted return per episode")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(handles=handles, frameon=False, loc="outside lower center", ncols=2)

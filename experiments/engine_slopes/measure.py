@@ -37,6 +37,8 @@ PAIRS = {
         Pair("Ant-v5", "ant", _NO_FORCES),
         Pair("HalfCheetah-v5", "half_cheetah"),
         Pair("Hopper-v5", "hopper"),
+        # Gymnasium reads its tip one physics step late: what is seen of it differs by that.
+        Pair("Reacher-v5", "reacher"),
         Pair("Walker2d-v5", "walker2d"),
     )
 }

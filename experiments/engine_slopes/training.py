@@ -32,8 +32,8 @@ class EngineTraining:
     Attributes:
         task: Which, by our name.
         steps: Environment steps of each seed.
-        environments: Stepped side by side.
-        updates_per_step: Updates after every step of all environments.
+        environments: Stepped side by side; None for the task's preset.
+        updates_per_step: Updates after every step of all environments; None for the preset.
         epochs: After each of which the policy is evaluated.
         evaluation_episodes: Of an evaluation.
         seeds: Per arm.
@@ -44,13 +44,13 @@ class EngineTraining:
         resume: Folder of a run that was stopped, to go on with as it was asked for.
     """
 
-    task: str = "half_cheetah"
-    steps: int = 16_384
-    environments: int = 16
-    updates_per_step: int = 8
+    task: str = "reacher"
+    steps: int = 12_288
+    environments: int | None = None
+    updates_per_step: int | None = None
     epochs: int = 8
-    evaluation_episodes: int = 8
-    seeds: int = 3
+    evaluation_episodes: int = 32
+    seeds: int = 5
     seed: int = 0
     state_weight: float | None = None
     action_weight: float | None = None
@@ -83,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(Text(f"Interrupted. Go on with: {PROGRAM} --resume {folder}"), soft_wrap=True)
         return INTERRUPTED
     table = curves.write(folder, run_folder.read_configuration(folder))
-    console.print(table.rendered())
+    wide = console if console.is_terminal else Console(file=console.file, width=170)
+    wide.print(table.rendered())
     console.print(Text(f"Everything is in {folder}"), soft_wrap=True)
     return 0
 
@@ -118,21 +119,17 @@ def experiments(asked: EngineTraining, folder: Path) -> dict[str, Experiment]:
     base = defaults(asked.task, tuned)
     config = {
         "environment_steps": asked.steps,
-        "environments": asked.environments,
-        "updates_per_step": asked.updates_per_step,
         "epochs": asked.epochs,
         "evaluation_episodes": asked.evaluation_episodes,
         "replay_capacity": asked.steps,
         "report_states": 0,
     }
-    weights = {"state_weight": asked.state_weight, "action_weight": asked.action_weight}
-    given = {name: value for name, value in weights.items() if value is not None}
     base = dataclasses.replace(
         base,
         seeds=asked.seeds,
         seed=asked.seed,
-        config=merge(base.config, config),
-        hyper=merge(base.hyper, given),
+        config=merge(base.config, config | _given(asked, "environments", "updates_per_step")),
+        hyper=merge(base.hyper, _given(asked, "state_weight", "action_weight")),
     )
     theirs = {
         "env": f"gymnasium:{pair.theirs}",
@@ -142,6 +139,10 @@ def experiments(asked: EngineTraining, folder: Path) -> dict[str, Experiment]:
         curves.ENGINE: dataclasses.replace(base, **theirs, output=folder / curves.ENGINE),
         curves.TWIN: dataclasses.replace(base, output=folder / curves.TWIN),
     }
+
+
+def _given(asked: EngineTraining, *names: str) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(asked, name)) is not None}
 
 
 def execute(asked: EngineTraining, folder: Path, told: Bar | Lines) -> bool:
