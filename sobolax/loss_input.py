@@ -167,8 +167,9 @@ def _zeros(jaxpr: Any) -> list[bool]:
         if hasattr(variable, "val"):  # a literal
             return bool(jnp.ndim(variable.val) == 0 and variable.val == 0)
         equation = made.get(variable)
-        passes = equation is not None and equation.primitive.name in _PASSING
-        return passes and all(zero(inner) for inner in equation.invars)
+        if equation is None or equation.primitive.name not in _PASSING:
+            return False
+        return all(zero(inner) for inner in equation.invars)
 
     return [zero(variable) for variable in jaxpr.outvars]
 
