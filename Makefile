@@ -9,12 +9,13 @@ UV_VERSION := 0.13.9
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 1
 
-.PHONY: help setup train test test-all check bench bench-peers audit toy docs lock clean
+.PHONY: help setup train test test-all test-suites check bench bench-peers audit toy docs lock clean
 
 help:
 	@echo "make train     SAC and Sobolev SAC side by side on MuJoCo physics (under 10 minutes on 2 cores)"
 	@echo "make test      the fast tests"
 	@echo "make test-all  all tests, the slow ones too"
+	@echo "make test-suites  tests of other people's environments, gymnax and Playground too; a minute of download"
 	@echo "make check     formatting, lints, types, layers"
 	@echo "make bench     speed: side by side, in one run, as ratios"
 	@echo "make bench-peers  plain SAC beside Brax's, rejax's and SBX's, each in an environment of its own"
@@ -46,6 +47,13 @@ test: setup
 
 test-all: setup
 	$(PYTEST) -m "not gpu" $(ARGS)
+
+# What asks for other versions than the lock, in an environment of its own.
+SUITES := .cache/suites
+test-suites: setup
+	@test -x $(SUITES)/bin/python || $(UV) venv --quiet --python $(RUN) $(SUITES)
+	@$(UV) pip install --quiet --python $(SUITES)/bin/python --editable '.[envs,brax,gymnasium,gymnax,playground,experiments,test]'
+	$(SUITES)/bin/python -m pytest -m "not gpu" tests/envs/test_suites.py tests/examples/test_pendulum_twin.py $(ARGS)
 
 check: setup
 	$(VENV)/bin/ruff format --check .

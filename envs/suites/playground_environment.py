@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +19,9 @@ from sobolax.environment import State
 from sobolax.mjx import displaced, for_cpu, reason_against, step
 from sobolax.mjx.engine import mjx
 
-with contextlib.redirect_stdout(None):  # it says what it could not import
+with contextlib.redirect_stdout(None), warnings.catch_warnings():
+    # It prints what it could not import, and what it imports warns that it is no longer maintained.
+    warnings.simplefilter("ignore")
     from mujoco_playground import registry
     from mujoco_playground._src import mjx_env
 
