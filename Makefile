@@ -15,7 +15,7 @@ help:
 	@echo "make train     SAC and Sobolev SAC side by side on MuJoCo physics (under 10 minutes on 2 cores)"
 	@echo "make test      the fast tests"
 	@echo "make test-all  all tests, the slow ones too"
-	@echo "make test-suites  tests of other people's environments, gymnax and Playground too; a minute of download"
+	@echo "make test-suites  tests of other people's environments, with gymnax and Playground in an environment of their own"
 	@echo "make check     formatting, lints, types, layers"
 	@echo "make bench     speed: side by side, in one run, as ratios"
 	@echo "make bench-peers  plain SAC beside Brax's, rejax's and SBX's, each in an environment of its own"
