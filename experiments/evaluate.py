@@ -18,7 +18,7 @@ from rich.text import Text
 from experiments import run_folder
 from experiments.configuration import environment_title
 from experiments.exit_status import bad_input
-from experiments.listing import Listing
+from experiments.listing import Listing, roomy
 from experiments.policy import TrainedRun, load_run
 from experiments.program import call, keep_compiled_programs
 from experiments.results import counted
@@ -67,8 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_compiled_programs()
     results = evaluate_run(found, asked.episodes, asked.seed)
     run_folder.write_json(path, results)
-    if not console.is_terminal:
-        console = Console(file=console.file, width=100)
+    console = roomy(console)
     console.print(
         table(
             results, environment_title(found.experiment.env, found.experiment.env_args)

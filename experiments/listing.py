@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAVY
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.table import Table
 
 from experiments.statistics import Estimate
@@ -54,6 +54,11 @@ class Listing:
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         note = f"{self.note}\n\n" if self.note else ""
         return f"{note}{table}\n"
+
+
+def roomy(console: Console) -> Console:
+    """Where the output is no terminal, a console as wide as any table needs."""
+    return console if console.is_terminal else Console(file=console.file, width=170)
 
 
 def with_interval(found: Estimate | None, signed: bool = False) -> str:

@@ -13,7 +13,7 @@ from rich.text import Text
 from experiments import run_folder
 from experiments.engine_slopes.measure import PAIRS, PARTS, measure
 from experiments.exit_status import bad_input
-from experiments.listing import Listing
+from experiments.listing import Listing, roomy
 
 PROGRAM = "python -m experiments.engine_slopes"
 _COSTS = ("engine step", "engine Jacobian", "MJX step", "MJX Jacobian")
@@ -138,8 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "\n".join(f"## {table.title}\n\n{table.markdown()}" for table in tables),
     )
     for table in tables:
-        wide = console if console.is_terminal else Console(file=console.file, width=170)
-        wide.print(table.rendered())
+        roomy(console).print(table.rendered())
     console.print(Text(f"Written to {folder}"), soft_wrap=True)
     return 0
 

@@ -15,6 +15,7 @@ from experiments.configuration import Experiment, defaults, merge
 from experiments.engine_slopes import curves
 from experiments.engine_slopes.measure import PAIRS
 from experiments.exit_status import INTERRUPTED, bad_input, leave, second_interrupt_quits
+from experiments.listing import roomy
 from experiments.presets import preset
 from experiments.program import keep_compiled_programs
 from experiments.progress import Bar, Lines, listener
@@ -83,8 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(Text(f"Interrupted. Go on with: {PROGRAM} --resume {folder}"), soft_wrap=True)
         return INTERRUPTED
     table = curves.write(folder, run_folder.read_configuration(folder))
-    wide = console if console.is_terminal else Console(file=console.file, width=170)
-    wide.print(table.rendered())
+    roomy(console).print(table.rendered())
     console.print(Text(f"Everything is in {folder}"), soft_wrap=True)
     return 0
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 import envs
 from experiments.gradient_audit import plots, tables
+from experiments.listing import roomy
 
 AUDIT, TABLE, PAGE = "audit.json", "table.md", "gradient_audit.md"
 
@@ -44,8 +45,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 def show(results: dict[str, Any], console: Console) -> None:
     """Prints all tables; where the output is no terminal, as wide as they need."""
-    if not console.is_terminal:
-        console = Console(file=console.file, width=150)
+    console = roomy(console)
     for listing in tables.listings([results]):
         console.print(listing.rendered())
     for what, reason in results["left_out"].items():

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments import run_folder
-from experiments.listing import Listing
+from experiments.listing import Listing, roomy
 
 TABLE = "table.md"
 # Steps/s over the peer's: what issue 5 asks for, and what it hopes for.
@@ -70,8 +70,7 @@ def contenders(one: Mapping[str, Any]) -> Listing:
 
 def show(results: Mapping[str, Any], console: Console) -> None:
     """Prints all tables; where the output is no terminal, as wide as they need."""
-    if not console.is_terminal:
-        console = Console(file=console.file, width=150)
+    console = roomy(console)
     for one in results["comparisons"]:
         console.print(contenders(one).rendered())
     if results["comparisons"]:

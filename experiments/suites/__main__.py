@@ -14,6 +14,7 @@ from rich.text import Text
 
 from experiments import run_folder
 from experiments.exit_status import bad_input
+from experiments.listing import roomy
 from experiments.suites import catalogue, report, trial
 from experiments.suites.catalogue import Candidate
 
@@ -102,9 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             for index, done in enumerate(as_completed(under_way)):
                 one = done.result()
-                console.print(
-                    f"{index + 1} of {len(candidates)}: {one['label']}: {trial.verdict(one)[0]}"
-                )
+                told = f"{index + 1} of {len(candidates)}: {one['label']}: {trial.verdict(one)[0]}"
+                console.print(Text(told), soft_wrap=True)
                 run_folder.append_lines(folder / TRIALS, [one])
                 trials = report.merged(trials, [one], order)
         finally:  # stopped: what has not begun is not waited for
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run_folder.write_whole(folder / "table.md", page)
     if suites.page is not None:
         run_folder.write_whole(suites.page, page)
-    console.print(report.listing(trials, short=True).rendered())
+    roomy(console).print(report.listing(trials, short=True).rendered())
     console.print(Text(f"Written to {folder}"), soft_wrap=True)
     return 0
 

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments.configuration import environment_title
-from experiments.listing import Listing, with_interval
+from experiments.listing import Listing, roomy, with_interval
 from experiments.results import RETURN, RETURN_OVER_TRAINING, counted, frozen_members, metric
 from experiments.sweep.summary import Results, sentence, to_best
 
@@ -76,8 +76,7 @@ def save(folder: Path, results: Results) -> None:
 
 def show(results: Results, console: Console) -> None:
     """Prints the table; where the output is no terminal, as wide as it needs."""
-    if not console.is_terminal:
-        console = Console(file=console.file, width=160)
+    console = roomy(console)
     console.print(listing(results, _SHOWN).rendered())
     hidden = len(results["order"]) - _SHOWN
     if hidden > 0:

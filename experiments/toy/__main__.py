@@ -10,6 +10,7 @@ from rich.text import Text
 
 from experiments import run_folder
 from experiments.exit_status import INTERRUPTED, bad_input, leave
+from experiments.listing import roomy
 from experiments.program import call, keep_compiled_programs
 from experiments.toy import plots, tables
 from experiments.toy.options import Toy, prepare
@@ -67,8 +68,7 @@ def write(folder: Path, outcome: Outcome) -> None:
 
 def show(outcome: Outcome, console: Console) -> None:
     """Prints all tables; where the output is no terminal, as wide as they need."""
-    if not console.is_terminal:
-        console = Console(file=console.file, width=120)
+    console = roomy(console)
     for listing in tables.listings(outcome.results, intervals=False):
         console.print(listing.rendered())
     seconds, compiling = (outcome.results[name] for name in ("seconds", "compile_seconds"))
