@@ -55,11 +55,17 @@ def page(trials: Sequence[Mapping[str, Any]], command: str) -> str:
     counted = ", ".join(f"{count} {said}" for said, count in counts.most_common())
     versions = sorted({pair for one in trials for pair in one["versions"].items()})
     packages = ", ".join(f"{name} {version}" for name, version in versions)
+    lengths = {one["report"]["steps"] for one in trials if one["report"]} - {0}
+    went = f" Rollouts of random actions went {_span(lengths)} steps." if lengths else ""
     return (
         "# Which environments work\n\n"
         f"Written by `{command}`; not by hand.\n\n"
-        f"{counted}. Versions: {packages}.\n\n{listing(trials).markdown()}"
+        f"{counted}. Versions: {packages}.{went}\n\n{listing(trials).markdown()}"
     )
+
+
+def _span(numbers: set[int]) -> str:
+    return f"{min(numbers)}" if len(numbers) == 1 else f"{min(numbers)} to {max(numbers)}"
 
 
 def merged(

@@ -14,6 +14,7 @@ from experiments.suites import catalogue, report, trial
 
 def tried(label="a", faults=None, numerical=False, error=None, timed_out=False):
     found = {"faults": faults or {}, "tangent_error": 2e-9, "judged": 1.0, "precision": "float64"}
+    found |= {"steps": 7}
     return {
         "label": label,
         "report": None if error else found,
@@ -49,6 +50,7 @@ def test_reasons_are_told_and_counted():
     assert "Written by `python -m command`" in page
     assert "1 works, 1 does not work" in page
     assert "jax 0.0" in page
+    assert "went 7 steps" in page
     assert "perturb: moves / nothing" in page
     lines = [line for line in page.splitlines() if line.startswith("| ")]
     assert len(lines) == 4
