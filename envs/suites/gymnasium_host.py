@@ -108,8 +108,10 @@ class Host:
         return tuple(result.reshape(*leading, *result.shape[1:]) for result in results)
 
     def _here(self, task: str, flat: Sequence[np.ndarray]) -> list[list[Any]]:
-        # Callbacks may come from several threads at once.
-        simulator = self._idle.pop() if self._idle else Simulator(make_environment(*self._asked))
+        try:  # callbacks may come from several threads at once: to look first would be too late
+            simulator = self._idle.pop()
+        except IndexError:
+            simulator = Simulator(make_environment(*self._asked))
         try:
             return simulator.over(task, flat)
         finally:

@@ -16,7 +16,6 @@ from experiments.engine_slopes import curves
 from experiments.engine_slopes.measure import PAIRS
 from experiments.exit_status import INTERRUPTED, bad_input, leave, second_interrupt_quits
 from experiments.listing import roomy
-from experiments.presets import preset
 from experiments.program import keep_compiled_programs
 from experiments.progress import Bar, Lines, listener
 
@@ -115,8 +114,7 @@ def prepare(asked: EngineTraining) -> tuple[EngineTraining, Path]:
 
 def experiments(asked: EngineTraining, folder: Path) -> dict[str, Experiment]:
     """What is trained on either engine, the same but for the environment."""
-    pair, tuned = PAIRS[asked.task], preset(asked.task)
-    base = defaults(asked.task, tuned)
+    pair, base = PAIRS[asked.task], defaults(asked.task)
     config = {
         "environment_steps": asked.steps,
         "epochs": asked.epochs,
