@@ -62,16 +62,16 @@ check: setup
 	$(VENV)/bin/lint-imports
 
 bench: setup
-	$(RUN) -m experiments.bench $(ARGS)
+	$(RUN) -m experiments.bench.speed $(ARGS)
 
 bench-peers: setup
-	$(RUN) -m experiments.peers $(ARGS)
+	$(RUN) -m experiments.bench.peers $(ARGS)
 
 audit: setup
-	$(RUN) -m experiments.gradient_audit $(ARGS)
+	$(RUN) -m experiments.studies.derivatives $(ARGS)
 
 toy: setup
-	$(RUN) -m experiments.toy $(ARGS)
+	$(RUN) -m experiments.studies.toy $(ARGS)
 
 docs: setup
 	$(VENV)/bin/sphinx-build --fail-on-warning --keep-going --quiet docs site

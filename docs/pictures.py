@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-PLAIN, SOBOLEV, GREY = "#D55E00", "#0072B2", "#777777"  # as in experiments/plots.py
+PLAIN, SOBOLEV, GREY = "#D55E00", "#0072B2", "#777777"  # as in experiments/report/curves.py
 FEATURES = 24
 
 

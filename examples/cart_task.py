@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from sobolax.cart import Cart
 from sobolax.environment import State
-from sobolax.tangents import plain_transition
+from sobolax.tangents.forward import plain_transition
 from sobolax.transition import Transition
 
 ACTIONS = jnp.linspace(-1.0, 1.0, 9)[:, None]  # N; what a greedy policy chooses from, `(9, 1)`

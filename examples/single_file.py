@@ -16,7 +16,7 @@ from envs.analytic.point_mass import PointMass
 
 # Sobolev: begin
 from sobolax.losses import Weights, batch_loss, sobolev_terms
-from sobolax.tangents import basis_directions, forward_tangents
+from sobolax.tangents.forward import basis_directions, forward_tangents
 
 # Sobolev: end
 ENVIRONMENTS, EPISODE, UPDATES, BATCH, CAPACITY = 8, 50, 4, 64, 4_096  # four updates a step

@@ -15,16 +15,16 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from experiments import run_folder
-from experiments.configuration import environment_title
-from experiments.exit_status import bad_input
-from experiments.listing import Listing, roomy
-from experiments.policy import TrainedRun, load_run
-from experiments.program import call, keep_compiled_programs
-from experiments.results import counted
-from experiments.statistics import estimate, paired_difference
-from experiments.timing import compile_ahead
-from sobolax.evaluation import Evaluation, evaluate
+from experiments.bench.timing import compile_ahead
+from experiments.launch import run_folder
+from experiments.launch.configuration import environment_title
+from experiments.launch.exit_status import bad_input
+from experiments.launch.policy import TrainedRun, load_run
+from experiments.launch.program import call, keep_compiled_programs
+from experiments.report.intervals import estimate, paired_difference
+from experiments.report.results import counted
+from experiments.report.table import Listing, roomy
+from sobolax.training.evaluation import Evaluation, evaluate
 
 # Training evaluates with keys folded in by the epoch's number, which is never as large.
 _PURPOSE = 2**31

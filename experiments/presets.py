@@ -1,7 +1,7 @@
 """Tuned numbers, one entry per environment.
 
 What an entry does not name keeps the library's default; what the command line names wins over both
-(`experiments.configuration.merge` is where that happens). An entry looks like this:
+(`experiments.launch.configuration.merge` is where that happens). An entry looks like this:
 
     "chain": Preset(
         environment={"joints": 8},

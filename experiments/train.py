@@ -10,22 +10,23 @@ from rich.console import Console
 from rich.text import Text
 
 import envs
-from experiments import command_line, plots, run_folder, table
-from experiments.checkpoint_files import CheckpointError
-from experiments.checkpoints import CheckpointRule
-from experiments.configuration import (
+from experiments.launch import command_line, run_folder
+from experiments.launch.checkpoint_files import CheckpointError
+from experiments.launch.checkpoints import CheckpointRule
+from experiments.launch.configuration import (
     Experiment,
-    agent_module,
     arms,
     environment_title,
     to_json,
 )
-from experiments.exit_status import INTERRUPTED, bad_input, leave, second_interrupt_quits
-from experiments.job import Job, make_job
-from experiments.members import train_members
-from experiments.program import call, keep_compiled_programs
-from experiments.progress import Listener, Silent, listener
-from experiments.results import Timing, steady_steps_per_second, summarise
+from experiments.launch.exit_status import INTERRUPTED, bad_input, leave, second_interrupt_quits
+from experiments.launch.job import Job, make_job
+from experiments.launch.program import call, keep_compiled_programs
+from experiments.launch.progress import Listener, Silent, listener
+from experiments.launch.runner import train_members
+from experiments.report import curves, run_table
+from experiments.report.results import Timing, steady_steps_per_second, summarise
+from sobolax import make_training
 
 _AUTOMATIC = CheckpointRule()
 
@@ -71,7 +72,7 @@ def prepare(
         environment = envs.make(experiment.env, **experiment.env_args)
     except (TypeError, ImportError) as error:
         raise ValueError(str(error)) from error
-    training = agent_module(experiment.agent).make_training(environment, experiment.config)
+    training = make_training(environment, experiment.config)
     if resume:
         folder = _to_resume(experiment)
     else:
@@ -138,8 +139,8 @@ def execute(prepared: Prepared, listener: Listener) -> dict[str, Any]:
     try:
         if outcome.policies is not None:
             listener.phase("drawing")
-            plots.save_learning_curves(folder / run_folder.LEARNING_CURVES, history, title)
-            plots.save_slope_error(folder / run_folder.SLOPE_ERROR, history, title)
+            curves.save_learning_curves(folder / run_folder.LEARNING_CURVES, history, title)
+            curves.save_slope_error(folder / run_folder.SLOPE_ERROR, history, title)
         # An interrupt means to be done soon, and the page needs another compilation.
         if outcome.policies is not None and not outcome.interrupted:
             replay(prepared, outcome.policies, listener)
@@ -168,7 +169,7 @@ def replay(prepared: Prepared, policies: Any, listener: Listener) -> None:
     if not hasattr(prepared.environment, "frame"):
         return
     # MuJoCo is needed here alone; an analytic environment does without.
-    from experiments.replay import write_members
+    from experiments.render import write_members
 
     listener.phase("rolling policies out for the 3D page")
     job = prepared.job
@@ -215,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             told.close()
     console.print()
-    table.show(results, title_of(prepared), console)
+    run_table.show(results, title_of(prepared), console)
     if not hasattr(prepared.environment, "frame"):
         console.print(f"No {run_folder.REPLAY}: {prepared.experiment.env} has no bodies to draw.")
     console.print(Text(f"Everything is in {prepared.folder}"), soft_wrap=True)

@@ -1,19 +1,18 @@
-"""First-order Sobolev reinforcement learning: critics trained on values and on slopes.
+"""First-order Sobolev reinforcement learning: critics trained on values and on gradients.
 
-Importing this package imports nothing else: each module below loads when it is first named, so
-that somebody who wants one loss gets no agent, no training loop and no simulator.
+Importing this package imports nothing else: each name below loads when it is first used, so that
+somebody who wants one loss gets no agent, no training loop and no simulator.
 
-- `transition`, `environment`: what a transition, its tangents and a differentiable environment are.
-- `tangents`: derivatives of a transition through an environment.
-- `derivatives`: how they are computed, by name, and what makes them reliable.
-- `losses`: the Sobolev temporal-difference loss; `loss_input` says what it takes.
-- `sources`, `tangent_storage`: when slopes are computed, and how tangents are kept.
-- `slope_targets`: what slopes are matched to: Bellman's, or a control's.
-- `weighting`: how its terms are weighted, adaptively or not.
-- `sac`, `td3`, `ddpg`, `q_learning`: agents, ready to train (`sobolax.sac.make_train`).
-- `critic_report`: how right a critic's values and slopes are.
-- `cart`: the smallest environment there is, for first tries and examples.
+- `losses`: the Sobolev temporal-difference loss, of any TD error.
+- `transition`, `environment`, `cart`: transitions, the protocol of environments, the smallest one.
+- `tangents`: derivatives of a transition through an environment: how, when, and how they are kept.
+- `controls`: what gradients are matched to: Bellman's, or a control's.
+- `weighting`: how the terms of the loss are weighted, adaptively or not.
+- `agents`: SAC, TD3, DDPG and Q-learning, a file each.
+- `training`: collection, replay, updates and evaluation as one compiled program.
 - `testing`: whether an environment of your own keeps the protocol.
+- `mjx`: MuJoCo physics on MJX, differentiable (the extra `mjx`).
+- `make_train`, `make_training`: an agent ready to train.
 """
 
 import importlib
@@ -21,73 +20,44 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sobolax import (
-        agent_config,
         agents,
         cart,
-        critic_report,
-        ddpg,
-        derivatives,
-        differences,
-        distributions,
+        checks,
+        controls,
         environment,
-        evaluation,
-        loss_input,
         losses,
-        multi_step,
-        networks,
-        normalization,
-        q_learning,
-        reliability,
-        replay,
-        sac,
-        slope_targets,
-        sources,
-        tangent_storage,
+        mjx,
         tangents,
-        td3,
         testing,
         training,
         transition,
-        validation,
         weighting,
     )
+    from sobolax.agents.config import make_train, make_training
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "agent_config",
     "agents",
     "cart",
-    "critic_report",
-    "ddpg",
-    "derivatives",
-    "differences",
-    "distributions",
+    "checks",
+    "controls",
     "environment",
-    "evaluation",
-    "loss_input",
     "losses",
-    "multi_step",
-    "networks",
-    "normalization",
-    "q_learning",
-    "reliability",
-    "replay",
-    "sac",
-    "slope_targets",
-    "sources",
-    "tangent_storage",
+    "make_train",
+    "make_training",
+    "mjx",
     "tangents",
-    "td3",
     "testing",
     "training",
     "transition",
-    "validation",
     "weighting",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("make_train", "make_training"):
+        return getattr(importlib.import_module("sobolax.agents.config"), name)
     if name in __all__:
         return importlib.import_module(f"sobolax.{name}")
     raise AttributeError(f"module 'sobolax' has no attribute {name!r}")

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from sobolax.environment import State
-from sobolax.tangents import forward_tangents
+from sobolax.tangents.forward import forward_tangents
 from sobolax.transition import Tangents, Transition
 
 

@@ -69,7 +69,7 @@ def check_tangents(transition: Transition, tangents: Tangents) -> None:
             raise ValueError(
                 f"tangents.{kind} is a {type(side).__name__}, but must be a "
                 "sobolax.transition.Transition whose parts are tangents, or None where they are "
-                "zero; sobolax.tangents makes them"
+                "zero; sobolax.tangents.forward makes them"
             )
         shapes = {
             name: jnp.shape(getattr(side, name))

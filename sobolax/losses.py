@@ -26,7 +26,7 @@ from sobolax.transition import Tangents, Transition
 
 #: TD error of one unbatched transition, `()`.
 TDError = Callable[[Transition], jax.Array]
-#: Of `sobolax.tangents.transition_map`.
+#: Of `sobolax.tangents.forward.transition_map`.
 TransitionMap = Callable[[jax.Array, jax.Array], tuple[Transition, State]]
 
 
@@ -208,7 +208,7 @@ def sobolev_errors_by_reverse_mode(
     Args:
         td_error: TD error of a transition, `()`.
         transition: The transition as it was collected; its TD error is taken from it.
-        transition_map: See `sobolax.tangents.transition_map`.
+        transition_map: See `sobolax.tangents.forward.transition_map`.
         state_size: Numbers in a displacement of the state.
         gradient_bound: Slopes of the TD error of larger Euclidean norm are taken out; a reverse
             pass sees no single tangent, so the bound is on what it does see.
@@ -224,8 +224,8 @@ def sobolev_errors_by_reverse_mode(
         SlopesWarning: As `sobolev_errors`.
 
     Example:
-        >>> from sobolax.cart import Cart, example_transition
-        >>> from sobolax.tangents import transition_map
+        >>> from sobolax.cart import (Cart, example_transition)
+        >>> from sobolax.tangents.forward import transition_map
         >>> where = transition_map(Cart(), Cart().at(1.0, 0.0))
         >>> errors = sobolev_errors_by_reverse_mode(
         ...     lambda t: t.observation[0] - t.reward, example_transition()[0], where, state_size=2

@@ -13,8 +13,8 @@ import pytest
 
 import envs
 import sobolax
-from experiments import command_line
-from experiments.sweep import flags
+from experiments.launch import command_line
+from experiments.launch.sweep import flags
 from tests.markdown import ROOT, anchors, blocks, read, run
 
 README = read("README.md")
@@ -41,7 +41,9 @@ def block_with(phrase: str) -> str:
 def small(monkeypatch):
     """Small sizes, and a cheap task in the place of `hopper`; nothing else differs."""
     make = envs.make
-    monkeypatch.setattr(sobolax.sac, "Config", functools.partial(sobolax.sac.Config, **SMALL))
+    monkeypatch.setattr(
+        sobolax.agents.sac, "Config", functools.partial(sobolax.agents.sac.Config, **SMALL)
+    )
     monkeypatch.setattr(
         envs, "make", lambda name, **rest: make("pendulum" if name == "hopper" else name, **rest)
     )
@@ -60,8 +62,8 @@ def test_the_lines_that_train_run(small):
 def test_the_lines_that_train_run_on_hopper():
     # In a process of its own, as a reader would run it.
     sizes = SMALL | {"report_states": 1, "report_horizon": 2, "report_draws": 1}
-    source = f"import functools, sobolax.sac\nSMALL = {sizes!r}\n"
-    source += "sobolax.sac.Config = functools.partial(sobolax.sac.Config, **SMALL)\n"
+    source = f"import functools, sobolax.agents.sac\nSMALL = {sizes!r}\n"
+    source += "sobolax.agents.sac.Config = functools.partial(sobolax.agents.sac.Config, **SMALL)\n"
     source += block_with("make_train")
     source += "assert policies[1]['evaluation_return'].shape == (8, 1)\n"
     subprocess.run([sys.executable, "-c", source], cwd=ROOT, check=True, timeout=1800)
@@ -90,8 +92,8 @@ def test_an_environment_of_ones_own_keeps_the_protocol_and_trains(monkeypatch):
     """The very lines of docs/environments.md, at small sizes."""
     definition, use = blocks("python", OWN)
     assert len(definition.splitlines()) <= 32  # 30 and two blank lines
-    sizes = functools.partial(sobolax.sac.Config, **SMALL)
-    monkeypatch.setattr(sobolax.sac, "Config", lambda environment_steps: sizes())
+    sizes = functools.partial(sobolax.agents.sac.Config, **SMALL)
+    monkeypatch.setattr(sobolax.agents.sac, "Config", lambda environment_steps: sizes())
     names = run(definition + use)
     assert jnp.isfinite(names["metrics"]["evaluation_return"]).all()
     assert names["metrics"]["updates"] == 6

@@ -69,7 +69,7 @@ import sobolax
 assert "site-packages" in sobolax.__file__, sobolax.__file__
 for name in sobolax.__all__:
     getattr(sobolax, name)
-sobolax.sac.make_train(env, sobolax.sac.Config())
+sobolax.make_train(env, sobolax.agents.sac.Config())
 try:
     import sobolax.mjx
 except ModuleNotFoundError as error:
@@ -84,7 +84,7 @@ def test_nobody_waits_for_what_is_not_asked_for(python, wheel):
     source = """
 import sys, sobolax
 assert "jax" not in sys.modules
-core = (sobolax.losses, sobolax.tangents, sobolax.weighting, sobolax.replay, sobolax.sources)
+import sobolax.losses, sobolax.tangents.forward, sobolax.weighting, sobolax.tangents.sources
 print(sorted({"flax", "optax"} & set(sys.modules)))
 """
     assert call(python, "-I", "-c", source, folder=wheel.parent) == "[]\n"

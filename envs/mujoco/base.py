@@ -27,7 +27,7 @@ from sobolax.mjx import (
     step_and_jacobian,
 )
 from sobolax.mjx.engine import MjModel, mjx, mujoco
-from sobolax.tangents import TangentFunction
+from sobolax.tangents.forward import TangentFunction
 
 _INTEGRATORS = {
     "euler": mujoco.mjtIntegrator.mjINT_EULER,
@@ -57,7 +57,7 @@ class MujocoEnvironment(ABC):
     Attributes:
         mujoco_model: The `mujoco.MjModel`, for viewers.
         dt: Seconds per environment step.
-        own_derivatives: See `sobolax.derivatives`.
+        own_derivatives: See `sobolax.tangents.methods`.
     """
 
     name: str

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from envs.mujoco import gymnasium_models
 from envs.mujoco.base import MujocoEnvironment
 from envs.mujoco.physics import Physics
+from sobolax.mjx.cpu import for_cpu
 from sobolax.mjx.engine import mjx, mujoco
-from sobolax.mjx.for_cpu import for_cpu
 
 _CONTROL = 0.4  # the control of a full action; the model's gears make torques of it
 

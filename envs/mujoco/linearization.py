@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from envs.mujoco.physics import Physics
 from sobolax.environment import State
 from sobolax.mjx import StepJacobian
-from sobolax.tangents import direction_block, tangents_of_block, transition_to
+from sobolax.tangents.forward import direction_block, tangents_of_block, transition_to
 from sobolax.transition import Tangents, Transition
 
 # Moves the physics on at a control, and columns of displacements of both with it:
@@ -57,7 +57,7 @@ def tangents_of_move(
     state_directions: jax.Array,
     action_directions: jax.Array,
 ) -> tuple[Transition, State, Tangents]:
-    """One step, its transition and its tangents, as `sobolax.tangents.forward_tangents`.
+    """One step, its transition and its tangents, as `sobolax.tangents.forward.forward_tangents`.
 
     Control, observation and reward are differentiated in forward mode: they are cheap.
 

@@ -1,1 +1,1 @@
-"""Speed and memory side by side, as ratios; `experiments.timing` says how they are measured."""
+"""Speed, side by side and as ratios."""

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from experiments import run_folder
-from experiments.exit_status import INTERRUPTED, bad_input, leave, second_interrupt_quits
-from experiments.program import keep_compiled_programs
-from experiments.progress import Bar, Lines, listener
-from experiments.sweep import flags, report, shards
-from experiments.sweep.options import PROGRAM, Asked, Prepared, prepare_asked
+from experiments.launch import run_folder
+from experiments.launch.exit_status import INTERRUPTED, bad_input, leave, second_interrupt_quits
+from experiments.launch.program import keep_compiled_programs
+from experiments.launch.progress import Bar, Lines, listener
+from experiments.launch.sweep import flags, shards
+from experiments.launch.sweep.options import PROGRAM, Asked, Prepared, prepare_asked
+from experiments.sweep import report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,9 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _on_several(asked: Asked, console: Console) -> int:
     """The same, on several machines."""
     if asked.machines.ray is None:
-        from experiments.sweep.distributed import run
+        from experiments.launch.cluster.distributed import run
     else:
-        from experiments.sweep.ray_sweep import run
+        from experiments.launch.cluster.ray_sweep import run
     keep_compiled_programs()
     try:
         with second_interrupt_quits():

@@ -12,9 +12,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from experiments.listing import number
-from experiments.results import RETURN, RETURN_OVER_TRAINING, metric
-from experiments.statistics import Estimate
+from experiments.report.intervals import Estimate
+from experiments.report.results import RETURN, RETURN_OVER_TRAINING, metric
+from experiments.report.table import number
 from experiments.sweep.summary import Results
 from experiments.sweep.tables import title
 

@@ -8,10 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from experiments import run_folder
+from experiments.launch import run_folder
+from experiments.launch.sweep.options import Sweep
+from experiments.launch.sweep.shards import Done
 from experiments.sweep import plots, tables
-from experiments.sweep.options import Sweep
-from experiments.sweep.shards import Done
 from experiments.sweep.summary import make_results
 
 

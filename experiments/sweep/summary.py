@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.results import RETURN, counted, metric, summarise
-from experiments.statistics import Estimate
-from experiments.sweep.options import Sweep, sweep_to_json
-from experiments.sweep.shards import Done
+from experiments.launch.sweep.options import Sweep, sweep_to_json
+from experiments.launch.sweep.shards import Done
+from experiments.report.intervals import Estimate
+from experiments.report.results import RETURN, counted, metric, summarise
 
 Results = Mapping[str, Any]
 

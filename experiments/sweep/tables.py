@@ -5,9 +5,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from experiments.configuration import environment_title
-from experiments.listing import Listing, roomy, with_interval
-from experiments.results import RETURN, RETURN_OVER_TRAINING, counted, frozen_members, metric
+from experiments.launch.configuration import environment_title
+from experiments.report.results import RETURN, RETURN_OVER_TRAINING, counted, frozen_members, metric
+from experiments.report.table import Listing, roomy, with_interval
 from experiments.sweep.summary import Results, sentence, to_best
 
 TABLE = "table.md"

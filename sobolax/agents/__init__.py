@@ -1,5 +1,8 @@
-"""Agents: pure functions that act and learn, without a training loop."""
+"""Agents, one file each: `Config`, `Hyperparameters`, `make_agent` and the TD error.
 
-from sobolax.agents.agent import Agent
+`sobolax.make_train(environment, sac.Config())` makes one ready to train.
+"""
 
-__all__ = ["Agent"]
+from sobolax.agents import ddpg, q_learning, sac, td3
+
+__all__ = ["ddpg", "q_learning", "sac", "td3"]

@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sobolax.agents.agent import Metrics
+from sobolax.agents.networks import Critic
+from sobolax.checks import check_scalars
+from sobolax.controls import SLOPE_TARGETS, SlopeTarget
 from sobolax.losses import Errors, TDError, Terms, Weights, mean_terms, squares
-from sobolax.networks import Critic
-from sobolax.normalization import Normalizer, normalize
-from sobolax.slope_targets import SLOPE_TARGETS, SlopeTarget
-from sobolax.sources import ComputeErrors, Experience
-from sobolax.validation import check_scalars
+from sobolax.tangents.sources import ComputeErrors, Experience
+from sobolax.training.agent import Metrics
+from sobolax.training.normalization import Normalizer, normalize
 from sobolax.weighting import Signals, Weighting, constant
 
 Value = Callable[[jax.Array, jax.Array], jax.Array]  # (observation, action) -> ()
@@ -90,9 +90,9 @@ class CriticOptions:
 
     Attributes:
         hidden_sizes: Of every critic.
-        activation: A name in `sobolax.networks.ACTIVATIONS`.
+        activation: A name in `sobolax.agents.networks.ACTIVATIONS`.
         count: How many critics; `smallest` is the smallest of their values.
-        slope_target: A name in `sobolax.slope_targets.SLOPE_TARGETS`; or a function of the
+        slope_target: A name in `sobolax.controls.SLOPE_TARGETS`; or a function of the
             hyperparameters that gives a `SlopeTarget`, for a choice that is traced.
         weighting: A function of the hyperparameters that gives a `Weighting`; None for the constant
             weights of the paper.
@@ -151,7 +151,7 @@ class Critics:
             axis.
 
     Example:
-        >>> from sobolax import normalization
+        >>> from sobolax.training import normalization
         >>> critics = make_critics(2, 1, CriticOptions(hidden_sizes=(4,)))
         >>> state = jax.eval_shape(critics.init, jax.random.key(0), CriticHyperparameters())
         >>> seen = normalization.create(2)

@@ -9,8 +9,25 @@ from typing import Any
 import jax
 
 from sobolax.agents import td3
-from sobolax.agents.agent import Agent
+from sobolax.agents.config import AgentConfig
 from sobolax.agents.critics import CriticOptions
+from sobolax.environment import Environment
+from sobolax.training.agent import Agent
+
+
+@dataclass(frozen=True)
+class Config(AgentConfig):
+    """What shapes a DDPG training program; see `sobolax.agents.config.AgentConfig`.
+
+    Example:
+        >>> Config(n_step=3).n_step
+        3
+    """
+
+    def make_agent(self, environment: Environment) -> Agent:
+        """DDPG with one critic."""
+        options = self.critic_options(critics=1)
+        return make_agent(environment.observation_size, environment.action_size, options)
 
 
 @jax.tree_util.register_dataclass

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sobolax.agents.agent import Agent, Metrics
+from sobolax.agents.config import AgentConfig
 from sobolax.agents.critics import (
     CriticHyperparameters,
     CriticOptions,
@@ -24,11 +24,42 @@ from sobolax.agents.critics import (
     smoothing_noise,
 )
 from sobolax.agents.td3 import make_td_error
-from sobolax.normalization import Normalizer
-from sobolax.sources import ComputeErrors, Experience
-from sobolax.validation import check_scalars
+from sobolax.checks import check_scalars
+from sobolax.environment import Environment
+from sobolax.tangents.sources import ComputeErrors, Experience
+from sobolax.training.agent import Agent, Metrics
+from sobolax.training.normalization import Normalizer
 
 LARGEST_GRID = 4_096
+
+
+@dataclass(frozen=True)
+class Config(AgentConfig):
+    """What shapes a Q-learning training program; see also `sobolax.agents.config.AgentConfig`.
+
+    Attributes:
+        grid_points: Points of the action grid in each dimension, over which the maximum is taken.
+
+    Example:
+        >>> Config(grid_points=5).grid_points
+        5
+    """
+
+    grid_points: int = 9
+
+    def check(self, environment: Environment) -> None:
+        """Raises ValueError, with the mend, for what cannot work; compiles nothing."""
+        super().check(environment)
+        action_grid(environment.action_size, self.grid_points)
+
+    def make_agent(self, environment: Environment) -> Agent:
+        """Q-learning with two critics, whose smaller value counts."""
+        return make_agent(
+            environment.observation_size,
+            environment.action_size,
+            self.critic_options(critics=2),
+            self.grid_points,
+        )
 
 
 @jax.tree_util.register_dataclass
@@ -122,7 +153,7 @@ def make_agent(
         ValueError: If the grid holds too many actions.
 
     Example:
-        >>> from sobolax import normalization
+        >>> from sobolax.training import normalization
         >>> agent = make_agent(2, 1, CriticOptions(hidden_sizes=(8,)), grid_points=3)
         >>> state = jax.eval_shape(agent.init, jax.random.key(0), Hyperparameters())
         >>> jax.eval_shape(agent.act, state, normalization.create(2), jnp.zeros(2)).shape

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sobolax.agents.agent import Agent, Metrics
+from sobolax.agents.config import AgentConfig
 from sobolax.agents.critics import (
     CriticHyperparameters,
     CriticOptions,
@@ -23,13 +23,31 @@ from sobolax.agents.critics import (
     scale_slope,
     smoothing_noise,
 )
-from sobolax.distributions import sample_tanh_gaussian
+from sobolax.agents.distributions import sample_tanh_gaussian
+from sobolax.agents.networks import GaussianActor
+from sobolax.checks import check_scalars
+from sobolax.environment import Environment
 from sobolax.losses import TDError
-from sobolax.networks import GaussianActor
-from sobolax.normalization import Normalizer, normalize
-from sobolax.sources import ComputeErrors, Experience
+from sobolax.tangents.sources import ComputeErrors, Experience
+from sobolax.training.agent import Agent, Metrics
+from sobolax.training.normalization import Normalizer, normalize
 from sobolax.transition import Transition
-from sobolax.validation import check_scalars
+
+
+@dataclass(frozen=True)
+class Config(AgentConfig):
+    """What shapes a SAC training program; see `sobolax.agents.config.AgentConfig`.
+
+    Example:
+        >>> config = Config(environment_steps=2_048, state_directions=4)  # all else as it was
+        >>> config.epochs, config.hidden_sizes
+        (8, (128, 128))
+    """
+
+    def make_agent(self, environment: Environment) -> Agent:
+        """SAC with two critics."""
+        options = self.critic_options(critics=2)
+        return make_agent(environment.observation_size, environment.action_size, options)
 
 
 @jax.tree_util.register_dataclass
@@ -108,7 +126,7 @@ def make_agent(
         options: Critics and their update; the actor has hidden layers of the same sizes.
 
     Example:
-        >>> from sobolax import normalization
+        >>> from sobolax.training import normalization
         >>> agent = make_agent(2, 1, CriticOptions(hidden_sizes=(8,)))
         >>> state = jax.eval_shape(agent.init, jax.random.key(0), Hyperparameters())
         >>> seen = normalization.create(2)
@@ -248,7 +266,7 @@ def make_policy(
         `(parameters, normalizer, observation, noise) -> (action, log-probability)`.
 
     Example:
-        >>> from sobolax import normalization
+        >>> from sobolax.training import normalization
         >>> actor = GaussianActor(hidden_sizes=(8,), action_size=1)
         >>> parameters = jax.eval_shape(actor.init, jax.random.key(0), jnp.zeros(2))
         >>> seen, policy = normalization.create(2), make_policy(actor)

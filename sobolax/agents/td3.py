@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sobolax.agents.agent import Agent, Metrics
+from sobolax.agents.config import AgentConfig
 from sobolax.agents.critics import (
     CriticHyperparameters,
     CriticOptions,
@@ -22,12 +22,43 @@ from sobolax.agents.critics import (
     scale_slope,
     smoothing_noise,
 )
+from sobolax.agents.networks import MLP
+from sobolax.checks import check_counts, check_scalars
+from sobolax.environment import Environment
 from sobolax.losses import TDError
-from sobolax.networks import MLP
-from sobolax.normalization import Normalizer, normalize
-from sobolax.sources import ComputeErrors, Experience
+from sobolax.tangents.sources import ComputeErrors, Experience
+from sobolax.training.agent import Agent, Metrics
+from sobolax.training.normalization import Normalizer, normalize
 from sobolax.transition import Transition
-from sobolax.validation import check_scalars
+
+
+@dataclass(frozen=True)
+class Config(AgentConfig):
+    """What shapes a TD3 training program; see also `sobolax.agents.config.AgentConfig`.
+
+    Attributes:
+        actor_delay: Updates of the critics for one of the actor.
+
+    Example:
+        >>> Config(actor_delay=3).actor_delay
+        3
+    """
+
+    actor_delay: int = 2
+
+    def check(self, environment: Environment) -> None:
+        """Raises ValueError, with the mend, for what cannot work; compiles nothing."""
+        super().check(environment)
+        check_counts("td3.Config", self, {"actor_delay": 1})
+
+    def make_agent(self, environment: Environment) -> Agent:
+        """TD3 with two critics."""
+        return make_agent(
+            environment.observation_size,
+            environment.action_size,
+            self.critic_options(critics=2),
+            self.actor_delay,
+        )
 
 
 @jax.tree_util.register_dataclass
@@ -104,7 +135,7 @@ def make_agent(
         actor_delay: Updates of the critics for one of the actor and of its target.
 
     Example:
-        >>> from sobolax import normalization
+        >>> from sobolax.training import normalization
         >>> agent = make_agent(2, 1, CriticOptions(hidden_sizes=(8,)), actor_delay=2)
         >>> state = jax.eval_shape(agent.init, jax.random.key(0), Hyperparameters())
         >>> jax.eval_shape(agent.act, state, normalization.create(2), jnp.zeros(2)).shape

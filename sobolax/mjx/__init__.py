@@ -10,11 +10,11 @@
 Nothing else in `sobolax` imports a simulator.
 """
 
-from sobolax.mjx.coverage import reason_against
-from sobolax.mjx.for_cpu import for_cpu
-from sobolax.mjx.implicit import step
+from sobolax.mjx.cpu import for_cpu
 from sobolax.mjx.jacobian import StepJacobian, step_and_jacobian
 from sobolax.mjx.solver_settings import InexactDerivatives, advice
+from sobolax.mjx.step import step
+from sobolax.mjx.support import reason_against
 from sobolax.mjx.tangent_space import displaced
 
 __all__ = [

@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sobolax.mjx.contact_forces import contact_force
-from sobolax.mjx.coverage import check_step
+from sobolax.mjx.contacts import contact_force
 from sobolax.mjx.engine import mjx
-from sobolax.mjx.implicit import (
+from sobolax.mjx.quaternions import with_servo_slopes, with_spring_slopes
+from sobolax.mjx.step import (
     acceleration,
     integrate,
     integration_matrix,
@@ -25,7 +25,7 @@ from sobolax.mjx.implicit import (
     residual,
     unconstrained,
 )
-from sobolax.mjx.small_rotations import with_servo_slopes, with_spring_slopes
+from sobolax.mjx.support import check_step
 from sobolax.mjx.tangent_space import displaced, rotated
 from sobolax.mjx.wrenches import applied_force
 

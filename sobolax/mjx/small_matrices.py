@@ -1,6 +1,6 @@
 """Factorisations of small matrices as plain loops, without LAPACK.
 
-They are for `sobolax.mjx.for_cpu`; any size works, but their cost is a loop over rows.
+They are for `sobolax.mjx.cpu`; any size works, but their cost is a loop over rows.
 """
 
 import jax

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sobolax.environment import Environment, State
-from sobolax.testing.laboratory import (
+from sobolax.testing.harness import (
     LANES,
     Laboratory,
     comparable,

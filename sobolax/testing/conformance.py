@@ -7,10 +7,10 @@ from typing import cast
 import jax
 import numpy as np
 
+from sobolax.checks import check_environment as check_structure
 from sobolax.environment import Environment
-from sobolax.testing import behaviour, slopes
-from sobolax.testing.laboratory import DOUBLE, SINGLE, Laboratory, Precision
-from sobolax.validation import check_environment as check_structure
+from sobolax.testing import behaviour, gradients
+from sobolax.testing.harness import DOUBLE, SINGLE, Laboratory, Precision
 
 
 class NonconformingEnvironment(ValueError):
@@ -189,10 +189,10 @@ def _all(
     yield "automatic reset", rollout.automatic_reset
     yield "perturb", behaviour.perturbation(laboratory, rollout.states[-1][1])
     yield "finite tangents", rollout.tangent_not_finite
-    judgement = slopes.judge(laboratory, rollout.states, states)
+    judgement = gradients.judge(laboratory, rollout.states, states)
     report.tangent_error, report.judged = judgement.error, judgement.judged
     yield "tangents", judgement.fault
-    yield "actions at their limits", slopes.at_the_limits(laboratory, rollout.states[0][1])
+    yield "actions at their limits", gradients.at_the_limits(laboratory, rollout.states[0][1])
     if laboratory.environment.reverse_mode:
-        yield "reverse mode", slopes.reverse(laboratory, rollout.states[-1][1])
-    yield from slopes.own_derivatives(laboratory, rollout.states[-1][1])
+        yield "reverse mode", gradients.reverse(laboratory, rollout.states[-1][1])
+    yield from gradients.own_derivatives(laboratory, rollout.states[-1][1])

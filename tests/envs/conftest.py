@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import envs
-from tests.envs.laboratory import Laboratory
+from tests.envs.harness import Laboratory
 
 # Its programs take the compiler a minute, those of any other environment half of that at most.
 _SLOW = {"humanoid"}

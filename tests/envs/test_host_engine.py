@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 import envs
-import sobolax.sac
+import sobolax.agents.sac
 from envs.mujoco import linearization
-from sobolax.derivatives import Derivatives, make_tangent_function
+from sobolax.tangents.methods import Derivatives, make_tangent_function
 
 PARTS = ("observation", "reward", "next_observation")
 
@@ -255,7 +255,7 @@ def test_the_model_stays_as_it_is(laboratory_of):
 @pytest.mark.slow
 def test_a_training_runs():
     environment = envs.make("reacher")
-    config = sobolax.sac.Config(
+    config = sobolax.agents.sac.Config(
         environment_steps=16,
         environments=4,
         epochs=1,
@@ -268,8 +268,8 @@ def test_a_training_runs():
         evaluation_episodes=1,
         report_states=0,
     )
-    train = sobolax.sac.make_train(environment, config)
-    _, metrics = jax.jit(train)(jax.random.key(0), sobolax.sac.Hyperparameters())
+    train = sobolax.make_train(environment, config)
+    _, metrics = jax.jit(train)(jax.random.key(0), sobolax.agents.sac.Hyperparameters())
     assert np.all(np.isfinite(metrics["evaluation_return"]))
     assert metrics["slopes_dropped"][0] == 0
 

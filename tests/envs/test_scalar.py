@@ -7,7 +7,7 @@ import pytest
 import envs
 from envs.analytic.scalar import KINDS, move
 from envs.analytic.value_iteration import iterate_values
-from sobolax.tangents import basis_directions, forward_tangents
+from sobolax.tangents.forward import basis_directions, forward_tangents
 
 STATES = np.linspace(-1.0, 1.0, 401)
 ACTIONS = np.linspace(-1.0, 1.0, 1001)

@@ -16,9 +16,9 @@ import pytest
 
 import envs
 from envs import registry
+from sobolax.checks import check_environment as check_structure
 from sobolax.mjx.engine import mujoco
 from sobolax.testing import check_environment
-from sobolax.validation import check_environment as check_structure
 
 
 def needs(extra: str):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from examples.comparison import BEGIN, END, show, without_sobolev
-from experiments.peers import installation
+from experiments.bench.peers import installation
 
 _ROOT = Path(__file__).parents[2]
 _EXAMPLES = sorted(

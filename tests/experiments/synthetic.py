@@ -3,15 +3,15 @@
 import numpy as np
 
 import sobolax
-from experiments.configuration import Arm, merge
-from experiments.history import History
-from experiments.results import Timing
+from experiments.launch.configuration import Arm, merge
+from experiments.launch.history import History
+from experiments.report.results import Timing
 
 TIMING = Timing(12.0, 1.0, 40.0, 5000.0, 60.0)
 
 
 def two_arms() -> tuple[Arm, Arm]:
-    sobolev = sobolax.sac.Hyperparameters(state_weight=0.5, action_weight=2.0)
+    sobolev = sobolax.agents.sac.Hyperparameters(state_weight=0.5, action_weight=2.0)
     plain = merge(sobolev, {"state_weight": 0.0, "action_weight": 0.0})
     return Arm("plain", plain), Arm("sobolev", sobolev)
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from experiments import run_folder, train
+from experiments import train
+from experiments.launch import run_folder
 
 _SMALL = {
     "seeds": 1,

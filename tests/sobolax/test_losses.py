@@ -16,7 +16,7 @@ from sobolax.losses import (
     sobolev_terms,
     squares,
 )
-from sobolax.tangents import (
+from sobolax.tangents.forward import (
     basis_directions,
     forward_tangents,
     random_directions,

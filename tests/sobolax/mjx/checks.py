@@ -3,7 +3,7 @@
 import mujoco
 import numpy as np
 
-from tests.sobolax.mjx.laboratory import Laboratory
+from tests.sobolax.mjx.harness import Laboratory
 
 
 class Checks:

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.sobolax.mjx.checks import Checks
-from tests.sobolax.mjx.laboratory import laboratory as laboratory_of
+from tests.sobolax.mjx.harness import laboratory as laboratory_of
 
 _SLOW = ["equalities", "ball", "ball-explicit", "ball-implicitfast", "arm-euler", "friction-loss"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from sobolax.mjx import displaced
 from sobolax.mjx.tangent_space import rotated
-from tests.sobolax.mjx.laboratory import draw_states, local
+from tests.sobolax.mjx.harness import draw_states, local
 from tests.sobolax.mjx.models import MODELS
 
 

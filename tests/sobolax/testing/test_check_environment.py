@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sobolax.environment import State
-from sobolax.tangents import forward_tangents
+from sobolax.tangents.forward import forward_tangents
 from sobolax.testing import NonconformingEnvironment, check_environment
 
 

@@ -1,0 +1,158 @@
+"""The driver's end of a worker: starts it, asks for segments, and says clearly what went wrong."""
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.bench.peers.workers.protocol import Segment
+
+# Every program is compiled anew: a peer's start is timed, and so is ours.
+_CACHE_VARIABLES = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+
+
+class WorkerError(RuntimeError):
+    """A worker that ended, fell silent or said what it should not."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A worker that can be asked for segments.
+
+    Attributes:
+        seconds: From its start: imports, compilation, filling the buffer, a first segment.
+        versions: Of what it runs.
+    """
+
+    seconds: float
+    versions: dict[str, str]
+
+
+class Worker:
+    """A running worker; use it in a `with` statement.
+
+    Args:
+        name: What messages call it.
+        command: Interpreter and script; the settings come after it.
+        settings: The worker's one argument.
+        log: A new file for whatever it prints.
+        patience: Seconds that it may take for an answer.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        settings: Mapping[str, Any],
+        log: Path,
+        patience: float,
+    ):
+        self.name, self._log, self._patience = name, log, patience
+        self._start = time.perf_counter()
+        environment = {k: v for k, v in os.environ.items() if k not in _CACHE_VARIABLES}
+        with log.open("xb") as errors:
+            self._process = subprocess.Popen(
+                [*command, json.dumps(settings)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environment,
+                cwd=log.parent,  # libraries leave logs where they run
+            )
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def ready(self) -> Ready:
+        """Waits until the worker has compiled everything.
+
+        Raises:
+            WorkerError: If it does not get there.
+        """
+        answer = self._answer("ready", {"versions": dict})
+        return Ready(time.perf_counter() - self._start, answer["versions"])
+
+    def run(self, part: str) -> Segment:
+        """Asks for one segment and waits for it.
+
+        Raises:
+            WorkerError: If it does not come, or is of another part.
+        """
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps({"run": part}).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise WorkerError(self._ended()) from None
+        number = int | float
+        kinds = {"part": str, "environment_steps": int, "updates": int}
+        kinds |= {"seconds": number, "processor_seconds": number}
+        answer = self._answer("segment", kinds)
+        if answer["part"] != part:
+            raise WorkerError(f"{self.name} was asked for {part!r} and ran {answer['part']!r}")
+        segment = Segment(**{name: answer[name] for name in Segment.__dataclass_fields__})
+        if segment.environment_steps < 1 or segment.updates < 0 or not segment.seconds > 0:
+            raise WorkerError(f"{self.name} told an impossible segment: {segment}")
+        return segment
+
+    def close(self) -> None:
+        """Ends the worker: by the end of its input or, where that does not do, by force."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(10.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                self._lines.put(line)
+        self._lines.put(b"")
+
+    def _answer(self, event: str, kinds: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            line = self._lines.get(timeout=self._patience)
+        except queue.Empty:
+            raise WorkerError(
+                f"{self.name} said nothing for {self._patience:g} s; its log is {self._log}"
+            ) from None
+        if not line:
+            raise WorkerError(self._ended())
+        try:
+            answer = json.loads(line)
+            if not isinstance(answer, dict):
+                raise ValueError
+        except ValueError:
+            raise WorkerError(f"{self.name} said {line!r}, which is no JSON object") from None
+        if answer.get("event") != event:
+            raise WorkerError(f"{self.name} said {answer} where {event!r} was due")
+        for name, kind in kinds.items():
+            if not isinstance(answer.get(name), kind):
+                raise WorkerError(f"{self.name} told a {event} without a sound {name!r}: {answer}")
+        return answer
+
+    def _ended(self) -> str:
+        status = self._process.wait()
+        with self._log.open(errors="replace") as file:
+            last = [line.strip() for line in deque(file, 20) if line.strip()]
+        said = f": {last[-1]}" if last else ""
+        return f"{self.name} ended with status {status}{said}; its log is {self._log}"

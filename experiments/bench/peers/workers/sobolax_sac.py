@@ -1,0 +1,91 @@
+"""sobolax's plain SAC on an environment of its own or of Brax; a worker of `bench.peers`."""
+
+import sys
+from pathlib import Path
+
+import protocol
+
+NAMES = (
+    "environment",
+    "environment_arguments",
+    "environments",
+    "updates_per_step",
+    "batch_size",
+    "hidden_sizes",
+    "replay_capacity",
+    "prefill_steps",
+    "episode_length",
+    "rounds",
+    "collect_rounds",
+)
+
+
+def main() -> None:
+    """Prepares, and serves the driver."""
+    channel, sizes = protocol.Channel(), protocol.settings(NAMES)
+    sys.path.append(str(Path(__file__).parents[4]))  # for `envs`, which is not installed
+    train = _segments(sizes, sizes["rounds"], sizes["updates_per_step"])
+    collect = _segments(sizes, sizes["collect_rounds"], 0)
+    channel.ready(protocol.versions("sobolax", "brax", "mujoco-mjx", "jax", "flax", "optax"))
+    channel.serve({"train": train, "collect": collect})
+
+
+def _segments(sizes, rounds: int, updates: int):
+    """A function that trains on by so many steps of all environments, compiled and run once."""
+    import jax
+    import jax.numpy as jnp
+
+    import sobolax
+
+    count = sizes["environments"]
+    environment = _environment(sizes)
+    filled = -(-sizes["prefill_steps"] // count) // rounds + 1  # segments until all is filled
+    config = sobolax.agents.sac.Config(
+        environment_steps=(filled + 1) * rounds * count,
+        epochs=filled + 1,  # what follows is counted on by the index
+        environments=count,
+        updates_per_step=updates,
+        prefill_steps=sizes["prefill_steps"],
+        batch_size=sizes["batch_size"],
+        replay_capacity=sizes["replay_capacity"],
+        hidden_sizes=tuple(sizes["hidden_sizes"]),
+        first_order="off",
+        report_states=0,
+    )
+    training = sobolax.make_training(environment, config)
+    hyper = sobolax.agents.sac.Hyperparameters()
+    state = jax.jit(training.init)(jax.random.key(0), hyper)
+    run = jax.jit(training.learn, donate_argnums=0)
+    index = 0
+
+    def segment() -> protocol.Segment:
+        nonlocal state, index
+        clock = protocol.Clock()
+        state, _ = jax.block_until_ready(run(state, hyper, jnp.int32(index)))
+        index += 1
+        return clock.segment(rounds * count, rounds * updates)
+
+    while index < filled:
+        segment()
+    return segment
+
+
+def _environment(sizes):
+    import envs
+
+    arguments = dict(sizes["environment_arguments"])
+    name, length = sizes["environment"], sizes["episode_length"]
+    backend = arguments.pop("brax_backend", None)
+    if backend is not None:
+        return envs.make(f"brax:{name}", backend=backend, episode_length=length, **arguments)
+    environment = envs.make(sizes["environment"], **arguments)
+    if environment.episode_length != sizes["episode_length"]:
+        raise SystemExit(
+            f"episodes of {environment.name!r} have {environment.episode_length} steps, not "
+            f"{sizes['episode_length']}"
+        )
+    return environment
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Speed and memory side by side, as ratios, measured by `experiments.bench.timing`."""

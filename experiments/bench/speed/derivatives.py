@@ -1,0 +1,164 @@
+"""Row `derivatives`: what those of a MuJoCo step cost, in plain steps, by how they are computed."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from rich.console import RenderableType
+
+from envs.mujoco.base import MujocoEnvironment
+from envs.mujoco.physics import Physics, physics_of
+from experiments.bench.speed.options import Bench
+from experiments.bench.speed.tables import heading, timings
+from experiments.bench.speed.work import Tell, make_environment
+from experiments.bench.timing import Alternative, Measurement, compile_ahead, measure
+from experiments.launch.configuration import defaults
+from experiments.launch.program import call
+from sobolax.environment import Environment, State
+from sobolax.mjx import for_cpu
+from sobolax.mjx.engine import mjx
+from sobolax.tangents.methods import Derivatives, make_tangent_function, reason_against
+
+# Enough steps of random actions for legs to be on the floor.
+_ROLLED = 20
+
+
+def prepare(bench: Bench) -> dict[str, Environment]:
+    """The environments by name; raises ValueError for one whose derivatives cannot be timed."""
+    found = {name: make_environment(name, defaults(name).env_args) for name in bench.derivatives}
+    for name, environment in found.items():
+        check(name, environment)
+    return found
+
+
+def run(prepared: Mapping[str, Environment], bench: Bench, tell: Tell) -> dict[str, Any]:
+    """Times all of them."""
+    timed = {}
+    for name, environment in prepared.items():
+        tell(f"derivatives of {name}")
+        measured = time_derivatives(environment, bench.derivatives_batch, bench.repetitions)
+        timed[name] = [asdict(entry) for entry in measured]
+    return {"batch": bench.derivatives_batch, "timed": timed}
+
+
+def render(found: Mapping[str, Any]) -> list[RenderableType]:
+    """A table for each environment."""
+    parts: list[RenderableType] = []
+    for name, measured in found["timed"].items():
+        title = f"Derivatives of one step of {name}, {found['batch']} states together"
+        parts.append(heading(f"{title}, the step included"))
+        parts.append(timings("", "ms", "in plain steps", measured))
+    return parts
+
+
+def check(name: str, environment: Environment) -> None:
+    """Raises ValueError if the environment is not of MuJoCo, or has no structured Jacobian."""
+    if not isinstance(environment, MujocoEnvironment):
+        raise ValueError(f"--derivatives {name!r} is no MuJoCo environment")
+    reason = reason_against("structured", environment)
+    if reason is not None:
+        raise ValueError(f"--derivatives {name!r} has no structured Jacobian: {reason}")
+
+
+def time_derivatives(environment: Any, batch: int, repetitions: int) -> list[Measurement]:
+    """Times a plain step and all derivatives of it, at states of random motion.
+
+    Args:
+        environment: A `MujocoEnvironment`.
+        batch: How many states are stepped together.
+        repetitions: Timed calls of each alternative.
+
+    Returns:
+        The plain step first; the others include the step itself.
+    """
+    roll, _ = compile_ahead(lambda key: _states(environment, batch, key), jax.random.key(0))
+    states = call(roll, jax.random.key(0))
+    actions = 0.5 * jax.random.normal(jax.random.key(1), (batch, environment.action_size))
+    alternatives = []
+    for name, function in _functions(environment).items():
+        compiled, seconds = compile_ahead(jax.vmap(function), states, actions)
+        alternatives.append(
+            Alternative(name, lambda compiled=compiled: compiled(states, actions), seconds)
+        )
+    return measure(alternatives, repetitions, 1)
+
+
+def _functions(environment: Any) -> dict[str, Callable[[State, jax.Array], Any]]:
+    still = jnp.zeros(environment.state_size)
+    basis = jnp.eye(environment.state_size), jnp.eye(environment.action_size)
+    key = jax.random.key(0)
+
+    def moved(state: State) -> Callable:
+        def apply(displacement: jax.Array, action: jax.Array):
+            end = environment.step(environment.perturb(state, displacement), action)
+            return end.observation, end.reward
+
+        return apply
+
+    def one_tangent(state: State, action: jax.Array):
+        return jax.jvp(moved(state), (still, action), (still + 1.0, action))
+
+    def one_cotangent(state: State, action: jax.Array):
+        value, pull = jax.vjp(moved(state), still, action)
+        return value, pull(value)
+
+    def tangents(method: str):
+        compute = make_tangent_function(environment, Derivatives(method=method))
+        return lambda state, action: compute(key, state, action, *basis)
+
+    return {
+        "plain step": environment.step,
+        "structured, full basis": tangents("structured"),
+        "one cotangent (vjp)": one_cotangent,
+        "one tangent (jvp)": one_tangent,
+        "forward, full basis": tangents("forward"),
+        **_of_mjx_itself(environment),
+    }
+
+
+def _of_mjx_itself(environment: Any) -> dict[str, Callable[[State, jax.Array], Any]]:
+    """Forward mode through MJX's own solver, as everybody has it; physics alone."""
+
+    def substep(physics: Physics, control: jax.Array) -> Physics:
+        return physics_of(mjx.step(environment._model, environment._data_at(physics, control)))
+
+    compiled_once = jax.jit(for_cpu(substep))
+
+    def moved(state: State) -> Callable:
+        def apply(displacement: jax.Array, action: jax.Array):
+            control = environment._control(action)
+            start = environment._displaced(state.physics, displacement)
+            end, _ = jax.lax.scan(
+                lambda physics, _: (compiled_once(physics, control), None),
+                start,
+                length=environment.substeps,
+            )
+            return end.qpos, end.qvel
+
+        return apply
+
+    still = jnp.zeros(environment.state_size)
+
+    def one(state: State, action: jax.Array):
+        return jax.jvp(moved(state), (still, action), (still + 1.0, action))
+
+    def whole(state: State, action: jax.Array):
+        _, linear = jax.linearize(moved(state), still, action)
+        by_state = jax.vmap(lambda along: linear(along, jnp.zeros_like(action)))
+        by_action = jax.vmap(lambda along: linear(still, along))
+        return by_state(jnp.eye(still.size)), by_action(jnp.eye(action.size))
+
+    return {"autodiff of mjx.step, one tangent": one, "autodiff of mjx.step, full basis": whole}
+
+
+def _states(environment: Any, batch: int, key: jax.Array) -> State:
+    def step(states: State, key: jax.Array):
+        shape = (batch, environment.action_size)
+        actions = 0.7 * jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+        return jax.vmap(environment.step)(states, actions), None
+
+    reset_key, step_key = jax.random.split(key)
+    states = jax.vmap(environment.reset)(jax.random.split(reset_key, batch))
+    return jax.lax.scan(step, states, jax.random.split(step_key, _ROLLED))[0]

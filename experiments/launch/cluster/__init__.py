@@ -1,0 +1,1 @@
+"""Sweeps past one machine: `jax.distributed` and Ray."""

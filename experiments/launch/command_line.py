@@ -1,0 +1,229 @@
+"""The command line: typed flags for every field of an experiment, read by tyro."""
+
+import argparse
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import docstring_parser
+import tyro
+
+from experiments.launch import run_folder
+from experiments.launch.checkpoints import CheckpointRule
+from experiments.launch.configuration import (
+    DEFAULT_AGENT,
+    Experiment,
+    defaults,
+    merge,
+    parse_environment_arguments,
+    to_json,
+)
+from sobolax.agents.critics import CriticHyperparameters
+
+DEFAULT_ENVIRONMENT = "chain"
+_ALIASES = {"environment_steps": ("--steps",)}
+
+
+@dataclass(frozen=True)
+class _General:
+    """Trains an agent and its Sobolev version side by side; leaves a table, plots and a 3D page.
+
+    Both arms and all of their seeds are one compiled program. The defaults shown are the values
+    that would run in the environment that --env names.
+
+    Attributes:
+        env: Name of the environment.
+        agent: sac, td3, ddpg or q_learning.
+        env_args: Parameters of the environment as name=value, such as joints=8.
+        seeds: Seeds per arm; both arms share them.
+        seed: Where the random keys start.
+        compare: Run the plain agent (both weights zero) beside the Sobolev arm.
+        output: Folder of the run, new or empty; None for a new one under runs/.
+        resume: Folder of a run that was stopped or killed: goes on from its last good checkpoint,
+            with everything as it is saved there.
+        checkpoints: Whether checkpoints are taken, which is what --resume goes on from.
+        checkpoint_seconds: Least time between two, 0 for one after every epoch; None for a time
+            that keeps what they cost under 2 % of the run.
+        keep_checkpoints: How many are kept until the run is complete.
+    """
+
+    env: str
+    agent: str
+    env_args: tuple[str, ...]
+    seeds: int
+    seed: int
+    compare: bool
+    output: Path | None
+    resume: Path | None
+    checkpoints: bool
+    checkpoint_seconds: float | None
+    keep_checkpoints: int
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line, read.
+
+    Attributes:
+        experiment: What to run; its output is the folder to go on in where `resume`.
+        checkpoints: When checkpoints are taken; None for never.
+        resume: Whether to go on with a run that was stopped.
+    """
+
+    experiment: Experiment
+    checkpoints: CheckpointRule | None
+    resume: bool
+
+
+def parse(argv: Sequence[str] | None = None) -> Experiment:
+    """The experiment of a command line, as `read` reads it."""
+    return read(argv).experiment
+
+
+def read(argv: Sequence[str] | None = None) -> Command:
+    """Reads the command line: what it names wins over presets, presets over defaults.
+
+    The environment and the agent are read first, so that `--help` shows the values that would run.
+
+    Raises:
+        ValueError: If a value cannot be read, or if it differs from those of the run to resume.
+        SystemExit: With status 2 on an unknown flag, with status 0 after `--help`.
+    """
+    resume = _first(argv, "--resume")[0]
+    rule: CheckpointRule | None = CheckpointRule()
+    if resume is None:
+        base = named_defaults(argv)
+    else:
+        base = run_folder.read_experiment(Path(resume))
+        saved = run_folder.read_configuration(Path(resume)).get("checkpoints")
+        rule = CheckpointRule(**saved) if saved else None
+    flags = _flags(base, rule)
+    flags = tyro.cli(type(flags), args=argv, default=flags, prog="python -m experiments.train")
+    experiment = _experiment(base, flags)
+    rule = CheckpointRule(flags.checkpoint_seconds, flags.keep_checkpoints)
+    rule.check()
+    if flags.resume is not None:
+        unlike = run_folder.differences(to_json(base), to_json(experiment))
+        if flags.output not in (None, flags.resume):
+            unlike.append(f"output: {flags.resume} -> {flags.output}")
+        if unlike:
+            raise ValueError(
+                f"--resume {flags.resume} goes on with what is saved there, but these flags say "
+                f"otherwise (saved -> asked): {'; '.join(unlike)}. Leave them out, or train anew "
+                "without --resume"
+            )
+        experiment = dataclasses.replace(experiment, output=flags.resume)
+    return Command(experiment, rule if flags.checkpoints else None, resume=flags.resume is not None)
+
+
+def _experiment(base: Experiment, flags: Any) -> Experiment:
+    return Experiment(
+        env=flags.env,
+        agent=flags.agent,
+        env_args={**base.env_args, **parse_environment_arguments(flags.env_args)},
+        seeds=flags.seeds,
+        seed=flags.seed,
+        compare=flags.compare,
+        output=flags.output,
+        config=merge(base.config, dataclasses.asdict(flags.program)),
+        hyper=merge(base.hyper, dataclasses.asdict(flags.hyperparameters)),
+    )
+
+
+def named_defaults(argv: Sequence[str] | None = None) -> Experiment:
+    """The defaults of the environment and the agent that a command line names.
+
+    Raises:
+        ValueError: If there is no such agent.
+    """
+    env, agent = _first(argv, "--env", "--agent")
+    return defaults(env or DEFAULT_ENVIRONMENT, agent=agent or DEFAULT_AGENT)
+
+
+def _first(argv: Sequence[str] | None, *flags: str) -> list[str | None]:
+    """Values of some flags, read before the others; None where one is not named."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for flag in flags:
+        first.add_argument(flag, nargs="?")
+    with contextlib.suppress(argparse.ArgumentError):
+        found = vars(first.parse_known_args(argv)[0])
+        return [found[flag.removeprefix("--")] for flag in flags]
+    return [None] * len(flags)
+
+
+def _flags(base: Experiment, rule: CheckpointRule | None) -> Any:
+    """An object for tyro whose class has a flag for everything, and the values of `base`."""
+    groups = {
+        "program": mirror(base.config, "Sizes and counts. A change compiles anew."),
+        "hyperparameters": mirror(
+            base.hyper, "What a sweep may vary; the weights are those of the Sobolev arm."
+        ),
+    }
+    fields: list[Any] = [(name, cls, field(default_factory=cls)) for name, cls in groups.items()]
+    flags = dataclasses.make_dataclass("Flags", fields, bases=(_General,), frozen=True)
+    flags.__doc__ = _General.__doc__
+    return flags(
+        env=base.env,
+        agent=base.agent,
+        env_args=tuple(f"{name}={value!r}" for name, value in base.env_args.items()),
+        seeds=base.seeds,
+        seed=base.seed,
+        compare=base.compare,
+        output=base.output,
+        resume=None,
+        checkpoints=rule is not None,
+        checkpoint_seconds=rule.seconds if rule else None,
+        keep_checkpoints=rule.keep if rule else CheckpointRule().keep,
+    )
+
+
+def mirror(
+    values: Any, description: str | None = None, prefix: str = "", several: bool = False
+) -> Any:
+    """A dataclass of the same fields for tyro, with the values as its defaults.
+
+    The library's own classes know nothing of a command line: their fields may be arrays, and
+    their flags would carry prefixes (`--config.batch-size`).
+
+    Args:
+        values: Configuration or hyperparameters.
+        description: Stands above the flags; None for what the class says of itself.
+        prefix: Of the flags' names.
+        several: Whether a hyperparameter takes any number of words, which the caller reads.
+    """
+    cls = type(values)
+    documentation = docstring_parser.parse(cls.__doc__ or "")
+    # Inherited fields are described where they are declared.
+    parsed = [docstring_parser.parse(base.__doc__ or "") for base in reversed(cls.__mro__[:-1])]
+    helps = {
+        entry.arg_name: " ".join((entry.description or "").split())
+        for one in parsed
+        for entry in one.params
+    }
+    hints = get_type_hints(cls)
+    traced = issubclass(cls, CriticHyperparameters)
+    fields: list[Any] = []
+    for entry in dataclasses.fields(cls):
+        value = getattr(values, entry.name)
+        if dataclasses.is_dataclass(value):
+            nested = mirror(value, prefix=f"{prefix}{entry.name}.")
+            fields.append((entry.name, nested, field(default_factory=nested)))
+            continue
+        flag = tyro.conf.arg(
+            name=f"{prefix}{entry.name}",
+            prefix_name=False,
+            help=helps.get(entry.name),
+            aliases=_ALIASES.get(entry.name),
+        )
+        # What may also be a function of one's own is a name here.
+        named = isinstance(value, str)
+        hint = float if traced else str if named else hints[entry.name]
+        if traced and several:
+            hint, value = tuple[str, ...], (str(value),)
+        fields.append((entry.name, Annotated[hint, flag], field(default=value)))
+    made = dataclasses.make_dataclass(cls.__name__, fields, frozen=True)
+    made.__doc__ = description or documentation.short_description
+    return made

@@ -1,0 +1,201 @@
+"""What one experiment is: its fields, where their values come from, and its form on disk."""
+
+import ast
+import dataclasses
+import difflib
+import importlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from experiments.presets import Preset, preset
+from sobolax.agents.config import AgentConfig
+from sobolax.agents.critics import CriticHyperparameters
+
+T = TypeVar("T")
+
+# What people call the agents; the keys are modules of `sobolax`.
+AGENTS = {"sac": "SAC", "td3": "TD3", "ddpg": "DDPG", "q_learning": "Q-learning"}
+DEFAULT_AGENT = "sac"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An agent and its Sobolev version on one environment, over paired seeds.
+
+    Attributes:
+        env: Name of the environment.
+        env_args: Keyword arguments of `envs.make`.
+        seeds: How many seeds each arm gets; both arms share them.
+        seed: The first number that the random keys derive from.
+        compare: Whether the plain agent (both weights zero) runs beside the Sobolev arm.
+        output: Where the run's folder goes; None for a new one under `runs/`.
+        config: What shapes the compiled program.
+        hyper: What is traced; its weights are the Sobolev arm's.
+        agent: Name of the agent, one of `AGENTS`.
+    """
+
+    env: str
+    env_args: Mapping[str, Any]
+    seeds: int
+    seed: int
+    compare: bool
+    output: Path | None
+    config: AgentConfig
+    hyper: CriticHyperparameters
+    agent: str = DEFAULT_AGENT
+
+
+def agent_module(name: str) -> Any:
+    """The module of an agent: `Config`, `Hyperparameters`, `make_training`.
+
+    Raises:
+        ValueError: If there is no such agent.
+    """
+    if name not in AGENTS:
+        near = difflib.get_close_matches(str(name).lower().replace("-", "_"), AGENTS, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(f"there is no agent {name!r}{hint}; the agents are {', '.join(AGENTS)}")
+    return importlib.import_module(f"sobolax.agents.{name}")
+
+
+def merge(base: T, overrides: Mapping[str, Any]) -> T:
+    """A copy of a dataclass with some fields replaced; nested mappings reach nested dataclasses.
+
+    Raises:
+        ValueError: If a name is no field of the dataclass.
+    """
+    known = [entry.name for entry in dataclasses.fields(base)]  # type: ignore[arg-type]
+    for name in overrides:
+        if name not in known:
+            raise ValueError(
+                f"{type(base).__name__} has no field {name!r}; it has {', '.join(sorted(known))}"
+            )
+    values = {}
+    for name, value in overrides.items():
+        current = getattr(base, name)
+        nested = dataclasses.is_dataclass(current) and isinstance(value, Mapping)
+        values[name] = merge(current, value) if nested else value
+    return dataclasses.replace(base, **values)  # type: ignore[type-var]
+
+
+def defaults(env: str, tuned: Preset | None = None, agent: str = DEFAULT_AGENT) -> Experiment:
+    """The experiment of an environment before the command line: presets over defaults.
+
+    Of a preset's hyperparameters an agent takes those that it has: Q-learning has no actor.
+
+    Raises:
+        ValueError: If there is no such agent.
+    """
+    tuned = preset(env) if tuned is None else tuned
+    module = agent_module(agent)
+    config, hyper = module.Config(), module.Hyperparameters()
+    known = {entry.name for entry in dataclasses.fields(hyper)}
+    return Experiment(
+        env=env,
+        env_args=dict(tuned.environment),
+        seeds=tuned.seeds,
+        seed=0,
+        compare=True,
+        output=None,
+        config=merge(config, tuned.config),
+        hyper=merge(hyper, {name: tuned.hyper[name] for name in tuned.hyper if name in known}),
+        agent=agent,
+    )
+
+
+def parse_environment_arguments(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Turns `("joints=8", "target=fixed")` into `{"joints": 8, "target": "fixed"}`.
+
+    Raises:
+        ValueError: If a pair is not of the form `name=value`.
+    """
+    arguments = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"--env-args takes name=value, such as joints=8, but got {pair!r}")
+        try:
+            arguments[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            arguments[name] = {"true": True, "false": False}.get(text, text)
+    return arguments
+
+
+def to_json(experiment: Experiment) -> dict[str, Any]:
+    """Everything but the place of the output, as JSON holds it."""
+    values = dataclasses.asdict(experiment)
+    del values["output"]
+    # JSON knows no infinity, and null would not come back as one.
+    values["hyper"] = {
+        name: value if math.isfinite(value) else str(value)
+        for name, value in values["hyper"].items()
+    }
+    return json.loads(json.dumps(values))
+
+
+def from_json(values: Mapping[str, Any]) -> Experiment:
+    """The inverse of `to_json`."""
+    base = defaults(values["env"], Preset(), values.get("agent", DEFAULT_AGENT))
+    plain = {name: value for name, value in values.items() if name not in ("config", "hyper")}
+    return dataclasses.replace(
+        base,
+        **plain,
+        config=_restore(type(base.config), values["config"]),
+        hyper=type(base.hyper)(**{name: float(value) for name, value in values["hyper"].items()}),
+    )
+
+
+def _restore(cls: type[T], values: Mapping[str, Any]) -> T:
+    hints = get_type_hints(cls)
+    restored = {}
+    for name, value in values.items():
+        hint = hints.get(name)
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            value = _restore(hint, value)
+        elif isinstance(value, list):  # JSON has no tuples, and a static configuration no lists
+            value = tuple(value)
+        restored[name] = value
+    return cls(**restored)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One line of the comparison: a name and its traced values, the same for all of its seeds."""
+
+    name: str
+    hyper: CriticHyperparameters = field(repr=False)
+    agent: str = DEFAULT_AGENT
+
+    @property
+    def label(self) -> str:
+        """What people call it: `SAC`, `Sobolev SAC`."""
+        title = AGENTS[self.agent]
+        return {"plain": title, "sobolev": f"Sobolev {title}"}.get(self.name, self.name)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weights of the two slope terms."""
+        return {
+            name: float(getattr(self.hyper, name)) for name in ("state_weight", "action_weight")
+        }
+
+
+def environment_title(name: str, parameters: Mapping[str, Any]) -> str:
+    """The environment and its parameters, for people."""
+    given = ", ".join(f"{parameter} = {value}" for parameter, value in parameters.items())
+    return f"{name} ({given})" if given else name
+
+
+def arms(experiment: Experiment) -> tuple[Arm, ...]:
+    """The arms of an experiment: the plain agent first where it is compared with."""
+    nothing = {"state_weight": 0.0, "action_weight": 0.0}
+    plain = Arm("plain", merge(experiment.hyper, nothing), experiment.agent)
+    sobolev = Arm("sobolev", experiment.hyper, experiment.agent)
+    # Without slope terms, or with both weights at zero, two arms would be the same one twice.
+    if experiment.config.first_order == "off" or not any(sobolev.weights.values()):
+        return (plain,)
+    return (plain, sobolev) if experiment.compare else (sobolev,)

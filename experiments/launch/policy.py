@@ -1,0 +1,108 @@
+"""Trained policies, read back from the folder of a run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import envs
+from experiments.launch import run_folder
+from experiments.launch.configuration import Experiment
+from experiments.launch.job import Job, load_policies, make_job
+from sobolax import make_training
+
+
+@dataclass(frozen=True)
+class TrainedPolicy:
+    """A policy as `load_policy` restores it.
+
+    Attributes:
+        environment: What it was trained on.
+        parameters: Of one member, a `sobolax.training.loop.Policy`.
+        act: `(parameters, observation) -> action`, deterministic.
+    """
+
+    environment: Any
+    parameters: Any
+    act: Callable[[Any, jax.Array], jax.Array]
+
+    def __call__(self, observation: jax.Array) -> jax.Array:
+        """The action for one observation."""
+        return self.act(self.parameters, observation)
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a run has learned, complete or not.
+
+    Attributes:
+        experiment: What it trains.
+        environment: On what.
+        job: Its members.
+        policies: Of all members, stacked, arms times seeds, seeds innermost.
+        epochs: How many they learned.
+        source: Where they were read from.
+    """
+
+    experiment: Experiment
+    environment: Any
+    job: Job
+    policies: Any
+    epochs: int
+    source: Path
+
+    def members(self, arm: str | None = None, seed: int | None = None) -> list[int]:
+        """Places of members: those of an arm, with a seed, or all.
+
+        Raises:
+            ValueError: If there is no such arm or seed.
+        """
+        names = [entry.name for entry in self.job.arms]
+        if (arm is not None and arm not in names) or not 0 <= (seed or 0) < self.job.seeds:
+            raise ValueError(
+                f"the run holds no arm {arm or names[-1]!r} with seed {seed or 0}: its arms are "
+                f"{', '.join(names)}, its seeds 0 to {self.job.seeds - 1}"
+            )
+        return [
+            place * self.job.seeds + number
+            for place, name in enumerate(names)
+            for number in range(self.job.seeds)
+            if arm in (None, name) and seed in (None, number)
+        ]
+
+
+def load_run(run: str | Path) -> TrainedRun:
+    """Reads the newest policies of a run: those it saved at its end, or of its last checkpoint.
+
+    Args:
+        run: The folder of a run, complete, interrupted or killed.
+
+    Raises:
+        ValueError: If the folder is none of a run, or holds no good policies.
+    """
+    folder = Path(run)
+    experiment = run_folder.read_experiment(folder)
+    environment = envs.make(experiment.env, **experiment.env_args)
+    training = make_training(environment, experiment.config)
+    job = make_job(experiment, training)
+    policies, checkpoint = load_policies(job, folder)
+    return TrainedRun(experiment, environment, job, policies, checkpoint.epochs, checkpoint.path)
+
+
+def load_policy(run: str | Path, arm: str | None = None, seed: int = 0) -> TrainedPolicy:
+    """Reads the newest policy of one member of a run, as `load_run` does.
+
+    Args:
+        run: The folder.
+        arm: "plain" or "sobolev"; None for the last arm of the run.
+        seed: Which of the arm's seeds, from 0.
+
+    Raises:
+        ValueError: If the run holds no policy, or no such arm or seed.
+    """
+    found = load_run(run)
+    [member] = found.members(found.job.arms[-1].name if arm is None else arm, seed)
+    parameters = jax.tree.map(lambda leaf: leaf[member], found.policies)
+    return TrainedPolicy(found.environment, parameters, found.job.training.act)

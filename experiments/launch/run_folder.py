@@ -1,0 +1,256 @@
+"""The folder of one run: what lies in it, and that nothing in it is ever overwritten."""
+
+import contextlib
+import datetime
+import fcntl
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import sobolax
+from experiments.launch.configuration import Experiment, from_json
+
+CONFIGURATION = "configuration.json"
+METRICS = "metrics.jsonl"
+RESULTS = "results.json"
+LEARNING_CURVES = "learning_curves.png"
+SLOPE_ERROR = "slope_error.png"
+POLICY = "policy"
+CHECKPOINTS = "checkpoints"
+REPLAY = "replay.html"
+
+
+class FolderInUseError(ValueError):
+    """Another process trains in the folder."""
+
+
+def choose(output: Path | None, env: str, arms: Iterable[str]) -> Path:
+    """The folder a run would write to; creates nothing.
+
+    Raises:
+        ValueError: If something lies there already.
+    """
+    if output is None:
+        stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        name = f"{stamp}-{env}-{'-'.join(arms)}"
+        candidates = [name, *(f"{name}-{count}" for count in range(2, 100))]
+        return next(path for path in map(Path("runs").joinpath, candidates) if not path.exists())
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"--output {output} is a file: name a new or an empty folder")
+    if output.is_dir() and any(output.iterdir()):
+        what = "holds another run" if (output / CONFIGURATION).exists() else "is not empty"
+        raise ValueError(f"--output {output} {what}: name a new or an empty folder")
+    for parent in output.parents:
+        if parent.exists():
+            if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+                raise ValueError(f"--output {output} cannot be made: {parent} is not writable")
+            break
+    return output
+
+
+def read_configuration(path: Path) -> dict[str, Any]:
+    """What `configuration.json` of a run holds.
+
+    Raises:
+        ValueError: If there is none, or it cannot be read.
+    """
+    try:
+        return json.loads((path / CONFIGURATION).read_text())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError(f"{path} holds no {CONFIGURATION}: name the folder of a run") from error
+    except ValueError as error:
+        raise ValueError(f"{path / CONFIGURATION} is damaged: {error}") from error
+
+
+def read_experiment(path: Path) -> Experiment:
+    """The experiment that a run's folder belongs to.
+
+    Raises:
+        ValueError: If the folder is none of a run, or of another version's.
+    """
+    configuration = read_configuration(path)
+    if "experiment" not in configuration:
+        raise ValueError(f"{path} was not written by experiments.train: name such a run's folder")
+    try:
+        return from_json(configuration["experiment"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} was written by another version of sobolax: {error}") from error
+
+
+def read_results(path: Path) -> dict[str, Any] | None:
+    """What `results.json` of a run holds; None while there is none, or no whole one."""
+    try:
+        return json.loads((path / RESULTS).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def remove_results(path: Path) -> None:
+    """Removes what an interrupted run left in good order, for the run that went on to replace."""
+    for name in (RESULTS, LEARNING_CURVES, SLOPE_ERROR, REPLAY):
+        (path / name).unlink(missing_ok=True)
+
+
+def create(path: Path) -> None:
+    """Makes the folder that `choose` named."""
+    path.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a folder against other processes; a process that is killed lets go of it.
+
+    Raises:
+        FolderInUseError: If another one holds it.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FolderInUseError(f"another process trains in {path}: end it first") from error
+        except OSError:
+            pass  # some network file systems lock no folders
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def differences(saved: Any, asked: Any, name: str = "", known: bool = False) -> list[str]:
+    """Every field in which two values of JSON differ, as `config.batch_size: 64 -> 128`.
+
+    Args:
+        saved: What there was.
+        asked: What there is.
+        name: Of the whole.
+        known: Whether to pass over fields that `saved` lacks, which a newer version has brought.
+    """
+    if not isinstance(saved, Mapping) or not isinstance(asked, Mapping):
+        return [] if saved == asked else [f"{name}: {saved} -> {asked}"]
+    found = []
+    for key in saved if known else dict.fromkeys([*saved, *asked]):
+        one, other = saved.get(key, "nothing"), asked.get(key, "nothing")
+        found += differences(one, other, f"{name}.{key}" if name else str(key), known)
+    return found
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes a new file; numbers that are not finite become null, as JSON knows none."""
+    if path.exists():
+        raise FileExistsError(f"{path} exists")
+    write_whole(path, json.dumps(plain(values), indent=2, allow_nan=False) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file, or replaces one, so that it is whole at any time, whatever happens."""
+    beside = path.with_name(path.name + ".partial")
+    try:
+        with beside.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def synchronise(folder: Path) -> None:
+    """Waits until the names in a folder are on disk, where the file system can be told to."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Appends a line of JSON per row; the file is whole and readable after every call."""
+    with path.open("a") as file:
+        file.write(_lines(rows))
+
+
+def replace_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes all lines of such a file anew; the file is whole at any time."""
+    write_whole(path, _lines(rows))
+
+
+def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(plain(row), allow_nan=False) + "\n" for row in rows)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file that `append_lines` wrote."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def plain(value: Any) -> Any:
+    """Arrays, NumPy numbers, tuples and paths as what JSON knows."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return plain(np.asarray(value).tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def provenance() -> dict[str, Any]:
+    """What produced the numbers: versions, device and commit; nothing that names the machine."""
+    device = jax.devices()[0]
+    return {
+        "versions": {
+            "python": platform.python_version(),
+            "sobolax": sobolax.__version__,
+            **{name: _version(name) for name in ("jax", "jaxlib", "mujoco", "mujoco-mjx")},
+        },
+        "device": {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "count": jax.device_count(),
+            "processor_cores": os.cpu_count(),
+        },
+        "commit": _commit(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> dict[str, Any] | None:
+    """The commit of the source checkout and whether files differ from it; None outside of one."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        ).stdout.strip()
+
+    try:
+        return {
+            "hash": git("rev-parse", "HEAD"),
+            "modified": bool(git("status", "--porcelain", "--untracked-files=no")),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,279 @@
+"""Trains the members of one program, epoch by epoch, with everything on disk as it goes."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.launch import checkpoint_choice, run_folder, snapshot
+from experiments.launch import job as jobs
+from experiments.launch.checkpoint_choice import Checkpoint
+from experiments.launch.checkpoint_files import CheckpointError
+from experiments.launch.checkpoints import CheckpointRule, Checkpoints
+from experiments.launch.history import History
+from experiments.launch.job import Job
+from experiments.launch.program import Program, call, compile_program, size_of
+from experiments.launch.progress import Listener
+
+
+@dataclass
+class Outcome:
+    """What training left: the history so far and, after the last whole epoch, the policies.
+
+    Attributes:
+        history: Metrics of the epochs done, those before a resume too.
+        policies: Those of all members, stacked, in the host's memory; None before the first
+            epoch is done, or where a training has none.
+        compile_seconds: Lowering and compiling both entry points.
+        initialise_seconds: Networks, buffer, prefill; or bringing a checkpoint back.
+        interrupted: Whether Ctrl-C cut it short.
+        resumed_from: How many epochs the checkpoint had that it went on from; None for none.
+        metrics_seconds: What training waited for metrics, copies of policies and the listener.
+        checkpoints: How many were saved and how many failed, and seconds they took: what training
+            waited for, and what went on beside it.
+        warnings: What went wrong without stopping it.
+    """
+
+    history: History
+    policies: Any = None
+    compile_seconds: float = 0.0
+    initialise_seconds: float = 0.0
+    interrupted: bool = False
+    resumed_from: int | None = None
+    metrics_seconds: float = 0.0
+    checkpoints: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def train_members(
+    job: Job,
+    folder: Path,
+    listener: Listener,
+    checkpoints: CheckpointRule | None = None,
+    program: Program | Callable[[], Program] | None = None,
+) -> Outcome:
+    """Trains all members, from the last good checkpoint in the folder if it holds one.
+
+    Metrics are on disk after each epoch (`metrics.jsonl`), policies at the end (`policy/`), and
+    an interrupt keeps what was done. Of a job that is complete there already, nothing is computed.
+    Whether and when checkpoints are taken changes no number. On CPU, a checkpoint that is being
+    written holds as much memory as the state itself.
+
+    Args:
+        job: What to train.
+        folder: An existing folder, of this job alone.
+        listener: Whom to tell.
+        checkpoints: When checkpoints are taken; None for never.
+        program: The job's, where it is compiled already, or what compiles it if it is needed.
+
+    Returns:
+        What came out; after Ctrl-C, what there was until then.
+
+    Raises:
+        CheckpointError: If the folder holds checkpoints and none is good; nothing is compiled.
+        FolderInUseError: If another process trains in the folder.
+    """
+    running = _Running(
+        job, folder, listener, Checkpoints(folder, jobs.belongs_to(job), checkpoints)
+    )
+    with run_folder.locked(folder):
+        try:
+            running.restore()
+            if not running.complete:
+                running.train(program)
+        except KeyboardInterrupt:
+            running.outcome.interrupted = True
+        try:
+            running.finish()
+        except KeyboardInterrupt:
+            running.outcome.interrupted = True
+    return running.outcome
+
+
+class _Running:
+    """One call of `train_members`."""
+
+    def __init__(self, job: Job, folder: Path, listener: Listener, checkpoints: Checkpoints):
+        self.outcome = Outcome(History(job.arms, job.seeds))
+        self._job, self._folder, self._listener = job, folder, listener
+        self._checkpoints = checkpoints
+        self._start: Any = None  # the state of a checkpoint, in the host's memory
+        self._policy_paths: Any = None
+        self._lines_whole = True
+
+    @property
+    def complete(self) -> bool:
+        return len(self.outcome.history.epochs) == self._job.epochs
+
+    def restore(self) -> None:
+        """Takes over what the folder holds."""
+        policy, lines = self._folder / run_folder.POLICY, self._folder / run_folder.METRICS
+        if policy.exists() or self._checkpoints.folder.exists():
+            self._listener.phase("reading checkpoints")
+            like = call(jobs.template, self._job)
+            self._policy_paths = jobs.policy_paths(self._job.training, like)
+            found = call(self._finished, policy)
+            if found is None:
+                found = call(self._checkpoints.restore, jobs.make_check(like))
+            self._tell_news()
+            if found is not None:
+                self._take_over(found, like)
+        if self.outcome.resumed_from is None and lines.exists():
+            self._warn(f"{self._folder} holds no checkpoint: training begins at the start")
+        if self.outcome.resumed_from is not None or lines.exists():
+            # What was measured after the checkpoint is measured again.
+            run_folder.replace_lines(lines, self._rows())
+
+    def train(self, program: Program | Callable[[], Program] | None) -> None:
+        """The epochs that are left."""
+        job, outcome = self._job, self.outcome
+        if not isinstance(program, Program):
+            self._listener.phase("compiling")
+            default = partial(compile_program, job.training, job.keys, job.hypers)
+            program = call(program or default)
+        outcome.compile_seconds = program.compile_seconds
+        start = time.perf_counter()
+        state = self._first_state(program)
+        outcome.initialise_seconds = time.perf_counter() - start
+        self._policy_paths = jobs.policy_paths(job.training, state)
+        for text in self._checkpoints.open(size_of(state)):
+            self._listener.note(text)
+        self._listener.phase("training")
+        done = len(outcome.history.epochs)
+        start = time.perf_counter() - (outcome.history.seconds[-1] if done else 0.0)
+        for epoch in range(done, job.epochs):
+            state, metrics = call(program.epoch, state, job.hypers, jnp.int32(epoch))
+            epoch_ended = time.perf_counter()
+            policies = self._policies(state)
+            outcome.history.add(jax.device_get(metrics), time.perf_counter() - start)
+            outcome.policies = policies
+            self._write_lines()
+            self._listener.epoch(outcome.history, job.epochs)
+            outcome.metrics_seconds += time.perf_counter() - epoch_ended
+            if not self.complete and self._checkpoints.due():
+                self._save(state)
+            self._tell_news()
+
+    def finish(self) -> None:
+        """Waits for what is being written, and saves the policies."""
+        outcome, made = self.outcome, self._checkpoints
+        done = len(outcome.history.epochs)
+        if done and (outcome.interrupted or not self._lines_whole):
+            self._lines_whole = False  # Ctrl-C may have come while a line was written
+            self._write_lines()
+        saved = outcome.resumed_from == done
+        if outcome.policies is not None and not saved:
+            self._listener.phase("saving policies")
+            arrays = jobs.policy_arrays(self._policy_paths, outcome.policies)
+            saved = call(made.finish, done, arrays | jobs.history_arrays(outcome.history))
+        made.wait()
+        if saved and self.complete:
+            made.clear()
+        self._tell_news()
+        outcome.checkpoints = {
+            "saved": made.saved,
+            "failed": made.failed,
+            "blocking_seconds": made.blocking_seconds,
+            "background_seconds": made.background_seconds,
+        }
+
+    def _finished(self, path: Path) -> Checkpoint | None:
+        """What a complete training left; None if this one is not complete."""
+        if not path.exists():
+            return None
+        try:
+            found = checkpoint_choice.read(path, jobs.belongs_to(self._job))
+        except CheckpointError as error:
+            self._warn(str(error))
+            return None
+        return found if found.epochs == self._job.epochs else None
+
+    def _take_over(self, found: Checkpoint, like: Any) -> None:
+        outcome = self.outcome
+        outcome.history = jobs.read_history(self._job, found.arrays)
+        outcome.resumed_from = found.epochs
+        if self._policy_paths is not None:
+            outcome.policies = jobs.read_policies(self._policy_paths, found.arrays)
+        if self.complete:
+            return
+        strange = jobs.strangeness(found)
+        if strange:
+            self._warn(strange)
+        self._listener.note(f"goes on after epoch {found.epochs}, from {found.path}")
+        self._start = like, found.arrays
+
+    def _first_state(self, program: Program) -> Any:
+        if self._start is None:
+            return call(program.initialise, self._job.keys, self._job.hypers)
+        (like, arrays), self._start = self._start, None
+        return call(lambda: program.place(jobs.read_state(like, arrays, program.width)))
+
+    def _policies(self, state: Any) -> Any:
+        """The members' policies as a copy of their own; None where a training has none."""
+        policy = getattr(self._job.training, "policy", None)
+        return None if policy is None else snapshot.to_host(policy(state), len(self._job.keys))
+
+    def _save(self, state: Any) -> None:
+        sick = _not_finite(self.outcome.policies)
+        if sick.any():
+            names = [
+                f"{arm.name}, seed {seed}"
+                for (index, seed) in np.argwhere(sick.reshape(-1, self._job.seeds))
+                for arm in [self._job.arms[index]]
+            ]
+            self._warn(
+                f"no checkpoint is taken while parameters are not finite: those of "
+                f"{'; '.join(names)}"
+            )
+            return
+        self._checkpoints.save(
+            len(self.outcome.history.epochs),
+            lambda: (
+                jobs.state_arrays(state, len(self._job.keys))
+                | jobs.history_arrays(self.outcome.history)
+            ),
+        )
+
+    def _rows(self) -> list[dict[str, Any]]:
+        history = self.outcome.history
+        return [row for epoch in range(len(history.epochs)) for row in history.rows(epoch)]
+
+    def _write_lines(self) -> None:
+        path, history = self._folder / run_folder.METRICS, self.outcome.history
+        try:
+            if self._lines_whole:
+                run_folder.append_lines(path, history.rows(len(history.epochs) - 1))
+            else:
+                run_folder.replace_lines(path, self._rows())
+            self._lines_whole = True
+        except OSError as error:
+            # A full disk: what is missing is written with what comes next.
+            self._lines_whole = False
+            self._warn(f"{path} could not be written: {error}")
+
+    def _warn(self, text: str) -> None:
+        if text not in self.outcome.warnings:
+            self.outcome.warnings.append(text)
+            self._listener.warn(text)
+
+    def _tell_news(self) -> None:
+        for text in self._checkpoints.news():
+            self._warn(text)
+
+
+def _not_finite(policies: Any) -> np.ndarray:
+    """Which members have a number in their policy that is not finite, `(members,)` bool."""
+    leaves = [
+        leaf for leaf in jax.tree.leaves(policies) if jnp.issubdtype(leaf.dtype, jnp.floating)
+    ]
+    if not leaves:
+        return np.zeros(0, bool)
+    return np.any(
+        [~np.isfinite(leaf).reshape(len(leaf), -1).all(axis=1) for leaf in leaves], axis=0
+    )

@@ -1,0 +1,1 @@
+"""Sweeps on one machine: configurations, memory, shards."""

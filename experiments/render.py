@@ -1,0 +1,142 @@
+"""Rolls trained policies out and writes the page that replays them.
+
+`python -m experiments.render RUN` does so for a run that was killed, too, from its checkpoint.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from experiments.launch import run_folder
+from experiments.launch.configuration import environment_title
+from experiments.launch.exit_status import bad_input
+from experiments.launch.job import Job
+from experiments.launch.policy import TrainedRun, load_run
+from experiments.launch.program import call, keep_compiled_programs
+from experiments.report.viewer import Episode, write_page
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Writes a page that shows trained policies in 3D; of a run that goes on or was killed, too.
+
+    Attributes:
+        run: Folder of the run.
+        arm: Whose policies, plain or sobolev; None for all arms.
+        seed: Which of an arm's seeds, from 0; the others start from the same state.
+        output: A new file; None for replay.html in the run's folder.
+    """
+
+    run: tyro.conf.Positional[Path]
+    arm: str | None = None
+    seed: int = 0
+    output: Path | None = None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """What the command runs.
+
+    Returns:
+        The exit status: 0, or 2 for bad input.
+    """
+    console = Console()
+    asked = tyro.cli(Replay, args=argv, prog="python -m experiments.render")
+    try:
+        path = asked.output or asked.run / run_folder.REPLAY
+        found = load_run(asked.run)
+        chosen = found.members(asked.arm, asked.seed)
+        check(found, path)
+    except ValueError as error:
+        return bad_input(error)
+    keep_compiled_programs()
+    title = environment_title(found.experiment.env, found.experiment.env_args)
+    call(write_members, path, title, found.environment, found.job, found.policies, chosen)
+    console.print(
+        Text(f"{path} shows what {found.source} learned in {found.epochs} epochs"), soft_wrap=True
+    )
+    return 0
+
+
+def check(found: TrainedRun, path: Path) -> None:
+    """Raises ValueError, with the mend, if no page can be written."""
+    if not hasattr(found.environment, "frame"):
+        raise ValueError(f"there is no page for {found.experiment.env}: it has no bodies to draw")
+    if path.exists():
+        raise ValueError(f"{path} exists: name a new file with --output")
+    if not path.parent.is_dir():
+        raise ValueError(f"--output {path}: there is no folder {path.parent}")
+
+
+def write_members(
+    path: Path, title: str, environment: Any, job: Job, policies: Any, chosen: Sequence[int]
+) -> None:
+    """Writes the page of some members of a job, by their places."""
+    names = [f"{job.arms[place // job.seeds].label}, seed {place % job.seeds}" for place in chosen]
+    some = jax.tree.map(lambda leaf: leaf[np.array(chosen)], policies)
+    write_replay(path, title, environment, job.training, some, names)
+
+
+def write_replay(
+    path: Path, title: str, environment: Any, training: Any, policies: Any, names: Sequence[str]
+) -> None:
+    """Writes a page with one deterministic episode per policy, all from the same start.
+
+    Args:
+        path: A new file.
+        title: What stands above.
+        environment: A MuJoCo environment: `mujoco_model`, `dt` and `frame`.
+        training: Whose `act` the policies belong to.
+        policies: Stacked along the leading axis.
+        names: One per policy.
+    """
+    states, rewards, ended = jax.device_get(
+        jax.jit(jax.vmap(lambda policy: rollout(environment, training, policy)))(policies)
+    )
+    positions, rotations = environment.frame(states)
+    episodes = []
+    for index, name in enumerate(names):
+        # `ended` counts from the first step; the frame before it is the reset.
+        stops = np.flatnonzero(ended[index])
+        frames = int(stops[0]) + 2 if stops.size else positions.shape[1]
+        finite = np.isfinite(positions[index]).all(axis=(1, 2)) & np.isfinite(rotations[index]).all(
+            axis=(1, 2, 3)
+        )
+        if not finite[:frames].all():
+            frames = max(1, int(np.argmin(finite)))
+        returns = np.concatenate([[0.0], np.cumsum(rewards[index])])[:frames]
+        note = "" if frames == positions.shape[1] else f"ended after {frames - 1} steps"
+        episodes.append(
+            Episode(name, positions[index, :frames], rotations[index, :frames], returns, note)
+        )
+    write_page(path, title, environment.mujoco_model, environment.dt, episodes)
+
+
+def rollout(environment: Any, training: Any, policy: Any) -> tuple[Any, jax.Array, jax.Array]:
+    """One deterministic episode.
+
+    Returns:
+        States (`episode_length + 1` of them, the reset first), rewards and whether each step
+        terminated (`episode_length` each). What follows a termination means nothing.
+    """
+    start = environment.reset(jax.random.key(7))
+
+    def step(state, _):
+        following = environment.step(state, training.act(policy, state.observation))
+        return following, (following, following.reward, following.terminated)
+
+    _, (states, rewards, ended) = jax.lax.scan(step, start, length=environment.episode_length)
+    states = jax.tree.map(lambda one, many: jnp.concatenate([one[None], many]), start, states)
+    return states, rewards, ended
+
+
+if __name__ == "__main__":
+    sys.exit(main())

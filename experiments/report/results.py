@@ -1,0 +1,171 @@
+"""The final numbers of a run: means, intervals and paired differences."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from experiments.launch.history import History
+from experiments.report.intervals import Estimate, estimate, paired_difference
+
+RETURN = "evaluation_return"
+RETURN_OVER_TRAINING = "evaluation_return_over_training"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where the time went, in seconds; compilation is apart from everything else.
+
+    Attributes:
+        compile_seconds: Lowering and compiling both programs.
+        initialise_seconds: Running the first one: networks, buffer, prefill.
+        train_seconds: All epochs done.
+        steady_steps_per_second: Environment steps of all members together per second, over all
+            epochs but the first; None before there are two.
+        wall_seconds: From the start to the results.
+    """
+
+    compile_seconds: float
+    initialise_seconds: float
+    train_seconds: float
+    steady_steps_per_second: float | None
+    wall_seconds: float
+
+
+def steady_steps_per_second(history: History) -> float | None:
+    """Environment steps of all members per second, the first epoch left out."""
+    steps = history.values("environment_steps")
+    if steps is None or len(steps) < 2:
+        return None
+    passed = history.seconds[-1] - history.seconds[0]
+    return float((steps[-1] - steps[0]).sum() / passed) if passed > 0 else None
+
+
+def summarise(
+    history: History, timing: Timing, interrupted: bool, reference: int = 0
+) -> dict[str, Any]:
+    """What `results.json` holds.
+
+    Every metric of the last epoch per arm with a 95 % interval over seeds, its difference to the
+    reference arm paired by seed, and the return averaged over all epochs (how fast it learned).
+    Members that were frozen are listed, and left out of means and differences.
+
+    Args:
+        history: What was measured.
+        timing: Where the time went.
+        interrupted: Whether it was cut short.
+        reference: Place of the arm that the others are compared with.
+    """
+    final: dict[str, np.ndarray] = dict(history.epochs[-1]) if history.epochs else {}
+    frozen_at = final.pop("frozen_at", None)
+    frozen = final.pop("frozen", np.zeros((len(history.arms), history.seeds))) > 0
+    returns = history.values(RETURN)
+    if returns is not None:
+        final[RETURN_OVER_TRAINING] = returns.mean(axis=0)
+    sound = {name: np.where(frozen, np.nan, values) for name, values in final.items()}
+    results: dict[str, Any] = {
+        "interrupted": interrupted,
+        "epochs": len(history.epochs),
+        "seeds": history.seeds,
+        "confidence": 0.95,
+        "interval": "Student's t over seeds; null with fewer than two finite values",
+        "timing": asdict(timing),
+        "arms": {
+            arm.name: {
+                "label": arm.label,
+                "weights": arm.weights,
+                "metrics": {
+                    name: {
+                        **asdict(estimate(sound[name][index])),
+                        "per_seed": values[index].tolist(),
+                    }
+                    for name, values in final.items()
+                },
+                "whole_run": _whole_run(history, index),
+                "frozen_at": [
+                    int(frozen_at[index, seed]) if frozen_at is not None and sick else None
+                    for seed, sick in enumerate(frozen[index])
+                ],
+            }
+            for index, arm in enumerate(history.arms)
+        },
+        "paired_differences": {},
+    }
+    base = history.arms[reference].name if history.arms else ""
+    for index, arm in enumerate(history.arms):
+        if index == reference:
+            continue
+        results["paired_differences"][f"{arm.name} - {base}"] = {
+            name: asdict(paired_difference(values[index], values[reference]))
+            for name, values in sound.items()
+        }
+    return results
+
+
+# What a last epoch alone would not show; the one is a share per epoch, the others are counts.
+_SHARES = ("slopes_dropped", "references_dropped")
+_COUNTS = ("transitions_nonfinite", "evaluation_nonfinite")
+
+
+def _whole_run(history: History, arm: int) -> dict[str, float]:
+    """Shares averaged (but for what is frozen), counts summed, over an arm's epochs and seeds."""
+    found: dict[str, float] = {}
+    for name in (*_SHARES, *_COUNTS):
+        values = history.values(name)
+        if values is None:
+            continue
+        own = values[:, arm]
+        if name in _SHARES:
+            own = own[~history.frozen[:, arm]]
+            found[name] = float(own.mean()) if own.size else 0.0
+        else:
+            found[name] = float(own.sum())
+    return found
+
+
+def metric(results: Mapping[str, Any], arm: str, name: str) -> Estimate | None:
+    """One entry of `results["arms"]`; None where the metric is absent."""
+    entry = results["arms"][arm]["metrics"].get(name)
+    if entry is None:
+        return None
+    return Estimate(*(entry[part] for part in ("mean", "low", "high", "count", "total")))
+
+
+def sentence(results: Mapping[str, Any]) -> str:
+    """What the seeds say about the returns, and no more than that."""
+    if not results["epochs"]:
+        return "No epoch was finished: there is nothing to compare."
+    if not results["paired_differences"]:
+        return "One arm alone: there is nothing to compare."
+    (pair, differences) = next(iter(results["paired_differences"].items()))
+    if RETURN not in differences:
+        return "No returns were measured: there is nothing to compare."
+    final = differences[RETURN]
+    told = f"Paired difference of returns ({pair}) over {counted(final['count'], 'seed')}: "
+    if final["low"] is None:
+        value = "none" if final["mean"] is None else f"{final['mean']:+.4g}"
+        return told + f"{value}; one seed has no interval."
+    contains = final["low"] <= 0 <= final["high"]
+    verdict = "the interval contains zero" if contains else "the interval does not contain zero"
+    left_out = final["total"] - final["count"]
+    note = f"; {counted(left_out, 'seed')} left out: frozen or not finite" if left_out else ""
+    return f"{told}{final['mean']:+.4g} [{final['low']:.4g}, {final['high']:.4g}]; {verdict}{note}."
+
+
+def frozen_members(results: Mapping[str, Any]) -> str | None:
+    """Which members learn no more, and since when; None if there are none."""
+    told = []
+    for arm in results["arms"].values():
+        steps = {seed: step for seed, step in enumerate(arm["frozen_at"]) if step is not None}
+        if steps:
+            since = ", ".join(f"seed {seed} at step {step:,}" for seed, step in steps.items())
+            told.append(f"{arm['label']} {since}")
+    if not told:
+        return None
+    return f"Frozen by numbers that are not finite, and left out of means: {'; '.join(told)}."
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,97 @@
+"""The final table on the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAVY
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from experiments.report.results import RETURN, counted, frozen_members, metric, sentence
+
+# Two numbers to a cell, one below the other, so that a terminal of 80 columns holds them all.
+_COLUMNS = (
+    ("value\nerror", ("value_error",)),
+    ("∇s Q\nerror\ncosine", ("state_slope_error", "state_slope_cosine")),
+    ("∇a Q\nerror\ncosine", ("action_slope_error", "action_slope_cosine")),
+)
+# Over a whole run: the share of slope terms out of bounds, and transitions that are not finite.
+_DROPPED, _NONFINITE = "slopes_dropped", "transitions_nonfinite"
+# A reference that misses more than this share of the return's weight says little about values.
+_LONG_TAIL = 0.1
+
+
+def render(results: Mapping[str, Any], title: str) -> RenderableType:
+    """The table of a run, its times, and one sentence on the difference of the arms."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAVY)
+    table.pad_edge = False
+    table.add_column("arm", no_wrap=True)
+    headings = ["return\n[95 %]", *(heading for heading, _ in _COLUMNS)]
+    for heading in (*headings, "dropped\nnon-fin.", "steps/s\nper seed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    timing = results["timing"]
+    speed = timing["steady_steps_per_second"]
+    members = len(results["arms"]) * results["seeds"]
+    for name, arm in results["arms"].items():
+        label = arm["label"]
+        if any(arm["weights"].values()):
+            weights = arm["weights"]
+            label += f"\nλ {weights['state_weight']:g}, {weights['action_weight']:g}"
+        cells = [_cell(results, name, RETURN, interval=True)]
+        for _, keys in _COLUMNS:
+            cells.append("\n".join(_cell(results, name, key) for key in keys))
+        whole = arm["whole_run"]
+        dropped = f"{whole[_DROPPED]:.2%}" if _DROPPED in whole else "–"
+        cells.append(f"{dropped}\n{whole[_NONFINITE]:,.0f}" if _NONFINITE in whole else dropped)
+        table.add_row(label, *cells, "–" if speed is None else f"{speed / members:,.0f}")
+    parts: list[RenderableType] = [table]
+    if any("*" in str(cell) for column in table.columns for cell in column.cells):
+        parts.append(Text("* over the seeds whose value is finite and that are not frozen"))
+    frozen = frozen_members(results)
+    if frozen is not None:
+        parts.append(Text(frozen, style="yellow"))
+    compiled = f"compiled in {timing['compile_seconds']:.0f} s"
+    told = f"{counted(members, 'member')} in one program: {compiled}"
+    if speed is not None:
+        told += f", {speed:,.0f} environment steps/s in all"
+    parts.append(Text(f"{told}, {timing['wall_seconds']:.0f} s altogether."))
+    tails = [metric(results, arm, "tail") for arm in results["arms"]]
+    tail = max((found.mean for found in tails if found and found.mean is not None), default=0.0)
+    if tail > _LONG_TAIL:
+        parts.append(
+            Text(
+                "Critic errors are against rollouts too short for the discount: "
+                f"what lies beyond them weighs {tail:.2f}."
+            )
+        )
+    if results["interrupted"]:
+        parts.append(Text(f"Interrupted after {counted(results['epochs'], 'epoch')}."))
+    parts.append(Text(sentence(results)))
+    return Group(*parts)
+
+
+def show(results: Mapping[str, Any], title: str, console: Console) -> None:
+    """Prints the table; where the output is no terminal, as wide as it needs."""
+    if not console.is_terminal:
+        console = Console(file=console.file, width=100)
+    console.print(render(results, title))
+
+
+def _cell(results: Mapping[str, Any], arm: str, name: str, interval: bool = False) -> str:
+    found = metric(results, arm, name)
+    if found is None or found.mean is None:
+        return "–"
+    text = _number(found.mean)
+    if interval and found.low is not None and found.high is not None:
+        text += f"\n[{_number(found.low)}, {_number(found.high)}]"
+    return text + ("*" if found.count < found.total else "")
+
+
+def _number(value: float) -> str:
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1e5 or size < 1e-3:
+        return f"{value:.1e}"
+    return f"{value:.{0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 10 else 3}f}"

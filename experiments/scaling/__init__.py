@@ -1,4 +1,0 @@
-"""What the first-order term buys against the number of dimensions.
-
-`python -m experiments.scaling --help`; `docs/scaling.md` says what is measured, and what came out.
-"""

@@ -1,0 +1,1 @@
+"""The derivatives of an environment, measured: `python -m experiments.studies.derivatives`."""

@@ -1,0 +1,232 @@
+"""What a measurement is asked for, and what can be checked before anything compiles."""
+
+import argparse
+import contextlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+import envs
+from experiments.launch import run_folder
+from experiments.studies.scaling.arms import CONTROLS, Group, make_groups
+from experiments.studies.scaling.references import TASKS
+from experiments.studies.selection import make_training
+from sobolax.environment import Environment
+
+PROGRAM = "python -m experiments.studies.scaling"
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Measures what it takes to reach a stated return, against the number of dimensions.
+
+    The defaults shown are the values that would run in the environment that --env names.
+
+    Attributes:
+        env: point_mass (of n dimensions) or chain (of n joints).
+        sizes: The numbers of dimensions n.
+        seeds: Seeds of every arm; all arms share them.
+        seed: Where random keys start; 0 was used while settings were chosen.
+        share: The stated return: this share of the way from doing nothing to the reference
+            controller.
+        groups: What to train: arms with slopes and controls, plain SAC, and either with more
+            updates per step. A report merges what was measured apart.
+        steps: Environment steps of the arms with slopes, to which those per dimension are added.
+        steps_per_dimension: More of them for each dimension; the sum is rounded up to epochs.
+        plain_budget: Plain SAC gets this many times as many; it ends earlier once all seeds of one
+            of its settings are there.
+        plain_more_budget: The same for plain SAC with more updates per step.
+        more: How many times as many updates per step those groups make.
+        weights: Weights (lambda) to choose from, of both terms and of each alone.
+        scale_free_weights: Weights to choose from with scale-free weighting.
+        control_weights: Weights to choose from for controls.
+        controls: Which controls to run.
+        control_sizes: The n that controls run at, as far as they are among the sizes.
+        plain_learning_rates: Learning rates to choose from for plain SAC.
+        plain_reward_scales: Reward scales to choose from for plain SAC.
+        learning_rate: Of all arms with slopes and controls.
+        reward_scale: Of all arms with slopes and controls.
+        discount: Of all arms.
+        polyak: Of all arms.
+        hidden_sizes: Of actors and critics.
+        batch_size: Transitions of an update.
+        environments: Environments side by side in each run.
+        updates_per_step: Updates after each step of all of them.
+        prefill_steps: Environment steps with random actions before the first update.
+        epoch_steps: Environment steps between evaluations: how finely steps are resolved.
+        evaluation_episodes: Episodes of an evaluation.
+        source: Where slopes come from (see sobolax.tangents.sources); all but off are the same
+        loss.
+        timing_steps: Environment steps per timed call, for the wall time.
+        output: Folder, new or empty; None for a new one under runs/.
+    """
+
+    env: Literal["point_mass", "chain"] = "point_mass"
+    sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    seeds: int = 5
+    seed: int = 1
+    share: float = 0.9
+    groups: tuple[Literal["slopes", "plain", "plain_more", "slopes_more"], ...] = (
+        "slopes",
+        "plain",
+        "plain_more",
+    )
+    steps: int = 2_048
+    steps_per_dimension: int = 192
+    plain_budget: int = 10
+    plain_more_budget: int = 3
+    more: int = 4
+    weights: tuple[float, ...] = (0.1, 1.0, 10.0)
+    scale_free_weights: tuple[float, ...] = (0.1, 1.0)
+    control_weights: tuple[float, ...] = (1.0, 10.0)
+    controls: tuple[str, ...] = tuple(CONTROLS)
+    control_sizes: tuple[int, ...] = (2, 4, 8, 16)
+    plain_learning_rates: tuple[float, ...] = (1e-3, 3e-3)
+    plain_reward_scales: tuple[float, ...] = (0.1, 1.0)
+    learning_rate: float = 3e-3
+    reward_scale: float = 1.0
+    discount: float = 0.95
+    polyak: float = 0.02
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    batch_size: int = 64
+    environments: int = 8
+    updates_per_step: int = 4
+    prefill_steps: int = 256
+    epoch_steps: int = 128
+    evaluation_episodes: int = 16
+    source: Literal["cached", "recomputed", "reverse"] = "reverse"
+    timing_steps: int = 1_024
+    output: Path | None = None
+
+    def steps_at(self, size: int) -> int:
+        """Environment steps of the arms with slopes at a size."""
+        epochs = (self.steps + self.steps_per_dimension * size) / self.epoch_steps
+        return math.ceil(epochs) * self.epoch_steps
+
+
+DEFAULTS = {
+    "point_mass": Scaling(),
+    # MJX steps cost far more than an analytic one, and programs take a minute or two to compile.
+    "chain": Scaling(
+        env="chain",
+        sizes=(2, 4, 8),
+        steps=6_144,
+        steps_per_dimension=256,
+        plain_budget=3,
+        plain_more_budget=1,
+        weights=(1.0,),
+        scale_free_weights=(1.0,),
+        controls=("zero", "shuffled"),
+        control_weights=(1.0,),
+        control_sizes=(2, 4, 8),
+        plain_learning_rates=(3e-4, 1e-3, 3e-3),
+        plain_reward_scales=(1.0,),
+        learning_rate=1e-3,
+        epoch_steps=256,
+        source="cached",
+        timing_steps=512,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A measurement that is known to be sound; nothing is compiled and nothing written yet.
+
+    Attributes:
+        scaling: What was asked for.
+        environments: An environment for each size.
+        folder: Where results go.
+    """
+
+    scaling: Scaling
+    environments: dict[int, Environment]
+    folder: Path
+
+    def groups(self, size: int) -> tuple[Group, ...]:
+        """What is trained at a size, program by program."""
+        return make_groups(self.scaling, size)
+
+
+def parse(argv: Sequence[str]) -> Scaling:
+    """Reads the command line; the environment first, so that its own defaults are shown.
+
+    Raises:
+        SystemExit: With status 2 on what cannot be read, with status 0 after `--help`.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument("--env", nargs="?")
+    env = None
+    with contextlib.suppress(argparse.ArgumentError):
+        env = first.parse_known_args(argv)[0].env
+    default = DEFAULTS.get(env or "", Scaling())
+    return tyro.cli(Scaling, args=argv, default=default, prog=PROGRAM)
+
+
+def prepare(scaling: Scaling) -> Prepared:
+    """Checks what was asked for; compiles nothing.
+
+    Raises:
+        ValueError: Saying what is wrong and what to do instead.
+    """
+    _check_numbers(scaling)
+    for name in scaling.controls:
+        if name not in CONTROLS:
+            raise ValueError(f"--controls {name!r} is unknown: choose from {', '.join(CONTROLS)}")
+    sizes = tuple(sorted(set(scaling.sizes)))
+    parameter = TASKS[scaling.env].parameter
+    try:
+        environments = {n: envs.make(scaling.env, **{parameter: n}) for n in sizes}
+    except (TypeError, ImportError, ValueError) as error:
+        raise ValueError(f"--sizes {_words(scaling.sizes)}: {error}") from error
+    scaling = type(scaling)(**{**_values(scaling), "sizes": sizes})
+    for n, environment in environments.items():
+        for group in make_groups(scaling, n):
+            make_training(environment, group.config, group.slope_targets, group.weightings)
+    folder = run_folder.choose(scaling.output, scaling.env, ["scaling"])
+    return Prepared(scaling, environments, folder)
+
+
+def _values(scaling: Scaling) -> dict[str, Any]:
+    return {entry.name: getattr(scaling, entry.name) for entry in fields(scaling)}
+
+
+def _check_numbers(scaling: Scaling) -> None:
+    counts = {"seeds": 1, "steps": 1, "plain_budget": 1, "plain_more_budget": 1, "more": 1}
+    counts |= {"updates_per_step": 1, "epoch_steps": 1, "evaluation_episodes": 1}
+    counts |= {"environments": 1, "timing_steps": 1}
+    for name, least in counts.items():
+        _check(name, getattr(scaling, name), lambda x, least=least: x >= least, f"at least {least}")
+    _check("seed", scaling.seed, lambda x: 0 <= x < 2**32, "from 0 to 2**32 - 1")
+    _check("share", scaling.share, lambda x: 0 < x < 1, "between 0 and 1")
+    _check("groups", scaling.groups, lambda x: len(x) > 0, "one or more")
+    _check("sizes", scaling.sizes, lambda x: len(x) > 0 and min(x) >= 1, "one or more, from 1 on")
+    positive = ("weights", "scale_free_weights", "control_weights")
+    positive += ("plain_learning_rates", "plain_reward_scales")
+    for name in positive:
+        rule = "one or more finite numbers above 0"
+        _check(
+            name,
+            getattr(scaling, name),
+            lambda x: len(x) > 0 and all(math.isfinite(y) and y > 0 for y in x),
+            rule,
+        )
+    for name in ("learning_rate", "reward_scale"):
+        _check(name, getattr(scaling, name), lambda x: 0 < x < math.inf, "finite and above 0")
+    for name in ("epoch_steps", "timing_steps"):
+        rule = f"a multiple of --environments {scaling.environments}"
+        _check(name, getattr(scaling, name), lambda x: x % scaling.environments == 0, rule)
+    _check("steps_per_dimension", scaling.steps_per_dimension, lambda x: x >= 0, "at least 0")
+
+
+def _check(name: str, value: Any, sound: Any, rule: str) -> None:
+    if not sound(value):
+        raise ValueError(f"--{name.replace('_', '-')} {_words(value)} must be {rule}")
+
+
+def _words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

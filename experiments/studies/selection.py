@@ -1,0 +1,113 @@
+"""SAC whose slope target and weighting are traced numbers: controls and rules side by side.
+
+A sweep over names is a sweep over numbers here, so that arms which differ in what their slopes are
+matched to, or in how their loss is weighted, are members of one compiled program.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import sobolax
+from sobolax import weighting
+from sobolax.agents import sac as agent
+from sobolax.controls import SLOPE_TARGETS, SlopeTarget, check_slope_target
+from sobolax.environment import Environment
+from sobolax.losses import Errors, Weights
+from sobolax.training import loop
+from sobolax.training.loop import Training
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Hyperparameters(sobolax.agents.sac.Hyperparameters):
+    """SAC's, and which of the names that `make_training` was given.
+
+    Attributes:
+        slope_target: Place in the tuple of slope targets; a float is rounded.
+        weighting: Place in the tuple of weightings; a float is rounded.
+    """
+
+    slope_target: Any = 0
+    weighting: Any = 0
+
+
+def make_training(
+    environment: Environment,
+    config: sobolax.agents.sac.Config,
+    slope_targets: Sequence[str] = ("bellman",),
+    weightings: Sequence[str] = ("constant",),
+) -> Training:
+    """A SAC training whose hyperparameters choose among slope targets and among weightings.
+
+    All of them are evaluated at every update. Slope targets and most weightings are a few numbers
+    each; a weighting that needs gradients makes every member pay a backward pass per term.
+
+    Args:
+        environment: The environment.
+        config: Sizes and counts; its `slope_target` and `weighting` are not looked at.
+        slope_targets: Names in `sobolax.controls.SLOPE_TARGETS`.
+        weightings: Names in `sobolax.weighting.WEIGHTINGS`.
+
+    Returns:
+        Pure functions of `Hyperparameters`; nothing is compiled yet.
+
+    Raises:
+        ValueError: If the configuration cannot work or a name is unknown.
+    """
+    if not slope_targets or not weightings:
+        raise ValueError("make_training: name at least one slope target and one weighting")
+    config.check(environment)
+    for name in slope_targets:
+        check_slope_target("selection", name, config.first_order)
+    for name in weightings:
+        weighting.make_weighting(name, Weights(1.0, 1.0), max(1, config.updates))
+
+    def chosen_weighting(hyper: Hyperparameters) -> weighting.Weighting:
+        base = Weights(hyper.state_weight, hyper.action_weight)
+        updates = max(1, config.updates)
+        return weighting.choose(
+            _index(hyper.weighting),
+            [weighting.make_weighting(name, base, updates) for name in weightings],
+        )
+
+    options = replace(
+        config.critic_options(critics=2),
+        slope_target=lambda hyper: choose(
+            _index(hyper.slope_target), [SLOPE_TARGETS[name] for name in slope_targets]
+        ),
+        weighting=chosen_weighting,
+    )
+    return loop.make_training(
+        environment,
+        agent.make_agent(environment.observation_size, environment.action_size, options),
+        config,
+    )
+
+
+def choose(index: jax.typing.ArrayLike, slope_targets: Sequence[SlopeTarget]) -> SlopeTarget:
+    """The slope target that a traced index names; beyond the ends it counts as the nearest."""
+
+    def chosen(errors: Errors, key: jax.Array) -> Errors:
+        found = [change(errors, key) for change in slope_targets]
+        return jax.tree.map(lambda *leaves: _take(index, leaves), *found)
+
+    return chosen
+
+
+def _take(index: jax.typing.ArrayLike, leaves: Sequence[jax.Array]) -> jax.Array:
+    """One of some arrays; one that all share is passed on as it is."""
+    if all(leaf is leaves[0] for leaf in leaves):
+        return leaves[0]
+    taken = leaves[0]
+    for place, leaf in enumerate(leaves[1:], start=1):
+        # A select, not a stack that is indexed: the compiler fuses it into what reads it.
+        taken = jnp.where(jnp.asarray(index) >= place, leaf, taken)
+    return taken
+
+
+def _index(value: Any) -> jax.Array:
+    return jnp.round(jnp.asarray(value)).astype(jnp.int32)

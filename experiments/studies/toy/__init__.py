@@ -1,0 +1,1 @@
+"""Critics beside a known Q*: `python -m experiments.studies.toy --help`."""

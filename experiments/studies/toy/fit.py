@@ -1,0 +1,237 @@
+"""Fitted Q iteration with a first-order loss, as one compiled program for all arms.
+
+The target is `r + γ max_a Q'(s', a)`, the maximum over the actions within the limits. Its slope is
+that of `Q'(s', a*)` with the maximiser `a*` held fixed: the envelope theorem. It is exact where the
+maximiser is unique, at a limit too (there the maximum stays C1, and its curvature jumps); at a tie
+of two maximisers the maximum has a kink, and the slope is that of one of the branches. Hence there
+is no policy's part in the slope of the target that could be frozen.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.studies.toy.arms import Arm
+from experiments.studies.toy.systems import grid
+from sobolax.controls import SLOPE_TARGETS
+from sobolax.loss_input import SlopesWarning
+from sobolax.losses import Errors, Weights, batch_loss, sobolev_errors, squares
+from sobolax.transition import Tangents, Transition
+
+_NOISE_LIMIT = 2.5  # standard deviations, as TD3's 0.5 for 0.2
+# The target's maximisers are found for so many transitions at a time, for no more than there are.
+CHUNK = 16
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What shapes the program.
+
+    Attributes:
+        iterations: Of fitted Q iteration, each with a target of its own.
+        updates: Steps of Adam in an iteration.
+        batch_size: Transitions in such a step.
+        actions: Points of the grid that the target's maximum is taken over.
+        capacity: Transitions that there is room for, a multiple of `CHUNK`.
+    """
+
+    iterations: int = 60
+    updates: int = 50
+    batch_size: int = 16
+    actions: int = 33
+    capacity: int = 1024
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Member:
+    """What members of the program differ in; every leaf has the members as its leading axis.
+
+    Attributes:
+        key: Of its network and its noise.
+        transitions: Padded to the capacity.
+        tangents: Of them.
+        count: How many of them are there.
+        state_weight: λ_s.
+        action_weight: λ_a.
+        slope_target: Index into the program's slope targets.
+        action_noise: See `experiments.studies.toy.arms.Arm`.
+        weight_decay: The same.
+    """
+
+    key: jax.Array
+    transitions: Transition
+    tangents: Tangents
+    count: jax.Array
+    state_weight: jax.Array
+    action_weight: jax.Array
+    slope_target: jax.Array
+    action_noise: jax.Array
+    weight_decay: jax.Array
+
+
+# (members, learning rate, discount) -> values and both slopes on the grid, `(members, points)`.
+Fit = Callable[[Member, jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
+
+
+def make_fit(module: nn.Module, sizes: Sizes, slope_targets: Sequence[str]) -> Fit:
+    """The program of one critic, not compiled yet.
+
+    Args:
+        module: The critic.
+        sizes: What shapes the program.
+        slope_targets: Names in `SLOPE_TARGETS` that members may choose from. All of them are
+            computed for every member, so name no more than needed.
+    """
+    choices = [SLOPE_TARGETS[name] for name in slope_targets]
+    actions = jnp.linspace(-1.0, 1.0, sizes.actions)[:, None]
+    steps = sizes.iterations * sizes.updates
+    schedule = optax.cosine_decay_schedule(1.0, steps, alpha=0.01)
+    adam = optax.scale_by_adam()
+
+    def q(parameters: Any, observation: jax.Array, action: jax.Array) -> jax.Array:
+        value = module.apply(parameters, observation, action)
+        assert isinstance(value, jax.Array)
+        return value
+
+    def best_action(parameters: Any, observation: jax.Array) -> jax.Array:
+        values = jax.vmap(lambda action: q(parameters, observation, action))(actions)
+        best = jnp.argmax(values)
+        # The vertex of a parabola through the best and its neighbours. Next to a maximiser off by
+        # `e` the value is off by `e²`, but its slope by `e`: of a grid's best, slopes would know.
+        middle = jnp.clip(best, 1, sizes.actions - 2)
+        below, at, above = values[middle - 1], values[middle], values[middle + 1]
+        bend = below - 2.0 * at + above
+        vertex = 0.5 * (below - above) / jnp.where(bend < 0, bend, -1.0)
+        place = jnp.where(bend < 0, middle + jnp.clip(vertex, -1.0, 1.0), best)
+        return (place * (2.0 / (sizes.actions - 1)) - 1.0)[None]
+
+    def best_actions(parameters: Any, member: Member, chunks: jax.Array) -> jax.Array:
+        observations = member.transitions.next_observation
+
+        def fill(chunk: jax.Array, best: jax.Array) -> jax.Array:
+            start = chunk * CHUNK
+            these = jax.lax.dynamic_slice_in_dim(observations, start, CHUNK)
+            found = jax.vmap(lambda observation: best_action(parameters, observation))(these)
+            return jax.lax.dynamic_update_slice_in_dim(best, found, start, 0)
+
+        return jax.lax.fori_loop(0, chunks, fill, jnp.zeros_like(member.transitions.action))
+
+    def loss(
+        parameters: Any,
+        target: Any,
+        member: Member,
+        batch: tuple[Transition, Tangents, jax.Array],
+        discount: jax.Array,
+        key: jax.Array,
+    ) -> jax.Array:
+        def errors_of(transition: Transition, tangents: Tangents, following: jax.Array) -> Errors:
+            def td_error(t: Transition) -> jax.Array:
+                value = q(target, t.next_observation, following)
+                return q(parameters, t.observation, t.action) - (
+                    t.reward + discount * t.discount * value
+                )
+
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SlopesWarning)  # one critic has ReLUs on purpose
+                return sobolev_errors(td_error, transition, tangents)
+
+        errors = jax.vmap(errors_of)(*batch)
+        errors = jax.lax.switch(member.slope_target, choices, errors, key)
+        return batch_loss(squares(errors), Weights(member.state_weight, member.action_weight))
+
+    def fit_one(
+        member: Member, learning_rate: jax.Array, discount: jax.Array, chunks: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        network_key, noise_key = jax.random.split(member.key)
+        parameters = module.init(network_key, jnp.zeros(1), jnp.zeros(1))
+
+        def iterate(carry: Any, iteration: jax.Array) -> tuple[Any, None]:
+            target = carry[0]
+            best = best_actions(target, member, chunks)
+
+            def update(carry: Any, index: jax.Array) -> tuple[Any, None]:
+                parameters, moments = carry
+                step = iteration * sizes.updates + index
+                # Transitions are drawn independently: cycling through them is a random order.
+                chosen = (step * sizes.batch_size + jnp.arange(sizes.batch_size)) % member.count
+                transitions, tangents, following = jax.tree.map(
+                    lambda leaf: leaf[chosen], (member.transitions, member.tangents, best)
+                )
+                action_key, slope_key = jax.random.split(jax.random.fold_in(noise_key, step))
+                noise = member.action_noise * jnp.clip(
+                    jax.random.normal(action_key, following.shape), -_NOISE_LIMIT, _NOISE_LIMIT
+                )
+                batch = transitions, tangents, jnp.clip(following + noise, -1.0, 1.0)
+                gradient = jax.grad(loss)(parameters, target, member, batch, discount, slope_key)
+                direction, moments = adam.update(gradient, moments)
+                rate = learning_rate * schedule(step)
+                parameters = jax.tree.map(
+                    lambda p, d: p - rate * (d + member.weight_decay * p), parameters, direction
+                )
+                return (parameters, moments), None
+
+            return jax.lax.scan(update, carry, jnp.arange(sizes.updates))[0], None
+
+        start = parameters, adam.init(parameters)
+        (parameters, _), _ = jax.lax.scan(iterate, start, jnp.arange(sizes.iterations))
+
+        def evaluate(state: jax.Array, action: jax.Array) -> jax.Array:
+            return q(parameters, state[None], action[None])
+
+        points = [jnp.asarray(part, jnp.float32) for part in grid()]
+        value, slopes = jax.vmap(jax.value_and_grad(evaluate, argnums=(0, 1)))(*points)
+        return value, *slopes
+
+    def fit(members: Member, learning_rate: jax.Array, discount: jax.Array):
+        # As many chunks as the largest member fills: the same number for all, so that the loop
+        # stays one loop under `vmap`.
+        chunks = -(-jnp.max(members.count) // CHUNK)
+        each = jax.vmap(fit_one, in_axes=(0, None, None, None))
+        return each(members, learning_rate, discount, chunks)
+
+    return fit
+
+
+def stack(
+    arms: Sequence[Arm],
+    slope_targets: Sequence[str],
+    keys: jax.Array,
+    data: tuple[Transition, Tangents],
+    count: int,
+) -> Member:
+    """Members of some arms times all seeds, seeds innermost.
+
+    All arms have the same network and the same transitions to begin with, seed by seed.
+
+    Args:
+        arms: The arms.
+        slope_targets: Those of the program.
+        keys: One per seed.
+        data: Transitions and tangents, `(seeds, capacity)`.
+        count: How many of them are there.
+    """
+    seeds = keys.shape[0]
+
+    def column(values: list[float], dtype: type) -> jax.Array:
+        return jnp.asarray(np.repeat(np.asarray(values, dtype), seeds))
+
+    transitions, tangents = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * len(arms)), data)
+    return Member(
+        key=jnp.concatenate([keys] * len(arms)),
+        transitions=transitions,
+        tangents=tangents,
+        count=column([arm.more_data * count for arm in arms], np.int32),
+        slope_target=column([slope_targets.index(arm.slope_target) for arm in arms], np.int32),
+        **{
+            name: column([getattr(arm, name) for arm in arms], np.float32)
+            for name in ("state_weight", "action_weight", "action_noise", "weight_decay")
+        },
+    )

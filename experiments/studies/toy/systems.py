@@ -1,0 +1,107 @@
+"""Transitions of the scalar systems with their tangents, and Q* with its slopes."""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+import envs
+from envs.analytic.scalar import KINDS, Scalar
+from sobolax.tangents.forward import basis_directions, forward_tangents
+from sobolax.transition import Tangents, Transition
+
+DISCOUNT = 0.9
+# Points per side on which critics are compared with Q*: middles of cells, so that none lies on
+# the limits or on a kink of `contact`'s dynamics (at 0.6 s + 0.2 a = 0.05).
+RESOLUTION = 50
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A function of state and action and its slopes, on the grid of `grid()`.
+
+    Attributes:
+        value: `(..., points)`.
+        state: Slope along the state, the same.
+        action: Slope along the action, the same.
+    """
+
+    value: np.ndarray
+    state: np.ndarray
+    action: np.ndarray
+
+    def errors(self, reference: "Surface") -> dict[str, np.ndarray]:
+        """Mean squared errors over the grid, `(...,)` each."""
+        return {
+            name: np.mean(np.square(getattr(self, name) - getattr(reference, name)), axis=-1)
+            for name in MEASURES
+        }
+
+
+MEASURES = ("value", "state", "action")
+
+
+@dataclass(frozen=True)
+class System:
+    """A system.
+
+    Attributes:
+        label: What people call it.
+        environment: Its dynamics and its Q*.
+    """
+
+    label: str
+    environment: Scalar
+
+
+def make_systems() -> dict[str, System]:
+    """All of them, by name."""
+    return {kind: System(kind, _make(kind)) for kind in KINDS}
+
+
+def _make(kind: str) -> Scalar:
+    environment = envs.make("scalar", kind=kind, discount=DISCOUNT)
+    assert isinstance(environment, Scalar)
+    return environment
+
+
+def grid() -> tuple[np.ndarray, np.ndarray]:
+    """States and actions, `(points,)` each, the action running faster."""
+    middles = (np.arange(RESOLUTION) + 0.5) * (2 / RESOLUTION) - 1
+    states, actions = np.meshgrid(middles, middles, indexing="ij")
+    return states.ravel(), actions.ravel()
+
+
+def optimal(system: System) -> Surface:
+    """Q* and its slopes, in float64."""
+
+    def q(state: jax.Array, action: jax.Array) -> jax.Array:
+        return system.environment.optimal_q(state[None], action[None])
+
+    with jax.enable_x64(True):
+        value, slopes = jax.jit(jax.vmap(jax.value_and_grad(q, argnums=(0, 1))))(*grid())
+        return Surface(np.asarray(value), *map(np.asarray, slopes))
+
+
+def transitions(system: System, seeds: jax.Array, count: int) -> tuple[Transition, Tangents]:
+    """Transitions of states and actions uniform in their domain, with tangents.
+
+    Args:
+        system: The system.
+        seeds: Keys, `(seeds,)`.
+        count: Transitions of each.
+
+    Returns:
+        Both with leading axes `(seeds, count)`.
+    """
+    environment, direction = system.environment, basis_directions(1)
+
+    def one(key: jax.Array) -> tuple[Transition, Tangents]:
+        state_key, action_key = jax.random.split(key)
+        action = jax.random.uniform(action_key, (1,), minval=-1.0, maxval=1.0)
+        start = environment.reset(state_key)
+        transition, _, tangents = forward_tangents(environment, start, action, direction, direction)
+        return transition, tangents
+
+    each = jax.vmap(lambda key: jax.vmap(one)(jax.random.split(key, count)))
+    return jax.jit(each)(seeds)

@@ -1,0 +1,130 @@
+"""What the rules are tried on: sizes for two CPU cores, one update per environment step."""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sobolax
+from experiments.report.results import RETURN
+from experiments.studies import selection
+from experiments.studies.weighting import fitting
+from experiments.studies.weighting.rules import Rule
+from sobolax.environment import Environment
+
+
+@dataclass(frozen=True)
+class Task:
+    """An environment, an agent, and what counts as success.
+
+    Attributes:
+        name: What the command line and files call it.
+        environment: A name that `envs.make` knows.
+        config: What shapes the program.
+        steps: The field of `config` that says how long training is.
+        unit: What that field counts, for people.
+        hyper: Fields of `hyperparameters` that all rules share.
+        hyperparameters: What is traced.
+        make_training: `(environment, config, weightings) -> ` a program with `init` and `epoch`.
+        score: The metric that says how good a rule is; more is better.
+        score_label: What people call it.
+        parameters: Of the environment.
+    """
+
+    name: str
+    environment: str
+    config: Any
+    steps: str
+    unit: str
+    hyper: Mapping[str, float]
+    hyperparameters: Callable[..., Any]
+    make_training: Callable[[Any, Any, Sequence[str]], Any]
+    score: str
+    score_label: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def make_hyper(self, rule: Rule, weightings: Sequence[str]) -> Any:
+        """The hyperparameters of a rule in a program that chooses from these weightings."""
+        return self.hyperparameters(
+            **self.hyper,
+            state_weight=rule.weight,
+            action_weight=rule.weight,
+            slope_bound=rule.slope_bound,
+            weighting=weightings.index(rule.weighting),
+        )
+
+
+def _train_sac(
+    environment: Environment, config: sobolax.agents.sac.Config, weightings: Sequence[str]
+):
+    return selection.make_training(environment, config, weightings=weightings)
+
+
+def _sac(name: str, steps: int, **sizes: Any) -> Task:
+    config = sobolax.agents.sac.Config(
+        hidden_sizes=(64, 64),
+        environment_steps=steps,
+        environments=8,
+        replay_capacity=steps,
+        epochs=8,
+        prefill_steps=512,
+        batch_size=64,
+        # All policies, of all rules and seeds, on the same episodes.
+        evaluation_episodes=32,
+        report_horizon=60,
+        **sizes,
+    )
+    rates = {"critic_learning_rate": 1e-3, "actor_learning_rate": 1e-3}
+    return Task(
+        name=name,
+        environment=name,
+        config=config,
+        steps="environment_steps",
+        unit="environment steps of SAC",
+        hyper={**rates, "discount": 0.95},
+        hyperparameters=selection.Hyperparameters,
+        make_training=_train_sac,
+        score=RETURN,
+        score_label="return",
+    )
+
+
+_TOY = Task(
+    name="toy",
+    environment="scalar",
+    parameters={"kind": "smooth", "discount": 0.9},
+    config=fitting.Config(),
+    steps="updates",
+    unit="updates of Q-learning on 32 transitions",
+    hyper={"critic_learning_rate": 1e-3, "discount": 0.9, "polyak": 0.02},
+    hyperparameters=fitting.Hyperparameters,
+    make_training=fitting.make_fitting,
+    score=fitting.DIGITS,
+    score_label="digits of Q*",
+)
+
+TASKS: tuple[Task, ...] = (
+    _TOY,
+    _sac("pendulum", 6_144, report_states=16),
+    # A report's rollouts with tangents would cost more than all of the training here.
+    _sac("reacher", 4_096, report_states=0),
+)
+
+
+def find_tasks(names: Sequence[str]) -> tuple[Task, ...]:
+    """Tasks by name, in the order of `TASKS`.
+
+    Raises:
+        ValueError: If none is named, or there is no such task.
+    """
+    known = [task.name for task in TASKS]
+    if not names:
+        raise ValueError(f"--tasks names none: choose from {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name.lower(), known, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(
+                f"--tasks: there is no task {name!r}{hint}; the tasks are {', '.join(known)}"
+            )
+    return tuple(task for task in TASKS if task.name in names)

@@ -1,1 +1,0 @@
-"""Critics beside a known Q*: `python -m experiments.toy --help`."""

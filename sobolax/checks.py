@@ -1,0 +1,181 @@
+"""Checks that run before anything compiles, with errors that say what to do instead."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sobolax.environment import Environment, State
+
+
+def check_scalars(
+    owner: str,
+    values: Any,
+    *,
+    at_least_zero: Sequence[str] = (),
+    above_zero: Sequence[str] = (),
+    at_most_one: Sequence[str] = (),
+    finite: Sequence[str] = (),
+) -> None:
+    """Checks named attributes that are concrete numbers or arrays; tracers pass.
+
+    Raises:
+        ValueError: Naming the attribute, its value and what is allowed.
+
+    Example:
+        >>> from sobolax.losses import Weights
+        >>> check_scalars("mine", Weights(state=-1.0, action=0.0), at_least_zero=["state"])
+        Traceback (most recent call last):
+        ValueError: mine: state=-1.0 must be finite and at least 0
+    """
+    rules = (
+        (finite, lambda x: np.isfinite(x), "must be finite"),
+        (at_least_zero, lambda x: np.isfinite(x) & (x >= 0), "must be finite and at least 0"),
+        (above_zero, lambda x: x > 0, "must be above 0"),
+        (at_most_one, lambda x: x <= 1, "must be at most 1"),
+    )
+    for names, allowed, rule in rules:
+        for name in names:
+            value = getattr(values, name)
+            if isinstance(value, bool) or not isinstance(value, int | float | np.ndarray):
+                continue  # a tracer, a device array or a placeholder of a transformation
+            if not np.all(allowed(np.asarray(value))):
+                raise ValueError(f"{owner}: {name}={value} {rule}")
+
+
+def check_counts(owner: str, values: Any, at_least: dict[str, int]) -> None:
+    """Checks that named attributes are whole numbers of at least so much.
+
+    Raises:
+        ValueError: Naming the attribute, its value and what is allowed.
+
+    Example:
+        >>> from sobolax.training.loop import LoopConfig
+        >>> check_counts("mine", LoopConfig(epochs=0), {"epochs": 1})
+        Traceback (most recent call last):
+        ValueError: mine: epochs=0 must be a whole number of at least 1
+    """
+    for name, smallest in at_least.items():
+        value = getattr(values, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+            raise ValueError(
+                f"{owner}: {name}={value!r} must be a whole number of at least {smallest}"
+            )
+
+
+def check_multiple(owner: str, name: str, value: int, of: str, divisor: int) -> None:
+    """Checks that one count is a multiple of another.
+
+    Raises:
+        ValueError: With the nearest values that would do.
+
+    Example:
+        >>> check_multiple("mine", "replay_capacity", 100, of="environments", divisor=16)
+        Traceback (most recent call last):
+        ValueError: mine: replay_capacity=100 must be a multiple of environments=16: ... 96 or 112
+    """
+    if value % divisor:
+        below = value // divisor * divisor
+        nearest = f"{below} or {below + divisor}" if below else f"{divisor}"
+        raise ValueError(
+            f"{owner}: {name}={value} must be a multiple of {of}={divisor}: "
+            f"the nearest are {nearest}"
+        )
+
+
+def check_environment(environment: Environment) -> None:
+    """Checks shapes and types of an environment's functions, without running or compiling them.
+
+    Raises:
+        ValueError: If an attribute is missing or impossible, if `reset`, `step` or `perturb`
+            returns a state of another structure, shape or type than `reset`, or if one of them
+            fails at the sizes that the environment states.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> cart = Cart()
+        >>> check_environment(cart)
+        >>> cart.observation_size = 3
+        >>> check_environment(cart)
+        Traceback (most recent call last):
+        ValueError: ... reset gives an observation of shape (2,), but observation_size says (3,)
+    """
+    name = getattr(environment, "name", type(environment).__name__)
+    owner = f"environment {name!r}"
+    for attribute in ("observation_size", "action_size", "state_size", "episode_length"):
+        size = getattr(environment, attribute, None)
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(
+                f"{owner}: {attribute} is {size!r}, but must be a whole number of at least 1"
+            )
+    state = _shape_of(owner, "reset(key)", environment.reset, jax.random.key(0))
+    dtype = state.observation.dtype
+    if state.observation.shape != (environment.observation_size,):
+        raise ValueError(
+            f"{owner}: reset gives an observation of shape {state.observation.shape}, but "
+            f"observation_size says ({environment.observation_size},)"
+        )
+    for leaf, what in ((state.reward, "reward"), (state.terminated, "terminated")):
+        if leaf.shape != ():
+            raise ValueError(f"{owner}: {what} has shape {leaf.shape}, but must be a scalar ()")
+    for leaf, what in ((state.observation, "observation"), (state.reward, "reward")):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise ValueError(
+                f"{owner}: {what} is {leaf.dtype}, which has no slopes: give floating-point "
+                "numbers (a one-hot or pixel observation has none either)"
+            )
+    if state.terminated.dtype != bool:
+        raise ValueError(
+            f"{owner}: terminated is {state.terminated.dtype}, but must be bool: "
+            "give state.terminated = done.astype(bool)"
+        )
+    action = jax.ShapeDtypeStruct((environment.action_size,), dtype)
+    displacement = jax.ShapeDtypeStruct((environment.state_size,), dtype)
+    for call, function, argument in (
+        (f"step(state, action of shape {action.shape})", environment.step, action),
+        (
+            f"perturb(state, displacement of shape {displacement.shape})",
+            environment.perturb,
+            displacement,
+        ),
+    ):
+        result = _shape_of(owner, call, function, state, argument)
+        _check_same(owner, call, state, result)
+
+
+def _shape_of(owner: str, call: str, function: Any, *arguments: Any) -> State:
+    try:
+        state = jax.eval_shape(function, *arguments)
+    except Exception as error:
+        raise ValueError(f"{owner}: {call} failed: {error}") from error
+    if not isinstance(state, State):
+        raise ValueError(
+            f"{owner}: {call} gives a {type(state).__name__}, but must give a "
+            "sobolax.environment.State"
+        )
+    return state
+
+
+def _check_same(owner: str, call: str, expected: State, found: State) -> None:
+    wanted, wanted_structure = jax.tree_util.tree_flatten_with_path(expected)
+    got, got_structure = jax.tree_util.tree_flatten_with_path(found)
+    if wanted_structure != got_structure:
+        raise ValueError(
+            f"{owner}: {call} gives a state of another structure than reset:\n"
+            f"  {got_structure}\nafter reset:\n  {wanted_structure}"
+        )
+    for (path, want), (_, have) in zip(wanted, got, strict=True):
+        if (want.shape, want.dtype) != (have.shape, have.dtype):
+            raise ValueError(
+                f"{owner}: {call} gives state{jax.tree_util.keystr(path)} of shape "
+                f"{have.shape} and type {have.dtype}, but reset gives {want.shape} and "
+                f"{want.dtype}: every function must return the same"
+            )
+        if want.weak_type or have.weak_type:
+            raise ValueError(
+                f"{owner}: state{jax.tree_util.keystr(path)} is weakly typed after reset or "
+                f"{call}, which would compile everything twice: give it a type, say with "
+                "jnp.asarray(value, observation.dtype)"
+            )

@@ -1,0 +1,189 @@
+"""A step of MJX that differentiates: `mjx.step` with implicit derivatives, in both modes.
+
+The solver of MuJoCo's constraints returns the acceleration `w` that minimises a convex cost. Its
+gradient is the residual of inverse dynamics
+
+    R(q, v, u; w) = M w - qfrc_smooth - J' f(J w - aref) = 0,
+
+and its Hessian is `H = M + J' K J`. By the implicit function theorem `dw = -H^-1 dR`, with `dR` at
+fixed `w`: the solver's loop is not differentiated at all, whatever it did and however long it
+took. `docs/contact_derivatives.md` derives this and says where it ends.
+"""
+
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import core
+
+from sobolax.mjx.engine import mjx
+from sobolax.mjx.forces import constraint_force, hessian
+from sobolax.mjx.quaternions import with_servo_slopes, with_spring_slopes
+from sobolax.mjx.slopes import with_slope_of
+from sobolax.mjx.support import check_step
+from sobolax.mjx.tangent_space import displaced
+
+T = TypeVar("T")
+
+
+def step(model: mjx.Model, data: mjx.Data) -> mjx.Data:
+    """`mjx.step`, differentiable by `jax.jvp` and `jax.vjp` at any number of solver iterations.
+
+    The value is that of `mjx.step`: the same public functions of `mujoco.mjx` in the same order.
+    The derivative is that of the solver's exact optimum at the acceleration that it returned, with
+    respect to everything in `data` and `model` that is real: positions, velocities, activations,
+    controls, applied forces, mocap poses, masses, friction, ... It does not depend on the warm
+    start.
+
+    Args:
+        model: From `mjx.put_model(..., impl="jax")`; integrator Euler or implicitfast.
+        data: From `mjx.make_data(..., impl="jax")`.
+
+    Returns:
+        The data after the step, as `mjx.step` leaves it.
+
+    Raises:
+        NotImplementedError: If the model has what cannot be differentiated this way; the message
+            says what, and what works instead.
+        TypeError: If model or data are MuJoCo's own, not MJX's.
+        ValueError: If the data is a batch: `vmap` the step.
+
+    Example:
+        >>> import mujoco
+        >>> body = "<body><joint type='slide'/><geom size='0.1' contype='0'/></body>"
+        >>> xml = f"<mujoco><worldbody>{body}</worldbody></mujoco>"
+        >>> model = mjx.put_model(mujoco.MjModel.from_xml_string(xml), impl="jax")
+        >>> data = mjx.make_data(model, impl="jax")
+        >>> height = lambda qvel: step(model, data.replace(qvel=qvel)).qpos[0]
+        >>> jax.eval_shape(jax.grad(height), data.qvel).shape  # jit, in earnest
+        (1,)
+    """
+    check_step(model, data)
+    data = acceleration(model, unconstrained(model, data))
+    return integrate(model, data)
+
+
+def unconstrained(model: mjx.Model, data: mjx.Data) -> mjx.Data:
+    """All of `mjx.forward` before the solver."""
+    data = with_servo_slopes(model, mjx.fwd_position(model, data))
+    data = mjx.sensor_pos(model, data)
+    data = with_spring_slopes(model, mjx.fwd_velocity(model, data))
+    data = mjx.sensor_vel(model, data)
+    data = mjx.fwd_actuation(model, data)
+    return mjx.fwd_acceleration(model, data)
+
+
+def acceleration(model: mjx.Model, data: mjx.Data) -> mjx.Data:
+    """The rest of `mjx.forward`: the solver, and the slope of its optimum."""
+    rows: Any = data._impl
+    constrained = rows.efc_J.size > 0
+    if constrained:
+        solved = mjx.solve(frozen(model), frozen(data))
+        value = solved.qacc
+    else:
+        solved, value = data, frozen(data.qacc_smooth)
+    inverse = inverse_hessian(frozen(model), frozen(data), value)
+    qacc = with_slope_of(value, -inverse @ residual(model, data, value))
+    if not constrained:
+        return data.replace(qacc=qacc)
+    force = constraint_force(model, data, rows.efc_J @ qacc - rows.efc_aref)
+    data = data.replace(qacc=qacc)
+    solution: Any = data.tree_replace(
+        {
+            "qfrc_constraint": with_slope_of(solved.qfrc_constraint, rows.efc_J.T @ force),
+            "_impl.efc_force": with_slope_of(
+                solved._impl.efc_force,  # pyright: ignore[reportAttributeAccessIssue]
+                force,
+            ),
+        }
+    )
+    return mjx.sensor_acc(model, solution)
+
+
+def integrate(model: mjx.Model, data: mjx.Data) -> mjx.Data:
+    """What follows `mjx.forward` in a step, with slopes of its own for speeds and positions.
+
+    MJX's integrators differentiate too, at the price of a Cholesky factor's derivative, and with
+    a slope of zero at a body's rest: the axis of a rotation by no angle has none.
+    """
+    still = frozen(data).tree_replace(
+        {"act": data.act, "act_dot": data.act_dot, "actuator_length": data.actuator_length}
+    )
+    euler = model.opt.integrator == mjx.IntegratorType.EULER
+    following = (mjx.euler if euler else mjx.implicit)(model, still)
+    force = data.qfrc_smooth + data.qfrc_constraint
+    damped = integration_matrix(model, data)
+    if damped is None:
+        rate = data.qacc
+    else:
+        inverse = inverse_of(frozen(damped))
+        value = refined_solution(inverse, frozen(damped), frozen(force))
+        rate = with_slope_of(value, inverse @ (force - damped @ value))
+    timestep = model.opt.timestep
+    qvel = with_slope_of(following.qvel, data.qvel + timestep * rate)
+    moved = displaced(model, data.qpos, timestep * qvel, normalise=True)
+    return data.replace(
+        qvel=qvel,
+        qpos=with_slope_of(following.qpos, moved),
+        act=following.act,
+        time=following.time,
+        qacc_warmstart=data.qacc,
+    )
+
+
+def residual(model: mjx.Model, data: mjx.Data, qacc: jax.Array) -> jax.Array:
+    """Inverse dynamics minus what acts, `(nv,)`: zero at the solver's optimum.
+
+    Args:
+        model: The model.
+        data: After `unconstrained`, without use of its factorisations.
+        qacc: The acceleration, `(nv,)`.
+    """
+    rows: Any = data._impl
+    balance = mjx.mul_m(model, data, qacc) - data.qfrc_smooth
+    if rows.efc_J.size == 0:
+        return balance
+    return balance - rows.efc_J.T @ constraint_force(model, data, rows.efc_J @ qacc - rows.efc_aref)
+
+
+def inverse_hessian(model: mjx.Model, data: mjx.Data, qacc: jax.Array) -> jax.Array:
+    """The inverse of the Hessian of the solver's cost at `qacc`, `(nv, nv)`."""
+    rows: Any = data._impl
+    if rows.efc_J.size == 0:
+        return inverse_of(mjx.full_m(model, data))
+    return inverse_of(hessian(model, data, rows.efc_J @ qacc - rows.efc_aref))
+
+
+def integration_matrix(model: mjx.Model, data: mjx.Data) -> jax.Array | None:
+    """What the integrator solves with in place of `M`, `(nv, nv)`; None if it takes `qacc`."""
+    if model.opt.integrator == mjx.IntegratorType.EULER:
+        traced = isinstance(model.dof_damping, core.Tracer)
+        undamped = not traced and not np.asarray(model.dof_damping).any()
+        if undamped or model.opt.disableflags & mjx.DisableBit.EULERDAMP:
+            return None
+        return mjx.full_m(model, data) + model.opt.timestep * jnp.diag(model.dof_damping)
+    slope = mjx.deriv_smooth_vel(model, data)
+    return None if slope is None else mjx.full_m(model, data) - model.opt.timestep * slope
+
+
+def inverse_of(matrix: jax.Array) -> jax.Array:
+    """The inverse of a symmetric positive definite matrix.
+
+    As a matrix, for it is frozen: a tangent or a cotangent then costs one product.
+    """
+    factor = jax.scipy.linalg.cho_factor(matrix)
+    return jax.scipy.linalg.cho_solve(factor, jnp.eye(matrix.shape[0], dtype=matrix.dtype))
+
+
+def refined_solution(inverse: jax.Array, matrix: jax.Array, right: jax.Array) -> jax.Array:
+    """`matrix^-1 right`, `(n,)`, by the inverse and one correction of what its rounding leaves."""
+    solution = inverse @ right
+    return solution + inverse @ (right - matrix @ solution)
+
+
+def frozen(tree: T) -> T:
+    """`stop_gradient` of the arrays; MJX needs its NumPy constants as they are."""
+    return jax.tree.map(
+        lambda leaf: jax.lax.stop_gradient(leaf) if isinstance(leaf, jax.Array) else leaf, tree
+    )

@@ -1,0 +1,176 @@
+"""What makes slopes of hard physics safe to learn from.
+
+Each function here takes a way to compute tangents (`sobolax.tangents.forward.TangentFunction`)
+and gives
+another one. Tangents that are found wanting become NaN, never zero: the loss takes what is not
+finite out of its averages and counts it (`sobolax.losses`).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sobolax.environment import Environment, State
+from sobolax.tangents.differences import central_difference
+from sobolax.tangents.forward import TangentFunction, plain_transition, transition_map
+from sobolax.transition import Tangents, Transition
+
+
+def capped(tangents_at: TangentFunction, cap: float) -> TangentFunction:
+    """Shortens every tangent that is longer than `cap` to that length; its direction stays.
+
+    `tangent_bound` of the agents drops such a tangent instead; this keeps what it says about
+    directions, as gradient clipping does. Lengths are Euclidean, over all parts of the transition.
+    One that is not finite stays so.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> from sobolax.tangents.forward import forward_tangents
+        >>> compute = capped(lambda key, *where: forward_tangents(Cart(), *where), cap=1.0)
+        >>> where = Cart().at(1.0, 0.0), jnp.ones(1), jnp.eye(2), jnp.eye(1)
+        >>> _, _, tangents = jax.jit(compute)(jax.random.key(0), *where)
+        >>> lengths(tangents.state).round(3).tolist()  # along the position, along the speed
+        [1.0, 1.0]
+    """
+
+    def compute(key, state, action, state_directions, action_directions):
+        transition, end, tangents = tangents_at(
+            key, state, action, state_directions, action_directions
+        )
+        return transition, end, Tangents(*map(shorten, (tangents.state, tangents.action)))
+
+    def shorten(tangent: Transition) -> Transition:
+        length = lengths(tangent)
+        factor = jnp.where(length > cap, cap / length, 1.0)
+        return jax.tree.map(
+            lambda leaf: leaf * factor.reshape(-1, *(1,) * (leaf.ndim - 1)), tangent
+        )
+
+    return compute
+
+
+def agreeing(
+    tangents_at: TangentFunction, environment: Environment, tolerance: float, step: float
+) -> TangentFunction:
+    """Keeps tangents that predict what a small random displacement does; the others become NaN.
+
+    One random displacement of state and action, both ways: two plain steps. At a kink (a contact
+    that begins, a foot that slips) a tangent is right on one side only, and this is how to notice.
+
+    Args:
+        tangents_at: Computes tangents.
+        environment: Whose steps they are held to.
+        tolerance: The largest relative difference between the predicted and the true change of
+            reward and next observation.
+        step: Length of the displacement.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> from sobolax.tangents.forward import forward_tangents
+        >>> forward = lambda key, *where: forward_tangents(Cart(), *where)
+        >>> compute = agreeing(forward, Cart(), tolerance=1e-2, step=1e-2)
+        >>> where = Cart().at(1.0, 0.0), jnp.ones(1), jnp.eye(2), jnp.eye(1)
+        >>> _, _, tangents = jax.jit(compute)(jax.random.key(0), *where)
+        >>> tangents.state.reward.tolist()  # kept: they would be NaN otherwise
+        [-2.5, -1.25]
+    """
+
+    def compute(key, state, action, state_directions, action_directions):
+        for_tangents, for_state, for_action = jax.random.split(key, 3)
+        transition, end, tangents = tangents_at(
+            for_tangents, state, action, state_directions, action_directions
+        )
+        dtype = state.observation.dtype
+        # A combination of the directions that there are tangents for.
+        weights = (
+            jax.random.normal(for_state, state_directions.shape[:1], dtype),
+            jax.random.normal(for_action, action_directions.shape[:1], dtype),
+        )
+        displacement = weights[0] @ state_directions.astype(dtype)
+        move = weights[1] @ action_directions.astype(dtype)
+        difference = central_difference(
+            transition_map(environment, state), action, displacement, move, step
+        )
+        square_error = square_change = jnp.zeros((), dtype)
+        for part in ("reward", "next_observation"):
+            change = getattr(difference, part)
+            predicted = sum(
+                jnp.tensordot(weight, getattr(tangent, part).astype(dtype), axes=1)
+                for weight, tangent in zip(weights, (tangents.state, tangents.action), strict=True)
+            )
+            square_error += jnp.sum((predicted - change) ** 2)
+            square_change += jnp.sum(change**2)
+        agrees = jnp.sqrt(square_error) <= tolerance * jnp.sqrt(square_change)
+        return (
+            transition,
+            end,
+            jax.tree.map(lambda leaf: jnp.where(agrees, leaf, jnp.nan), tangents),
+        )
+
+    return compute
+
+
+def bundled(
+    tangents_at: TangentFunction, environment: Environment, samples: int, spread: float
+) -> TangentFunction:
+    """Averages tangents over states and actions near the given ones: the 'bundled' derivative.
+
+    The mean of derivatives over Gaussian displacements is a derivative of the smoothed system
+    (Suh, Pang, Tedrake: 'Bundled Gradients through Contact via Randomized Smoothing',
+    arXiv 2109.05143), which has no kinks. It costs `samples` times as much, and is another
+    system's slope: right where the step is smooth over the spread, smoothed elsewhere. Samples
+    that are not finite make the whole tangent so.
+
+    Args:
+        tangents_at: Computes tangents.
+        environment: Moves states.
+        samples: How many states are averaged over.
+        spread: Standard deviation of every coordinate of the displacements.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> from sobolax.tangents.forward import forward_tangents
+        >>> forward = lambda key, *where: forward_tangents(Cart(), *where)
+        >>> compute = bundled(forward, Cart(), samples=2, spread=0.0)  # no spread: no smoothing
+        >>> where = Cart().at(1.0, 0.0), jnp.ones(1), jnp.eye(2), jnp.eye(1)
+        >>> _, _, tangents = jax.jit(compute)(jax.random.key(0), *where)
+        >>> tangents.state.reward.tolist()
+        [-2.5, -1.25]
+    """
+
+    def compute(key, state, action, state_directions, action_directions):
+        keys = jax.random.split(key, samples)
+
+        def one(key: jax.Array) -> tuple[Transition, State, Tangents]:
+            for_state, for_action, for_tangents = jax.random.split(key, 3)
+            dtype = state.observation.dtype
+            displacement = spread * jax.random.normal(for_state, (environment.state_size,), dtype)
+            move = spread * jax.random.normal(for_action, action.shape, action.dtype)
+            near = environment.perturb(state, displacement)
+            return tangents_at(
+                for_tangents, near, action + move, state_directions, action_directions
+            )
+
+        _, _, tangents = jax.vmap(one)(keys)
+        transition, end = plain_transition(environment, state, action)
+        return transition, end, jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), tangents)
+
+    return compute
+
+
+def lengths(tangent: Transition) -> jax.Array:
+    """Euclidean lengths of tangents, over all parts that move, `(directions,)`.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> _, tangents = example_transition()
+        >>> round(float(lengths(tangents.action)[0]), 2)  # of (1; -0.625; 0.25, 0.5)
+        1.31
+    """
+    leaves: list[Any] = jax.tree.leaves(tangent)
+    rows = jnp.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in leaves], axis=1)
+    # In units of the largest: squares of 1e20 are infinite in float32, and the length is not.
+    largest = jnp.max(jnp.abs(rows), axis=1)
+    unit = jnp.where(largest > 0, largest, 1.0)
+    return unit * jnp.sqrt(jnp.sum((rows / unit[:, None]) ** 2, axis=1))

@@ -1,0 +1,242 @@
+"""Derivatives of a transition through an environment.
+
+The transition map of an environment at a state `x` and an action `a` is `(dx, a) -> T`, the whole
+transition as a function of a displacement of the state and of the action. Its tangents depend on
+physics alone, never on a network: they can be computed once, when a transition is collected, and
+kept beside it.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+
+from sobolax.environment import Environment, State
+from sobolax.transition import Tangents, Transition
+
+#: One step, its transition and its tangents along given directions of the state and of the action:
+#: `(key, state, action, state directions, action directions) -> (transition, next state,
+#: tangents)`.
+TangentFunction = Callable[
+    [jax.Array, State, jax.Array, jax.Array, jax.Array], tuple[Transition, State, Tangents]
+]
+
+#: A transition, and the state that follows, as a function of a displacement of the state and of
+#: the action.
+TransitionMap = Callable[[jax.Array, jax.Array], tuple[Transition, State]]
+
+
+def basis_directions(size: int, dtype: jnp.dtype | None = None) -> jax.Array:
+    """All unit directions, `(size, size)`: with these the loss is the paper's, exactly.
+
+    Example:
+        >>> basis_directions(2).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
+    return jnp.eye(size, dtype=dtype)
+
+
+def random_directions(key: jax.Array, count: int, size: int) -> jax.Array:
+    """Random orthogonal directions whose squared directional derivatives are unbiased.
+
+    For any gradient `g`, the mean over draws of `sum_i (g . v_i)^2` is `||g||^2`; with
+    `count == size` it is `||g||^2` at every draw.
+
+    Args:
+        key: A random key.
+        count: How many directions, 1 to `size`.
+        size: Numbers in a direction.
+
+    Returns:
+        `(count, size)`: a uniformly random orthonormal frame times `sqrt(size / count)`.
+
+    Raises:
+        ValueError: If `count` is not in 1 to `size`.
+
+    Example:
+        >>> [direction] = random_directions(jax.random.key(0), count=1, size=2)
+        >>> round(float(jnp.sum(direction**2)), 3)  # one for two: as long as both
+        2.0
+    """
+    if not 1 <= count <= size:
+        raise ValueError(
+            f"cannot draw {count} orthogonal directions in {size} dimensions: "
+            f"ask for a count from 1 to {size}"
+        )
+    draws = jax.random.normal(key, (count, size))
+
+    def orthogonalise(index: int, frame: jax.Array) -> jax.Array:
+        # Gram and Schmidt, twice for the digits that one pass loses. Not `jnp.linalg.qr`: large
+        # batches of LAPACK calls can wait for each other for ever on CPUs with few cores
+        # (jaxlib 0.10; `sobolax.mjx.cpu` has met it).
+        rest = draws[index]
+        for _ in range(2):
+            rest = rest - frame.T @ (frame @ rest)
+        return frame.at[index].set(rest / jnp.sqrt(jnp.sum(jnp.square(rest))))
+
+    frame = jax.lax.fori_loop(0, count, orthogonalise, jnp.zeros_like(draws))
+    return frame * jnp.sqrt(size / count).astype(frame.dtype)
+
+
+def draw_directions(key: jax.Array, count: int | None, size: int) -> jax.Array:
+    """The full basis where `count` is None, else `count` random directions.
+
+    Example:
+        >>> draw_directions(jax.random.key(0), None, 2).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+        >>> draw_directions(jax.random.key(0), 1, 2).shape
+        (1, 2)
+    """
+    return basis_directions(size) if count is None else random_directions(key, count, size)
+
+
+def transition_map(environment: Environment, state: State) -> TransitionMap:
+    """The transition as a function of a displacement of `state` and of the action.
+
+    Args:
+        environment: The environment.
+        state: The unbatched state at which the map is anchored.
+
+    Returns:
+        A function of `displacement (state_size,)` and `action (action_size,)` that gives the
+        transition and the state that follows. Termination is a step function of the state: it is
+        a constant of the map, and its tangent is zero.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> apply = transition_map(Cart(), Cart().at(1.0, 0.0))
+        >>> transition, following = apply(jnp.array([0.5, 0.0]), jnp.ones(1))
+        >>> transition.observation.tolist(), following.observation.tolist()
+        ([1.5, 0.0], [1.75, 0.5])
+    """
+
+    def apply(displacement: jax.Array, action: jax.Array) -> tuple[Transition, State]:
+        start = environment.perturb(state, displacement)
+        end = environment.step(start, action)
+        return transition_to(end, start.observation, action), end
+
+    return apply
+
+
+def plain_transition(
+    environment: Environment, state: State, action: jax.Array
+) -> tuple[Transition, State]:
+    """One step and its transition, with nothing differentiated.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> transition, following = plain_transition(Cart(), Cart().at(1.0, 0.0), jnp.ones(1))
+        >>> float(transition.reward), following.observation.tolist()
+        (-1.5625, [1.25, 0.5])
+    """
+    end = environment.step(state, action)
+    return transition_to(end, state.observation, action), end
+
+
+def transition_to(end: State, observation: jax.Array, action: jax.Array) -> Transition:
+    """The transition of a step, from what was seen, what was done and the state that followed.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> end = Cart().step(Cart().at(7.9, 1.0), jnp.zeros(1))  # beyond the end of the track
+        >>> float(transition_to(end, jnp.array([7.9, 1.0]), jnp.zeros(1)).discount)
+        0.0
+    """
+    discount = 1.0 - end.terminated.astype(end.reward.dtype)
+    return Transition(observation, action, end.reward, discount, end.observation)
+
+
+def direction_block(
+    state_directions: jax.Array, action_directions: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """All directions as one batch: those of the state first, each at rest in the other's part.
+
+    One batch, not two: the simulator is compiled and evaluated once.
+
+    Args:
+        state_directions: `(number of state directions, state_size)`.
+        action_directions: `(number of action directions, action_size)`.
+
+    Returns:
+        Displacements `(number of both, state_size)` and moves `(number of both, action_size)`.
+
+    Example:
+        >>> displacements, moves = direction_block(jnp.eye(2), jnp.eye(1))
+        >>> displacements.tolist(), moves.tolist()
+        ([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], [[0.0], [0.0], [1.0]])
+    """
+    states, actions = state_directions.shape[0], action_directions.shape[0]
+    return (
+        jnp.pad(state_directions, ((0, actions), (0, 0))),
+        jnp.pad(action_directions, ((states, 0), (0, 0))),
+    )
+
+
+def tangents_of_block(tangent: Transition, state_count: int) -> Tangents:
+    """Tangents from those along a `direction_block`, without the parts that cannot move.
+
+    Args:
+        tangent: Every leaf has the directions of the block as its leading axis.
+        state_count: How many of them, the first ones, are directions of the state.
+
+    Returns:
+        Tangents with `None` for the action along a state direction, for the first observation
+        along an action direction, and for the discount along both.
+
+    Example:
+        >>> seen, done, none = jnp.zeros((3, 2)), jnp.zeros((3, 1)), jnp.zeros(3)
+        >>> block = Transition(seen, done, jnp.arange(3.0), none, seen)
+        >>> tangents = tangents_of_block(block, state_count=2)
+        >>> tangents.state.reward.tolist(), tangents.action.reward.tolist()
+        ([0.0, 1.0], [2.0])
+    """
+    along_state, along_action = (
+        jax.tree.map(lambda leaf, rows=rows: leaf[rows], tangent)
+        for rows in (slice(None, state_count), slice(state_count, None))
+    )
+    return Tangents(
+        state=replace(along_state, action=None, discount=None),
+        action=replace(along_action, observation=None, discount=None),
+    )
+
+
+def forward_tangents(
+    environment: Environment,
+    state: State,
+    action: jax.Array,
+    state_directions: jax.Array,
+    action_directions: jax.Array,
+) -> tuple[Transition, State, Tangents]:
+    """One step, its transition and the tangents of it, by forward mode through the simulator.
+
+    Args:
+        environment: The environment.
+        state: One unbatched state.
+        action: `(action_size,)`.
+        state_directions: `(number of state directions, state_size)`.
+        action_directions: `(number of action directions, action_size)`.
+
+    Returns:
+        The transition, the state that follows, and the tangents. Parts that cannot move are
+        `None` (`tangents_of_block`).
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> where = Cart().at(1.0, 0.0), jnp.ones(1)
+        >>> directions = basis_directions(2), basis_directions(1)
+        >>> _, _, tangents = forward_tangents(Cart(), *where, *directions)
+        >>> tangents.state.reward.tolist(), tangents.action.reward.tolist()
+        ([-2.5, -1.25], [-0.625])
+    """
+    apply = transition_map(environment, state)
+    zero = jnp.zeros(environment.state_size, state.observation.dtype)
+    displacements, actions = direction_block(
+        state_directions.astype(zero.dtype), action_directions.astype(action.dtype)
+    )
+
+    def push(displacement: jax.Array, action_tangent: jax.Array):
+        return jax.jvp(apply, (zero, action), (displacement, action_tangent))
+
+    (transition, end), (tangent, _) = jax.vmap(push, out_axes=(None, 0))(displacements, actions)
+    return transition, end, tangents_of_block(tangent, state_directions.shape[0])

@@ -1,0 +1,216 @@
+"""Where the slopes of a transition come from: one interchangeable thing, chosen by name.
+
+- `off`: nowhere. Plain TD learning; no tangent is stored, no simulator is differentiated.
+- `cached`: tangents are computed when a transition is collected, and live in the replay buffer
+  beside it.
+- `recomputed`: they are computed at every update; the buffer keeps the environment's state instead.
+- `reverse`: a reverse pass through the simulator at every update, likewise.
+
+How tangents are computed is another question (`sobolax.tangents.methods`). With the full basis
+all but
+`off` are the same loss, to rounding.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from sobolax.environment import Environment, State
+from sobolax.losses import (
+    Errors,
+    TDError,
+    sobolev_errors,
+    sobolev_errors_by_reverse_mode,
+    value_error,
+)
+from sobolax.tangents.forward import draw_directions, plain_transition, transition_map
+from sobolax.tangents.methods import Derivatives, make_tangent_function
+from sobolax.tangents.storage import is_packed, make_storage, moving_parts
+from sobolax.transition import Transition
+
+#: Their names.
+SOURCES = ("off", "cached", "recomputed", "reverse")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Experience:
+    """What the replay buffer keeps of one step; a source leaves out what it does not need.
+
+    Attributes:
+        transition: The transition.
+        tangents: Its tangents as `sobolax.tangents.storage` keeps them, or None.
+        state: The environment's state before the step, or None.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> source = make_source("recomputed", Cart())
+        >>> experience, _ = source.collect(jax.random.key(0), Cart().at(1.0, 0.0), jnp.ones(1))
+        >>> experience.state.observation.tolist(), experience.tangents
+        ([1.0, 0.0], None)
+    """
+
+    transition: Transition
+    tangents: Any
+    state: State | None
+
+
+#: `(key, state, action) -> (experience, next state)`.
+Collect = Callable[[jax.Array, State, jax.Array], tuple[Experience, State]]
+#: `(td_error, experience, key, tangent_bound) -> Errors`.
+ComputeErrors = Callable[[TDError, Experience, jax.Array, Any], Errors]
+
+
+@dataclass(frozen=True)
+class Source:
+    """How slopes are collected and used; both functions are unbatched.
+
+    Attributes:
+        collect: `(key, state, action) -> (experience, next state)`.
+        errors: `(td_error, experience, key, tangent_bound) -> Errors`.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> source, key = make_source("cached", Cart()), jax.random.key(0)
+        >>> experience, _ = source.collect(key, Cart().at(1.0, 0.0), jnp.ones(1))
+        >>> errors = source.errors(lambda t: t.observation[0] - t.reward, experience, key, 1e3)
+        >>> (errors.state.critic - errors.state.target).tolist()
+        [3.5, 1.25]
+    """
+
+    collect: Collect
+    errors: ComputeErrors
+
+
+def make_source(
+    name: str,
+    environment: Environment,
+    state_directions: int | None = None,
+    action_directions: int | None = None,
+    tangent_dtype: str = "float32",
+    derivatives: Derivatives | None = None,
+) -> Source:
+    """Builds the source of that name.
+
+    Args:
+        name: One of `SOURCES`.
+        environment: Whose transitions are differentiated.
+        state_directions: How many random directions of the state; None for the full basis.
+        action_directions: The same for the action.
+        tangent_dtype: How tangents are kept, one of `sobolax.tangents.storage.TANGENT_DTYPES`
+            (`cached` only).
+        derivatives: How tangents are computed (`cached` and `recomputed`); all defaults if left
+            out.
+
+    Raises:
+        ValueError: If the name is unknown, the counts do not fit, or the environment has no
+            reverse mode, or no such derivatives, and the source needs them.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> experience, _ = make_source("off", Cart()).collect(
+        ...     jax.random.key(0), Cart().at(1.0, 0.0), jnp.ones(1)
+        ... )
+        >>> float(experience.transition.reward), experience.tangents, experience.state
+        (-1.5625, None, None)
+    """
+    check_source(name, environment, state_directions, action_directions, derivatives)
+    compute = make_tangent_function(environment, derivatives or Derivatives())
+    moving = None
+    if name == "cached" and is_packed(tangent_dtype):
+        moving = moving_parts(environment, state_directions, action_directions)
+    storage = make_storage(tangent_dtype, moving)
+
+    def tangents_at(key: jax.Array, state: State, action: jax.Array):
+        state_key, action_key, own_key = jax.random.split(key, 3)
+        return compute(
+            own_key,
+            state,
+            action,
+            draw_directions(state_key, state_directions, environment.state_size),
+            draw_directions(action_key, action_directions, environment.action_size),
+        )
+
+    def collect_plain(key, state, action):
+        transition, end = plain_transition(environment, state, action)
+        return Experience(transition, None, None), end
+
+    def collect_state(key, state, action):
+        transition, end = plain_transition(environment, state, action)
+        return Experience(transition, None, state), end
+
+    def collect_tangents(key, state, action):
+        transition, end, tangents = tangents_at(key, state, action)
+        # Another key than the three that `tangents_at` splits this one into.
+        stored = storage.pack(jax.random.fold_in(key, 3), tangents)
+        return Experience(transition, stored, None), end
+
+    def errors_plain(td_error, experience, key, tangent_bound):
+        return value_error(td_error, experience.transition)
+
+    def errors_cached(td_error, experience, key, tangent_bound):
+        tangents, bound = storage.unpack(experience.tangents, tangent_bound)
+        return sobolev_errors(td_error, experience.transition, tangents, bound)
+
+    def errors_recomputed(td_error, experience, key, tangent_bound):
+        transition = experience.transition
+        _, _, tangents = tangents_at(key, experience.state, transition.action)
+        return sobolev_errors(td_error, transition, tangents, tangent_bound)
+
+    def errors_reverse(td_error, experience, key, tangent_bound):
+        return sobolev_errors_by_reverse_mode(
+            td_error,
+            experience.transition,
+            transition_map(environment, experience.state),
+            environment.state_size,
+        )
+
+    return {
+        "off": Source(collect_plain, errors_plain),
+        "cached": Source(collect_tangents, errors_cached),
+        "recomputed": Source(collect_state, errors_recomputed),
+        "reverse": Source(collect_state, errors_reverse),
+    }[name]
+
+
+def check_source(
+    name: str,
+    environment: Environment,
+    state_directions: int | None,
+    action_directions: int | None,
+    derivatives: Derivatives | None = None,
+) -> None:
+    """Raises ValueError, with the mend, where `make_source` could not work.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> check_source("cached", Cart(), state_directions=3, action_directions=None)
+        Traceback (most recent call last):
+        ValueError: state_directions=3 does not fit environment 'cart', which has 2: ...
+    """
+    (derivatives or Derivatives()).check(environment)
+    if name not in SOURCES:
+        raise ValueError(f"unknown source of slopes {name!r}: choose one of {', '.join(SOURCES)}")
+    for what, count, size in (
+        ("state_directions", state_directions, environment.state_size),
+        ("action_directions", action_directions, environment.action_size),
+    ):
+        if count is not None and not 1 <= count <= size:
+            raise ValueError(
+                f"{what}={count} does not fit environment {environment.name!r}, which has {size}: "
+                f"choose 1 to {size}, or None for the full basis"
+            )
+    if name == "reverse":
+        if not environment.reverse_mode:
+            raise ValueError(
+                f"environment {environment.name!r} has no reverse mode (its contact solver is a "
+                "while loop, and its integrator has no implicit derivatives): use the source "
+                "'cached' or 'recomputed'"
+            )
+        if (state_directions, action_directions) != (None, None):
+            raise ValueError(
+                "the source 'reverse' gives all slopes at once: leave state_directions and "
+                "action_directions at None, or use 'cached' or 'recomputed'"
+            )

@@ -1,0 +1,253 @@
+"""Whether an environment's slopes are those of what it does."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sobolax.environment import State
+from sobolax.tangents.forward import basis_directions, forward_tangents, transition_map
+from sobolax.tangents.methods import own_derivatives as own_derivatives_of
+from sobolax.testing.harness import LANES, Laboratory, lane_of, leaves_of
+from sobolax.transition import Transition
+
+_PARTS = ("observation", "reward", "next_observation")
+# Of the tangents' entries, so many have to be judged.
+_ENOUGH = 0.5
+# Parts that hardly move at all are measured against this, in their own units.
+_SMALLEST_SCALE = 1e-2
+
+Met = list[tuple[int, State, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Tangents beside central differences.
+
+    Attributes:
+        error: The largest difference that could be judged, relative to its part's largest entry.
+        judged: The share of entries that could be judged.
+        fault: What is wrong.
+    """
+
+    error: float
+    judged: float
+    fault: str | None
+
+
+def judge(laboratory: Laboratory, met: Met, count: int) -> Judgement:
+    """Holds tangents along all directions to central differences, at some of the states met.
+
+    A difference is taken at two distances. Where the two do not agree to the tolerance, by
+    curvature, rounding or a kink between, nothing is judged.
+    """
+    errors, faults, judged = [0.0], [], []
+    tolerance = laboratory.precision.tolerance
+    for step, states, live in _spread(met, count):
+        at = lane_of(states, int(np.argmax(live)))
+        action = np.repeat(laboratory.actions()[:1], LANES, axis=0)
+        tangent, near, far = _slopes(laboratory, at, action)
+        for part in _PARTS:
+            computed, one, other = (getattr(tree, part) for tree in (tangent, near, far))
+            scale = max(float(np.max(np.abs(one), initial=0)), _SMALLEST_SCALE)
+            error, doubt = np.abs(computed - one) / scale, np.abs(one - other) / scale
+            certain = doubt <= tolerance
+            judged.append(certain.ravel())
+            worst = np.where(certain, error, 0.0)
+            errors.append(float(np.max(worst, initial=0)))
+            if errors[-1] > tolerance:
+                where = np.unravel_index(int(np.argmax(worst)), worst.shape)
+                faults.append(_described(laboratory, part, where, one, computed, step))
+    share = float(np.mean(np.concatenate(judged)))
+    fault = faults[0] if faults else None
+    if fault is None and share < _ENOUGH:
+        fault = (
+            f"central differences at two distances agree in only {share:.0%} of the entries, so "
+            "that nothing can be said of the tangents: the transition is not smooth (numbers that "
+            "are rounded, kinks everywhere)" + _in_single(laboratory)
+        )
+    return Judgement(max(errors), share, fault)
+
+
+def _in_single(laboratory: Laboratory) -> str:
+    if laboratory.precision.dtype == np.float64:
+        return ", or computes in float32 inside: hand over a function that makes the environment"
+    return ", or too steep for float32: let the environment compute in jnp.result_type(float)"
+
+
+def _described(laboratory: Laboratory, part: str, where: Any, one: Any, computed: Any, step: int):
+    split = laboratory.environment.state_size
+    direction, *entry = (int(index) for index in where)
+    along = f"state direction {direction}" if direction < split else (
+        f"action[{direction - split}]"
+    )  # fmt: skip
+    name = part + "".join(f"[{index}]" for index in entry)
+    found, said = float(one[where]), float(computed[where])
+    mend = (
+        "gradients are stopped or rounded away between them"
+        if said == 0
+        else "a derivative rule, a stop_gradient or a solver that has not converged is in between"
+    )
+    return (
+        f"transition.{name} moves by {found:.6g} per unit of {along}, but its tangent says "
+        f"{said:.6g} ({step} steps after a reset): {mend}. If the simulator cannot do better, "
+        "take Derivatives(method='differences')"
+    )
+
+
+def _spread(met: Met, count: int) -> Met:
+    """The latest states first: they have met most."""
+    picks = np.linspace(len(met) - 1, min(1, len(met) - 1), count).round().astype(int)
+    return [met[pick] for pick in dict.fromkeys(picks.tolist())]
+
+
+def _slopes(laboratory: Laboratory, states: State, actions: np.ndarray):
+    """Tangents along all unit directions, and central differences at two distances of the same."""
+    size, h = laboratory.directions, laboratory.precision.step
+    parts: list[tuple[Transition, Transition, Transition]] = []
+    for start in range(0, size, LANES):
+        directions = np.zeros((LANES, size))
+        rows = np.arange(start, min(start + LANES, size))
+        directions[np.arange(len(rows)), rows] = 1.0
+        pushed = [
+            laboratory.push(states, sign * reach * directions, actions, directions)
+            for reach in (h, 2 * h)
+            for sign in (1.0, -1.0)
+        ]
+        at, still = laboratory.push(states, 0 * directions, actions, directions)[2], len(rows)
+        near, far = (
+            jax.tree.map(
+                lambda a, b, reach=reach: (a.astype(np.float64) - b) / (2 * reach),
+                pushed[first][0],
+                pushed[first + 1][0],
+            )
+            for first, reach in ((0, h), (2, 2 * h))
+        )
+        parts.append(
+            tuple(jax.tree.map(lambda leaf, still=still: leaf[:still], t) for t in (at, near, far))  # type: ignore[arg-type]
+        )
+    return (
+        jax.tree.map(lambda *leaves: np.concatenate(leaves), *side)
+        for side in zip(*parts, strict=True)
+    )
+
+
+def at_the_limits(laboratory: Laboratory, states: State) -> str | None:
+    """Whether slopes at actions of exactly ±1 are those just inside."""
+    size, split = laboratory.directions, laboratory.environment.state_size
+    corner = np.repeat(np.sign(laboratory.actions()[:1]), LANES, axis=0)
+    at = lane_of(states, 0)
+    for start in range(split, size, LANES):
+        directions = np.zeros((LANES, size))
+        rows = np.arange(start, min(start + LANES, size))
+        directions[np.arange(len(rows)), rows] = 1.0
+        here, inside = (
+            laboratory.push(at, 0 * directions, scale * corner, directions)[2]
+            for scale in (1.0, 1.0 - 1e-3)
+        )
+        for part in ("next_observation", "reward"):
+            limit, within = (np.asarray(getattr(tangent, part)) for tangent in (here, inside))
+            counts = np.abs(within) > 0.1 * max(np.max(np.abs(within)), 1e-6)
+            halved = np.abs(limit - 0.5 * within) < 0.02 * np.abs(within)
+            if np.any(counts) and np.all(halved[counts]):
+                return (
+                    f"the tangent of transition.{part} along an action is halved at exactly ±1: "
+                    "step clips its action, and a clip has half a derivative at its edge, where a "
+                    "saturated policy sits. Leave the clip out: actions are in [-1, 1] already"
+                )
+    return None
+
+
+def reverse(laboratory: Laboratory, states: State) -> str | None:
+    """Whether reverse mode, where it is said to go through, gives what forward mode gives."""
+    environment, dtype = laboratory.environment, laboratory.precision.dtype
+    state = jax.tree.map(lambda leaf: leaf[0], states)
+    action = laboratory.actions()[0].astype(dtype)
+    weights = laboratory.random.normal(size=(environment.observation_size + 1,)).astype(dtype)
+
+    def total(displacement: jax.Array, action: jax.Array, state: State) -> jax.Array:
+        transition, _ = transition_map(environment, state)(displacement, action)
+        return jnp.dot(weights[1:], transition.next_observation) + weights[0] * transition.reward
+
+    zero = np.zeros(environment.state_size, dtype)
+    try:
+        found = jax.device_get(jax.jit(jax.grad(total, argnums=(0, 1)))(zero, action, state))
+    except Exception as error:
+        return (
+            f"reverse_mode is True, but reverse mode fails: {' '.join(str(error).split())[:300]}. "
+            "Set reverse_mode = False, or take while loops out of step"
+        )
+    tangent, _, _ = _slopes(laboratory, lane_of(states, 0), np.repeat(action[None], LANES, axis=0))
+    expected = tangent.next_observation @ weights[1:] + weights[0] * tangent.reward
+    gap = np.max(np.abs(np.concatenate(found) - expected)) / max(np.max(np.abs(expected)), 1e-2)
+    if not gap < laboratory.precision.tolerance:
+        return f"reverse and forward mode differ by {gap:.2g} of the largest slope"
+    return None
+
+
+def own_derivatives(laboratory: Laboratory, states: State) -> Iterator[tuple[str, str | None]]:
+    """Whether ways of its own give the tangents, or at least their structure.
+
+    The C engine's are those of another simulator: only their structure is looked at.
+    """
+    environment, dtype = laboratory.environment, laboratory.precision.dtype
+    state = jax.tree.map(lambda leaf: leaf[0], states)
+    arguments = (
+        state,
+        laboratory.actions()[0].astype(dtype),
+        basis_directions(environment.state_size, dtype),
+        basis_directions(environment.action_size, dtype),
+    )
+
+    def forward(*arguments: Any):
+        return forward_tangents(environment, *arguments)
+
+    for name, compute in own_derivatives_of(environment).items():
+        if isinstance(compute, str):
+            continue  # the reason why there is none
+        key = jax.random.key(0)
+        check = f"own derivatives: {name}"
+        expected, found = (
+            jax.eval_shape(forward, *arguments),
+            jax.eval_shape(compute, key, *arguments),
+        )
+        fault = _structure_fault(expected, found)
+        if fault is None and name != "engine":
+            pairs = zip(
+                leaves_of(jax.device_get(jax.jit(forward)(*arguments)[2]), "tangents"),
+                leaves_of(jax.device_get(jax.jit(compute)(key, *arguments)[2]), "tangents"),
+                strict=True,
+            )
+            for (path, leaf), (_, other) in pairs:
+                gap = np.max(np.abs(leaf - other), initial=0)
+                scale = max(float(np.max(np.abs(leaf), initial=0)), _SMALLEST_SCALE)
+                if not gap <= laboratory.precision.tolerance * scale:
+                    fault = (
+                        f"{path} differs by {gap / scale:.2g} of its largest entry from "
+                        "forward mode"
+                    )
+                    break
+        yield check, fault
+
+
+def _structure_fault(expected: Any, found: Any) -> str | None:
+    if jax.tree.structure(expected) != jax.tree.structure(found):
+        return (
+            "it must give (transition, next state, tangents) with the structure of "
+            f"sobolax.tangents.forward.forward_tangents:\n  "
+            f"{jax.tree.structure(expected)}\nbut gives\n  "
+            f"{jax.tree.structure(found)}\nwhere None marks parts that cannot move "
+            "(tangents_of_block makes them)"
+        )
+    names = ("transition", "state", "tangents")
+    for name, want, have in zip(names, expected, found, strict=True):
+        for (path, a), (_, b) in zip(leaves_of(want, name), leaves_of(have, name), strict=True):
+            if (a.shape, a.dtype) != (b.shape, b.dtype):
+                return (
+                    f"{path} has shape {b.shape} and type {b.dtype}, but must have {a.shape} and "
+                    f"{a.dtype}: directions are the leading axis"
+                )
+    return None

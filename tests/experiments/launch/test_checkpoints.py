@@ -1,0 +1,539 @@
+"""Checkpoints: what they hold, what is made of bad ones, and that training does not notice them."""
+
+import errno
+import io
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+import envs
+from experiments.launch import (
+    checkpoint_files,
+    checkpoints,
+    command_line,
+    run_folder,
+    snapshot,
+)
+from experiments.launch import job as jobs
+from experiments.launch.checkpoint_files import CheckpointError
+from experiments.launch.checkpoints import CheckpointRule, Checkpoints
+from experiments.launch.program import compile_program, size_of
+from experiments.launch.progress import Silent, listener
+from experiments.launch.runner import train_members
+from sobolax import make_training
+
+EPOCHS = 4
+EVERY = CheckpointRule(seconds=0)
+FLAGS = [
+    *("--env", "point_mass", "--env-args", "dimension=2", "--seeds", "2", "--n-step", "2"),
+    *("--steps", "256", "--epochs", str(EPOCHS), "--environments", "4", "--updates-per-step", "1"),
+    *("--prefill-steps", "16", "--batch-size", "16", "--replay-capacity", "128"),
+    *("--hidden-sizes", "16", "--evaluation-episodes", "4", "--report-states", "0"),
+    *("--tangent-dtype", "bfloat16"),
+]
+
+
+class Listening(Silent):
+    """Keeps what it is told, and interrupts after an epoch."""
+
+    def __init__(self, stop_after: int | None = None):
+        self.stop_after = stop_after
+        self.notes, self.warnings = [], []
+
+    def epoch(self, history, epochs):
+        if len(history.epochs) == self.stop_after:
+            raise KeyboardInterrupt
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+
+@pytest.fixture(autouse=True)
+def one_commit(monkeypatch):
+    """Whoever commits while the tests run brings no warning into them."""
+    monkeypatch.setattr(run_folder, "_commit", lambda: None)
+
+
+@pytest.fixture(scope="module")
+def job():
+    experiment = command_line.parse(FLAGS)
+    environment = envs.make(experiment.env, **experiment.env_args)
+    training = make_training(environment, experiment.config)
+    return jobs.make_job(experiment, training)
+
+
+@pytest.fixture(scope="module")
+def program(job):
+    return compile_program(job.training, job.keys, job.hypers)
+
+
+@pytest.fixture(scope="module")
+def reference(job, program, tmp_path_factory):
+    """A run that nothing disturbed, without checkpoints."""
+    folder = tmp_path_factory.mktemp("reference")
+    return train_members(job, folder, Silent(), None, program), folder
+
+
+@pytest.fixture
+def stopped(job, program, tmp_path):
+    """The folder of a run that was stopped in its fourth epoch, with two checkpoints."""
+    stop(job, program, tmp_path)
+    assert names(tmp_path) == ["epoch-000001", "epoch-000002"]
+    return tmp_path
+
+
+def stop(job, program, folder, after=3, rule=EVERY):
+    outcome = train_members(job, folder, Listening(stop_after=after), rule, program)
+    assert outcome.interrupted
+    assert len(outcome.history.epochs) == after
+    return outcome
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "checkpoints").glob("*"))
+
+
+def lines(folder: Path) -> list[dict]:
+    """Metrics without the times, which no two runs share."""
+    return [
+        {name: value for name, value in row.items() if name != "seconds"}
+        for row in run_folder.read_lines(folder / "metrics.jsonl")
+    ]
+
+
+def assert_same(outcome, folder, reference):
+    expected, where = reference
+    assert not outcome.interrupted
+    assert lines(folder) == lines(where)
+    assert_equal_bits(outcome.policies, expected.policies)
+
+
+def assert_equal_bits(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    ones, others = snapshot.to_arrays(one), snapshot.to_arrays(other)
+    for name, value in ones.items():
+        assert value.dtype == others[name].dtype, name
+        assert value.shape == others[name].shape, name
+        assert value.tobytes() == others[name].tobytes(), name
+
+
+def test_a_whole_state_comes_back_bit_for_bit(job, program, tmp_path):
+    state = program.initialise(job.keys, job.hypers)
+    state, _ = program.epoch(state, job.hypers, jnp.int32(0))
+    types = {str(leaf.dtype) for leaf in jax.tree.leaves(state)}
+    assert {"key<fry>", "int32", "float32"} < types  # and what bfloat16 tangents are kept in
+    assert state.windows is not None
+    arrays = snapshot.to_arrays(state)
+    assert not np.shares_memory(arrays["clocks"], np.asarray(state.clocks))
+    kept = {name: value.tobytes() for name, value in arrays.items()}
+    about = {"written_by": run_folder.provenance(), "epochs": 1}
+    checkpoint_files.write(tmp_path / "one", arrays, about)
+    found = checkpoint_files.read(
+        tmp_path / "one", checkpoint_files.read_manifest(tmp_path / "one")
+    )
+    back = program.place(snapshot.from_arrays(jobs.template(job), found, program.width))
+    assert_equal_bits(back, state)
+    for one, other in zip(jax.tree.leaves(back), jax.tree.leaves(state), strict=True):
+        assert (one.dtype, one.sharding) == (other.dtype, other.sharding)
+    # The epoch that follows is given the state's memory: the snapshot has its own.
+    onward, metrics = program.epoch(state, job.hypers, jnp.int32(1))
+    same, again = program.epoch(back, job.hypers, jnp.int32(1))
+    assert_equal_bits(onward, same)
+    assert_equal_bits(metrics, again)
+    assert {name: value.tobytes() for name, value in arrays.items()} == kept
+    assert sum(value.nbytes for value in arrays.values()) == size_of(onward)
+
+
+def test_mujoco_data_comes_back_bit_for_bit(tmp_path):
+    mjx = pytest.importorskip("mujoco.mjx")
+    environment = envs.make("reacher")
+
+    def start(key):
+        return environment.reset(key), mjx.make_data(environment.mujoco_model, impl="jax")
+
+    make, keys = jax.vmap(start), jax.random.split(jax.random.key(0), 3)
+    states = jax.jit(make)(keys)
+    about = {"written_by": run_folder.provenance()}
+    checkpoint_files.write(tmp_path / "x", snapshot.to_arrays(states), about)
+    arrays = checkpoint_files.read(tmp_path / "x", checkpoint_files.read_manifest(tmp_path / "x"))
+    assert len(arrays) > 50
+    assert any(not value.size for value in arrays.values())
+    assert_equal_bits(snapshot.from_arrays(jax.eval_shape(make, keys), arrays), states)
+
+
+def test_empty_arrays_and_partial_reads(tmp_path):
+    arrays = {
+        "a/b": np.zeros((3, 0), np.float32),
+        "a": np.array(2.5),
+        "odd name.": np.array([np.nan, -0.0], np.float16),
+        "tangents": np.linspace(-1, 1, 7).astype(jnp.bfloat16),
+        "flags": np.array([[True, False]]),
+    }
+    checkpoint_files.write(tmp_path / "x", arrays, {"written_by": run_folder.provenance()})
+    manifest = checkpoint_files.read_manifest(tmp_path / "x")
+    found = checkpoint_files.read(tmp_path / "x", manifest)
+    assert {name: value.tobytes() for name, value in found.items()} == {
+        name: value.tobytes() for name, value in arrays.items()
+    }
+    assert found["a/b"].shape == (3, 0)
+    assert set(checkpoint_files.read(tmp_path / "x", manifest, ["a"])) == {"a"}
+    with pytest.raises(CheckpointError, match="holds no b"):
+        checkpoint_files.read(tmp_path / "x", manifest, ["b"])
+
+
+def test_checkpoints_change_nothing(job, program, reference, tmp_path):
+    listener = Listening()
+    outcome = train_members(job, tmp_path, listener, EVERY, program)
+    assert_same(outcome, tmp_path, reference)
+    assert outcome.checkpoints["saved"] == EPOCHS - 1  # the last epoch leaves the policies
+    [note] = listener.notes
+    size = size_of(program.initialise(job.keys, job.hypers)) / 2**20
+    assert f"takes up to {size:,.1f} MiB; the last 2 are kept" in note
+    assert listener.warnings == outcome.warnings == []
+    # Nothing needs them any more.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "policy"]
+    # What is complete is not computed again.
+    again = train_members(job, tmp_path, Silent(), EVERY)
+    assert_same(again, tmp_path, reference)
+    assert again.history.seconds == outcome.history.seconds
+    assert again.compile_seconds == 0
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_a_stopped_run_ends_as_if_it_never_stopped(after, job, program, reference, tmp_path):
+    before = stop(job, program, tmp_path, after)
+    rows = run_folder.read_lines(tmp_path / "metrics.jsonl")
+    assert {row["epoch"] for row in rows} == set(range(after))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "ar')  # as kill -9 leaves it
+    listener = Listening()
+    outcome = train_members(job, tmp_path, listener, EVERY, program)
+    assert_same(outcome, tmp_path, reference)
+    assert outcome.resumed_from == (after - 1 or None)
+    if after == 1:
+        assert "holds no checkpoint: training begins at the start" in listener.warnings[0]
+        return
+    assert listener.notes[0] == f"goes on after epoch 2, from {tmp_path}/checkpoints/epoch-000002"
+    assert outcome.history.seconds[:2] == before.history.seconds[:2]  # time goes on, too
+    assert outcome.history.seconds == sorted(outcome.history.seconds)
+    assert run_folder.read_lines(tmp_path / "metrics.jsonl")[: len(rows) - 4] == rows[:-4]
+
+
+def test_a_run_may_be_stopped_again_and_again(job, program, reference, tmp_path):
+    for after in (2, 3):
+        stop(job, program, tmp_path, after)
+    assert_same(train_members(job, tmp_path, Silent(), EVERY, program), tmp_path, reference)
+
+
+def corrupt(path: Path) -> None:
+    """Changes the largest file of Orbax's in its middle."""
+    largest = max(path.rglob("d/*"), key=lambda file: file.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 1
+    largest.write_bytes(data)
+
+
+def edit(path: Path, **values) -> None:
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps(manifest | values))
+
+
+def truncate(path: Path) -> None:
+    largest = max(path.rglob("d/*"), key=lambda file: file.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:100])
+
+
+def reshape(path: Path) -> None:
+    entries = json.loads((path / "manifest.json").read_text())["arrays"]
+    entries[0]["shape"] = [9, 9]
+    edit(path, arrays=entries)
+
+
+BAD = {
+    "a bit": (corrupt, "is damaged: the checksum of arrays/.* is another"),
+    "a checksum": (
+        lambda path: edit(
+            path,
+            arrays=[
+                entry | {"crc32": 0}
+                for entry in json.loads((path / "manifest.json").read_text())["arrays"]
+            ],
+        ),
+        "is damaged: the checksum of state/.* is another",
+    ),
+    "the end": (truncate, "arrays/.* has 100 bytes, not"),
+    "a file": (
+        lambda path: (path / "arrays" / "_METADATA").unlink(),
+        "arrays/_METADATA is missing",
+    ),
+    "an array list": (
+        lambda path: edit(path, arrays=None),
+        "is damaged: its manifest makes no sense",
+    ),
+    "a file list": (lambda path: edit(path, files=None), "is damaged"),
+    "the manifest": (lambda path: (path / "manifest.json").unlink(), "it has no manifest.json"),
+    "half a manifest": (
+        lambda path: (path / "manifest.json").write_text('{"format": 1,'),
+        "manifest.json cannot be read",
+    ),
+    "no manifest": (lambda path: (path / "manifest.json").write_text("[]"), "cannot be read"),
+    "an older format": (lambda path: edit(path, format=0), "has an older format, 0 .*sobolax 0.1"),
+    "a newer format": (lambda path: edit(path, format=2), "has another format, 2"),
+    "another experiment": (
+        lambda path: edit(path, belongs_to={"seeds": 7}),
+        "belongs to another experiment .*seeds: 7 -> 2",
+    ),
+    "nobody's": (lambda path: edit(path, belongs_to=None), "belongs to another experiment"),
+    "another state": (reshape, r"another program: agent.* is float32 \(9, 9\) there"),
+}
+
+
+@pytest.mark.parametrize("how", BAD)
+def test_a_bad_checkpoint_is_named_and_the_last_good_one_taken(
+    how, job, program, reference, stopped
+):
+    damage, what = BAD[how]
+    path = stopped / "checkpoints" / "epoch-000002"
+    damage(path)
+    listener = Listening()
+    outcome = train_members(job, stopped, listener, EVERY, program)
+    assert outcome.resumed_from == 1
+    [told] = outcome.warnings
+    assert listener.warnings == [told]
+    assert str(path) in told
+    assert re.search(what, told), told
+    assert "set aside as epoch-000002.unusable" in told
+    assert_same(outcome, stopped, reference)
+    # What could not be read is the user's to remove.
+    assert names(stopped) == ["epoch-000002.unusable"]
+
+
+@pytest.mark.parametrize("how", ["a bit", "another experiment"])
+def test_without_a_good_checkpoint_nothing_is_touched(how, job, stopped, monkeypatch):
+    for name in names(stopped):
+        BAD[how][0](stopped / "checkpoints" / name)
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+    monkeypatch.setattr("experiments.launch.runner.compile_program", None)  # fails if it is called
+    with pytest.raises(CheckpointError, match="no checkpoint can be gone on from") as raised:
+        train_members(job, stopped, Silent(), EVERY)
+    for name in names(stopped):
+        assert str(stopped / "checkpoints" / name) in str(raised.value)
+    assert "Train anew into another folder, or remove" in str(raised.value)
+    assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
+
+
+def test_what_was_cut_off_while_it_was_written_is_named_and_removed(
+    job, program, reference, stopped
+):
+    folder = stopped / "checkpoints"
+    (folder / "epoch-000002").rename(folder / "epoch-000003.partial")
+    outcome = train_members(job, stopped, Silent(), EVERY, program)
+    assert outcome.resumed_from == 1
+    [told] = outcome.warnings
+    assert (
+        told == f"{folder}/epoch-000003.partial was being written when the run ended; it is removed"
+    )
+    assert_same(outcome, stopped, reference)
+
+
+def test_a_field_that_a_newer_version_brought_is_no_difference(job, program, stopped):
+    path = stopped / "checkpoints" / "epoch-000002"
+    owner = json.loads((path / "manifest.json").read_text())["belongs_to"]
+    del owner["identity"]["config"]["n_step"]
+    edit(path, belongs_to=owner)
+    outcome = train_members(job, stopped, Silent(), EVERY, program)
+    assert (outcome.resumed_from, outcome.warnings) == (2, [])
+
+
+def test_another_jax_or_device_is_told(job, program, stopped):
+    path = stopped / "checkpoints" / "epoch-000002"
+    writer = json.loads((path / "manifest.json").read_text())["written_by"]
+    edit(path, written_by=writer | {"versions": writer["versions"] | {"jax": "0.1"}})
+    outcome = train_members(job, stopped, Silent(), EVERY, program)
+    assert outcome.resumed_from == 2
+    [told] = outcome.warnings
+    assert f"jax 0.1 -> {jax.__version__}" in told
+    assert "the last bits may differ" in told
+
+
+def test_a_full_disk_stops_nothing_but_the_checkpoint(
+    job, program, reference, tmp_path, monkeypatch
+):
+    original, tries = checkpoint_files.write_arrays, []
+
+    def full(path, arrays):
+        tries.append(path)
+        path.mkdir()
+        (path / "half").write_text("a part of it")
+        if len(tries) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if len(tries) == 2:  # as TensorStore says it
+            raise ValueError("RESOURCE_EXHAUSTED: Failed to write: No space left on device [28]")
+        (path / "half").unlink()
+        path.rmdir()
+        original(path, arrays)
+
+    monkeypatch.setattr(checkpoint_files, "write_arrays", full)
+    listener = Listening()
+    outcome = train_members(job, tmp_path, listener, EVERY, program)
+    assert_same(outcome, tmp_path, reference)
+    assert len(tries) == EPOCHS  # every one is tried, and the policies
+    assert outcome.checkpoints["saved"] == 1
+    assert outcome.checkpoints["failed"] == 2
+    assert len(listener.warnings) == 2
+    assert listener.warnings == outcome.warnings
+    for epoch, warning in enumerate(outcome.warnings, 1):
+        assert f"the checkpoint after epoch {epoch} failed: the disk is full;" in warning
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_metrics_that_a_full_disk_refused_are_written_later(
+    job, program, reference, tmp_path, monkeypatch
+):
+    original, tries = run_folder.append_lines, []
+
+    def full(path, rows):
+        tries.append(path)
+        if len(tries) == 2:
+            with path.open("a") as file:
+                file.write('{"epoch": 1')
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(path, rows)
+
+    monkeypatch.setattr(run_folder, "append_lines", full)
+    outcome = train_members(job, tmp_path, Silent(), None, program)
+    assert_same(outcome, tmp_path, reference)
+    [told] = outcome.warnings
+    assert "metrics.jsonl could not be written" in told
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_last_good_checkpoint_stays_until_a_newer_one_is_whole(
+    fails, job, program, tmp_path, monkeypatch
+):
+    original, seen = checkpoint_files.write_arrays, []
+
+    def write(path, arrays):
+        seen.append([name for name in names(tmp_path) if not name.endswith(".partial")])
+        if fails and len(seen) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        original(path, arrays)
+
+    monkeypatch.setattr(checkpoint_files, "write_arrays", write)
+    stop(job, program, tmp_path, after=3, rule=CheckpointRule(seconds=0, keep=1))
+    assert seen[:2] == [[], ["epoch-000001"]]
+    assert names(tmp_path) == ["epoch-000001" if fails else "epoch-000002"]
+
+
+def test_parameters_that_are_not_finite_make_no_checkpoint(job, program, tmp_path, monkeypatch):
+    def poisoned(state, hypers, index):
+        state, metrics = program.epoch(state, hypers, index)
+        if index != 1:
+            return state, metrics
+        critic = jax.tree.map(lambda leaf: leaf, state.agent)
+        leaves, structure = jax.tree.flatten(critic)
+        place = next(i for i, leaf in enumerate(leaves) if leaf.dtype == jnp.float32)
+        leaves[place] = leaves[place].at[2].set(jnp.nan)
+        return replace(state, agent=jax.tree.unflatten(structure, leaves)), metrics
+
+    sick = replace(program, epoch=poisoned)
+    outcome = train_members(job, tmp_path, Listening(stop_after=3), EVERY, sick)
+    assert names(tmp_path) == ["epoch-000001"]
+    [told] = outcome.warnings
+    assert "parameters are not finite: those of sobolev, seed 0" in told
+
+
+def test_a_folder_has_one_process_at_a_time(job, program, tmp_path):
+    with (
+        run_folder.locked(tmp_path),
+        pytest.raises(run_folder.FolderInUseError, match="another process trains in"),
+    ):
+        train_members(job, tmp_path, Silent(), EVERY, program)
+
+
+def test_the_automatic_rule_bounds_its_own_cost(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(checkpoints.time, "perf_counter", lambda: clock[0])
+
+    def take():
+        clock[0] += 1.0
+        return {"a": np.zeros(1)}
+
+    def write(path, arrays, about):
+        clock[0] += 3.0
+        path.mkdir(parents=True)
+
+    def due_from(made, first):
+        for now, due in ((first - 0.5, False), (first + 0.5, True)):
+            clock[0] = now
+            assert made.due() is due
+
+    monkeypatch.setattr(checkpoint_files, "write", write)
+    made = Checkpoints(tmp_path, {}, CheckpointRule())
+    clock[0] = 10.0
+    made.open(size=190_000_000)  # thought to take 2 s
+    due_from(made, 10 + 50 * 2)
+    for count in range(1, 5):  # each takes 4 s
+        made.save(count, take)
+        made.wait()
+        spent = 4 * count
+        assert spent <= 0.021 * (clock[0] - 10) or count == 1
+        due_from(made, 10 + 50 * (spent + 4))
+    assert (made.blocking_seconds, made.background_seconds) == (4.0, 12.0)
+    # After a resume one is taken at once: a run that is killed often gets on, too.
+    resumed = Checkpoints(tmp_path, {}, CheckpointRule())
+    monkeypatch.setattr(checkpoints, "newest", lambda *_: (object(), {}))
+    resumed.restore(lambda path, manifest: None)
+    resumed.open(size=190_000_000)
+    assert resumed.due()
+    resumed.save(9, take)
+    resumed.wait()
+    assert not resumed.due()
+
+
+def test_a_rule_by_hand(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(checkpoints.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(checkpoint_files, "write", lambda path, arrays, about: path.mkdir())
+    (tmp_path / "checkpoints").mkdir()
+    made = Checkpoints(tmp_path, {}, CheckpointRule(seconds=10.0))
+    made.open(size=1)
+    assert made.due()
+    made.save(2, lambda: {"a": np.zeros(1)})
+    made.wait()
+    for now, due in ((9.0, False), (10.0, True)):
+        clock[0] = now
+        assert made.due() is due
+    assert not Checkpoints(tmp_path, {}, None).due()
+
+
+def test_members_that_fill_up_devices_are_left_out(job, program):
+    state = program.initialise(job.keys, job.hypers)
+    arrays = snapshot.to_arrays(state, 3)
+    assert {len(value) for value in arrays.values()} == {3}
+    back = snapshot.from_arrays(jobs.template(job), arrays, 4)
+    whole = snapshot.to_arrays(back)
+    for name, value in snapshot.to_arrays(state).items():
+        assert whole[name][:3].tobytes() == value[:3].tobytes()
+        assert whole[name][3].tobytes() == value[2].tobytes()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_notes_and_warnings_stay_in_sight(terminal):
+    out = io.StringIO()
+    told = listener(Console(file=out, width=100, force_terminal=terminal))
+    told.note("a checkpoint takes up to 3 MiB")
+    told.warn("the disk is full")
+    told.close()
+    assert "a checkpoint takes up to 3 MiB\n" in out.getvalue()
+    assert "WARNING: the disk is full" in out.getvalue()

@@ -1,0 +1,156 @@
+import dataclasses
+
+import pytest
+
+import sobolax
+from experiments import presets
+from experiments.launch import command_line
+from experiments.launch.configuration import (
+    AGENTS,
+    arms,
+    defaults,
+    from_json,
+    merge,
+    parse_environment_arguments,
+    to_json,
+)
+from experiments.presets import Preset
+
+
+@pytest.fixture
+def tuned(monkeypatch):
+    """A preset that differs from every default it names."""
+    entry = Preset(
+        environment={"dimension": 3},
+        config={"batch_size": 77, "epochs": 3},
+        hyper={"discount": 0.5, "polyak": 0.25},
+        seeds=4,
+    )
+    monkeypatch.setitem(presets.PRESETS, "point_mass", entry)
+    return entry
+
+
+def test_presets_win_over_defaults(tuned):
+    found = command_line.parse(["--env", "point_mass"])
+    assert (found.config.batch_size, found.config.epochs) == (77, 3)
+    assert (found.hyper.discount, found.hyper.polyak) == (0.5, 0.25)
+    assert (found.seeds, found.env_args) == (4, {"dimension": 3})
+    # What the preset does not name is the library's default.
+    assert found.config.hidden_sizes == sobolax.agents.sac.Config().hidden_sizes
+    assert found.hyper.tangent_bound == sobolax.agents.sac.Hyperparameters().tangent_bound
+
+
+def test_the_command_line_wins_over_presets(tuned):
+    flags = "--env=point_mass --batch-size 5 --discount 0.75 --seeds 2 --env-args dimension=6"
+    found = command_line.parse(flags.split())
+    assert (found.config.batch_size, found.config.epochs) == (5, 3)
+    assert (found.hyper.discount, found.hyper.polyak) == (0.75, 0.25)
+    assert (found.seeds, found.env_args) == (2, {"dimension": 6})
+
+
+def test_the_command_line_wins_where_it_names_the_default_itself(tuned):
+    default = sobolax.agents.sac.Config().batch_size
+    found = command_line.parse(["--env", "point_mass", "--batch-size", str(default)])
+    assert found.config.batch_size == default
+
+
+def test_environment_arguments_join_those_of_the_preset(tuned):
+    found = command_line.parse(["--env", "point_mass", "--env-args", "other=2"])
+    assert found.env_args == {"dimension": 3, "other": 2}
+
+
+def test_steps_is_short_for_environment_steps():
+    assert command_line.parse(["--steps", "4096"]).config.environment_steps == 4096
+    assert command_line.parse(["--environment-steps", "4096"]).config.environment_steps == 4096
+
+
+def test_the_default_environment_is_chain():
+    found = command_line.parse([])
+    assert found == defaults("chain")
+    assert found.seeds >= 3
+    assert [arm.name for arm in arms(found)] == ["plain", "sobolev"]
+
+
+@pytest.mark.parametrize("name", [None, *presets.PRESETS])
+def test_presets_name_fields_that_exist_and_make_an_environment(name):
+    import envs
+
+    found = defaults(name or "chain")
+    sobolax.make_training(envs.make(found.env, **found.env_args), found.config)
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_every_agent_takes_what_it_has_of_a_preset(agent):
+    found = command_line.parse(["--env", "pendulum", "--agent", agent])
+    assert found == defaults("pendulum", agent=agent)
+    assert type(found.config).__module__ == f"sobolax.agents.{agent}"
+    assert found.hyper.discount == presets.preset("pendulum").hyper["discount"]
+    assert from_json(to_json(found)) == found
+    labels = [arm.label for arm in arms(found)]
+    assert labels == [AGENTS[agent], f"Sobolev {AGENTS[agent]}"]
+
+
+def test_an_unknown_agent_is_named_before_anything_else():
+    with pytest.raises(ValueError, match=r"no agent 'TD2'.*did you mean 'td3'.*sac, td3, ddpg"):
+        command_line.parse(["--agent", "TD2"])
+
+
+def test_a_run_of_before_there_were_agents_is_one_of_sac():
+    values = to_json(defaults("pendulum"))
+    del values["agent"]
+    assert from_json(values) == defaults("pendulum")
+
+
+def test_help_names_every_field_of_both_groups(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command_line.parse(["--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    for cls in (sobolax.agents.sac.Config, sobolax.agents.sac.Hyperparameters):
+        for entry in dataclasses.fields(cls):
+            assert f"--{entry.name.replace('_', '-')}" in text
+    # No flag without a word of help: each has text besides its default.
+    assert "│                        (default:" not in text
+
+
+def test_merge_reaches_nested_dataclasses_and_refuses_unknown_names():
+    @dataclasses.dataclass(frozen=True)
+    class Inner:
+        a: int = 1
+        b: int = 2
+
+    @dataclasses.dataclass(frozen=True)
+    class Outer:
+        inner: Inner = Inner()
+        c: int = 3
+
+    assert merge(Outer(), {"inner": {"b": 5}, "c": 4}) == Outer(Inner(1, 5), 4)
+    with pytest.raises(ValueError, match="Inner has no field 'z'; it has a, b"):
+        merge(Outer(), {"inner": {"z": 5}})
+
+
+def test_environment_arguments_are_read_as_python_values():
+    found = parse_environment_arguments(("joints=8", "x=0.5", "flag=true", "name=euler", "n=None"))
+    assert found == {"joints": 8, "x": 0.5, "flag": True, "name": "euler", "n": None}
+
+
+def test_a_configuration_survives_the_way_to_disk_and_back(tuned):
+    found = command_line.parse(["--env", "point_mass", "--hidden-sizes", "8", "16", "--seed", "9"])
+    assert from_json(to_json(found)) == found
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], ["plain", "sobolev"]),
+        (["--no-compare"], ["sobolev"]),
+        (["--first-order", "off"], ["plain"]),
+        (["--state-weight", "0", "--action-weight", "0"], ["plain"]),
+        (["--state-weight", "0"], ["plain", "sobolev"]),
+    ],
+)
+def test_arms(flags, expected):
+    found = arms(command_line.parse(flags))
+    assert [arm.name for arm in found] == expected
+    for arm in found:
+        assert any(arm.weights.values()) == (arm.name == "sobolev")

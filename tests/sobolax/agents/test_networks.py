@@ -1,0 +1,70 @@
+"""Normalisation, the tanh-Gaussian and the networks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sobolax.agents.distributions import sample_tanh_gaussian
+from sobolax.agents.networks import ACTIVATIONS
+from sobolax.training import normalization
+
+
+def test_running_statistics_equal_those_of_all_data_at_once():
+    data = 1000.0 + np.random.default_rng(0).normal(size=(60, 3)) * [1.0, 5.0, 0.1]
+    statistics = normalization.create(3)
+    for batch in np.split(data.astype(np.float32), [10, 11, 40]):
+        statistics = normalization.update(statistics, jnp.asarray(batch))
+    np.testing.assert_allclose(statistics.mean, data.mean(axis=0), rtol=1e-6)
+    # Numbers near 1000 in float32 carry 6e-5 of rounding each.
+    np.testing.assert_allclose(
+        statistics.sum_of_squares / statistics.count, data.var(axis=0), rtol=5e-3
+    )
+
+
+def test_nothing_seen_yet_means_nothing_changed():
+    observation = jnp.asarray([3.0, -4.0])
+    seen = normalization.normalize(normalization.create(2), observation)
+    np.testing.assert_array_equal(seen, observation)
+
+
+def test_a_constant_number_is_not_blown_up():
+    statistics = normalization.update(normalization.create(1), jnp.full((10, 1), 2.0))
+    assert abs(normalization.normalize(statistics, jnp.asarray([2.001]))[0]) < 0.11
+
+
+@pytest.mark.parametrize("pre_image", [0.0, -0.3, 3.0, 8.0, -20.0, 60.0])
+def test_log_probability_is_exact_in_saturation(pre_image):
+    mean, log_deviation = jnp.asarray([pre_image - 0.5]), jnp.asarray([0.0])
+
+    def log_probability(mean):
+        return sample_tanh_gaussian(mean, log_deviation, jnp.asarray([0.5]))[1]
+
+    # log(1 - tanh(u)^2) = -2 log cosh u, in float64 and without cancellation.
+    u = np.float64(pre_image)
+    log_cosh = np.abs(u) + np.log1p(np.exp(-2 * np.abs(u))) - np.log(2)
+    expected = -0.125 - 0.5 * np.log(2 * np.pi) + 2 * log_cosh
+    found, slope = jax.value_and_grad(log_probability)(mean)
+    np.testing.assert_allclose(found, expected, rtol=3e-6, atol=3e-6)  # a few float32 roundings
+    np.testing.assert_allclose(slope[0], 2 * np.tanh(u), rtol=1e-5, atol=1e-6)
+
+
+def test_the_density_of_actions_integrates_to_one():
+    grid = jnp.linspace(-12.0, 12.0, 20_001)
+
+    def density(u):
+        noise = (u[None] - 0.3) / 0.8
+        action, log_probability = sample_tanh_gaussian(
+            jnp.asarray([0.3]), jnp.log(jnp.asarray([0.8])), noise
+        )
+        return action[0], jnp.exp(log_probability)
+
+    actions, densities = jax.vmap(density)(grid)
+    total = np.trapezoid(np.asarray(densities, np.float64), np.asarray(actions, np.float64))
+    assert total == pytest.approx(1.0, abs=1e-4)  # trapezoids of width 1e-3
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_slopes_of_activations_do_not_jump(name):
+    slope = jax.vmap(jax.grad(ACTIVATIONS[name]))(jnp.linspace(-1.0, 1.0, 2001))
+    assert np.abs(np.diff(slope)).max() < 5e-3  # steps of 1e-3 times a curvature below 2

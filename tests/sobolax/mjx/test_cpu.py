@@ -1,0 +1,146 @@
+"""What is rewritten for the CPU keeps its values and its derivatives."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+
+import envs
+from envs.mujoco.chain import _xml
+from sobolax.mjx.cpu import for_cpu
+from sobolax.mjx.engine import mjx
+from sobolax.mjx.small_matrices import cholesky, triangular_solve
+from sobolax.tangents.forward import forward_tangents
+
+
+@pytest.fixture(scope="module")
+def kinematics():
+    model = mjx.put_model(mujoco.MjModel.from_xml_string(_xml(3)), impl="jax")
+    data = mjx.make_data(model, impl="jax")
+
+    def poses(qpos):
+        moved = mjx.kinematics(model, data.replace(qpos=qpos))
+        return {"position": moved.xpos, "quaternion": moved.xquat}
+
+    return poses
+
+
+def test_kinematics_and_both_derivatives_are_the_plain_ones(kinematics):
+    qpos, direction = jnp.asarray([[0.3, -0.4, 0.9], [1.0, 0.2, -0.5]])
+
+    def everything(function, qpos):
+        value, tangent = jax.jvp(function, (qpos,), (direction,))
+        cotangent = jax.vjp(function, qpos)[1](value)
+        return value, tangent, cotangent, jax.vmap(function)(jnp.stack([qpos, direction]))
+
+    plain = jax.jit(lambda qpos: everything(kinematics, qpos))(qpos)
+    rewritten = jax.jit(lambda qpos: everything(for_cpu(kinematics), qpos))(qpos)
+    # Two programs, fused differently: equal to rounding in float32.
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), plain, rewritten
+    )
+
+
+def test_a_barrier_follows_every_concatenate(kinematics):
+    def count(function, name):
+        text = str(jax.make_jaxpr(function)(jnp.zeros(3)))
+        return text.count(f" = {name}")
+
+    assert count(kinematics, "optimization_barrier") == 0
+    barriers = count(for_cpu(kinematics), "optimization_barrier")
+    assert barriers == count(for_cpu(kinematics), "concatenate") > 0
+
+
+def test_control_flow_and_custom_derivatives_go_through(float64):
+    matrix = jnp.asarray([[2.0, 0.5], [0.5, 1.0]])
+
+    def function(x):
+        factor = jax.scipy.linalg.cho_factor(matrix + jnp.outer(x, x))
+        x = jax.nn.relu(jnp.concatenate([x, -x]))  # a custom derivative: 0 at 0
+
+        def body(carry):
+            count, y = carry
+            solved = jax.scipy.linalg.cho_solve(factor, y[:2])
+            return count + 1, jnp.concatenate([jnp.sin(solved), y[2:]])
+
+        _, x = jax.lax.while_loop(lambda carry: carry[0] < 3, body, (0, x))
+        total, history = jax.lax.scan(lambda sum_, y: (sum_ + y, sum_ * y), 1.0, x, reverse=True)
+        chosen = jax.lax.cond(total > 0, jnp.cos, jnp.sin, total)
+        return {"chosen": chosen, "history": history}
+
+    x = jnp.asarray([0.0, 1.0])
+    for transform in (lambda f: f, jax.jacfwd):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-15),
+            transform(for_cpu(function))(x),
+            transform(function)(x),
+        )
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_small_matrices_are_factored_and_solved(float64, size):
+    draw = np.random.default_rng(size)
+    square = draw.normal(size=(size, size))
+    matrix = jnp.asarray(square @ square.T + np.eye(size))
+    np.testing.assert_allclose(cholesky(matrix), np.linalg.cholesky(matrix), atol=1e-13)
+    right = jnp.asarray(draw.normal(size=(size, 2)))
+    for lower in (False, True):
+        triangle = np.tril(matrix) if lower else np.triu(matrix)
+        for transposed in (False, True):
+            # The whole matrix is handed over: only one of its triangles may be read.
+            solution = triangular_solve(matrix, right, lower=lower, transposed=transposed)
+            expected = np.linalg.solve(triangle.T if transposed else triangle, right)
+            np.testing.assert_allclose(solution, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_what_has_no_cholesky_factor_is_not_a_number():
+    assert np.all(np.isnan(cholesky(jnp.asarray([[-1.0, 0.0], [0.0, 1.0]]))[:, 0]))
+
+
+@pytest.mark.parametrize("name", ["chain", "hopper"])
+def test_a_step_calls_no_lapack(name):
+    """Batches of LAPACK calls wait for threads of their own pool, on few cores for ever."""
+    env = envs.make(name)
+    start = jax.eval_shape(env.reset, jax.eval_shape(lambda: jax.random.key(0)))
+    action = jnp.zeros(env.action_size)
+    text = str(
+        jax.make_jaxpr(lambda s: jax.jvp(lambda a: env.step(s, a), (action,), (action,)))(start)
+    )
+    assert "optimization_barrier" in text
+    assert "cholesky" not in text
+    assert "triangular_solve" not in text
+
+
+@pytest.mark.slow
+def test_tangents_of_many_hoppers_come_to_an_end():
+    """With LAPACK this hung on 2 cores within a few steps."""
+    env = envs.make("hopper")
+    states = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), 64))
+    actions = jnp.zeros((64, env.action_size))
+    directions = jnp.eye(env.state_size), jnp.eye(env.action_size)
+    tangents = jax.jit(jax.vmap(lambda s, a: forward_tangents(env, s, a, *directions)[1:]))
+    for _ in range(20):
+        states, computed = tangents(states, actions)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(computed))
+
+
+def test_other_backends_are_left_alone(kinematics, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    text = str(jax.make_jaxpr(for_cpu(kinematics))(jnp.zeros(3)))
+    assert "optimization_barrier" not in text
+
+
+@pytest.mark.slow
+def test_a_long_chain_is_not_exponentially_slow():
+    """Without barriers a step of 10 joints takes over a minute; with them a millisecond or two."""
+    env = envs.make("chain", joints=10)
+    states = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), 64))
+    actions = jnp.zeros((64, 10))
+    step = jax.jit(jax.vmap(env.step)).lower(states, actions).compile()
+    jax.block_until_ready(step(states, actions))
+    start = time.perf_counter()
+    jax.block_until_ready(step(states, actions))
+    assert time.perf_counter() - start < 1.0

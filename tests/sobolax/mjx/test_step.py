@@ -1,0 +1,247 @@
+"""What a user of `step` and `step_and_jacobian` may ask beyond positions, speeds and controls."""
+
+import functools
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+
+from sobolax.mjx import reason_against, step, step_and_jacobian
+from sobolax.mjx.engine import mjx
+from tests.sobolax.mjx.checks import assert_near
+from tests.sobolax.mjx.harness import Laboratory, compiled_quickly, draw_states
+from tests.sobolax.mjx.harness import laboratory as laboratory_of
+from tests.sobolax.mjx.models import MODELS
+
+PARAMETERS = (
+    "opt.gravity",
+    "opt.timestep",
+    "body_mass",
+    "geom_friction",
+    "geom_solref",
+    "geom_size",
+    "dof_damping",
+)
+
+
+@pytest.fixture(scope="module")
+def rod():
+    return laboratory_of("rod")
+
+
+def test_parameters_of_the_model_have_their_slopes(float64, rod: Laboratory):
+    """Of every one along a random direction, in both modes, against differences of `mjx.step`."""
+    state = {name: value[2] for name, value in rod.states.items()}  # on the ground
+    draw = np.random.default_rng(6)
+    # Relative changes, so that nothing changes sign.
+    directions = {
+        name: jnp.asarray(value * draw.uniform(0.5, 1.0, size=np.shape(value)))
+        for name, value in ((name, _get(rod.model, name)) for name in PARAMETERS)
+    }
+
+    def results(step, sizes):
+        changed = {
+            name: jnp.asarray(_get(rod.model, name)) + size * directions[name]
+            for name, size in zip(PARAMETERS, sizes, strict=True)
+        }
+        following = step(rod.model.tree_replace(changed), rod.placed(state))
+        return jnp.concatenate([following.qpos, following.qvel, following.qacc])
+
+    zero = jnp.zeros(len(PARAMETERS))
+    plain = compiled_quickly(functools.partial(results, mjx.step))
+    slopes = jnp.stack(
+        [
+            (plain(1e-6 * direction) - plain(-1e-6 * direction)) / 2e-6
+            for direction in np.eye(len(PARAMETERS))
+        ],
+        axis=-1,
+    )
+
+    @compiled_quickly
+    def both(weights):
+        _, linear = jax.linearize(functools.partial(results, step), zero)
+        forward = jax.vmap(linear, out_axes=-1)(jnp.eye(len(PARAMETERS)))
+        return forward, jax.linear_transpose(linear, zero)(weights)[0]
+
+    weights = draw.normal(size=slopes.shape[0])
+    forward, reverse = both(weights)
+    for index, name in enumerate(PARAMETERS):
+        assert np.abs(slopes[:, index]).max() > 1e-3, f"{name} does nothing here"
+    # The solver's own accuracy, about 1e-9 of the acceleration, over the step of 1e-6.
+    scale = np.abs(slopes).max(axis=0)
+    np.testing.assert_allclose(forward / scale, slopes / scale, atol=1e-5)
+    np.testing.assert_allclose(reverse, weights @ forward, rtol=1e-10)
+
+
+def _get(model, name: str):
+    return functools.reduce(getattr, name.split("."), model)
+
+
+def test_it_is_the_autodiff_of_mjx_step_where_that_is_right(float64, rod: Laboratory):
+    """A converged solver differentiates in forward mode as it is."""
+
+    @compiled_quickly
+    @jax.vmap
+    def both(state):
+        def speeds(step, direction):
+            return step(rod.model, rod.placed(state, direction)).qvel
+
+        zero = jnp.zeros(rod.size)
+        return [jax.jacfwd(functools.partial(speeds, one))(zero) for one in (step, mjx.step)]
+
+    ours, plain = jax.device_get(both(rod.states))
+    # The last iteration of the solver moves the tangent by no more than it moves the solution.
+    assert_near(ours, plain, 1e-7)
+
+
+@pytest.fixture(scope="module")
+def after_one_iteration(rod: Laboratory):
+    """Of every state: forward and reverse mode, the whole Jacobian, and values of both steps."""
+    with jax.enable_x64(True):
+        model = rod.model.tree_replace({"opt.iterations": 1, "opt.ls_iterations": 1})
+
+        def state_after(step, state, direction):
+            following = step(model, rod.placed(state, direction))
+            return jnp.concatenate([following.qpos, following.qvel])
+
+        @compiled_quickly
+        @jax.vmap
+        def everything(state):
+            zero = jnp.zeros(rod.size)
+            value, linear = jax.linearize(functools.partial(state_after, step, state), zero)
+            forward = jax.vmap(linear, out_axes=-1)(jnp.eye(rod.size))
+            (reverse,) = jax.vmap(jax.linear_transpose(linear, zero))(jnp.eye(value.size))
+            _, whole = step_and_jacobian(model, rod.placed(state))
+            jacobian = jnp.concatenate([whole.state, whole.control], axis=1)
+            expected = state_after(mjx.step, state, zero)
+            return forward, reverse, jacobian, value, expected
+
+        return jax.device_get(everything(rod.states))
+
+
+def test_one_iteration_of_the_solver_is_enough_to_differentiate(rod, after_one_iteration):
+    """The optimum is not reached, and yet both modes agree."""
+    forward, reverse, _, value, expected = after_one_iteration
+    assert np.all(np.isfinite(forward))
+    assert_near(reverse, forward, 1e-10)
+    np.testing.assert_allclose(value, expected, rtol=1e-12, atol=1e-12)
+    converged = rod.mjx_step()["qvel"]
+    assert np.abs(converged - value[:, -rod.plain.nv :]).max() > 1e-6, "one iteration had converged"
+
+
+def test_the_whole_jacobian_after_one_iteration_is_that_of_forward_mode(after_one_iteration):
+    forward, _, jacobian, *_ = after_one_iteration
+    assert_near(jacobian, forward[:, :, : jacobian.shape[2]], 1e-10)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["rod", *(pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name != "rod")],
+)
+def test_values_in_float32_are_those_of_mjx_step(name):
+    plain = mujoco.MjModel.from_xml_string(MODELS[name])
+    model = mjx.put_model(plain, impl="jax")
+    data = mjx.make_data(model, impl="jax")
+    states = draw_states(plain, 12, seed=0)
+    states = {key: value.astype(np.float32) for key, value in states.items()}
+
+    def values(step, state):
+        following = step(model, data.replace(**state))
+        names = ("qpos", "qvel", "act", "qacc", "time", "sensordata", "qfrc_constraint")
+        return [getattr(following, name) for name in names], following._impl.efc_force
+
+    ours, theirs = (
+        jax.device_get(jax.jit(jax.vmap(functools.partial(values, one)))(states))
+        for one in (step, mjx.step)
+    )
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_bad_models_are_refused_before_anything_compiles():
+    text = MODELS["rod"].replace("<option ", '<option integrator="RK4" ')
+    model = mjx.put_model(mujoco.MjModel.from_xml_string(text), impl="jax")
+    data = mjx.make_data(model, impl="jax")
+    for function in (step, step_and_jacobian):
+        # As a function of shapes: nothing can have been compiled.
+        with pytest.raises(NotImplementedError, match=r"RK4.*use Euler or implicitfast"):
+            jax.eval_shape(function, model, data)
+    assert "RK4" in reason_against(model)
+
+
+def test_other_implementations_are_refused():
+    model = SimpleNamespace(impl=mjx.Impl.WARP)
+    for function in (step, step_and_jacobian):
+        with pytest.raises(NotImplementedError, match=r'WARP.*impl="jax"'):
+            function(model, None)
+
+
+def test_what_is_not_of_mjx_or_a_batch_is_refused_with_what_to_do():
+    plain = mujoco.MjModel.from_xml_string(MODELS["rod"])
+    model = mjx.put_model(plain, impl="jax")
+    data = mjx.make_data(model, impl="jax")
+    batch = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), data)
+    for function in (step, step_and_jacobian):
+        with pytest.raises(TypeError, match=r"a mujoco\.MjModel: hand over mjx\.put_model"):
+            function(plain, data)
+        with pytest.raises(TypeError, match=r"a mujoco\.MjData: hand over mjx\.put_data"):
+            function(model, mujoco.MjData(plain))
+        with pytest.raises(ValueError, match=r"is a batch.*vmap the step"):
+            function(model, batch)
+    with pytest.raises(TypeError, match=r"hand over mjx\.put_model"):
+        reason_against(plain)
+
+
+def test_what_can_be_differentiated_is_not_refused(rod: Laboratory):
+    assert reason_against(rod.model) is None
+
+
+@functools.cache
+def _slopes_of_speeds(name: str):
+    """Of the last state, by `dq`: forward mode, reverse mode and differences of `mjx.step`."""
+    laboratory = laboratory_of(name)
+    # The only state of a ball at ease is its keyframe.
+    state = {
+        key: value[0 if name == "ball-at-ease" else -1] for key, value in laboratory.states.items()
+    }
+    count = laboratory.plain.nv
+
+    def speeds(step, dq):
+        direction = jnp.zeros(laboratory.size).at[:count].set(dq)
+        return step(laboratory.model, laboratory.placed(state, direction)).qvel
+
+    plain, zero = compiled_quickly(functools.partial(speeds, mjx.step)), jnp.zeros(count)
+
+    @compiled_quickly
+    def both():
+        _, linear = jax.linearize(functools.partial(speeds, step), zero)
+        rows = jax.vmap(jax.linear_transpose(linear, zero))(jnp.eye(count))[0]
+        return jax.vmap(linear, out_axes=-1)(jnp.eye(count)), rows
+
+    slopes = [(plain(d) - plain(-d)) / 2e-6 for d in 1e-6 * np.eye(count)]
+    return *jax.device_get(both()), np.stack(slopes, axis=-1)
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(
+    strict=True,
+    reason="MJX's impedance of |position| > width takes the power of a negative number; its "
+    "derivative is masked by where in forward mode, and not a number in reverse mode",
+)
+def test_reverse_mode_is_finite_at_odd_powers_of_impedance(float64):
+    _, reverse, _ = _slopes_of_speeds("rod-odd-power")
+    assert np.all(np.isfinite(reverse))
+
+
+def test_forward_mode_is_right_at_odd_powers_of_impedance(float64):
+    forward, _, slopes = _slopes_of_speeds("rod-odd-power")
+    np.testing.assert_allclose(forward, slopes, rtol=1e-6, atol=1e-7)
+
+
+def test_a_ball_joint_at_ease_is_stiff(float64):
+    """Rotated by no angle, its spring and its servo still answer a rotation."""
+    forward, reverse, slopes = _slopes_of_speeds("ball-at-ease")
+    np.testing.assert_allclose(reverse, forward, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(forward, slopes, rtol=1e-6, atol=1e-7)

@@ -1,0 +1,138 @@
+"""All sources of slopes are one loss."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+from sobolax.agents import sac
+from sobolax.agents.critics import CriticOptions
+from sobolax.agents.sac import Hyperparameters
+from sobolax.losses import Weights, batch_loss, squares
+from sobolax.tangents.methods import Derivatives
+from sobolax.tangents.sources import SOURCES, make_source
+from sobolax.training import normalization
+
+ENVIRONMENTS = [
+    ("lqr", {"dimension": 3}),
+    ("pendulum", {}),
+    # These compile MJX four times each; the hopper has contacts.
+    pytest.param("chain", {"joints": 2}, marks=pytest.mark.slow),
+    pytest.param("hopper", {}, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("name", "parameters"), ENVIRONMENTS)
+def test_cached_recomputed_and_reverse_give_one_loss_and_one_gradient(float64, name, parameters):
+    env = envs.make(name, **parameters)
+    options = CriticOptions(hidden_sizes=(16,))
+    agent = sac.make_agent(env.observation_size, env.action_size, options)
+    hyper = Hyperparameters()
+    state = agent.init(jax.random.key(0), hyper)
+    normalizer = normalization.update(
+        normalization.create(env.observation_size),
+        jax.random.normal(jax.random.key(1), (50, env.observation_size)),
+    )
+    weights = Weights(0.4, 0.6)
+
+    def gradient(source_name):
+        source = make_source(source_name, env, tangent_dtype="float64")
+
+        def collect(key):
+            reset_key, action_key = jax.random.split(key)
+            action = jax.random.uniform(action_key, (env.action_size,), minval=-0.9, maxval=0.9)
+            return source.collect(key, env.reset(reset_key), action)[0]
+
+        def loss(critic, experience, key):
+            def one(e, noise, k):
+                def target(t):
+                    action, bonus = agent.sample(state, normalizer, t.next_observation, noise)
+                    following = agent.value(state, normalizer, t.next_observation, action)
+                    return t.reward + 0.99 * t.discount * (following + bonus)
+
+                def td_error(t):
+                    updated = replace(state, critics=replace(state.critics, parameters=critic))
+                    q = agent.value(updated, normalizer, t.observation, t.action)
+                    return q - target(t)
+
+                return squares(source.errors(td_error, e, k, jnp.inf))
+
+            noise = jax.random.normal(jax.random.key(2), (4, env.action_size))
+            return batch_loss(jax.vmap(one)(experience, noise, jax.random.split(key, 4)), weights)
+
+        @jax.jit
+        def evaluate(key):
+            experience = jax.vmap(collect)(jax.random.split(key, 4))
+            return jax.value_and_grad(loss)(state.critics.parameters, experience, key)
+
+        return evaluate(jax.random.key(5))
+
+    results = [gradient(source) for source in ("cached", "recomputed", "reverse")]
+    plain, _ = gradient("off")
+    loss, slope = results[0]
+    assert loss > plain * 1.0001, "the slopes must add something, or this test shows nothing"
+    for other_loss, other_slope in results[1:]:
+        # Rounding of float64, through a simulator whose derivatives reach a few thousand.
+        np.testing.assert_allclose(other_loss, loss, rtol=1e-10)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9), other_slope, slope
+        )
+
+
+def test_cached_tangents_are_stored_in_the_precision_asked_for():
+    env = envs.make("lqr", dimension=3)
+    source = make_source("cached", env, tangent_dtype="bfloat16")
+    experience, _ = source.collect(jax.random.key(0), env.reset(jax.random.key(1)), jnp.ones(3))
+    assert {leaf.dtype for leaf in jax.tree.leaves(experience.tangents)} == {jnp.bfloat16.dtype}
+    assert {leaf.dtype for leaf in jax.tree.leaves(experience.transition)} == {jnp.float32.dtype}
+    full, _ = make_source("cached", env).collect(
+        jax.random.key(0), env.reset(jax.random.key(1)), jnp.ones(3)
+    )
+    jax.tree.map(
+        # bfloat16 keeps eight bits: half a unit in the last place is 2^-9.
+        lambda a, b: np.testing.assert_allclose(a.astype(jnp.float32), b, rtol=2**-8, atol=1e-30),
+        experience.tangents,
+        full.tangents,
+    )
+
+
+def test_a_source_stores_only_what_it_needs():
+    env = envs.make("lqr", dimension=3)
+    action, state = jnp.ones(3), env.reset(jax.random.key(1))
+    stored = {
+        name: make_source(name, env).collect(jax.random.key(0), state, action)[0]
+        for name in SOURCES
+    }
+    assert stored["off"].tangents is None
+    assert stored["off"].state is None
+    assert stored["cached"].state is None
+    assert stored["recomputed"].tangents is None
+    assert stored["cached"].tangents.state.observation.shape == (3, 3)
+    # Along an action direction the first observation cannot move: nothing is stored for it.
+    assert stored["cached"].tangents.action.observation is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("cache", "pendulum"), "choose one of off, cached, recomputed, reverse"),
+        (("cached", "pendulum", 3), "state_directions=3 does not fit .* choose 1 to 2"),
+        (("cached", "pendulum", None, 0), "action_directions=0 does not fit"),
+        (("reverse", "pendulum", 1), "gives all slopes at once"),
+    ],
+)
+def test_bad_input(arguments, message):
+    name, environment, *counts = arguments
+    with pytest.raises(ValueError, match=message):
+        make_source(name, envs.make(environment), *counts)
+
+
+def test_no_reverse_mode_through_several_solves_in_a_step():
+    env = envs.make("reacher", integrator="rk4")
+    with pytest.raises(ValueError, match=r"no reverse mode .* use the source 'cached'"):
+        make_source("reverse", env)
+    with pytest.raises(ValueError, match=r"structured.* RK4 .* These work: auto, forward"):
+        make_source("cached", env, derivatives=Derivatives(method="structured"))

@@ -1,0 +1,148 @@
+"""Controls: each against numbers worked out by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+from sobolax import make_training
+from sobolax.agents import sac
+from sobolax.controls import SLOPE_TARGETS
+from sobolax.losses import Errors, Slopes, Weights, squares
+from sobolax.weighting import constant
+
+KEY = jax.random.key(0)
+
+
+def batch_of_errors(size=5, valid=None):
+    """Errors of a batch with two state directions and one of the action."""
+    draw = np.random.default_rng(0).normal(size=(4, size, 2)).astype(np.float32)
+    ones = np.ones((size, 2), bool) if valid is None else valid
+    return Errors(
+        jnp.arange(size, dtype=jnp.float32),
+        jnp.ones(size, bool),
+        Slopes(*(jnp.where(ones, part, 0.0) for part in draw[:2]), jnp.asarray(ones)),
+        Slopes(jnp.asarray(draw[2, :, :1]), jnp.asarray(draw[3, :, :1]), jnp.ones((size, 1), bool)),
+    )
+
+
+def change(name, errors):
+    return jax.jit(SLOPE_TARGETS[name])(errors, KEY)
+
+
+@pytest.mark.parametrize("name", SLOPE_TARGETS)
+def test_nothing_but_slopes_is_touched(name):
+    errors = batch_of_errors()
+    changed = change(name, errors)
+    np.testing.assert_array_equal(changed.value, errors.value)
+    np.testing.assert_array_equal(changed.value_valid, errors.value_valid)
+    np.testing.assert_array_equal(changed.state.critic, errors.state.critic)
+    assert changed.state.valid.all()
+    same = name == "bellman"
+    assert np.array_equal(changed.state.target, errors.state.target) == same
+    assert np.array_equal(changed.action.target, errors.action.target) == same
+
+
+def test_zero_is_a_penalty_on_the_squared_gradient():
+    errors = batch_of_errors()
+    terms = squares(change("zero", errors))
+    np.testing.assert_allclose(terms.state, np.square(errors.state.critic), rtol=1e-6)
+
+
+def test_unit_norm_has_the_value_and_the_gradient_of_the_distance_from_norm_one():
+    errors = batch_of_errors()
+
+    def penalty(critic):
+        changed = Errors(
+            errors.value,
+            errors.value_valid,
+            Slopes(critic, errors.state.target, errors.state.valid),
+            errors.action,
+        )
+        return jnp.sum(squares(SLOPE_TARGETS["unit_norm"](changed, KEY)).state)
+
+    critic = np.asarray(errors.state.critic, np.float64)
+    norm = np.linalg.norm(critic, axis=1, keepdims=True)
+    value, gradient = jax.value_and_grad(penalty)(errors.state.critic)
+    # Float32 sums of ten squares.
+    np.testing.assert_allclose(value, np.sum((norm - 1) ** 2), rtol=1e-5)
+    np.testing.assert_allclose(gradient, 2 * (norm - 1) * critic / norm, rtol=1e-4, atol=1e-5)
+    at_zero = jax.grad(penalty)(jnp.zeros_like(errors.state.critic))
+    assert np.isfinite(at_zero).all()
+
+
+def test_shuffled_gives_every_slope_to_some_transition_state_and_action_together():
+    errors = batch_of_errors(64)
+    changed = change("shuffled", errors)
+    matches = np.all(
+        np.asarray(changed.state.target)[:, None] == np.asarray(errors.state.target)[None], axis=2
+    )
+    np.testing.assert_array_equal(matches.sum(axis=0), 1)
+    order = matches.argmax(axis=1)
+    np.testing.assert_array_equal(changed.action.target, errors.action.target[order])
+    # Of 64, one on average stays where it was.
+    assert np.sum(order == np.arange(64)) < 10
+
+
+def test_shuffled_counts_a_slope_only_where_both_transitions_have_one():
+    valid = np.ones((5, 2), bool)
+    valid[2, 0] = False
+    changed = change("shuffled", batch_of_errors(valid=valid))
+    missing = np.argwhere(~np.asarray(changed.state.valid))
+    assert 1 <= len(missing) <= 2  # its own place, and where it went
+    assert (missing[:, 1] == 0).all()
+    assert (np.asarray(changed.state.critic)[~np.asarray(changed.state.valid)] == 0).all()
+
+
+def test_random_keeps_the_norm_and_forgets_the_direction():
+    errors = batch_of_errors(512)
+    changed = change("random", errors)
+    before, after = np.asarray(errors.state.target), np.asarray(changed.state.target)
+    norm = np.linalg.norm(before, axis=1)
+    np.testing.assert_allclose(np.linalg.norm(after, axis=1), norm, rtol=1e-5)
+    cosine = np.sum(before * after, axis=1) / norm**2
+    # The cosine of two random directions in the plane has deviation 0.71: five standard errors.
+    assert abs(cosine.mean()) < 5 * 0.71 / np.sqrt(512)
+    # With one number a direction is a sign.
+    np.testing.assert_allclose(
+        np.abs(changed.action.target), np.abs(errors.action.target), rtol=1e-5
+    )
+
+
+def test_bellmans_slopes_are_what_the_target_moves_by():
+    """The split into critic and target, on a TD error whose parts are known."""
+    from sobolax.losses import sobolev_errors
+    from sobolax.tangents.forward import basis_directions, forward_tangents
+
+    env = envs.make("lqr", dimension=2)
+    state, action = env.reset(KEY), jnp.asarray([0.3, -0.5])
+    transition, _, tangents = forward_tangents(
+        env, state, action, basis_directions(2), basis_directions(2)
+    )
+
+    def td_error(t):
+        return jnp.sum(t.observation**2) * t.action[0] - (t.reward + jnp.sum(t.next_observation))
+
+    errors = sobolev_errors(td_error, transition, tangents)
+    x = np.asarray(state.observation)
+    np.testing.assert_allclose(errors.state.critic, 2 * x * 0.3, rtol=1e-5)
+    np.testing.assert_allclose(errors.action.critic, [np.sum(x**2), 0.0], rtol=1e-5)
+    target = -2 * env.state_cost @ x + env.dynamics.sum(axis=0)
+    np.testing.assert_allclose(errors.state.target, target, rtol=1e-5)
+    target = -2 * env.action_cost @ np.asarray(action) + env.control.sum(axis=0)
+    np.testing.assert_allclose(errors.action.target, target, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"slope_target": "zeros"}, r"slope_target='zeros' is unknown \(did you mean 'zero'\?\)"),
+        ({"slope_target": "zero", "first_order": "off"}, "needs tangents, and first_order='off'"),
+        ({"weighting": "scalefree"}, "did you mean 'scale_free'"),
+        ({"weighting": lambda base: constant(Weights(-1.0, base.action))}, r"state.*-1"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_compilation(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_training(envs.make("pendulum"), sac.Config(**changes))

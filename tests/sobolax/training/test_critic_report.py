@@ -1,0 +1,133 @@
+"""The critic report against critics whose errors are known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+from sobolax.training.critic_report import discounted_return, report_on_critic
+from sobolax.training.evaluation import evaluate
+
+HORIZON = 200  # 0.95^200 = 4e-5
+
+
+@pytest.fixture(scope="module")
+def env():
+    return envs.make("lqr", dimension=3, actions=2)
+
+
+@pytest.fixture(scope="module")
+def true_q(env):
+    """The value of acting by half the optimal gain: unlike Q*, it has a slope at those actions."""
+    gain = 0.5 * env.optimal_gain
+    closed_loop = env.dynamics - env.control @ gain
+    cost = env.state_cost + gain.T @ env.action_cost @ gain
+    matrix = cost
+    for _ in range(1000):
+        matrix = cost + env.discount * closed_loop.T @ matrix @ closed_loop
+
+    def q(observation, action):
+        following = env.dynamics @ observation + env.control @ action
+        reward = -observation @ env.state_cost @ observation - action @ env.action_cost @ action
+        return reward - env.discount * following @ matrix @ following
+
+    return q
+
+
+def half_gain(env):
+    return lambda observation, noise: (0.5 * env.optimal_action(observation), jnp.zeros(()))
+
+
+def report(env, critic, **changes):
+    settings = {
+        "horizon": HORIZON,
+        "draws": 1,
+        "discount": env.discount,
+        **changes,
+    }
+    policy = half_gain(env)
+
+    @jax.jit
+    def run(key):
+        visited = evaluate(env, lambda o: policy(o, None)[0], key, 16).visited
+        return report_on_critic(env, policy, critic, visited, key, **settings)
+
+    return run(jax.random.key(0))
+
+
+def test_the_true_critic_has_no_error(env, true_q):
+    found = report(env, true_q)
+    # What the reference misses beyond the horizon (4e-5), and float32 sums over 200 steps.
+    assert found.value_error < 1e-3
+    assert found.state_slope_error < 1e-3
+    assert found.action_slope_error < 1e-3
+    assert found.state_slope_cosine > 1 - 1e-5
+    assert found.action_slope_cosine > 1 - 1e-5
+    assert found.references_dropped == 0
+    np.testing.assert_allclose(found.tail, env.discount**HORIZON, rtol=1e-4)
+
+
+def test_forward_and_reverse_mode_agree_on_the_reference(float64):
+    env = envs.make("lqr", dimension=3, actions=2)
+    state, noise = env.reset(jax.random.key(0)), jnp.zeros((20, 2))
+
+    def total(where):
+        return discounted_return(env, half_gain(env), state, *where, noise, 0.9)
+
+    where = (jnp.zeros(3), jnp.asarray([0.3, -0.2]))
+    forward, reverse = jax.jit(jax.jacfwd(total))(where), jax.jit(jax.grad(total))(where)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10), forward, reverse)
+
+
+def test_visited_states_are_those_of_the_episodes(env):
+    visited = evaluate(env, lambda o: env.optimal_action(o), jax.random.key(0), 64).visited
+    distance = np.linalg.norm(visited.observation, axis=1)
+    # The optimal gain halves the state at every step: most times of an episode are near zero,
+    # and a few of 64 uniformly random times out of 50 are not.
+    assert distance.min() < 1e-3
+    assert distance.max() > 1e-2
+
+
+def test_known_errors_are_reported_as_such(env, true_q):
+    def scaled(o, a):
+        return 3.0 * true_q(o, a)
+
+    found = report(env, scaled)
+    np.testing.assert_allclose(found.state_slope_error, 2.0, rtol=1e-3)
+    np.testing.assert_allclose(found.state_slope_cosine, 1.0, rtol=1e-4)
+    opposite = report(env, lambda o, a: -true_q(o, a))
+    np.testing.assert_allclose(opposite.action_slope_cosine, -1.0, rtol=1e-4)
+    np.testing.assert_allclose(opposite.action_slope_error, 2.0, rtol=1e-3)
+    flat = report(env, lambda o, a: jnp.zeros(()) * o.sum() * a.sum() - 100.0)
+    np.testing.assert_allclose(flat.state_slope_error, 1.0, rtol=1e-4)
+    assert not np.isfinite(flat.state_slope_cosine)  # a flat critic points nowhere
+
+
+def test_steep_references_are_dropped_and_counted(env, true_q):
+    found = report(env, true_q, slope_bound=0.0)
+    assert found.references_dropped == 1.0
+    some = report(env, true_q, slope_bound=0.1)
+    assert 0.0 < some.references_dropped < 1.0
+    assert some.state_slope_error < 1e-2
+
+
+def test_the_reward_scale_changes_no_error(env, true_q):
+    found = report(env, lambda o, a: 10.0 * true_q(o, a), reward_scale=10.0)
+    assert found.value_error < 1e-3
+    assert found.state_slope_error < 1e-3
+
+
+def test_the_bonus_counts_from_the_second_step_on(env):
+    state = env.reset(jax.random.key(1))
+    action = jnp.zeros(2)
+
+    def total(bonus):
+        def policy(observation, noise):
+            return env.optimal_action(observation), jnp.asarray(bonus)
+
+        noise = jnp.zeros((10, 2))
+        return discounted_return(env, policy, state, jnp.zeros(3), action, noise, 0.9)
+
+    expected = sum(0.9**t for t in range(1, 10))
+    np.testing.assert_allclose(total(1.0) - total(0.0), expected, rtol=1e-4)

@@ -1,0 +1,268 @@
+"""The training loop: resets, clocks, counting, vmap, and what it refuses."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+from sobolax import make_train, make_training
+from sobolax.agents import sac
+from sobolax.environment import State
+from sobolax.training import replay
+from sobolax.training.evaluation import evaluate
+
+SMALL = sac.Config(
+    environment_steps=64,
+    environments=4,
+    epochs=2,
+    updates_per_step=2,
+    prefill_steps=16,
+    batch_size=8,
+    replay_capacity=64,
+    hidden_sizes=(8,),
+    evaluation_episodes=3,
+    report_states=3,
+    report_horizon=5,
+    report_draws=1,
+)
+
+
+class Counter:
+    """Counts its own steps; ends for good at `end`, and is no longer finite at `broken`."""
+
+    name = "counter"
+    observation_size = action_size = state_size = 1
+    reverse_mode = True
+
+    def __init__(self, episode_length=5, end=1000, broken=1000):
+        self.episode_length, self.end, self.broken = episode_length, end, broken
+
+    def _state(self, count, reward):
+        terminated = count >= self.end
+        observation = jnp.where(count >= self.broken, jnp.nan, count)[None]
+        return State(count, observation, reward, terminated, {})
+
+    def reset(self, key):
+        return self._state(jnp.zeros(()), jnp.zeros(()))
+
+    def step(self, state, action):
+        return self._state(state.physics + 1.0, jnp.ones(()))
+
+    def perturb(self, state, displacement):
+        moved = state.physics + displacement[0]
+        return replace(state, physics=moved, observation=state.observation + displacement)
+
+
+def trained(env, config=SMALL, hyper=None, seed=0):
+    train = jax.jit(make_train(env, config))
+    return train(jax.random.key(seed), hyper or sac.Hyperparameters())
+
+
+@pytest.fixture(scope="module")
+def quiet():
+    """Only collection: no updates are compiled."""
+    return replace(SMALL, first_order="off", updates_per_step=0, report_states=0)
+
+
+def test_truncation_bootstraps_from_the_true_last_observation(quiet):
+    state, metrics = trained(Counter(episode_length=5), quiet)
+    t = replay.items(state.replay).transition
+    # Counters run 0, 1, 2, 3, 4 and are then cut off: the transition 4 -> 5 is there, not 4 -> 0,
+    # and it is not the end.
+    np.testing.assert_array_equal(t.next_observation - t.observation, 1.0)
+    assert t.observation.max() == 4.0
+    assert t.next_observation.max() == 5.0
+    assert (t.discount == 1.0).all()
+    np.testing.assert_array_equal(metrics["evaluation_return"], 5.0)
+
+
+def test_termination_is_final(quiet):
+    state, metrics = trained(Counter(episode_length=50, end=3), quiet)
+    t = replay.items(state.replay).transition
+    np.testing.assert_array_equal(t.discount[:, None] == 0.0, t.next_observation == 3.0)
+    assert t.observation.max() == 2.0
+    np.testing.assert_array_equal(metrics["evaluation_return"], 3.0)
+    np.testing.assert_array_equal(metrics["evaluation_length"], 3.0)
+
+
+def test_physics_that_breaks_is_counted_reset_and_learned_around():
+    state, metrics = trained(Counter(episode_length=50, broken=3))
+    t = replay.items(state.replay).transition
+    broken = np.isnan(t.next_observation)
+    assert broken.any()
+    assert broken.sum() == metrics["transitions_nonfinite"].sum()
+    assert np.isfinite(t.observation).all()
+    for leaf in jax.tree.leaves((state.agent, state.normalizer)):
+        assert np.isfinite(leaf).all()
+    # Evaluation keeps what came before, and says so.
+    np.testing.assert_array_equal(metrics["evaluation_return"], 2.0)
+    np.testing.assert_array_equal(metrics["evaluation_nonfinite"], SMALL.evaluation_episodes)
+
+
+def test_episodes_of_an_evaluation_end_by_themselves():
+    result = jax.jit(
+        lambda key: evaluate(Counter(episode_length=7, end=4), lambda o: jnp.zeros(1), key, 3)
+    )(jax.random.key(0))
+    np.testing.assert_array_equal(result.returns, 4.0)
+    np.testing.assert_array_equal(result.lengths, 4)
+    assert result.nonfinite == 0
+
+
+def test_counts_of_steps_and_updates():
+    _, metrics = trained(Counter())
+    np.testing.assert_array_equal(metrics["environment_steps"], [32, 64])
+    # 16 of 64 environment steps fill the buffer; 12 steps of 4 environments are left.
+    np.testing.assert_array_equal(metrics["updates"], [8, 24])
+
+
+@pytest.fixture(scope="module")
+def pendulum_training():
+    return make_training(envs.make("pendulum"), SMALL)
+
+
+@pytest.fixture(scope="module")
+def run_alone(pendulum_training):
+    return jax.jit(pendulum_training.run)
+
+
+def hypers(count):
+    """Every hyperparameter differs from member to member."""
+    values = {
+        name: jnp.asarray(value) * jnp.linspace(1.0, 0.8, count)
+        for name, value in vars(sac.Hyperparameters()).items()
+    }
+    return sac.Hyperparameters(**values)
+
+
+def assert_close(one, other):
+    def compare(a, b):
+        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        # Sums are ordered differently in a batched program; 24 updates of Adam amplify that.
+        np.testing.assert_allclose(a, b, rtol=2e-2, atol=2e-3)
+
+    jax.tree.map(compare, one, other)
+
+
+def test_vmap_over_seeds_and_all_hyperparameters_equals_one_run_at_a_time(
+    pendulum_training, run_alone
+):
+    keys, members = jax.random.split(jax.random.key(3), 2), hypers(2)
+    state, metrics = jax.jit(jax.vmap(pendulum_training.run))(keys, members)
+    for index in range(2):
+        alone = run_alone(keys[index], jax.tree.map(lambda leaf, i=index: leaf[i], members))
+        picked = jax.tree.map(lambda leaf, i=index: leaf[i], (state.agent, metrics))
+        assert_close(picked, (alone[0].agent, alone[1]))
+
+
+def test_a_second_call_compiles_nothing(run_alone):
+    run_alone(jax.random.key(0), sac.Hyperparameters())
+    before = run_alone._cache_size()
+    run_alone(jax.random.key(1), sac.Hyperparameters(state_weight=3.0))
+    assert run_alone._cache_size() == before
+
+
+def test_epoch_by_epoch_equals_the_whole_run_and_compiles_once(pendulum_training, run_alone):
+    hyper, key = jax.tree.map(jnp.asarray, sac.Hyperparameters()), jax.random.key(7)
+    whole, whole_metrics = run_alone(key, hyper)
+    epoch = jax.jit(pendulum_training.epoch, donate_argnums=0)
+    state = jax.jit(pendulum_training.init)(key, hyper)
+    for index in range(SMALL.epochs):
+        state, metrics = epoch(state, hyper, jnp.int32(index))
+        assert_close(metrics, jax.tree.map(lambda leaf, i=index: leaf[i], whole_metrics))
+    assert_close(state.agent, whole.agent)
+    assert epoch._cache_size() == 1
+
+
+def test_the_replay_buffer_is_not_copied(pendulum_training):
+    hyper = jax.tree.map(jnp.asarray, sac.Hyperparameters())
+    config = replace(SMALL, replay_capacity=1 << 16, report_states=0)
+    training = make_training(envs.make("pendulum"), config)
+    for batched in (False, True):
+        init, epoch, key, given = training.init, training.epoch, jax.random.key(0), hyper
+        if batched:
+            init, epoch = jax.vmap(init), jax.vmap(epoch, in_axes=(0, 0, None))
+            key = jax.random.split(key, 2)
+            given = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), hyper)
+        state = jax.eval_shape(init, key, given)
+        memory = (
+            jax.jit(epoch, donate_argnums=0)
+            .lower(state, given, jnp.int32(0))
+            .compile()
+            .memory_analysis()
+        )
+        size = state.replay.rows.size * state.replay.rows.dtype.itemsize
+        assert memory.alias_size_in_bytes >= size
+        assert memory.temp_size_in_bytes < 0.5 * size, f"batched={batched}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 128}, "batch_size=128 is larger than replay_capacity=64"),
+        ({"environment_steps": 60}, "environment_steps=60 must be a multiple of .* 56 or 64"),
+        ({"replay_capacity": 66}, "replay_capacity=66 must be a multiple of environments=4"),
+        ({"environments": 0}, "environments=0 must be a whole number of at least 1"),
+        ({"epochs": 1.5}, "epochs=1.5 must be a whole number"),
+        ({"prefill_steps": 64}, "prefill_steps=64 leaves nothing"),
+        ({"updates_per_step": -1}, "updates_per_step=-1"),
+        ({"first_order": "on"}, "choose one of off, cached, recomputed, reverse"),
+        ({"state_directions": 3}, "state_directions=3 does not fit environment 'pendulum'"),
+        ({"tangent_dtype": "int2"}, "tangent_dtype='int2' must be one of float32"),
+        ({"hidden_sizes": ()}, "hidden_sizes=.* must be one or more whole numbers"),
+        ({"activation": "relu"}, "its slope jumps"),
+        ({"activation": "swisch"}, "choose one of"),
+        ({"report_states": 4}, "report_states=4 is more than evaluation_episodes=3"),
+        ({"report_horizon": 1}, "report_horizon=1 must be a whole number of at least 2"),
+    ],
+)
+def test_configurations_that_cannot_work_are_refused_before_anything_compiles(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_train(envs.make("pendulum"), replace(SMALL, **changes))
+
+
+class Misshapen(Counter):
+    """An environment with one thing wrong."""
+
+    def __init__(self, wrong):
+        super().__init__()
+        self.wrong = wrong
+        if wrong == "state_size":
+            self.state_size = 3
+        if wrong == "observation_size":
+            self.observation_size = 2
+
+    def step(self, state, action):
+        state = super().step(state, action)
+        if self.wrong == "weak":
+            state = replace(state, reward=jnp.asarray(1.0) * 0 + jax.lax.full((), 1.0))
+        if self.wrong == "structure":
+            state = replace(state, metrics={"more": jnp.zeros(())})
+        return state
+
+    def perturb(self, state, displacement):
+        if self.wrong == "perturb":
+            return replace(state, observation=jnp.concatenate([state.observation, displacement]))
+        if self.wrong == "state_size":
+            return replace(state, observation=state.observation + displacement @ jnp.ones((1, 1)))
+        if self.wrong == "result":
+            return state.observation
+        return super().perturb(state, displacement)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("perturb", r"perturb\(state, .*\) gives state\.observation of shape \(2,\)"),
+        ("state_size", r"perturb\(state, displacement of shape \(3,\)\) failed"),
+        ("observation_size", r"observation of shape \(1,\), but observation_size says \(2,\)"),
+        ("structure", "another structure than reset"),
+        ("result", "must give a sobolax.environment.State"),
+    ],
+)
+def test_environments_that_do_not_keep_the_protocol_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        make_train(Misshapen(wrong), SMALL)

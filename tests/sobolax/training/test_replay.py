@@ -1,0 +1,89 @@
+"""The ring buffer."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sobolax.training import replay
+
+
+def items(start, count):
+    number = jnp.arange(start, start + count, dtype=jnp.float32)
+    return {"x": number[:, None] * jnp.ones(3), "n": number.astype(jnp.int32)}
+
+
+def empty(capacity=6):
+    example = {"x": jax.ShapeDtypeStruct((3,), "float32"), "n": jax.ShapeDtypeStruct((), "int32")}
+    return replay.create(example, capacity)
+
+
+def test_the_newest_items_are_kept_and_the_oldest_overwritten():
+    buffer = empty()
+    for start in range(0, 10, 2):
+        buffer = replay.insert(buffer, items(start, 2))
+        assert buffer.size == min(start + 2, 6)
+    found = replay.items(buffer)
+    assert sorted(found["n"].tolist()) == [4, 5, 6, 7, 8, 9]
+    np.testing.assert_array_equal(found["x"][:, 0], found["n"])
+    assert found["n"].dtype == jnp.int32
+
+
+def test_every_dtype_comes_back_bit_by_bit(float64):
+    draw = np.random.default_rng(0)
+    given = {
+        "double": draw.normal(size=(2, 3)),
+        "single": np.array([[np.nan, -0.0], [np.inf, 1e-45]], np.float32),
+        "half": draw.normal(size=(2, 3)).astype(np.float16),
+        "brain": jnp.asarray(draw.normal(size=(2, 1, 2)), jnp.bfloat16),
+        "whole": np.array([-1, 2**31 - 1], np.int32),
+        "bytes": draw.integers(-128, 128, (2, 5)).astype(np.int8),
+        "flag": np.array([True, False]),
+        "nothing": np.zeros((2, 0), np.float32),
+    }
+    example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), given)
+    buffer = replay.insert(replay.create(example, 4), given)
+    # 3 doubles, 3 words, 5 halves and 6 bytes, each kind filled up to whole words.
+    assert replay.bytes_per_item(buffer) == 24 + 12 + 12 + 8
+    found = jax.tree.map(lambda leaf: leaf[:2], replay.items(buffer))
+    assert found.keys() == given.keys()
+    for name, leaf in given.items():
+        leaf = np.asarray(leaf)
+        assert (found[name].dtype, found[name].shape) == (leaf.dtype, leaf.shape)
+        assert np.asarray(found[name]).tobytes() == leaf.tobytes(), name
+
+
+def test_samples_are_uniform_over_what_is_there_and_nothing_else():
+    buffer = replay.insert(replay.insert(empty(), items(1, 2)), items(3, 2))
+    drawn = replay.sample(buffer, jax.random.key(0), 40_000)
+    counts = np.bincount(drawn["n"], minlength=6)
+    assert counts[0] == counts[5] == 0
+    # Binomial with p = 1/4: a standard deviation is 87; five of them.
+    assert np.abs(counts[1:5] - 10_000).max() < 435
+    np.testing.assert_array_equal(drawn["x"], drawn["n"][:, None] * np.ones(3))
+
+
+def test_members_of_a_sweep_have_buffers_of_their_own():
+    blocks = [items(start, 2) for start in (1, 3)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
+    buffers = jax.vmap(replay.insert)(jax.vmap(lambda _: empty())(jnp.arange(2)), stacked)
+    drawn = jax.vmap(lambda buffer: replay.sample(buffer, jax.random.key(0), 50))(buffers)["n"]
+    assert [set(row.tolist()) for row in drawn] == [{1, 2}, {3, 4}]
+
+
+def test_a_block_that_would_wrap_around_is_refused():
+    with pytest.raises(ValueError, match="multiple of 4"):
+        replay.insert(empty(), items(0, 4))
+
+
+def test_a_donated_buffer_is_written_in_place():
+    buffer = empty(1 << 16)
+    insert = jax.jit(replay.insert, donate_argnums=0)
+    memory = insert.lower(buffer, items(0, 4)).compile().memory_analysis()
+    size = replay.bytes_per_item(buffer) * (1 << 16)
+    assert memory.alias_size_in_bytes >= size
+    assert memory.temp_size_in_bytes < size / 100
+
+
+def test_bytes_per_item():
+    assert replay.bytes_per_item(empty()) == 3 * 4 + 4
