@@ -20,7 +20,7 @@ help:
 	@echo "make bench     speed: side by side, in one run, as ratios"
 	@echo "make bench-peers  plain SAC beside Brax's, rejax's and SBX's, each in an environment of its own"
 	@echo "make audit     the derivatives of an environment: error, growth, price; ARGS=\"--env hopper\""
-	@echo "make toy       critics beside a known Q*: errors of Q and its slopes, with controls (200 s of processor time)"
+	@echo "make toy       critics beside a known Q*: errors of Q and its gradients, with controls (200 s of processor time)"
 	@echo "make docs      the documentation, in site/; warnings are errors"
 	@echo "make lock      resolve the dependencies anew"
 	@echo "make clean     remove the environment and the caches; runs/ stays"

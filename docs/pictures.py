@@ -18,13 +18,13 @@ def true_value(action: np.ndarray) -> np.ndarray:
     return -((action - 0.2) ** 2) + 0.3 * np.sin(5.0 * action)
 
 
-def true_slope(action: np.ndarray) -> np.ndarray:
+def true_gradient(action: np.ndarray) -> np.ndarray:
     """Its derivative."""
     return -2.0 * (action - 0.2) + 1.5 * np.cos(5.0 * action)
 
 
 def features(action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Random Fourier features of an action and their slopes, `(points, FEATURES)` each."""
+    """Random Fourier features of an action and their gradients, `(points, FEATURES)` each."""
     generator = np.random.default_rng(0)
     frequency = generator.normal(0.0, 7.0, FEATURES)
     phase = generator.uniform(0.0, 2.0 * np.pi, FEATURES)
@@ -32,37 +32,41 @@ def features(action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.cos(angle), -frequency * np.sin(angle)
 
 
-def fit(samples: np.ndarray, with_slopes: bool) -> np.ndarray:
-    """The smallest weights that fit the samples' values, and their slopes if asked."""
-    values, slopes = features(samples)
-    if not with_slopes:
+def fit(samples: np.ndarray, with_gradients: bool) -> np.ndarray:
+    """The smallest weights that fit the samples' values, and their gradients if asked."""
+    values, gradients = features(samples)
+    if not with_gradients:
         return np.linalg.lstsq(values, true_value(samples), rcond=1e-6)[0]
-    rows, targets = (values, slopes), (true_value(samples), true_slope(samples))
+    rows, targets = (values, gradients), (true_value(samples), true_gradient(samples))
     return np.linalg.lstsq(np.concatenate(rows), np.concatenate(targets), rcond=1e-6)[0]
 
 
-def draw_slopes(path: Path) -> None:
-    """A critic along one action, fitted to values, and to values and slopes."""
+def draw_gradients(path: Path) -> None:
+    """A critic along one action, fitted to values, and to values and gradients."""
     samples, actions = np.linspace(-0.9, 0.9, 5), np.linspace(-1.0, 1.0, 401)
-    values, slopes = features(actions)
+    values, gradients = features(actions)
     figure = Figure(figsize=(9.0, 3.3), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     for panel, rows, true, title in (
         (left, values, true_value, r"value $Q$"),
-        (right, slopes, true_slope, r"slope $\nabla_a Q$, which the actor climbs"),
+        (right, gradients, true_gradient, r"gradient $\nabla_a Q$, which the actor climbs"),
     ):
         panel.plot(actions, true(actions), color="black", lw=1.0, label="true")
-        for with_slopes, color, style, label in (
+        for with_gradients, color, style, label in (
             (False, PLAIN, "--", "fitted to values"),
-            (True, SOBOLEV, "-", "fitted to values and slopes"),
+            (True, SOBOLEV, "-", "fitted to values and gradients"),
         ):
-            panel.plot(actions, rows @ fit(samples, with_slopes), style, color=color, label=label)
+            panel.plot(
+                actions, rows @ fit(samples, with_gradients), style, color=color, label=label
+            )
         panel.plot(samples, true(samples), "o", color="black", ms=4)
         panel.set(title=title, xlabel="action", ylim=_room(true(actions)))
     for sample in samples:
         ends = sample + np.array([-0.08, 0.08])
-        left.plot(ends, true_value(sample) + true_slope(sample) * (ends - sample), color=GREY, lw=3)
+        left.plot(
+            ends, true_value(sample) + true_gradient(sample) * (ends - sample), color=GREY, lw=3
+        )
     right.axhline(0.0, color=GREY, lw=0.5)
     left.legend(frameon=False, fontsize=8)
     figure.savefig(path)
@@ -80,7 +84,7 @@ def draw_flow(path: Path) -> None:
     _box(axes, 2.3, 0.2, "tangents dT·v\none jax.jvp, once", SOBOLEV)
     _box(axes, 4.5, 1.1, "replay\nbuffer", GREY)
     _box(axes, 6.9, 2.0, "your TD error δ(T)\nits gradient ∇δ", PLAIN)
-    _box(axes, 6.9, 0.2, "slope errors\n⟨∇δ, dT·v⟩", SOBOLEV)
+    _box(axes, 6.9, 0.2, "gradient errors\n⟨∇δ, dT·v⟩", SOBOLEV)
     for start, end in (
         ((1.7, 1.7), (2.3, 2.2)),
         ((1.7, 1.3), (2.3, 0.8)),
@@ -119,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "images")
     folder = parser.parse_args().folder
-    draw_slopes(folder / "idea_slopes.png")
+    draw_gradients(folder / "idea_slopes.png")
     draw_flow(folder / "idea_flow.png")
 
 

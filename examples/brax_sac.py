@@ -43,7 +43,7 @@ def train(seed: int, state_weight: Any = 0.0, action_weight: Any = 0.0, rounds: 
         with a leading axis of rounds.
     """
     env = PointMass()
-    networks = sac_networks.make_sac_networks(  # smooth: a slope is trained
+    networks = sac_networks.make_sac_networks(  # smooth: a gradient is trained
         env.observation_size, env.action_size, hidden_layer_sizes=(64, 64), activation=nn.swish
     )
     losses = sac_losses.make_losses(networks, 1.0, DISCOUNT, env.action_size)

@@ -26,12 +26,12 @@ ROUND = 2_000  # environment steps
 
 # Sobolev: begin
 class SobolevSAC(rejax.SAC):
-    """rejax's SAC with the slopes' gradient added to its critics'."""
+    """rejax's SAC with the gradients' gradient added to its critics'."""
 
     weights: Any = struct.field(pytree_node=True, default=None)
 
     def update_critic(self, ts: Any, mb: Any) -> Any:
-        """The host's own update, of a gradient with the slopes in it."""
+        """The host's own update, of a gradient with the gradients in it."""
         at = batch_step_and_tangents(mb.obs, mb.action, largest_action=2.0)
 
         def td_error(critic, key, t):
@@ -41,13 +41,15 @@ class SobolevSAC(rejax.SAC):
             value = values.min(axis=0) - jnp.exp(ts.alpha_ts.params["log_alpha"]) * act[1]
             return (self.critic.apply(critic, o, a) - t.reward - self.gamma * value)[0]
 
-        def slope_loss(critic):
+        def gradient_loss(critic):
             keys = jax.random.split(jax.random.fold_in(ts.rng, 1), self.batch_size)
             terms = jax.vmap(lambda k, *at: sobolev_terms(partial(td_error, critic, k), *at))
             return 0.5 * batch_loss(terms(keys, *at), self.weights)
 
-        slopes, own = jax.vmap(jax.grad(slope_loss))(ts.critic_ts.params), ts.critic_ts
-        ts = super().update_critic(ts.replace(critic_ts=own.replace(tx=adding(own.tx, slopes))), mb)
+        gradients, own = jax.vmap(jax.grad(gradient_loss))(ts.critic_ts.params), ts.critic_ts
+        ts = super().update_critic(
+            ts.replace(critic_ts=own.replace(tx=adding(own.tx, gradients))), mb
+        )
         return ts.replace(critic_ts=ts.critic_ts.replace(tx=own.tx))
 
 
@@ -77,7 +79,7 @@ def train(seed: int, state_weight: Any = 0.0, action_weight: Any = 0.0, rounds: 
         batch_size=64,
         buffer_size=8_000,
         fill_buffer=500,
-        agent_kwargs={"activation": "swish"},  # smooth: a slope is trained
+        agent_kwargs={"activation": "swish"},  # smooth: a gradient is trained
         learning_rate=2e-3,
         gamma=0.97,
         total_timesteps=rounds * ROUND,

@@ -21,11 +21,11 @@ from sobolax.losses import Weights, batch_loss, sobolev_terms
 
 
 class SobolevSAC(SAC):
-    """SBX's SAC with the slopes' gradient added to its critics'."""
+    """SBX's SAC with the gradients' gradient added to its critics'."""
 
     @classmethod
     def update_critic(cls, actor: Any, qf: Any, entropy: Any, *rest: Any) -> tuple:
-        """The host's own update, of a gradient with the slopes in it."""
+        """The host's own update, of a gradient with the gradients in it."""
         o, a, *_, discounts, key = rest
         at, alpha = batch_step_and_tangents(o, a), entropy.apply_fn({"params": entropy.params})
 
@@ -36,13 +36,13 @@ class SobolevSAC(SAC):
             target = t.reward + discounts[0] * (values.min() - alpha * policy.log_prob(action)[0])
             return qf.apply_fn(q, t.observation[None], t.action[None])[index, 0, 0] - target
 
-        def slope_loss(q, index):
+        def gradient_loss(q, index):
             keys = jax.random.split(jax.random.fold_in(key, 1), len(o))
             terms = jax.vmap(lambda k, *at: sobolev_terms(partial(td_error, q, index, k), *at))
             return 0.5 * batch_loss(terms(keys, *at), cls.weights)
 
-        slopes = jax.grad(lambda q: slope_loss(q, 0) + slope_loss(q, 1))(qf.params)
-        changed, update = qf.replace(tx=adding(qf.tx, slopes)), SAC.update_critic.__wrapped__
+        gradients = jax.grad(lambda q: gradient_loss(q, 0) + gradient_loss(q, 1))(qf.params)
+        changed, update = qf.replace(tx=adding(qf.tx, gradients)), SAC.update_critic.__wrapped__
         new, *others = update(actor, changed, entropy, *rest)
         return new.replace(tx=qf.tx), *others
 
@@ -82,7 +82,7 @@ def train(seed: int, state_weight: Any = 0.0, action_weight: Any = 0.0, rounds: 
         policy_kwargs={
             "net_arch": [64, 64],
             "activation_fn": nn.swish,
-        },  # smooth: slopes are trained
+        },  # smooth: gradients are trained
     )
     steps, returns, parameters = [], [], []
     for index in range(rounds):

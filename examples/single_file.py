@@ -84,8 +84,8 @@ def train(seed: int, state_weight: Any = 0.0, action_weight: Any = 0.0, rounds: 
         def terms(t, dt):
             return sobolev_terms(lambda moved: td_error(w, target, moved), t, dt, tangent_bound=1e3)
 
-        slopes = jax.vmap(terms)(batch["transition"], batch["tangents"])
-        loss += batch_loss(slopes, Weights(state_weight, action_weight, value=0.0))
+        gradients = jax.vmap(terms)(batch["transition"], batch["tangents"])
+        loss += batch_loss(gradients, Weights(state_weight, action_weight, value=0.0))
         # Sobolev: end
         return loss
 

@@ -23,7 +23,7 @@ from experiments.launch.policy import TrainedRun, load_run
 from experiments.launch.program import call, keep_compiled_programs
 from experiments.report.intervals import estimate, paired_difference
 from experiments.report.results import counted
-from experiments.report.table import Listing, roomy
+from experiments.report.table import Listing, wide_console
 from sobolax.training.evaluation import Evaluation, evaluate
 
 # Training evaluates with keys folded in by the epoch's number, which is never as large.
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_compiled_programs()
     results = evaluate_run(found, asked.episodes, asked.seed)
     run_folder.write_json(path, results)
-    console = roomy(console)
+    console = wide_console(console)
     console.print(
         table(
             results, environment_title(found.experiment.env, found.experiment.env_args)
@@ -103,8 +103,9 @@ def evaluate_run(found: TrainedRun, episodes: int, seed: int) -> dict[str, Any]:
         seed: What they start from derives from it; no episode is one that training looked at.
 
     Returns:
-        What the file holds: per arm the mean return with a 95 % interval over seeds (over episodes
-        where there is one seed), per seed an interval over episodes, and paired differences.
+        What the file holds: per variant the mean return with a 95 % interval over seeds (over
+        episodes where there is one seed), per seed an interval over episodes, and paired
+        differences.
     """
     job = found.job
     key = jax.random.fold_in(jax.random.key(seed), _PURPOSE)
@@ -117,26 +118,26 @@ def evaluate_run(found: TrainedRun, episodes: int, seed: int) -> dict[str, Any]:
 
     program, _ = compile_ahead(jax.vmap(one), found.policies)
     result = jax.device_get(call(program, found.policies))
-    shape = (len(job.arms), job.seeds)
+    shape = (len(job.variants), job.seeds)
     returns = np.asarray(result.returns, np.float64).reshape(*shape, episodes)
     lengths = np.asarray(result.lengths, np.float64).reshape(*shape, episodes)
     nonfinite = np.asarray(result.nonfinite).reshape(shape)
     means = returns.mean(axis=2)
-    arms = {
-        arm.name: {
-            "label": arm.label,
-            "weights": arm.weights,
+    variants = {
+        variant.name: {
+            "label": variant.label,
+            "weights": variant.weights,
             "return": asdict(estimate(means[i] if job.seeds > 1 else returns[i, 0])),
             "standard_deviation": float(returns[i].std(axis=1).mean()),
             "length": float(lengths[i].mean()),
             "nonfinite": int(nonfinite[i].sum()),
             "per_seed": [asdict(estimate(returns[i, j])) for j in range(job.seeds)],
         }
-        for i, arm in enumerate(job.arms)
+        for i, variant in enumerate(job.variants)
     }
     pairs = {
-        f"{arm.name} - {job.arms[0].name}": asdict(paired_difference(means[i], means[0]))
-        for i, arm in enumerate(job.arms)
+        f"{variant.name} - {job.variants[0].name}": asdict(paired_difference(means[i], means[0]))
+        for i, variant in enumerate(job.variants)
         if i
     }
     return {
@@ -146,7 +147,7 @@ def evaluate_run(found: TrainedRun, episodes: int, seed: int) -> dict[str, Any]:
         "source": str(found.source.name),
         "confidence": 0.95,
         "interval": "Student's t over " + ("seeds" if job.seeds > 1 else "episodes"),
-        "arms": arms,
+        "variants": variants,
         "paired_differences": pairs,
         **run_folder.provenance(),
     }
@@ -155,14 +156,14 @@ def evaluate_run(found: TrainedRun, episodes: int, seed: int) -> dict[str, Any]:
 def table(results: Mapping[str, Any], title: str) -> Listing:
     """The table of an evaluation."""
     rows = []
-    for arm in results["arms"].values():
-        found = arm["return"]
+    for variant in results["variants"].values():
+        found = variant["return"]
         mean = "–" if found["mean"] is None else f"{found['mean']:,.4g}"
         if found["low"] is not None:
             mean += f" [{found['low']:,.4g}, {found['high']:,.4g}]"
-        deviation, length = f"{arm['standard_deviation']:,.4g}", f"{arm['length']:,.1f}"
-        rows.append((arm["label"], mean, deviation, length, f"{arm['nonfinite']:,}"))
-    headings = ("arm", "return [95 %]", "deviation, of episodes", "length", "non-finite")
+        deviation, length = f"{variant['standard_deviation']:,.4g}", f"{variant['length']:,.1f}"
+        rows.append((variant["label"], mean, deviation, length, f"{variant['nonfinite']:,}"))
+    headings = ("variant", "return [95 %]", "deviation, of episodes", "length", "non-finite")
     over = results["interval"].split()[-1]
     told = f"{title}, {results['episodes']:,} episodes, mean and 95 % interval over {over}"
     return Listing(told, headings, rows)

@@ -5,7 +5,7 @@ What an entry does not name keeps the library's default; what the command line n
 
     "chain": Preset(
         environment={"joints": 8},
-        config={"environment_steps": 65_536, "epochs": 16},
+        config={"total_timesteps": 65_536, "epochs": 16},
         hyper={"state_weight": 1.0, "action_weight": 1.0, "discount": 0.97},
         seeds=5,
     )
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# The weights of the Sobolev arm where an entry does not name its own.
+# The weights of the Sobolev variant where an entry does not name its own.
 DEFAULT_WEIGHTS = {"state_weight": 0.1, "action_weight": 0.1}
 
 
@@ -26,9 +26,9 @@ class Preset:
     Attributes:
         environment: Keyword arguments of `envs.make`.
         config: Fields of the agent's `Config`; a nested dataclass is a nested mapping.
-        hyper: Fields of its `Hyperparameters` for the Sobolev arm; an agent that lacks one leaves
-            it out. The plain arm has the same ones, with both weights at zero.
-        seeds: How many seeds each arm gets.
+        hyper: Fields of its `Hyperparameters` for the Sobolev variant; an agent that lacks one
+            leaves it out. The plain variant has the same ones, with both weights at zero.
+        seeds: How many seeds each variant gets.
     """
 
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -46,8 +46,8 @@ PRESETS: dict[str, Preset] = {
     "chain": Preset(
         environment={"joints": 6},
         config={
-            "environment_steps": 8_192,
-            "environments": 8,
+            "total_timesteps": 8_192,
+            "num_envs": 8,
             "epochs": 8,
             "batch_size": 128,
             "replay_capacity": 8_192,
@@ -59,8 +59,8 @@ PRESETS: dict[str, Preset] = {
     ),
     "lqr": Preset(
         config={
-            "environment_steps": 4_096,
-            "environments": 8,
+            "total_timesteps": 4_096,
+            "num_envs": 8,
             "epochs": 4,
             "batch_size": 128,
             "replay_capacity": 4_096,
@@ -70,8 +70,8 @@ PRESETS: dict[str, Preset] = {
     ),
     "point_mass": Preset(
         config={
-            "environment_steps": 8_192,
-            "environments": 8,
+            "total_timesteps": 8_192,
+            "num_envs": 8,
             "batch_size": 128,
             "replay_capacity": 8_192,
             "report_horizon": 60,
@@ -80,8 +80,8 @@ PRESETS: dict[str, Preset] = {
     ),
     "pendulum": Preset(
         config={
-            "environment_steps": 16_384,
-            "environments": 8,
+            "total_timesteps": 16_384,
+            "num_envs": 8,
             "batch_size": 64,
             "hidden_sizes": (64, 64),
             "replay_capacity": 16_384,
@@ -92,8 +92,8 @@ PRESETS: dict[str, Preset] = {
     ),
     "reacher": Preset(
         config={
-            "environment_steps": 16_384,
-            "environments": 8,
+            "total_timesteps": 16_384,
+            "num_envs": 8,
             "batch_size": 64,
             "hidden_sizes": (64, 64),
             "replay_capacity": 16_384,
@@ -102,9 +102,9 @@ PRESETS: dict[str, Preset] = {
         },
         hyper=_SMOOTH_TASK,
     ),
-    "cartpole": Preset(config={"environments": 8, "replay_capacity": 32_768}),
-    "hopper": Preset(config={"environment_steps": 65_536, "report_states": 8}, seeds=3),
-    "ant": Preset(config={"environment_steps": 65_536, "report_states": 8}, seeds=3),
+    "cartpole": Preset(config={"num_envs": 8, "replay_capacity": 32_768}),
+    "hopper": Preset(config={"total_timesteps": 65_536, "report_states": 8}, seeds=3),
+    "ant": Preset(config={"total_timesteps": 65_536, "report_states": 8}, seeds=3),
 }
 
 

@@ -31,13 +31,13 @@ class Replay:
 
     Attributes:
         run: Folder of the run.
-        arm: Whose policies, plain or sobolev; None for all arms.
+        variant: Whose policies, plain or sobolev; None for all variants.
         seed: Which of an arm's seeds, from 0; the others start from the same state.
         output: A new file; None for replay.html in the run's folder.
     """
 
     run: tyro.conf.Positional[Path]
-    arm: str | None = None
+    variant: str | None = None
     seed: int = 0
     output: Path | None = None
 
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         path = asked.output or asked.run / run_folder.REPLAY
         found = load_run(asked.run)
-        chosen = found.members(asked.arm, asked.seed)
+        chosen = found.members(asked.variant, asked.seed)
         check(found, path)
     except ValueError as error:
         return bad_input(error)
@@ -80,7 +80,9 @@ def write_members(
     path: Path, title: str, environment: Any, job: Job, policies: Any, chosen: Sequence[int]
 ) -> None:
     """Writes the page of some members of a job, by their places."""
-    names = [f"{job.arms[place // job.seeds].label}, seed {place % job.seeds}" for place in chosen]
+    names = [
+        f"{job.variants[place // job.seeds].label}, seed {place % job.seeds}" for place in chosen
+    ]
     some = jax.tree.map(lambda leaf: leaf[np.array(chosen)], policies)
     write_replay(path, title, environment, job.training, some, names)
 

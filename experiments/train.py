@@ -15,9 +15,9 @@ from experiments.launch.checkpoint_files import CheckpointError
 from experiments.launch.checkpoints import CheckpointRule
 from experiments.launch.configuration import (
     Experiment,
-    arms,
     environment_title,
     to_json,
+    variants,
 )
 from experiments.launch.exit_status import INTERRUPTED, bad_input, leave, second_interrupt_quits
 from experiments.launch.job import Job, make_job
@@ -38,7 +38,7 @@ class Prepared:
     Attributes:
         experiment: What to run.
         environment: On what.
-        job: All arms and seeds of it.
+        job: All variants and seeds of it.
         folder: Where to.
         checkpoints: When checkpoints are taken; None for never.
         resume: Whether the folder holds a run to go on with.
@@ -76,7 +76,7 @@ def prepare(
     if resume:
         folder = _to_resume(experiment)
     else:
-        names = [experiment.agent, *(arm.name for arm in arms(experiment))]
+        names = [experiment.agent, *(variant.name for variant in variants(experiment))]
         folder = run_folder.choose(experiment.output, experiment.env, names)
     job = make_job(experiment, training)
     return Prepared(experiment, environment, job, folder, checkpoints, resume)
@@ -140,7 +140,7 @@ def execute(prepared: Prepared, listener: Listener) -> dict[str, Any]:
         if outcome.policies is not None:
             listener.phase("drawing")
             curves.save_learning_curves(folder / run_folder.LEARNING_CURVES, history, title)
-            curves.save_slope_error(folder / run_folder.SLOPE_ERROR, history, title)
+            curves.save_gradient_error(folder / run_folder.GRADIENT_ERROR, history, title)
         # An interrupt means to be done soon, and the page needs another compilation.
         if outcome.policies is not None and not outcome.interrupted:
             replay(prepared, outcome.policies, listener)
@@ -165,7 +165,7 @@ def execute(prepared: Prepared, listener: Listener) -> dict[str, Any]:
 
 
 def replay(prepared: Prepared, policies: Any, listener: Listener) -> None:
-    """Writes the 3D page: the first seed of every arm, from the same start."""
+    """Writes the 3D page: the first seed of every variant, from the same start."""
     if not hasattr(prepared.environment, "frame"):
         return
     # MuJoCo is needed here alone; an analytic environment does without.
@@ -173,7 +173,7 @@ def replay(prepared: Prepared, policies: Any, listener: Listener) -> None:
 
     listener.phase("rolling policies out for the 3D page")
     job = prepared.job
-    firsts = [index * job.seeds for index in range(len(job.arms))]
+    firsts = [index * job.seeds for index in range(len(job.variants))]
     path, title = (
         prepared.folder / run_folder.REPLAY,
         environment_title(prepared.experiment.env, prepared.experiment.env_args),
@@ -184,7 +184,7 @@ def replay(prepared: Prepared, policies: Any, listener: Listener) -> None:
 def title_of(prepared: Prepared) -> str:
     """What stands above table and plots: the environment and the seeds."""
     seeds = prepared.experiment.seeds
-    paired = "paired " if len(prepared.job.arms) > 1 else ""
+    paired = "paired " if len(prepared.job.variants) > 1 else ""
     over = f"mean and 95 % interval over {seeds} {paired}seeds" if seeds > 1 else "1 seed"
     return f"{environment_title(prepared.experiment.env, prepared.experiment.env_args)}, {over}"
 

@@ -72,9 +72,9 @@ def check_multiple(owner: str, name: str, value: int, of: str, divisor: int) -> 
         ValueError: With the nearest values that would do.
 
     Example:
-        >>> check_multiple("mine", "replay_capacity", 100, of="environments", divisor=16)
+        >>> check_multiple("mine", "replay_capacity", 100, of="num_envs", divisor=16)
         Traceback (most recent call last):
-        ValueError: mine: replay_capacity=100 must be a multiple of environments=16: ... 96 or 112
+        ValueError: mine: replay_capacity=100 must be a multiple of num_envs=16: ... 96 or 112
     """
     if value % divisor:
         below = value // divisor * divisor
@@ -123,7 +123,7 @@ def check_environment(environment: Environment) -> None:
     for leaf, what in ((state.observation, "observation"), (state.reward, "reward")):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise ValueError(
-                f"{owner}: {what} is {leaf.dtype}, which has no slopes: give floating-point "
+                f"{owner}: {what} is {leaf.dtype}, which has no gradients: give floating-point "
                 "numbers (a one-hot or pixel observation has none either)"
             )
     if state.terminated.dtype != bool:

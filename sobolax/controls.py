@@ -1,16 +1,16 @@
-"""What the critic's slopes are matched to: Bellman's slopes, or one of the controls.
+"""What the critic's gradients are matched to: Bellman's gradients, or one of the controls.
 
-A control replaces the target's slope and leaves everything else of the loss as it is: TD error,
-weights, validity, bounds. What a control achieves as well as Bellman's slopes do, Bellman's slopes
-did not achieve: mere smoothing did.
+A control replaces the target's gradient and leaves everything else of the loss as it is: TD error,
+weights, validity, bounds. What a control achieves as well as Bellman's gradients do, Bellman's
+gradients did not achieve: mere smoothing did.
 
-- `bellman`: the slope of the Bellman target (arXiv 2511.19165).
-- `zero`: no slope at all, which is a gradient penalty `|grad Q|^2` (arXiv 1801.04406, R1, for
+- `bellman`: the gradient of the Bellman target (arXiv 2511.19165).
+- `zero`: no gradient at all, which is a gradient penalty `|grad Q|^2` (arXiv 1801.04406, R1, for
   critics of another kind).
-- `unit_norm`: a slope of norm 1, which is the gradient penalty `(|grad Q| - 1)^2` (arXiv
+- `unit_norm`: a gradient of norm 1, which is the gradient penalty `(|grad Q| - 1)^2` (arXiv
   1704.00028, equation 3), for state and action apart.
-- `shuffled`: Bellman's slope of another transition of the batch.
-- `random`: a slope of random direction and of the norm of Bellman's.
+- `shuffled`: Bellman's gradient of another transition of the batch.
+- `random`: a gradient of random direction and of the norm of Bellman's.
 """
 
 import difflib
@@ -20,19 +20,21 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
-from sobolax.losses import Errors, Slopes
+from sobolax.losses import DirectionalDerivatives, Errors
 
 #: `(errors of a batch, key) -> errors of the batch`; the batch is the first axis, directions the
 #: last.
-SlopeTarget = Callable[[Errors, jax.Array], Errors]
+GradientTarget = Callable[[Errors, jax.Array], Errors]
 
 
 def bellman(errors: Errors, key: jax.Array) -> Errors:
     """Leaves everything as it is.
 
     Example:
-        >>> slopes = Slopes(jnp.array([[0, 4.0]]), jnp.array([[3.0, 0]]), jnp.ones((1, 2), bool))
-        >>> errors = Errors(jnp.zeros(1), jnp.ones(1, bool), slopes, slopes)
+        >>> critic, target = jnp.array([[0, 4.0]]), jnp.array([[3.0, 0]])
+        >>> valid = jnp.ones((1, 2), bool)
+        >>> gradients = DirectionalDerivatives(critic, target, valid)
+        >>> errors = Errors(jnp.zeros(1), jnp.ones(1, bool), gradients, gradients)
         >>> bellman(errors, jax.random.key(0)).state.target.tolist()
         [[3.0, 0.0]]
     """
@@ -40,82 +42,92 @@ def bellman(errors: Errors, key: jax.Array) -> Errors:
 
 
 def zero(errors: Errors, key: jax.Array) -> Errors:
-    """Asks for no slope.
+    """Asks for no gradient.
 
     Example:
-        >>> slopes = Slopes(jnp.array([[0, 4.0]]), jnp.array([[3.0, 0]]), jnp.ones((1, 2), bool))
-        >>> errors = Errors(jnp.zeros(1), jnp.ones(1, bool), slopes, slopes)
+        >>> critic, target = jnp.array([[0, 4.0]]), jnp.array([[3.0, 0]])
+        >>> valid = jnp.ones((1, 2), bool)
+        >>> gradients = DirectionalDerivatives(critic, target, valid)
+        >>> errors = Errors(jnp.zeros(1), jnp.ones(1, bool), gradients, gradients)
         >>> zero(errors, jax.random.key(0)).state.target.tolist()
         [[0.0, 0.0]]
     """
-    return _each(errors, lambda slopes: replace(slopes, target=jnp.zeros_like(slopes.target)))
+    return _each(
+        errors, lambda gradients: replace(gradients, target=jnp.zeros_like(gradients.target))
+    )
 
 
 def unit_norm(errors: Errors, key: jax.Array) -> Errors:
-    """Asks for the critic's own slope at norm 1; one that is exactly zero is left at zero.
+    """Asks for the critic's own gradient at norm 1; one that is exactly zero is left at zero.
 
     Example:
-        >>> slopes = Slopes(jnp.array([[0, 4.0]]), jnp.array([[3.0, 0]]), jnp.ones((1, 2), bool))
-        >>> errors = Errors(jnp.zeros(1), jnp.ones(1, bool), slopes, slopes)
+        >>> critic, target = jnp.array([[0, 4.0]]), jnp.array([[3.0, 0]])
+        >>> valid = jnp.ones((1, 2), bool)
+        >>> gradients = DirectionalDerivatives(critic, target, valid)
+        >>> errors = Errors(jnp.zeros(1), jnp.ones(1, bool), gradients, gradients)
         >>> unit_norm(errors, jax.random.key(0)).state.target.tolist()
         [[0.0, 1.0]]
     """
 
-    def one(slopes: Slopes) -> Slopes:
+    def one(gradients: DirectionalDerivatives) -> DirectionalDerivatives:
         # With the direction held fixed, |g - g/|g||^2 has the value and the gradient of
         # (|g| - 1)^2.
-        slope = jax.lax.stop_gradient(slopes.critic)
-        return replace(slopes, target=_unit(slope))
+        gradient = jax.lax.stop_gradient(gradients.critic)
+        return replace(gradients, target=_unit(gradient))
 
     return _each(errors, one)
 
 
 def shuffled(errors: Errors, key: jax.Array) -> Errors:
-    """Gives every transition the target's slope of another one, state and action together.
+    """Gives every transition the target's gradient of another one, state and action together.
 
-    A slope is valid where both are.
+    A gradient is valid where both are.
 
     Example:
-        >>> slopes = Slopes(jnp.zeros((2, 1)), jnp.array([[1.0], [2.0]]), jnp.ones((2, 1), bool))
-        >>> errors = Errors(jnp.zeros(2), jnp.ones(2, bool), slopes, slopes)
+        >>> critic, target = jnp.zeros((2, 1)), jnp.array([[1.0], [2.0]])
+        >>> valid = jnp.ones((2, 1), bool)
+        >>> gradients = DirectionalDerivatives(critic, target, valid)
+        >>> errors = Errors(jnp.zeros(2), jnp.ones(2, bool), gradients, gradients)
         >>> sorted(shuffled(errors, jax.random.key(0)).state.target.tolist())
         [[1.0], [2.0]]
     """
     order = jax.random.permutation(key, errors.value.shape[0])
 
-    def one(slopes: Slopes) -> Slopes:
-        valid = slopes.valid & slopes.valid[order]
+    def one(gradients: DirectionalDerivatives) -> DirectionalDerivatives:
+        valid = gradients.valid & gradients.valid[order]
         critic, target = (
-            jnp.where(valid, part, 0.0) for part in (slopes.critic, slopes.target[order])
+            jnp.where(valid, part, 0.0) for part in (gradients.critic, gradients.target[order])
         )
-        return Slopes(critic, target, valid)
+        return DirectionalDerivatives(critic, target, valid)
 
     return _each(errors, one)
 
 
 def random(errors: Errors, key: jax.Array) -> Errors:
-    """Keeps the norm of every target's slope, and draws its direction anew.
+    """Keeps the norm of every target's gradient, and draws its direction anew.
 
     Example:
-        >>> slopes = Slopes(jnp.array([[0, 4.0]]), jnp.array([[3.0, 0]]), jnp.ones((1, 2), bool))
-        >>> errors = Errors(jnp.zeros(1), jnp.ones(1, bool), slopes, slopes)
+        >>> critic, target = jnp.array([[0, 4.0]]), jnp.array([[3.0, 0]])
+        >>> valid = jnp.ones((1, 2), bool)
+        >>> gradients = DirectionalDerivatives(critic, target, valid)
+        >>> errors = Errors(jnp.zeros(1), jnp.ones(1, bool), gradients, gradients)
         >>> drawn = random(errors, jax.random.key(0)).state.target
-        >>> round(float(jnp.sum(drawn**2)), 3)  # as long as the target's slope
+        >>> round(float(jnp.sum(drawn**2)), 3)  # as long as the target's gradient
         9.0
     """
     keys = iter(jax.random.split(key))
 
-    def one(slopes: Slopes) -> Slopes:
-        drawn = jax.random.normal(next(keys), slopes.target.shape, slopes.target.dtype)
-        drawn = jnp.where(slopes.valid, drawn, 0.0)
-        size = jnp.sqrt(jnp.sum(jnp.square(slopes.target), axis=-1, keepdims=True))
-        return replace(slopes, target=jax.lax.stop_gradient(size) * _unit(drawn))
+    def one(gradients: DirectionalDerivatives) -> DirectionalDerivatives:
+        drawn = jax.random.normal(next(keys), gradients.target.shape, gradients.target.dtype)
+        drawn = jnp.where(gradients.valid, drawn, 0.0)
+        size = jnp.sqrt(jnp.sum(jnp.square(gradients.target), axis=-1, keepdims=True))
+        return replace(gradients, target=jax.lax.stop_gradient(size) * _unit(drawn))
 
     return _each(errors, one)
 
 
 #: By name.
-SLOPE_TARGETS: dict[str, SlopeTarget] = {
+GRADIENT_TARGETS: dict[str, GradientTarget] = {
     "bellman": bellman,
     "zero": zero,
     "unit_norm": unit_norm,
@@ -124,32 +136,34 @@ SLOPE_TARGETS: dict[str, SlopeTarget] = {
 }
 
 
-def check_slope_target(owner: str, name: str, first_order: str) -> None:
+def check_gradient_target(owner: str, name: str, first_order: str) -> None:
     """Raises ValueError, with the mend, if there is no such target or nothing to apply it to.
 
     Example:
-        >>> check_slope_target("mine", "belman", first_order="cached")
+        >>> check_gradient_target("mine", "belman", first_order="cached")
         Traceback (most recent call last):
-        ValueError: mine: slope_target='belman' is unknown (did you mean 'bellman'?); ...
+        ValueError: mine: gradient_target='belman' is unknown (did you mean 'bellman'?); ...
     """
-    if name not in SLOPE_TARGETS:
-        near = difflib.get_close_matches(str(name), SLOPE_TARGETS, n=1)
+    if name not in GRADIENT_TARGETS:
+        near = difflib.get_close_matches(str(name), GRADIENT_TARGETS, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(
-            f"{owner}: slope_target={name!r} is unknown{hint}; choose one of "
-            f"{', '.join(SLOPE_TARGETS)}"
+            f"{owner}: gradient_target={name!r} is unknown{hint}; choose one of "
+            f"{', '.join(GRADIENT_TARGETS)}"
         )
     if name != "bellman" and first_order == "off":
         raise ValueError(
-            f"{owner}: slope_target={name!r} needs tangents, and first_order='off' stores none: "
-            "choose first_order='cached', or slope_target='bellman' for plain TD learning"
+            f"{owner}: gradient_target={name!r} needs tangents, and first_order='off' stores none: "
+            "choose first_order='cached', or gradient_target='bellman' for plain TD learning"
         )
 
 
-def _each(errors: Errors, change: Callable[[Slopes], Slopes]) -> Errors:
+def _each(
+    errors: Errors, change: Callable[[DirectionalDerivatives], DirectionalDerivatives]
+) -> Errors:
     return replace(errors, state=change(errors.state), action=change(errors.action))
 
 
-def _unit(slope: jax.Array) -> jax.Array:
-    square = jnp.sum(jnp.square(slope), axis=-1, keepdims=True)
-    return jnp.where(square > 0, slope / jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+def _unit(gradient: jax.Array) -> jax.Array:
+    square = jnp.sum(jnp.square(gradient), axis=-1, keepdims=True)
+    return jnp.where(square > 0, gradient / jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)

@@ -15,17 +15,17 @@ from sobolax.transition import Tangents, Transition
 _PARTS = ("observation", "action", "reward", "discount", "next_observation")
 
 
-class SlopesWarning(UserWarning):
-    """The loss runs, but not with the slopes that were probably meant.
+class GradientsWarning(UserWarning):
+    """The loss runs, but not with the gradients that were probably meant.
 
     Example:
-        >>> issubclass(SlopesWarning, UserWarning)
+        >>> issubclass(GradientsWarning, UserWarning)
         True
     """
 
 
 def check_transition(transition: Transition) -> None:
-    """Checks that all parts of a transition have slopes.
+    """Checks that all parts of a transition have gradients.
 
     Raises:
         ValueError: Naming the part that is no array of floating-point numbers.
@@ -33,14 +33,15 @@ def check_transition(transition: Transition) -> None:
     Example:
         >>> check_transition(Transition(jnp.zeros(2, int), jnp.zeros(1), 1.0, 1.0, jnp.zeros(2)))
         Traceback (most recent call last):
-        ValueError: transition.observation is int32, which has no slopes: ...
+        ValueError: transition.observation is int32, which has no gradients: ...
     """
     for name in _PARTS:
         dtype = jnp.result_type(getattr(transition, name))
         if not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(
-                f"transition.{name} is {dtype}, which has no slopes: hand over floating-point "
-                "numbers. Counts and pixels can be converted, but their slopes mean nothing; for "
+                f"transition.{name} is {dtype}, which has no gradients: hand over floating-point "
+                "numbers. Counts and pixels can be converted, but their gradients mean nothing; "
+                "for "
                 "discrete actions there is no Sobolev loss"
             )
 
@@ -99,7 +100,7 @@ def check_tangents(transition: Transition, tangents: Tangents) -> None:
 
 
 def check_td_error(td_error: Callable[[Transition], jax.Array], transition: Transition) -> None:
-    """Checks a TD error: its shape, and that slopes go through it.
+    """Checks a TD error: its shape, and that gradients go through it.
 
     Args:
         td_error: TD error of a transition.
@@ -109,9 +110,9 @@ def check_td_error(td_error: Callable[[Transition], jax.Array], transition: Tran
         ValueError: If it is no single number.
 
     Warns:
-        SlopesWarning: If it moves neither with observation nor with action (the critic's gradients
-            are stopped), does not move with the reward (the target's are), or has a ReLU in it,
-            whose slope is piecewise constant.
+        GradientsWarning: If it moves neither with observation nor with action (the critic's
+            gradients are stopped), does not move with the reward (the target's are), or has a ReLU
+            in it, whose gradient is piecewise constant.
 
     Example:
         >>> from sobolax.cart import example_transition
@@ -133,18 +134,19 @@ def check_td_error(td_error: Callable[[Transition], jax.Array], transition: Tran
     if zero["observation"] and zero["action"]:
         _warn(
             "td_error does not move with transition.observation nor with transition.action: the "
-            "critic has no slopes to train. Is there a stop_gradient, a rounding or a copy of "
+            "critic has no gradients to train. Is there a stop_gradient, a rounding or a copy of "
             "theirs between?"
         )
     elif zero["reward"]:
         _warn(
             "td_error does not move with transition.reward: gradients of the target are stopped, "
-            "and the critic's slopes would be fitted to zero. Take the stop_gradient out: with "
+            "and the critic's gradients would be fitted to zero. Take the stop_gradient out: with "
             "jax.grad with respect to the critic's parameters alone, none reaches the target"
         )
     if any(_is_relu(equation) for equation in _equations(closed.jaxpr)):
         _warn(
-            "td_error has a ReLU or another maximum with 0 in it: its slope is piecewise constant, "
+            "td_error has a ReLU or another maximum with 0 in it: its gradient is piecewise "
+            "constant, "
             "and cannot be fitted where it jumps. Take a smooth activation: swish, tanh, gelu or "
             "softplus"
         )
@@ -156,7 +158,7 @@ def _told(shape: Any) -> str:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, SlopesWarning, stacklevel=3)
+    warnings.warn(text, GradientsWarning, stacklevel=3)
 
 
 def _zeros(jaxpr: Any) -> list[bool]:

@@ -1,7 +1,7 @@
 """The Sobolev temporal-difference loss: one function, for any agent.
 
 For a transition `T`, an agent's TD error `delta(T)` and tangents `dT.v` of the transition, the
-slope of the TD error along `v` is `<grad delta, dT.v>`, and the loss of First-Order Sobolev
+gradient of the TD error along `v` is `<grad delta, dT.v>`, and the loss of First-Order Sobolev
 Reinforcement Learning (arXiv 2511.19165) is
 
     delta^2 + state_weight * sum_i (d delta / d x_i)^2 + action_weight * sum_j (d delta / d a_j)^2.
@@ -9,8 +9,8 @@ Reinforcement Learning (arXiv 2511.19165) is
 The TD error is all that this module knows of an agent: a function of one unbatched transition that
 gives one number. Whatever it closes over is free to be differentiated: hand the loss to `jax.grad`
 with respect to the critic's parameters alone, and no gradient reaches the target. For several
-critics, `vmap` over their parameters: what they share, the target and its slope, is then computed
-once.
+critics, `vmap` over their parameters: what they share, the target and its gradient, is then
+computed once.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ TransitionMap = Callable[[jax.Array, jax.Array], tuple[Transition, State]]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Weights:
-    """How much slopes count beside values, as in the paper; all may be traced.
+    """How much gradients count beside values, as in the paper; all may be traced.
 
     Attributes:
         state: lambda_s, `()`.
@@ -52,12 +52,12 @@ class Weights:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Slopes:
-    """Slopes of the TD error along directions of one kind, in the two parts they come from.
+class DirectionalDerivatives:
+    """Gradients of the TD error along directions of one kind, in the two parts they come from.
 
     Attributes:
-        critic: Slope of the critic: what goes through observation and action, `(directions,)`.
-        target: Slope of the target: what goes through the reward, the discount and the next
+        critic: Gradient of the critic: what goes through observation and action, `(directions,)`.
+        target: Gradient of the target: what goes through the reward, the discount and the next
             observation, `(directions,)`.
         valid: Whether the tangent is finite and within the bound, bool `(directions,)`; where it
             is not, both parts are 0 and have no gradient.
@@ -65,8 +65,9 @@ class Slopes:
     Example:
         >>> from sobolax.cart import example_transition
         >>> errors = sobolev_errors(lambda t: t.observation[0] - t.reward, *example_transition())
-        >>> slopes = errors.state
-        >>> slopes.critic.tolist(), slopes.target.tolist()  # along the position, along the speed
+        >>> gradients = errors.state
+        >>> # along the position, along the speed
+        >>> gradients.critic.tolist(), gradients.target.tolist()
         ([1.0, 0.0], [-2.5, -1.25])
     """
 
@@ -78,13 +79,13 @@ class Slopes:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Errors:
-    """The TD error of one transition and its slopes: all that the loss is made of.
+    """The TD error of one transition and its gradients: all that the loss is made of.
 
     Attributes:
         value: TD error, `()`.
         value_valid: Whether the transition is finite, `()` bool; if not, `value` is 0.
-        state: Slopes along state directions.
-        action: Slopes along action directions.
+        state: Gradients along state directions.
+        action: Gradients along action directions.
 
     Example:
         >>> from sobolax.cart import example_transition
@@ -95,8 +96,8 @@ class Errors:
 
     value: jax.Array
     value_valid: jax.Array
-    state: Slopes
-    action: Slopes
+    state: DirectionalDerivatives
+    action: DirectionalDerivatives
 
 
 @jax.tree_util.register_dataclass
@@ -106,7 +107,7 @@ class Terms:
 
     Attributes:
         value: Squared TD error, `()`.
-        state: Squared slopes of the TD error along state directions, `(state directions,)`.
+        state: Squared gradients of the TD error along state directions, `(state directions,)`.
         action: The same along action directions, `(action directions,)`.
         value_valid: Whether the transition is finite, `()` bool.
         state_valid: Whether the tangents are finite and within the bound, bool as `state`.
@@ -130,7 +131,7 @@ class Terms:
 
 
 def value_error(td_error: TDError, transition: Transition) -> Errors:
-    """The ordinary TD error of one transition, without any slope (no directions).
+    """The ordinary TD error of one transition, without any gradient (no directions).
 
     Example:
         >>> from sobolax.cart import example_transition
@@ -141,8 +142,8 @@ def value_error(td_error: TDError, transition: Transition) -> Errors:
     valid = _all_finite(transition)
     delta = td_error(_zero_unless(valid, transition))
     none = jnp.zeros(0, delta.dtype)
-    slopes = Slopes(none, none, jnp.zeros(0, bool))
-    return Errors(jnp.where(valid, delta, 0.0), valid, slopes, slopes)
+    gradients = DirectionalDerivatives(none, none, jnp.zeros(0, bool))
+    return Errors(jnp.where(valid, delta, 0.0), valid, gradients, gradients)
 
 
 def sobolev_errors(
@@ -151,7 +152,7 @@ def sobolev_errors(
     tangents: Tangents,
     tangent_bound: jax.typing.ArrayLike = jnp.inf,
 ) -> Errors:
-    """TD error and its slopes along tangents, for one transition.
+    """TD error and its gradients along tangents, for one transition.
 
     The derivative of the TD error is one reverse pass through networks alone.
 
@@ -162,15 +163,15 @@ def sobolev_errors(
         tangent_bound: Tangents of larger Euclidean norm are taken out (and not valid).
 
     Returns:
-        The errors; the TD error's slope is `critic - target`.
+        The errors; the TD error's gradient is `critic - target`.
 
     Raises:
         ValueError: Naming the leaf, if a part of the transition is not floating-point, tangents are
             not those of such a transition, or the TD error is no single number.
 
     Warns:
-        SlopesWarning: If slopes of critic or target are lost in the TD error, or it has a ReLU in
-            it (see `sobolax.loss_input`).
+        GradientsWarning: If gradients of critic or target are lost in the TD error, or it has a
+            ReLU in it (see `sobolax.loss_input`).
 
     Example:
         >>> from sobolax.cart import example_transition
@@ -187,8 +188,8 @@ def sobolev_errors(
     return Errors(
         jnp.where(finite, delta, 0.0),
         finite,
-        _slopes(gradient, tangents.state, tangent_bound, finite),
-        _slopes(gradient, tangents.action, tangent_bound, finite),
+        _gradients(gradient, tangents.state, tangent_bound, finite),
+        _gradients(gradient, tangents.action, tangent_bound, finite),
     )
 
 
@@ -210,18 +211,18 @@ def sobolev_errors_by_reverse_mode(
         transition: The transition as it was collected; its TD error is taken from it.
         transition_map: See `sobolax.tangents.forward.transition_map`.
         state_size: Numbers in a displacement of the state.
-        gradient_bound: Slopes of the TD error of larger Euclidean norm are taken out; a reverse
+        gradient_bound: Gradients of the TD error of larger Euclidean norm are taken out; a reverse
             pass sees no single tangent, so the bound is on what it does see.
 
     Returns:
-        The errors. A slope that is not finite takes out all slopes of its kind: a reverse pass
-        mixes them.
+        The errors. A gradient that is not finite takes out all gradients of its kind: a reverse
+        pass mixes them.
 
     Raises:
         ValueError: As `sobolev_errors`.
 
     Warns:
-        SlopesWarning: As `sobolev_errors`.
+        GradientsWarning: As `sobolev_errors`.
 
     Example:
         >>> from sobolax.cart import (Cart, example_transition)
@@ -247,22 +248,24 @@ def sobolev_errors_by_reverse_mode(
     whole = through_physics(gradient)
     parts = (*through_observation(gradient.observation), gradient.action)
 
-    def check(slope: jax.Array, critic: jax.Array) -> Slopes:
-        size = jnp.sqrt(jnp.sum(jnp.square(jax.lax.stop_gradient(slope))))
+    def check(gradient: jax.Array, critic: jax.Array) -> DirectionalDerivatives:
+        size = jnp.sqrt(jnp.sum(jnp.square(jax.lax.stop_gradient(gradient))))
         valid = finite & jnp.isfinite(size) & (size <= gradient_bound)
-        critic, slope = (jnp.where(valid, part, 0.0) for part in (critic, slope))
-        return Slopes(critic, critic - slope, jnp.broadcast_to(valid, slope.shape))
+        critic, gradient = (jnp.where(valid, part, 0.0) for part in (critic, gradient))
+        return DirectionalDerivatives(
+            critic, critic - gradient, jnp.broadcast_to(valid, gradient.shape)
+        )
 
     state, action = map(check, whole, parts)
     return Errors(jnp.where(finite, delta, 0.0), finite, state, action)
 
 
-def squares(errors: Errors, slope_bound: jax.typing.ArrayLike = jnp.inf) -> Terms:
+def squares(errors: Errors, huber_delta: jax.typing.ArrayLike = jnp.inf) -> Terms:
     """The squares that the loss adds up.
 
     Args:
         errors: Errors of one transition, or of many: directions are the last axis.
-        slope_bound: Where the Euclidean norm of a transition's slope error is larger, its square
+        huber_delta: Where the Euclidean norm of a transition's gradient error is larger, its square
             goes on as a straight line (Huber, 1964: `2 b |e| - b^2`), so that no transition pulls
             harder than that; for state and action apart.
 
@@ -274,12 +277,12 @@ def squares(errors: Errors, slope_bound: jax.typing.ArrayLike = jnp.inf) -> Term
         >>> errors = sobolev_errors(lambda t: t.observation[0] - t.reward, *example_transition())
         >>> squares(errors).state.tolist()
         [12.25, 1.5625]
-        >>> round(float(squares(errors, slope_bound=1.0).state.sum()), 2)  # 2 sqrt(13.8125) - 1
+        >>> round(float(squares(errors, huber_delta=1.0).state.sum()), 2)  # 2 sqrt(13.8125) - 1
         6.43
     """
 
-    def bounded(slopes: Slopes) -> jax.Array:
-        return _huber(jnp.square(slopes.critic - slopes.target), slope_bound)
+    def bounded(gradients: DirectionalDerivatives) -> jax.Array:
+        return _huber(jnp.square(gradients.critic - gradients.target), huber_delta)
 
     return Terms(
         value=jnp.square(errors.value),
@@ -297,7 +300,7 @@ def sobolev_terms(
     tangents: Tangents,
     tangent_bound: jax.typing.ArrayLike = jnp.inf,
 ) -> Terms:
-    """Squared TD error and squared slopes of it: `squares` of `sobolev_errors`, same arguments.
+    """Squared TD error and squared gradients of it: `squares` of `sobolev_errors`, same arguments.
 
     Example:
         >>> from sobolax.cart import example_transition
@@ -313,7 +316,7 @@ def batch_loss(terms: Terms, weights: Weights) -> jax.Array:
 
     Args:
         terms: Terms with a leading batch axis.
-        weights: Weights of the slopes.
+        weights: Weights of the gradients.
 
     Returns:
         The loss, `()`.
@@ -330,7 +333,7 @@ def batch_loss(terms: Terms, weights: Weights) -> jax.Array:
 
 
 def mean_terms(terms: Terms) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Masked means over a batch: of the value term and of both sums of squared slopes.
+    """Masked means over a batch: of the value term and of both sums of squared gradients.
 
     Example:
         >>> from sobolax.cart import example_transition
@@ -383,12 +386,12 @@ def sobolev_td_loss(
     )
 
 
-def _slopes(
+def _gradients(
     gradient: Transition,
     tangents: Transition,
     bound: jax.typing.ArrayLike,
     finite: jax.Array,
-) -> Slopes:
+) -> DirectionalDerivatives:
     """Contracts a gradient with tangents `(directions, ...)`, and says which of those count."""
 
     def pair(name: str) -> tuple[jax.Array, jax.Array] | None:
@@ -415,7 +418,7 @@ def _slopes(
             start=jnp.zeros(valid.shape, present[0][0].dtype),
         )
 
-    return Slopes(contract(own), -contract(following), valid)
+    return DirectionalDerivatives(contract(own), -contract(following), valid)
 
 
 def _huber(squared: jax.Array, bound: jax.typing.ArrayLike) -> jax.Array:

@@ -19,11 +19,11 @@ from tests.markdown import ROOT, anchors, blocks, read, run
 
 README = read("README.md")
 SMALL = {
-    "environment_steps": 16,
-    "environments": 2,
+    "total_timesteps": 16,
+    "num_envs": 2,
     "epochs": 1,
-    "updates_per_step": 1,
-    "prefill_steps": 4,
+    "gradient_steps": 1,
+    "learning_starts": 4,
     "batch_size": 4,
     "replay_capacity": 16,
     "hidden_sizes": (4,),
@@ -78,11 +78,11 @@ def test_the_loss_alone_runs():
 
 def test_the_step_that_differentiates_runs():
     names = run(block_with("step_and_jacobian"))
-    jacobian, slope = names["jacobian"].state, names["height"](names["data"].qvel)
+    jacobian, gradient = names["jacobian"].state, names["height"](names["data"].qvel)
     assert jacobian.shape == (12, 12)
     # The new height by the old speeds, in reverse mode and from the whole Jacobian, in float32.
-    assert jnp.allclose(slope, jacobian[2, 6:], rtol=1e-4, atol=1e-7)
-    assert slope[2] > 0
+    assert jnp.allclose(gradient, jacobian[2, 6:], rtol=1e-4, atol=1e-7)
+    assert gradient[2] > 0
 
 
 OWN = read("docs/environments.md")
@@ -93,7 +93,7 @@ def test_an_environment_of_ones_own_keeps_the_protocol_and_trains(monkeypatch):
     definition, use = blocks("python", OWN)
     assert len(definition.splitlines()) <= 32  # 30 and two blank lines
     sizes = functools.partial(sobolax.agents.sac.Config, **SMALL)
-    monkeypatch.setattr(sobolax.agents.sac, "Config", lambda environment_steps: sizes())
+    monkeypatch.setattr(sobolax.agents.sac, "Config", lambda total_timesteps: sizes())
     names = run(definition + use)
     assert jnp.isfinite(names["metrics"]["evaluation_return"]).all()
     assert names["metrics"]["updates"] == 6

@@ -32,9 +32,9 @@ class Pendulum:
 
     Differences: the action is in [-1, 1], scaled to the torque of [-2, 2] N m and not clipped.
 
-    The reward has a kink where `θ` wraps, straight down; elsewhere its slope is that of `θ²`. The
-    speed is clipped at 8 rad/s, as in Gymnasium: at the clip the next state does not depend on the
-    velocity or the torque, and its derivative with respect to them is zero.
+    The reward has a kink where `θ` wraps, straight down; elsewhere its gradient is that of `θ²`.
+    The speed is clipped at 8 rad/s, as in Gymnasium: at the clip the next state does not depend on
+    the velocity or the torque, and its derivative with respect to them is zero.
     """
 
     name = "pendulum"
@@ -69,7 +69,7 @@ class Pendulum:
 
 
 def wrapped(angle: jax.Array) -> jax.Array:
-    """The angle plus a multiple of 2π, in [-π, π): its slope is 1."""
+    """The angle plus a multiple of 2π, in [-π, π): its gradient is 1."""
     # The number of turns is a constant: said outright, not left to the derivative of a remainder.
     turns = jnp.floor((jax.lax.stop_gradient(angle) + jnp.pi) / (2 * jnp.pi))
     return angle - 2 * jnp.pi * turns

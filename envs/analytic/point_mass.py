@@ -28,7 +28,7 @@ class PointMass:
 
     There are as many actuators as dimensions, and each pushes along a direction of a fixed random
     orthogonal matrix, so that every dimension needs all of them: an agent has to find out which
-    way each actuator leads, which is what a slope with respect to the action says.
+    way each actuator leads, which is what a gradient with respect to the action says.
 
     The observation is `(position, velocity)`, `(2 * dimension,)`. The reward is
     `-(|position|² + 0.1 |velocity|² + 0.01 |action|²)`. An episode starts at a position uniform in

@@ -43,8 +43,8 @@ class Optimum:
         piece = jnp.clip(jnp.floor(place), 0, pieces - 1)
         distance = state - (piece * (2 / pieces) - 1.0)
         table = jnp.asarray(self.coefficients, distance.dtype)
-        cubic, square, slope, value = table[:, piece.astype(int)]
-        return value + distance * (slope + distance * (square + distance * cubic))
+        cubic, square, gradient, value = table[:, piece.astype(int)]
+        return value + distance * (gradient + distance * (square + distance * cubic))
 
 
 def iterate_values(

@@ -20,11 +20,11 @@ class Ant(MujocoEnvironment):
     `state_size` is 28: a quaternion has four numbers and three directions.
 
     Differences: no contact forces in the observation and no contact cost (they jump with the state
-    and have no slope); semi-implicit Euler, where the model's own integrator is `"rk4"`; positions
-    are read after the step (Gymnasium's torso position is one physics step late in the velocity);
-    the action is not clipped; a state that is not finite is seen in observation and reward, and
-    terminates nothing; where a leg stands steeper than 60 degrees, MJX turns the friction pyramid
-    of its contact another way than MuJoCo's C engine, and sideways forces differ.
+    and have no gradient); semi-implicit Euler, where the model's own integrator is `"rk4"`;
+    positions are read after the step (Gymnasium's torso position is one physics step late in the
+    velocity); the action is not clipped; a state that is not finite is seen in observation and
+    reward, and terminates nothing; where a leg stands steeper than 60 degrees, MJX turns the
+    friction pyramid of its contact another way than MuJoCo's C engine, and sideways forces differ.
 
     Args:
         integrator: `"euler"`, `"implicitfast"` or `"rk4"`.

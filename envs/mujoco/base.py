@@ -20,8 +20,8 @@ from sobolax.mjx import (
     InexactDerivatives,
     StepJacobian,
     advice,
-    displaced,
     for_cpu,
+    integrate_position,
     reason_against,
     step,
     step_and_jacobian,
@@ -93,8 +93,8 @@ class MujocoEnvironment(ABC):
         unconstrained = self._data._impl.efc_J.shape[0] == 0  # pyright: ignore
         self.reverse_mode = reason is None or unconstrained
         self.own_derivatives: Mapping[str, TangentFunction | str] = {
-            "structured": self._structured_tangents if reason is None else reason,
-            "engine": self._engine_tangents,
+            "analytic": self._structured_tangents if reason is None else reason,
+            "mujoco_fd": self._engine_tangents,
         }
         self._step = mjx.step if reason else step
         # Under `jit`, its thousands of operations are traced once, not at every use in a program.
@@ -184,7 +184,7 @@ class MujocoEnvironment(ABC):
         dq, dv, da = jnp.split(displacement, (velocities, 2 * velocities))
         return replace(
             physics,
-            qpos=displaced(self.mujoco_model, physics.qpos, dq),
+            qpos=integrate_position(self.mujoco_model, physics.qpos, dq),
             qvel=physics.qvel + dv,
             act=physics.act + da,
         )
@@ -210,7 +210,7 @@ class MujocoEnvironment(ABC):
         del key
 
         def move(physics: Physics, control: jax.Array, start: jax.Array, controls: jax.Array):
-            # The transition is that of the other methods; its slopes are the C engine's.
+            # The transition is that of the other methods; its gradients are the C engine's.
             moved = self._host_engine.moved(physics, control, start, controls)
             return self._advance(physics, control), moved
 

@@ -1,7 +1,8 @@
 """How physics moves on by MuJoCo's own C engine: differences on the host, on all of its cores.
 
 It is there to be compared with, and asks nothing of MJX's derivatives. The engine is the original
-of which MJX is a translation; where the two differ (`docs/contact_derivatives.md`), so do slopes.
+of which MJX is a translation; where the two differ (`docs/contact_derivatives.md`), so do
+gradients.
 """
 
 import copy
@@ -51,7 +52,7 @@ class HostEngine:
         self._model = copy.copy(model)
         self._model.opt.tolerance = 1e-14
         self._model.opt.iterations = self._model.opt.ls_iterations = 100
-        # A state that is no good is no good: another in its place would give a slope.
+        # A state that is no good is no good: another in its place would give a gradient.
         self._model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         self._substeps = substeps
         self._state_size = int(2 * model.nv + model.na)

@@ -31,7 +31,7 @@ class Pusher(MujocoEnvironment):
     ends, domes instead of discs, matter where the arm presses from above. The object does not
     touch the table, which could move it nowhere. Actions are in [-1, 1] instead of ±2 and not
     clipped; positions are read after the step (Gymnasium's are one physics step late in
-    observation and reward); where a distance is zero, its slope is taken as zero. Semi-implicit
+    observation and reward); where a distance is zero, its gradient is taken as zero. Semi-implicit
     Euler is the model's own integrator here. As in Gymnasium, elbow and wrist start just at their
     limits, where the step has a kink.
 

@@ -21,7 +21,7 @@ class Reacher(MujocoEnvironment):
 
     Differences: semi-implicit Euler, where the model's own integrator is `"rk4"`; the tip is read
     after the step (Gymnasium's is one physics step late in observation and reward); the action is
-    not clipped; where the tip is on the target, the slope of the distance is taken as zero.
+    not clipped; where the tip is on the target, the gradient of the distance is taken as zero.
 
     Args:
         integrator: `"euler"`, `"implicitfast"` or `"rk4"`.

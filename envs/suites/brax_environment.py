@@ -13,7 +13,7 @@ from envs.frames import frames
 from envs.parameters import choice, integer
 from envs.suites.shared import goes_in_reverse, inside, known, moved_along, strong
 from sobolax.environment import State
-from sobolax.mjx.tangent_space import displaced  # before brax: it drops what MJX prints
+from sobolax.mjx.tangent_space import integrate_position  # before brax: it drops what MJX prints
 
 with warnings.catch_warnings():
     # It says that it is no longer maintained, to whoever imports it.
@@ -112,7 +112,7 @@ class BraxEnvironment:
 
     def _displaced(self, q: jax.Array, qd: jax.Array, displacement: jax.Array):
         dq, dqd = jnp.split(displacement, 2)
-        return displaced(self.mujoco_model, q, dq), qd + dqd
+        return integrate_position(self.mujoco_model, q, dq), qd + dqd
 
     def _initial(self, q: jax.Array, qd: jax.Array) -> Any:
         return strong(self._environment.pipeline_init(q, qd), self._dtype)

@@ -1,4 +1,4 @@
-"""Gymnasium's MuJoCo environments themselves: the C engine, with slopes by central differences."""
+"""Gymnasium's MuJoCo environments: the C engine, with derivatives by central differences."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,9 +20,9 @@ from sobolax.environment import State, anchored
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Physics:
-    """The host's state, and how far it is displaced before the next step, `(state_size,)`.
+    """The host's state, and how far it is integrate_position before the next step, `(state_size,)`.
 
-    The displacement is zero but after `perturb`; slopes in local coordinates are its tangents.
+    The displacement is zero but after `perturb`; gradients in local coordinates are its tangents.
     """
 
     host: tuple[jax.Array, ...]
@@ -32,14 +32,14 @@ class Physics:
 class GymnasiumEnvironment:
     """A MuJoCo environment of Gymnasium, unmodified: its `step`, `_get_obs` and `reset_model`.
 
-    The host steps and differences it in float64, on all cores; compiled programs call it. Slopes
+    The host steps and differences it in float64, on all cores; compiled programs call it. Gradients
     are central differences of the whole step, so that `jax.jvp`, `jax.vjp` and every way to compute
     tangents go through it: any of them costs a Jacobian, `2 (state_size + action_size)` steps.
     Their solver iterates until it has converged. Local coordinates are `(dq, dv, d_activation)`.
 
     What observations show of forces of the last step is held fixed under `perturb`. Actions in
     [-1, 1] are scaled to Gymnasium's box; MuJoCo's own clamp of the control, at the same place, is
-    taken off, for a difference across it is half the slope. The time limit becomes
+    taken off, for a difference across it is half the gradient. The time limit becomes
     `episode_length`.
 
     Args:
@@ -52,7 +52,7 @@ class GymnasiumEnvironment:
     """
 
     reverse_mode = True
-    numerical = True  # slopes are differences
+    numerical = True  # gradients are differences
 
     def __init__(self, name: str, integrator: str | None = None, **parameters: Any):
         known("gymnasium", name, mujoco_names())
@@ -84,7 +84,7 @@ class GymnasiumEnvironment:
         *host, observation, reward, terminated = _call(self._host.step, shapes, dtype, *held)
         values = jnp.concatenate([jnp.zeros(self.state_size, dtype), observation, reward])
         inputs = jnp.concatenate([physics.displacement, action.astype(dtype)])
-        moved = _sloped(self._host.step_slopes, values, inputs, held)
+        moved = _gradientd(self._host.step_gradients, values, inputs, held)
         displacement, observation, reward = jnp.split(moved, [self.state_size, moved.size - 1])
         return State(
             Physics(tuple(host), displacement), observation, reward[0], terminated[0] > 0, {}
@@ -96,7 +96,7 @@ class GymnasiumEnvironment:
         moved = physics.displacement + displacement.astype(dtype)
         held = jax.lax.stop_gradient((*physics.host, moved))
         (value,) = _call(self._host.observe, [(self.observation_size,)], dtype, *held)
-        observation = _sloped(self._host.observe_slopes, value, moved, held)
+        observation = _gradientd(self._host.observe_gradients, value, moved, held)
         observation = anchored(observation, state, displacement)
         return replace(state, physics=Physics(physics.host, moved), observation=observation)
 
@@ -151,13 +151,13 @@ def _call(
     return [jax.lax.bitcast_convert_type(part, dtype) for part in found]
 
 
-def _sloped(
-    slopes: Callable[..., tuple[np.ndarray, ...]],
+def _gradientd(
+    gradients: Callable[..., tuple[np.ndarray, ...]],
     values: jax.Array,
     inputs: jax.Array,
     held: tuple[jax.Array, ...],
 ) -> jax.Array:
-    """`values`, with the Jacobian `slopes(held)` with respect to `inputs`, asked for if needed."""
+    """`values`, with the Jacobian `gradients(held)` with respect to `inputs`."""
     shape = (values.size, inputs.size)
 
     @jax.custom_jvp
@@ -167,7 +167,7 @@ def _sloped(
     @attach.defjvp
     def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
         values, _, held = primals
-        [jacobian] = _call(slopes, [shape], values.dtype, *held)
+        [jacobian] = _call(gradients, [shape], values.dtype, *held)
         # In full precision: accelerators would round to 10 bits by default.
         return values, jnp.matmul(jacobian, tangents[1], precision="highest")
 

@@ -20,7 +20,7 @@ from envs.suites.gymnasium_simulator import Simulator, make_environment
 
 # Batches of so many are handed over. That costs about a millisecond, a third of a Jacobian; of
 # plain steps the results weigh more than the work, and 64 of them took longer so on two cores.
-_WORTHWHILE = {"step_slopes": 2, "observe_slopes": 4}
+_WORTHWHILE = {"step_gradients": 2, "observe_gradients": 4}
 _WORTHWHILE_ELSE = 256
 _IDLE_SECONDS = 120.0
 
@@ -54,19 +54,19 @@ class Host:
         shapes = [*self._shapes, (self.observation_size,), (1,), (1,)]
         return self._over("step", arrays, self._ranks(2), shapes)
 
-    def step_slopes(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    def step_gradients(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         """`(..., state_size + observation_size + 1, state_size + action_size)`, differences."""
         shape = (self.state_size + self.observation_size + 1, self.state_size + self.model.nu)
-        return self._over("step_slopes", arrays, self._ranks(2), [shape])
+        return self._over("step_gradients", arrays, self._ranks(2), [shape])
 
     def observe(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         """Observations of states after displacements."""
         return self._over("observe", arrays, self._ranks(1), [(self.observation_size,)])
 
-    def observe_slopes(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    def observe_gradients(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         """Central differences of observations, `(..., observation_size, state_size)`."""
         shape = (self.observation_size, self.state_size)
-        return self._over("observe_slopes", arrays, self._ranks(1), [shape])
+        return self._over("observe_gradients", arrays, self._ranks(1), [shape])
 
     @property
     def _shapes(self) -> list[tuple[int, ...]]:

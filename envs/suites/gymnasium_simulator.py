@@ -89,7 +89,7 @@ class Simulator:
         observation, reward, terminated, _, _ = self._environment.step(self._control(action))
         return (*self._stored(), observation, reward, terminated)
 
-    def step_slopes(self, *arguments: np.ndarray) -> tuple[np.ndarray]:
+    def step_gradients(self, *arguments: np.ndarray) -> tuple[np.ndarray]:
         """Central differences of a step in local coordinates of state and action.
 
         Returns:
@@ -106,15 +106,15 @@ class Simulator:
             return data.qpos.copy(), np.concatenate([data.qvel, data.act, observation, [reward]])
 
         size = split + len(action)
-        slopes = np.empty((split + self.observation_size + 1, size))
+        gradients = np.empty((split + self.observation_size + 1, size))
         change = np.empty(self.speeds)
         with _Exact(self.model):
             for column, move in enumerate(_STEP * np.eye(size)):
                 (ahead, others), (behind, opposites) = end(move), end(-move)
                 mujoco.mj_differentiatePos(self.model, change, 2 * _STEP, behind, ahead)
-                slopes[: self.speeds, column] = change
-                slopes[self.speeds :, column] = (others - opposites) / (2 * _STEP)
-        return (slopes,)
+                gradients[: self.speeds, column] = change
+                gradients[self.speeds :, column] = (others - opposites) / (2 * _STEP)
+        return (gradients,)
 
     def observe(self, *arguments: np.ndarray) -> tuple[np.ndarray]:
         """The observation of a state after a displacement."""
@@ -122,7 +122,7 @@ class Simulator:
         self._restore(state, displacement)
         return (self._environment._get_obs(),)
 
-    def observe_slopes(self, *arguments: np.ndarray) -> tuple[np.ndarray]:
+    def observe_gradients(self, *arguments: np.ndarray) -> tuple[np.ndarray]:
         """Central differences of the observation, `(observation_size, state_size)`."""
         *state, displacement = arguments
 

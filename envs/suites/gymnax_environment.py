@@ -37,7 +37,7 @@ class GymnaxEnvironment:
         environment, settings = gymnax.make(name)
         if not environment.supports_transition_gradients:
             raise ValueError(
-                f"gymnax declares no differentiable transitions for {name!r}: for slopes take one "
+                f"gymnax declares no differentiable transitions for {name!r}: take one "
                 f"that it does, {', '.join(differentiable())}"
             )
         unknown = sorted(set(parameters) - set(vars(settings)))

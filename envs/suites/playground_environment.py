@@ -16,7 +16,7 @@ from envs.frames import frames
 from envs.parameters import integer
 from envs.suites.shared import goes_in_reverse, inside, known, moved_along, strong
 from sobolax.environment import State
-from sobolax.mjx import displaced, for_cpu, reason_against, step
+from sobolax.mjx import for_cpu, integrate_position, reason_against, step
 from sobolax.mjx.engine import mjx
 
 with contextlib.redirect_stdout(None), warnings.catch_warnings():
@@ -126,7 +126,7 @@ class PlaygroundEnvironment:
         speeds = self.mujoco_model.nv
         dq, dv, da = jnp.split(displacement, (speeds, 2 * speeds))
         shifted = data.replace(
-            qpos=displaced(self.mujoco_model, data.qpos, dq),
+            qpos=integrate_position(self.mujoco_model, data.qpos, dq),
             qvel=data.qvel + dv,
             act=data.act + da,
         )

@@ -33,7 +33,7 @@ class Checkpoint:
 
 def newest(
     folder: Path,
-    belongs_to: Mapping[str, Any] | None,
+    fingerprint: Mapping[str, Any] | None,
     check: Callable[[Path, Mapping[str, Any]], None] = lambda path, manifest: None,
     names: Collection[str] | None = None,
 ) -> tuple[Checkpoint | None, dict[Path, CheckpointError]]:
@@ -41,14 +41,14 @@ def newest(
 
     Args:
         folder: Where they lie.
-        belongs_to: What it has to belong to; None for anything.
+        fingerprint: What it has to belong to; None for anything.
         check: Raises CheckpointError, given path and manifest, for one that does not fit.
         names: Which arrays to read; None for all.
     """
     problems: dict[Path, CheckpointError] = {}
     for path in reversed(present(folder)):
         try:
-            return read(path, belongs_to, check, names), problems
+            return read(path, fingerprint, check, names), problems
         except CheckpointError as error:
             problems[path] = error
     return None, problems
@@ -56,7 +56,7 @@ def newest(
 
 def read(
     path: Path,
-    belongs_to: Mapping[str, Any] | None,
+    fingerprint: Mapping[str, Any] | None,
     check: Callable[[Path, Mapping[str, Any]], None] = lambda path, manifest: None,
     names: Collection[str] | None = None,
 ) -> Checkpoint:
@@ -66,8 +66,8 @@ def read(
         CheckpointError: If it is damaged, of another format, or does not fit.
     """
     manifest = checkpoint_files.read_manifest(path)
-    if belongs_to is not None:
-        unlike = run_folder.differences(manifest.get("belongs_to"), belongs_to, known=True)
+    if fingerprint is not None:
+        unlike = run_folder.differences(manifest.get("fingerprint"), fingerprint, known=True)
         if unlike:
             raise CheckpointError(
                 f"{path} belongs to another experiment (there -> here): {'; '.join(unlike[:5])}"

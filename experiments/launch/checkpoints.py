@@ -65,19 +65,19 @@ class Checkpoints:
         background_seconds: What the thread took.
     """
 
-    def __init__(self, folder: Path, belongs_to: Mapping[str, Any], rule: CheckpointRule | None):
+    def __init__(self, folder: Path, fingerprint: Mapping[str, Any], rule: CheckpointRule | None):
         """Looks at nothing and writes nothing yet.
 
         Args:
             folder: Where the training keeps what is its own.
-            belongs_to: What tells this training from any other, as JSON knows it.
+            fingerprint: What tells this training from any other, as JSON knows it.
             rule: When they are taken; None for never.
         """
         self.folder = folder / run_folder.CHECKPOINTS
         self.saved = self.failed = 0
         self.blocking_seconds = self.background_seconds = 0.0
         self._rule = rule
-        self._about = {"belongs_to": run_folder.plain(belongs_to)}
+        self._about = {"fingerprint": run_folder.plain(fingerprint)}
         self._thread: threading.Thread | None = None
         self._opened, self._began = time.perf_counter(), -math.inf
         self._resumed = False
@@ -156,7 +156,7 @@ class Checkpoints:
         Raises:
             CheckpointError: If there are some and none is good.
         """
-        found, problems = newest(self.folder, self._about["belongs_to"], check)
+        found, problems = newest(self.folder, self._about["fingerprint"], check)
         if found is None and problems:
             raise CheckpointError(
                 f"no checkpoint can be gone on from: {'; '.join(map(str, problems.values()))}. "

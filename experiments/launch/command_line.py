@@ -24,23 +24,23 @@ from experiments.launch.configuration import (
 from sobolax.agents.critics import CriticHyperparameters
 
 DEFAULT_ENVIRONMENT = "chain"
-_ALIASES = {"environment_steps": ("--steps",)}
+_ALIASES = {}
 
 
 @dataclass(frozen=True)
 class _General:
     """Trains an agent and its Sobolev version side by side; leaves a table, plots and a 3D page.
 
-    Both arms and all of their seeds are one compiled program. The defaults shown are the values
+    Both variants and all of their seeds are one compiled program. The defaults shown are the values
     that would run in the environment that --env names.
 
     Attributes:
         env: Name of the environment.
         agent: sac, td3, ddpg or q_learning.
         env_args: Parameters of the environment as name=value, such as joints=8.
-        seeds: Seeds per arm; both arms share them.
+        seeds: Seeds per variant; both variants share them.
         seed: Where the random keys start.
-        compare: Run the plain agent (both weights zero) beside the Sobolev arm.
+        compare: Run the plain agent (both weights zero) beside the Sobolev variant.
         output: Folder of the run, new or empty; None for a new one under runs/.
         resume: Folder of a run that was stopped or killed: goes on from its last good checkpoint,
             with everything as it is saved there.
@@ -159,7 +159,7 @@ def _flags(base: Experiment, rule: CheckpointRule | None) -> Any:
     groups = {
         "program": mirror(base.config, "Sizes and counts. A change compiles anew."),
         "hyperparameters": mirror(
-            base.hyper, "What a sweep may vary; the weights are those of the Sobolev arm."
+            base.hyper, "What a sweep may vary; the weights are those of the Sobolev variant."
         ),
     }
     fields: list[Any] = [(name, cls, field(default_factory=cls)) for name, cls in groups.items()]

@@ -29,12 +29,12 @@ class Experiment:
     Attributes:
         env: Name of the environment.
         env_args: Keyword arguments of `envs.make`.
-        seeds: How many seeds each arm gets; both arms share them.
+        seeds: How many seeds each variant gets; both variants share them.
         seed: The first number that the random keys derive from.
-        compare: Whether the plain agent (both weights zero) runs beside the Sobolev arm.
+        compare: Whether the plain agent (both weights zero) runs beside the Sobolev variant.
         output: Where the run's folder goes; None for a new one under `runs/`.
         config: What shapes the compiled program.
-        hyper: What is traced; its weights are the Sobolev arm's.
+        hyper: What is traced; its weights are the Sobolev variant's.
         agent: Name of the agent, one of `AGENTS`.
     """
 
@@ -163,7 +163,7 @@ def _restore(cls: type[T], values: Mapping[str, Any]) -> T:
 
 
 @dataclass(frozen=True)
-class Arm:
+class Variant:
     """One line of the comparison: a name and its traced values, the same for all of its seeds."""
 
     name: str
@@ -178,7 +178,7 @@ class Arm:
 
     @property
     def weights(self) -> dict[str, float]:
-        """The weights of the two slope terms."""
+        """The weights of the two gradient terms."""
         return {
             name: float(getattr(self.hyper, name)) for name in ("state_weight", "action_weight")
         }
@@ -190,12 +190,13 @@ def environment_title(name: str, parameters: Mapping[str, Any]) -> str:
     return f"{name} ({given})" if given else name
 
 
-def arms(experiment: Experiment) -> tuple[Arm, ...]:
-    """The arms of an experiment: the plain agent first where it is compared with."""
+def variants(experiment: Experiment) -> tuple[Variant, ...]:
+    """The variants of an experiment: the plain agent first where it is compared with."""
     nothing = {"state_weight": 0.0, "action_weight": 0.0}
-    plain = Arm("plain", merge(experiment.hyper, nothing), experiment.agent)
-    sobolev = Arm("sobolev", experiment.hyper, experiment.agent)
-    # Without slope terms, or with both weights at zero, two arms would be the same one twice.
+    plain = Variant("plain", merge(experiment.hyper, nothing), experiment.agent)
+    sobolev = Variant("sobolev", experiment.hyper, experiment.agent)
+    # Without gradient terms, or with both weights at zero, two variants would be the same one
+    # twice.
     if experiment.config.first_order == "off" or not any(sobolev.weights.values()):
         return (plain,)
     return (plain, sobolev) if experiment.compare else (sobolev,)

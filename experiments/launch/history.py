@@ -1,4 +1,4 @@
-"""What was measured: one row of metrics per epoch, over arms and seeds."""
+"""What was measured: one row of metrics per epoch, over variants and seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,30 +6,30 @@ from typing import Any
 
 import numpy as np
 
-from experiments.launch.configuration import Arm
+from experiments.launch.configuration import Variant
 
 
 @dataclass
 class History:
     """Metrics of all epochs done so far.
 
-    Members are arms times seeds, flattened with the seeds innermost.
+    Members are variants times seeds, flattened with the seeds innermost.
 
     Attributes:
-        arms: The arms, in the order of the members.
-        seeds: How many seeds each arm has.
-        epochs: Per epoch, a metric's name to its values, `(arms, seeds)`.
+        variants: The variants, in the order of the members.
+        seeds: How many seeds each variant has.
+        epochs: Per epoch, a metric's name to its values, `(variants, seeds)`.
         seconds: Per epoch, when it was done, counted from the first epoch's start.
     """
 
-    arms: Sequence[Arm]
+    variants: Sequence[Variant]
     seeds: int
     epochs: list[dict[str, np.ndarray]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
     def add(self, metrics: Mapping[str, Any], seconds: float) -> None:
         """Takes in one epoch: metrics of shape `(members,)`."""
-        shape = (len(self.arms), self.seeds)
+        shape = (len(self.variants), self.seeds)
         rows = {name: np.array(value, np.float64) for name, value in metrics.items()}
         self.epochs.append({name: row.reshape(shape) for name, row in rows.items()})
         self.seconds.append(seconds)
@@ -40,17 +40,17 @@ class History:
         return list(self.epochs[0]) if self.epochs else []
 
     def values(self, name: str) -> np.ndarray | None:
-        """One metric of all epochs, `(epochs, arms, seeds)`; None where there is none."""
+        """One metric of all epochs, `(epochs, variants, seeds)`; None where there is none."""
         if name not in self.names:
             return None
         return np.stack([epoch[name] for epoch in self.epochs])
 
     @property
     def frozen(self) -> np.ndarray:
-        """Which members were frozen at the end of each epoch, `(epochs, arms, seeds)` bool."""
+        """Which members were frozen at the end of each epoch, `(epochs, variants, seeds)` bool."""
         flags = self.values("frozen")
         if flags is None:
-            return np.zeros((len(self.epochs), len(self.arms), self.seeds), bool)
+            return np.zeros((len(self.epochs), len(self.variants), self.seeds), bool)
         return flags > 0
 
     def sound(self, name: str) -> np.ndarray | None:
@@ -59,7 +59,7 @@ class History:
         return None if found is None else np.where(self.frozen, np.nan, found)
 
     def last(self, name: str) -> np.ndarray | None:
-        """One metric of the last epoch, `(arms, seeds)`; None where there is none."""
+        """One metric of the last epoch, `(variants, seeds)`; None where there is none."""
         return self.epochs[-1][name] if name in self.names else None
 
     def rows(self, epoch: int) -> list[dict[str, Any]]:
@@ -67,12 +67,12 @@ class History:
         return [
             {
                 "epoch": epoch,
-                "arm": arm.name,
+                "variant": variant.name,
                 "seed": seed,
-                **arm.weights,
+                **variant.weights,
                 "seconds": round(self.seconds[epoch], 3),
                 **{name: float(row[index, seed]) for name, row in self.epochs[epoch].items()},
             }
-            for index, arm in enumerate(self.arms)
+            for index, variant in enumerate(self.variants)
             for seed in range(self.seeds)
         ]

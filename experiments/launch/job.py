@@ -12,7 +12,7 @@ import numpy as np
 from experiments.launch import checkpoint_choice, run_folder, snapshot
 from experiments.launch.checkpoint_choice import Checkpoint
 from experiments.launch.checkpoint_files import CheckpointError
-from experiments.launch.configuration import Arm, Experiment, arms, to_json
+from experiments.launch.configuration import Experiment, Variant, to_json, variants
 from experiments.launch.history import History
 from experiments.launch.program import members
 
@@ -33,9 +33,9 @@ class Job:
     Attributes:
         training: `init` and `epoch`, and `policy` where members have one, as
             `sobolax.training.loop.Training` has them; not compiled.
-        arms: Names and weights of the members; each arm has all seeds.
-        seeds: How many each arm has.
-        keys: A key per member, `(len(arms) * seeds,)`, seeds innermost.
+        variants: Names and weights of the members; each variant has all seeds.
+        seeds: How many each variant has.
+        keys: A key per member, `(len(variants) * seeds,)`, seeds innermost.
         hypers: Hyperparameters, the same leading axis.
         epochs: How many there are.
         identity: What else tells this job from others, as JSON knows it: a checkpoint of anything
@@ -43,7 +43,7 @@ class Job:
     """
 
     training: Any
-    arms: Sequence[Arm]
+    variants: Sequence[Variant]
     seeds: int
     keys: jax.Array
     hypers: Any
@@ -52,13 +52,13 @@ class Job:
 
 
 def make_job(experiment: Experiment, training: Any) -> Job:
-    """The job of an experiment: all of its arms and seeds.
+    """The job of an experiment: all of its variants and seeds.
 
     Args:
         experiment: What to train.
         training: As the agent's `make_training` makes it for the experiment.
     """
-    chosen = arms(experiment)
+    chosen = variants(experiment)
     keys, hypers = members(chosen, experiment.seeds, experiment.seed)
     return Job(
         training,
@@ -71,14 +71,14 @@ def make_job(experiment: Experiment, training: Any) -> Job:
     )
 
 
-def belongs_to(job: Job) -> dict[str, Any]:
+def fingerprint(job: Job) -> dict[str, Any]:
     """What tells the checkpoints of a job from those of any other."""
     digest = hashlib.sha256(np.asarray(jax.random.key_data(job.keys)).tobytes())
     for name, value in snapshot.to_arrays(job.hypers).items():
         digest.update(name.encode() + value.tobytes())
     return {
         "identity": run_folder.plain(job.identity),
-        "arms": [arm.name for arm in job.arms],
+        "variants": [variant.name for variant in job.variants],
         "seeds": job.seeds,
         "epochs": job.epochs,
         "members": digest.hexdigest(),
@@ -140,7 +140,7 @@ def read_history(job: Job, arrays: Mapping[str, np.ndarray]) -> History:
         if name.startswith(_METRICS)
     }
     epochs = [{name: values[i] for name, values in metrics.items()} for i in range(len(seconds))]
-    return History(job.arms, job.seeds, epochs, seconds)
+    return History(job.variants, job.seeds, epochs, seconds)
 
 
 def make_check(like: Any) -> Callable[[Path, Mapping[str, Any]], None]:
@@ -197,7 +197,7 @@ def load_policies(job: Job, folder: Path) -> tuple[Any, Checkpoint]:
         CheckpointError: If there are none, or none is good.
     """
     paths = policy_paths(job.training, template(job))
-    wanted, owner = [_STATE + name for name in jax.tree.leaves(paths)], belongs_to(job)
+    wanted, owner = [_STATE + name for name in jax.tree.leaves(paths)], fingerprint(job)
     found, problems = checkpoint_choice.newest(folder / run_folder.CHECKPOINTS, owner, names=wanted)
     good, bad = [found] if found is not None else [], [*problems.values()]
     if (folder / run_folder.POLICY).exists():

@@ -41,7 +41,7 @@ class TrainedRun:
         experiment: What it trains.
         environment: On what.
         job: Its members.
-        policies: Of all members, stacked, arms times seeds, seeds innermost.
+        policies: Of all members, stacked, variants times seeds, seeds innermost.
         epochs: How many they learned.
         source: Where they were read from.
     """
@@ -53,23 +53,23 @@ class TrainedRun:
     epochs: int
     source: Path
 
-    def members(self, arm: str | None = None, seed: int | None = None) -> list[int]:
+    def members(self, variant: str | None = None, seed: int | None = None) -> list[int]:
         """Places of members: those of an arm, with a seed, or all.
 
         Raises:
-            ValueError: If there is no such arm or seed.
+            ValueError: If there is no such variant or seed.
         """
-        names = [entry.name for entry in self.job.arms]
-        if (arm is not None and arm not in names) or not 0 <= (seed or 0) < self.job.seeds:
+        names = [entry.name for entry in self.job.variants]
+        if (variant is not None and variant not in names) or not 0 <= (seed or 0) < self.job.seeds:
             raise ValueError(
-                f"the run holds no arm {arm or names[-1]!r} with seed {seed or 0}: its arms are "
+                f"the run holds no variant {variant or names[-1]!r} with seed {seed or 0}: it has "
                 f"{', '.join(names)}, its seeds 0 to {self.job.seeds - 1}"
             )
         return [
             place * self.job.seeds + number
             for place, name in enumerate(names)
             for number in range(self.job.seeds)
-            if arm in (None, name) and seed in (None, number)
+            if variant in (None, name) and seed in (None, number)
         ]
 
 
@@ -91,18 +91,18 @@ def load_run(run: str | Path) -> TrainedRun:
     return TrainedRun(experiment, environment, job, policies, checkpoint.epochs, checkpoint.path)
 
 
-def load_policy(run: str | Path, arm: str | None = None, seed: int = 0) -> TrainedPolicy:
+def load_policy(run: str | Path, variant: str | None = None, seed: int = 0) -> TrainedPolicy:
     """Reads the newest policy of one member of a run, as `load_run` does.
 
     Args:
         run: The folder.
-        arm: "plain" or "sobolev"; None for the last arm of the run.
-        seed: Which of the arm's seeds, from 0.
+        variant: "plain" or "sobolev"; None for the last arm of the run.
+        seed: Which of the variant's seeds, from 0.
 
     Raises:
-        ValueError: If the run holds no policy, or no such arm or seed.
+        ValueError: If the run holds no policy, or no such variant or seed.
     """
     found = load_run(run)
-    [member] = found.members(found.job.arms[-1].name if arm is None else arm, seed)
+    [member] = found.members(found.job.variants[-1].name if variant is None else variant, seed)
     parameters = jax.tree.map(lambda leaf: leaf[member], found.policies)
     return TrainedPolicy(found.environment, parameters, found.job.training.act)

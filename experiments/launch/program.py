@@ -1,4 +1,4 @@
-"""All arms and all seeds as one compiled program, with its compilation timed apart."""
+"""All variants and all seeds as one compiled program, with its compilation timed apart."""
 
 import math
 import os
@@ -15,24 +15,25 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from experiments.launch.configuration import Arm
+from experiments.launch.configuration import Variant
 
 T = TypeVar("T")
 
 
-def members(arms: Sequence[Arm], seeds: int, seed: int) -> tuple[jax.Array, Any]:
-    """Keys and hyperparameters of all members: arms times seeds, seeds innermost.
+def members(variants: Sequence[Variant], seeds: int, seed: int) -> tuple[jax.Array, Any]:
+    """Keys and hyperparameters of all members: variants times seeds, seeds innermost.
 
-    Every arm gets the same keys: seed by seed, arms start from the same networks and states.
+    Every variant gets the same keys: seed by seed, variants start from the same networks and
+    states.
     """
-    keys = jnp.tile(jax.random.split(jax.random.key(seed), seeds), len(arms))
+    keys = jnp.tile(jax.random.split(jax.random.key(seed), seeds), len(variants))
 
     def stack(*values: Any) -> jax.Array:
         # By way of NumPy: a weakly typed value would compile everything a second time.
         dtype = jax.dtypes.canonicalize_dtype(np.float64)
         return jnp.asarray(np.repeat(np.asarray(values, dtype), seeds))
 
-    return keys, jax.tree.map(stack, *(arm.hyper for arm in arms))
+    return keys, jax.tree.map(stack, *(variant.hyper for variant in variants))
 
 
 @dataclass(frozen=True)

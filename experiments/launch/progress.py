@@ -196,15 +196,15 @@ def stand(history: History, epochs: int) -> Stand:
 
 
 def status(history: History) -> list[str]:
-    """Steps, mean return of each arm and speed, as short texts."""
+    """Steps, mean return of each variant and speed, as short texts."""
     told = []
     steps = history.last("environment_steps")
     if steps is not None:
         told.append(f"{steps.mean():,.0f} steps")
     returns = history.sound(RETURN)
     if returns is not None:
-        pairs = zip(history.arms, returns[-1], strict=True)
-        told.append("return " + ", ".join(f"{arm.name} {_mean(row)}" for arm, row in pairs))
+        pairs = zip(history.variants, returns[-1], strict=True)
+        told.append("return " + ", ".join(f"{variant.name} {_mean(row)}" for variant, row in pairs))
     frozen = history.last("frozen")
     if frozen is not None and frozen.any():
         told.append(f"{int(frozen.sum())} frozen")

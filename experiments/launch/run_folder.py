@@ -23,7 +23,7 @@ CONFIGURATION = "configuration.json"
 METRICS = "metrics.jsonl"
 RESULTS = "results.json"
 LEARNING_CURVES = "learning_curves.png"
-SLOPE_ERROR = "slope_error.png"
+GRADIENT_ERROR = "slope_error.png"
 POLICY = "policy"
 CHECKPOINTS = "checkpoints"
 REPLAY = "replay.html"
@@ -33,7 +33,7 @@ class FolderInUseError(ValueError):
     """Another process trains in the folder."""
 
 
-def choose(output: Path | None, env: str, arms: Iterable[str]) -> Path:
+def choose(output: Path | None, env: str, variants: Iterable[str]) -> Path:
     """The folder a run would write to; creates nothing.
 
     Raises:
@@ -41,7 +41,7 @@ def choose(output: Path | None, env: str, arms: Iterable[str]) -> Path:
     """
     if output is None:
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        name = f"{stamp}-{env}-{'-'.join(arms)}"
+        name = f"{stamp}-{env}-{'-'.join(variants)}"
         candidates = [name, *(f"{name}-{count}" for count in range(2, 100))]
         return next(path for path in map(Path("runs").joinpath, candidates) if not path.exists())
     if output.exists() and not output.is_dir():
@@ -96,7 +96,7 @@ def read_results(path: Path) -> dict[str, Any] | None:
 
 def remove_results(path: Path) -> None:
     """Removes what an interrupted run left in good order, for the run that went on to replace."""
-    for name in (RESULTS, LEARNING_CURVES, SLOPE_ERROR, REPLAY):
+    for name in (RESULTS, LEARNING_CURVES, GRADIENT_ERROR, REPLAY):
         (path / name).unlink(missing_ok=True)
 
 

@@ -80,7 +80,7 @@ def train_members(
         FolderInUseError: If another process trains in the folder.
     """
     running = _Running(
-        job, folder, listener, Checkpoints(folder, jobs.belongs_to(job), checkpoints)
+        job, folder, listener, Checkpoints(folder, jobs.fingerprint(job), checkpoints)
     )
     with run_folder.locked(folder):
         try:
@@ -100,7 +100,7 @@ class _Running:
     """One call of `train_members`."""
 
     def __init__(self, job: Job, folder: Path, listener: Listener, checkpoints: Checkpoints):
-        self.outcome = Outcome(History(job.arms, job.seeds))
+        self.outcome = Outcome(History(job.variants, job.seeds))
         self._job, self._folder, self._listener = job, folder, listener
         self._checkpoints = checkpoints
         self._start: Any = None  # the state of a checkpoint, in the host's memory
@@ -188,7 +188,7 @@ class _Running:
         if not path.exists():
             return None
         try:
-            found = checkpoint_choice.read(path, jobs.belongs_to(self._job))
+            found = checkpoint_choice.read(path, jobs.fingerprint(self._job))
         except CheckpointError as error:
             self._warn(str(error))
             return None
@@ -223,9 +223,9 @@ class _Running:
         sick = _not_finite(self.outcome.policies)
         if sick.any():
             names = [
-                f"{arm.name}, seed {seed}"
+                f"{variant.name}, seed {seed}"
                 for (index, seed) in np.argwhere(sick.reshape(-1, self._job.seeds))
-                for arm in [self._job.arms[index]]
+                for variant in [self._job.variants[index]]
             ]
             self._warn(
                 f"no checkpoint is taken while parameters are not finite: those of "

@@ -1,4 +1,4 @@
-"""Learning curves and slope errors, with confidence bands over seeds."""
+"""Learning curves and gradient errors, with confidence bands over seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator
 
-from experiments.launch.configuration import Arm
+from experiments.launch.configuration import Variant
 from experiments.launch.history import History
 from experiments.report.intervals import bands
 from experiments.report.results import RETURN
@@ -33,14 +33,22 @@ class Panel:
 
 
 RETURN_PANEL = Panel(RETURN, "Return", "undiscounted return per episode", "return")
-SLOPE_PANELS = (
+GRADIENT_PANELS = (
     RETURN_PANEL,
-    Panel("state_slope_error", r"State slope $\nabla_s Q$", "relative error"),
-    Panel("action_slope_error", r"Action slope $\nabla_a Q$", "relative error"),
+    Panel("state_gradient_error", r"State gradient $\nabla_s Q$", "relative error"),
+    Panel("action_gradient_error", r"Action gradient $\nabla_a Q$", "relative error"),
     Panel("value_error", "Value", "relative error"),
-    Panel("state_slope_cosine", r"State slope $\nabla_s Q$", "cosine to the true slope", "cosine"),
     Panel(
-        "action_slope_cosine", r"Action slope $\nabla_a Q$", "cosine to the true slope", "cosine"
+        "state_gradient_cosine",
+        r"State gradient $\nabla_s Q$",
+        "cosine to the true gradient",
+        "cosine",
+    ),
+    Panel(
+        "action_gradient_cosine",
+        r"Action gradient $\nabla_a Q$",
+        "cosine to the true gradient",
+        "cosine",
     ),
 )
 
@@ -55,9 +63,9 @@ def save_learning_curves(path: Path, history: History, title: str) -> None:
     _finish(figure, path, title)
 
 
-def save_slope_error(path: Path, history: History, title: str) -> None:
-    """Writes the critic's value and slope errors and cosines, with the return beside them."""
-    panels = [panel for panel in SLOPE_PANELS if panel.metric in history.names]
+def save_gradient_error(path: Path, history: History, title: str) -> None:
+    """Writes the critic's value and gradient errors and cosines, with the return beside them."""
+    panels = [panel for panel in GRADIENT_PANELS if panel.metric in history.names]
     if panels in ([], [RETURN_PANEL]):
         return  # no critic report was asked for
     columns = min(3, len(panels))
@@ -69,7 +77,10 @@ def save_slope_error(path: Path, history: History, title: str) -> None:
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     figure.legend(
-        handles=_legend(history), frameon=False, loc="outside lower center", ncols=len(history.arms)
+        handles=_legend(history),
+        frameon=False,
+        loc="outside lower center",
+        ncols=len(history.variants),
     )
     _finish(figure, path, title)
 
@@ -88,14 +99,20 @@ def _finish(figure: Figure, path: Path, title: str) -> None:
 
 def _legend(history: History) -> list[Line2D]:
     return [
-        Line2D([], [], color=_color(arm.name), linestyle=_style(arm.name), label=_label(arm))
-        for arm in history.arms
+        Line2D(
+            [],
+            [],
+            color=_color(variant.name),
+            linestyle=_style(variant.name),
+            label=_label(variant),
+        )
+        for variant in history.variants
     ]
 
 
-def _label(arm: Arm) -> str:
-    weights = arm.weights
-    name = arm.label
+def _label(variant: Variant) -> str:
+    weights = variant.weights
+    name = variant.label
     if not any(weights.values()):
         return name
     return (
@@ -104,12 +121,12 @@ def _label(arm: Arm) -> str:
     )
 
 
-def _color(arm: str) -> str:
-    return COLORS.get(arm, "#009E73")
+def _color(variant: str) -> str:
+    return COLORS.get(variant, "#009E73")
 
 
-def _style(arm: str) -> Literal["-", "--"]:
-    return STYLES.get(arm, "-")
+def _style(variant: str) -> Literal["-", "--"]:
+    return STYLES.get(variant, "-")
 
 
 def _draw(axes: Axes, history: History, panel: Panel, seeds: bool = False) -> None:
@@ -127,13 +144,13 @@ def _draw(axes: Axes, history: History, panel: Panel, seeds: bool = False) -> No
         return
     across = np.arange(1, len(values) + 1) if steps is None else steps.mean(axis=(1, 2))
     lows: list[np.ndarray] = []
-    for index, arm in enumerate(history.arms):
-        color, curves = _color(arm.name), values[:, index]
+    for index, variant in enumerate(history.variants):
+        color, curves = _color(variant.name), values[:, index]
         mean, low, high = bands(curves)
         # One epoch alone is a point, which a line would not show.
         marker = "o" if len(across) == 1 else None
         axes.plot(
-            across, mean, color=color, linestyle=_style(arm.name), linewidth=1.6, marker=marker
+            across, mean, color=color, linestyle=_style(variant.name), linewidth=1.6, marker=marker
         )
         axes.fill_between(across, low, high, color=color, alpha=0.16, linewidth=0)
         if seeds:
@@ -161,7 +178,7 @@ def _scale(axes: Axes, panel: Panel, curves: Sequence[np.ndarray]) -> None:
             axes.set_ylim(numbers.min() / 1.5, numbers.max() * 1.5)
         else:
             axes.set_ylim(bottom=0)
-        # An error of 1 is as good as predicting the mean, or no slope at all.
+        # An error of 1 is as good as predicting the mean, or no gradient at all.
         axes.axhline(1.0, color="0.5", linewidth=0.6)
     elif panel.kind == "return" and numbers.size:
         # A band of few seeds can be wider than anything seen: the seeds set the range.

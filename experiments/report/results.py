@@ -47,19 +47,19 @@ def summarise(
 ) -> dict[str, Any]:
     """What `results.json` holds.
 
-    Every metric of the last epoch per arm with a 95 % interval over seeds, its difference to the
-    reference arm paired by seed, and the return averaged over all epochs (how fast it learned).
-    Members that were frozen are listed, and left out of means and differences.
+    Every metric of the last epoch per variant with a 95 % interval over seeds, its difference to
+    the reference variant paired by seed, and the return averaged over all epochs (how fast it
+    learned). Members that were frozen are listed, and left out of means and differences.
 
     Args:
         history: What was measured.
         timing: Where the time went.
         interrupted: Whether it was cut short.
-        reference: Place of the arm that the others are compared with.
+        reference: Place of the variant that the others are compared with.
     """
     final: dict[str, np.ndarray] = dict(history.epochs[-1]) if history.epochs else {}
     frozen_at = final.pop("frozen_at", None)
-    frozen = final.pop("frozen", np.zeros((len(history.arms), history.seeds))) > 0
+    frozen = final.pop("frozen", np.zeros((len(history.variants), history.seeds))) > 0
     returns = history.values(RETURN)
     if returns is not None:
         final[RETURN_OVER_TRAINING] = returns.mean(axis=0)
@@ -71,10 +71,10 @@ def summarise(
         "confidence": 0.95,
         "interval": "Student's t over seeds; null with fewer than two finite values",
         "timing": asdict(timing),
-        "arms": {
-            arm.name: {
-                "label": arm.label,
-                "weights": arm.weights,
+        "variants": {
+            variant.name: {
+                "label": variant.label,
+                "weights": variant.weights,
                 "metrics": {
                     name: {
                         **asdict(estimate(sound[name][index])),
@@ -88,15 +88,15 @@ def summarise(
                     for seed, sick in enumerate(frozen[index])
                 ],
             }
-            for index, arm in enumerate(history.arms)
+            for index, variant in enumerate(history.variants)
         },
         "paired_differences": {},
     }
-    base = history.arms[reference].name if history.arms else ""
-    for index, arm in enumerate(history.arms):
+    base = history.variants[reference].name if history.variants else ""
+    for index, variant in enumerate(history.variants):
         if index == reference:
             continue
-        results["paired_differences"][f"{arm.name} - {base}"] = {
+        results["paired_differences"][f"{variant.name} - {base}"] = {
             name: asdict(paired_difference(values[index], values[reference]))
             for name, values in sound.items()
         }
@@ -104,29 +104,29 @@ def summarise(
 
 
 # What a last epoch alone would not show; the one is a share per epoch, the others are counts.
-_SHARES = ("slopes_dropped", "references_dropped")
+_SHARES = ("gradients_dropped", "references_dropped")
 _COUNTS = ("transitions_nonfinite", "evaluation_nonfinite")
 
 
-def _whole_run(history: History, arm: int) -> dict[str, float]:
+def _whole_run(history: History, variant: int) -> dict[str, float]:
     """Shares averaged (but for what is frozen), counts summed, over an arm's epochs and seeds."""
     found: dict[str, float] = {}
     for name in (*_SHARES, *_COUNTS):
         values = history.values(name)
         if values is None:
             continue
-        own = values[:, arm]
+        own = values[:, variant]
         if name in _SHARES:
-            own = own[~history.frozen[:, arm]]
+            own = own[~history.frozen[:, variant]]
             found[name] = float(own.mean()) if own.size else 0.0
         else:
             found[name] = float(own.sum())
     return found
 
 
-def metric(results: Mapping[str, Any], arm: str, name: str) -> Estimate | None:
-    """One entry of `results["arms"]`; None where the metric is absent."""
-    entry = results["arms"][arm]["metrics"].get(name)
+def metric(results: Mapping[str, Any], variant: str, name: str) -> Estimate | None:
+    """One entry of `results["variants"]`; None where the metric is absent."""
+    entry = results["variants"][variant]["metrics"].get(name)
     if entry is None:
         return None
     return Estimate(*(entry[part] for part in ("mean", "low", "high", "count", "total")))
@@ -137,7 +137,7 @@ def sentence(results: Mapping[str, Any]) -> str:
     if not results["epochs"]:
         return "No epoch was finished: there is nothing to compare."
     if not results["paired_differences"]:
-        return "One arm alone: there is nothing to compare."
+        return "One variant alone: there is nothing to compare."
     (pair, differences) = next(iter(results["paired_differences"].items()))
     if RETURN not in differences:
         return "No returns were measured: there is nothing to compare."
@@ -156,11 +156,11 @@ def sentence(results: Mapping[str, Any]) -> str:
 def frozen_members(results: Mapping[str, Any]) -> str | None:
     """Which members learn no more, and since when; None if there are none."""
     told = []
-    for arm in results["arms"].values():
-        steps = {seed: step for seed, step in enumerate(arm["frozen_at"]) if step is not None}
+    for variant in results["variants"].values():
+        steps = {seed: step for seed, step in enumerate(variant["frozen_at"]) if step is not None}
         if steps:
             since = ", ".join(f"seed {seed} at step {step:,}" for seed, step in steps.items())
-            told.append(f"{arm['label']} {since}")
+            told.append(f"{variant['label']} {since}")
     if not told:
         return None
     return f"Frozen by numbers that are not finite, and left out of means: {'; '.join(told)}."

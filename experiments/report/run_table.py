@@ -13,35 +13,35 @@ from experiments.report.results import RETURN, counted, frozen_members, metric, 
 # Two numbers to a cell, one below the other, so that a terminal of 80 columns holds them all.
 _COLUMNS = (
     ("value\nerror", ("value_error",)),
-    ("∇s Q\nerror\ncosine", ("state_slope_error", "state_slope_cosine")),
-    ("∇a Q\nerror\ncosine", ("action_slope_error", "action_slope_cosine")),
+    ("∇s Q\nerror\ncosine", ("state_gradient_error", "state_gradient_cosine")),
+    ("∇a Q\nerror\ncosine", ("action_gradient_error", "action_gradient_cosine")),
 )
-# Over a whole run: the share of slope terms out of bounds, and transitions that are not finite.
-_DROPPED, _NONFINITE = "slopes_dropped", "transitions_nonfinite"
+# Over a whole run: the share of gradient terms out of bounds, and transitions that are not finite.
+_DROPPED, _NONFINITE = "gradients_dropped", "transitions_nonfinite"
 # A reference that misses more than this share of the return's weight says little about values.
 _LONG_TAIL = 0.1
 
 
 def render(results: Mapping[str, Any], title: str) -> RenderableType:
-    """The table of a run, its times, and one sentence on the difference of the arms."""
+    """The table of a run, its times, and one sentence on the difference of the variants."""
     table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAVY)
     table.pad_edge = False
-    table.add_column("arm", no_wrap=True)
+    table.add_column("variant", no_wrap=True)
     headings = ["return\n[95 %]", *(heading for heading, _ in _COLUMNS)]
     for heading in (*headings, "dropped\nnon-fin.", "steps/s\nper seed"):
         table.add_column(heading, justify="right", no_wrap=True)
     timing = results["timing"]
     speed = timing["steady_steps_per_second"]
-    members = len(results["arms"]) * results["seeds"]
-    for name, arm in results["arms"].items():
-        label = arm["label"]
-        if any(arm["weights"].values()):
-            weights = arm["weights"]
+    members = len(results["variants"]) * results["seeds"]
+    for name, variant in results["variants"].items():
+        label = variant["label"]
+        if any(variant["weights"].values()):
+            weights = variant["weights"]
             label += f"\nλ {weights['state_weight']:g}, {weights['action_weight']:g}"
         cells = [_cell(results, name, RETURN, interval=True)]
         for _, keys in _COLUMNS:
             cells.append("\n".join(_cell(results, name, key) for key in keys))
-        whole = arm["whole_run"]
+        whole = variant["whole_run"]
         dropped = f"{whole[_DROPPED]:.2%}" if _DROPPED in whole else "–"
         cells.append(f"{dropped}\n{whole[_NONFINITE]:,.0f}" if _NONFINITE in whole else dropped)
         table.add_row(label, *cells, "–" if speed is None else f"{speed / members:,.0f}")
@@ -56,7 +56,7 @@ def render(results: Mapping[str, Any], title: str) -> RenderableType:
     if speed is not None:
         told += f", {speed:,.0f} environment steps/s in all"
     parts.append(Text(f"{told}, {timing['wall_seconds']:.0f} s altogether."))
-    tails = [metric(results, arm, "tail") for arm in results["arms"]]
+    tails = [metric(results, variant, "tail") for variant in results["variants"]]
     tail = max((found.mean for found in tails if found and found.mean is not None), default=0.0)
     if tail > _LONG_TAIL:
         parts.append(
@@ -78,8 +78,8 @@ def show(results: Mapping[str, Any], title: str, console: Console) -> None:
     console.print(render(results, title))
 
 
-def _cell(results: Mapping[str, Any], arm: str, name: str, interval: bool = False) -> str:
-    found = metric(results, arm, name)
+def _cell(results: Mapping[str, Any], variant: str, name: str, interval: bool = False) -> str:
+    found = metric(results, variant, name)
     if found is None or found.mean is None:
         return "–"
     text = _number(found.mean)

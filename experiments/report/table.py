@@ -56,7 +56,7 @@ class Listing:
         return f"{note}{table}\n"
 
 
-def roomy(console: Console) -> Console:
+def wide_console(console: Console) -> Console:
     """Where the output is no terminal, a console as wide as any table needs."""
     return console if console.is_terminal else Console(file=console.file, width=170)
 

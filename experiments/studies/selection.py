@@ -1,7 +1,7 @@
-"""SAC whose slope target and weighting are traced numbers: controls and rules side by side.
+"""SAC whose gradient target and weighting are traced numbers: controls and rules side by side.
 
-A sweep over names is a sweep over numbers here, so that arms which differ in what their slopes are
-matched to, or in how their loss is weighted, are members of one compiled program.
+A sweep over names is a sweep over numbers here, so that variants which differ in what their
+gradients are matched to, or in how their loss is weighted, are members of one compiled program.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import sobolax
 from sobolax import weighting
 from sobolax.agents import sac as agent
-from sobolax.controls import SLOPE_TARGETS, SlopeTarget, check_slope_target
+from sobolax.controls import GRADIENT_TARGETS, GradientTarget, check_gradient_target
 from sobolax.environment import Environment
 from sobolax.losses import Errors, Weights
 from sobolax.training import loop
@@ -27,29 +27,29 @@ class Hyperparameters(sobolax.agents.sac.Hyperparameters):
     """SAC's, and which of the names that `make_training` was given.
 
     Attributes:
-        slope_target: Place in the tuple of slope targets; a float is rounded.
+        gradient_target: Place in the tuple of gradient targets; a float is rounded.
         weighting: Place in the tuple of weightings; a float is rounded.
     """
 
-    slope_target: Any = 0
+    gradient_target: Any = 0
     weighting: Any = 0
 
 
 def make_training(
     environment: Environment,
     config: sobolax.agents.sac.Config,
-    slope_targets: Sequence[str] = ("bellman",),
+    gradient_targets: Sequence[str] = ("bellman",),
     weightings: Sequence[str] = ("constant",),
 ) -> Training:
-    """A SAC training whose hyperparameters choose among slope targets and among weightings.
+    """A SAC training whose hyperparameters choose among gradient targets and among weightings.
 
-    All of them are evaluated at every update. Slope targets and most weightings are a few numbers
-    each; a weighting that needs gradients makes every member pay a backward pass per term.
+    All of them are evaluated at every update. Gradient targets and most weightings are a few
+    numbers each; a weighting that needs gradients makes every member pay a backward pass per term.
 
     Args:
         environment: The environment.
-        config: Sizes and counts; its `slope_target` and `weighting` are not looked at.
-        slope_targets: Names in `sobolax.controls.SLOPE_TARGETS`.
+        config: Sizes and counts; its `gradient_target` and `weighting` are not looked at.
+        gradient_targets: Names in `sobolax.controls.GRADIENT_TARGETS`.
         weightings: Names in `sobolax.weighting.WEIGHTINGS`.
 
     Returns:
@@ -58,11 +58,11 @@ def make_training(
     Raises:
         ValueError: If the configuration cannot work or a name is unknown.
     """
-    if not slope_targets or not weightings:
-        raise ValueError("make_training: name at least one slope target and one weighting")
+    if not gradient_targets or not weightings:
+        raise ValueError("make_training: name at least one gradient target and one weighting")
     config.check(environment)
-    for name in slope_targets:
-        check_slope_target("selection", name, config.first_order)
+    for name in gradient_targets:
+        check_gradient_target("selection", name, config.first_order)
     for name in weightings:
         weighting.make_weighting(name, Weights(1.0, 1.0), max(1, config.updates))
 
@@ -76,8 +76,8 @@ def make_training(
 
     options = replace(
         config.critic_options(critics=2),
-        slope_target=lambda hyper: choose(
-            _index(hyper.slope_target), [SLOPE_TARGETS[name] for name in slope_targets]
+        gradient_target=lambda hyper: choose(
+            _index(hyper.gradient_target), [GRADIENT_TARGETS[name] for name in gradient_targets]
         ),
         weighting=chosen_weighting,
     )
@@ -88,11 +88,13 @@ def make_training(
     )
 
 
-def choose(index: jax.typing.ArrayLike, slope_targets: Sequence[SlopeTarget]) -> SlopeTarget:
-    """The slope target that a traced index names; beyond the ends it counts as the nearest."""
+def choose(
+    index: jax.typing.ArrayLike, gradient_targets: Sequence[GradientTarget]
+) -> GradientTarget:
+    """The gradient target that a traced index names; beyond the ends it counts as the nearest."""
 
     def chosen(errors: Errors, key: jax.Array) -> Errors:
-        found = [change(errors, key) for change in slope_targets]
+        found = [change(errors, key) for change in gradient_targets]
         return jax.tree.map(lambda *leaves: _take(index, leaves), *found)
 
     return chosen

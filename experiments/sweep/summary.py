@@ -20,7 +20,7 @@ def make_results(sweep: Sweep, done: Done, plan: Mapping[str, Any]) -> dict[str,
     """
     measured = summarise(done.history, done.timing, done.interrupted)
     order = rank(measured)
-    names = list(measured["arms"])
+    names = list(measured["variants"])
     if order:
         best = names.index(order[0])
         measured = summarise(done.history, done.timing, done.interrupted, reference=best)
@@ -29,7 +29,7 @@ def make_results(sweep: Sweep, done: Done, plan: Mapping[str, Any]) -> dict[str,
         "environment": asked["experiment"]["env"],
         "environment_arguments": asked["experiment"]["env_args"],
         "agent": asked["experiment"]["agent"],
-        "steps": sweep.experiment.config.environment_steps,
+        "steps": sweep.experiment.config.total_timesteps,
         "varied": [axis.name for axis in sweep.axes],
         "drawn": sweep.drawn,
         "settings": dict(zip(names, asked["settings"], strict=True)),
@@ -50,7 +50,7 @@ def rank(measured: Results) -> list[str]:
             return True, True, 0.0
         return False, found.count < found.total, -found.mean
 
-    return sorted(measured["arms"], key=key) if measured["epochs"] else []
+    return sorted(measured["variants"], key=key) if measured["epochs"] else []
 
 
 def not_told_apart(measured: Results, order: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from experiments.launch.configuration import environment_title
 from experiments.report.results import RETURN, RETURN_OVER_TRAINING, counted, frozen_members, metric
-from experiments.report.table import Listing, roomy, with_interval
+from experiments.report.table import Listing, wide_console, with_interval
 from experiments.sweep.summary import Results, sentence, to_best
 
 TABLE = "table.md"
@@ -76,22 +76,26 @@ def save(folder: Path, results: Results) -> None:
 
 def show(results: Results, console: Console) -> None:
     """Prints the table; where the output is no terminal, as wide as it needs."""
-    console = roomy(console)
+    console = wide_console(console)
     console.print(listing(results, _SHOWN).rendered())
     hidden = len(results["order"]) - _SHOWN
     if hidden > 0:
         console.print(f"... and {hidden} more in {TABLE}")
     console.print(Text(sentence(results)))
-    frozen = sum(step is not None for arm in results["arms"].values() for step in arm["frozen_at"])
+    frozen = sum(
+        step is not None
+        for variant in results["variants"].values()
+        for step in variant["frozen_at"]
+    )
     if frozen:
         text = f"{counted(frozen, 'run')} frozen by numbers that are not finite: see {TABLE}"
         console.print(Text(text, style="yellow"))
 
 
 def _lost(results: Results, name: str) -> str:
-    arm = results["arms"][name]
+    variant = results["variants"][name]
     found = metric(results, name, RETURN)
     lost = found.total - found.count if found else 0
-    frozen = sum(step is not None for step in arm["frozen_at"])
+    frozen = sum(step is not None for step in variant["frozen_at"])
     parts = [f"{frozen} frozen" if frozen else "", f"{lost - frozen} not finite"]
     return ", ".join(part for part in parts if part and not part.startswith("0 ")) or ""

@@ -8,7 +8,7 @@ import jax
 
 from sobolax.agents.critics import CriticOptions
 from sobolax.agents.networks import ACTIVATIONS
-from sobolax.controls import check_slope_target
+from sobolax.controls import check_gradient_target
 from sobolax.environment import Environment
 from sobolax.losses import Weights
 from sobolax.training import loop
@@ -27,7 +27,7 @@ class AgentConfig(LoopConfig):
     Attributes:
         hidden_sizes: Of actor and critics.
         activation: Smooth: "swish", "tanh", "gelu" or "softplus".
-        slope_target: What the critic's slopes are matched to: "bellman", or a control (see
+        gradient_target: What the critic's gradients are matched to: "bellman", or a control (see
             `sobolax.controls`): "zero", "unit_norm", "shuffled", "random".
         weighting: How the terms of the loss are weighted (see `sobolax.weighting`): "constant",
             "schedule", "scale_free", "relative_loss_progress", "gradient_norm_balance",
@@ -41,12 +41,12 @@ class AgentConfig(LoopConfig):
         >>> from sobolax.cart import Cart
         >>> sac.Config(activation="relu").check(Cart())
         Traceback (most recent call last):
-        ValueError: sac.Config: activation='relu' is not to be had: its slope jumps, ...
+        ValueError: sac.Config: activation='relu' is not to be had: its gradient jumps, ...
     """
 
     hidden_sizes: tuple[int, ...] = (128, 128)
     activation: str = "swish"
-    slope_target: str = "bellman"
+    gradient_target: str = "bellman"
     weighting: str | Callable[[Weights], Weighting] = "constant"
     line_search: bool = False
 
@@ -63,7 +63,7 @@ class AgentConfig(LoopConfig):
             )
         if self.activation not in ACTIVATIONS:
             why = (
-                ": its slope jumps, and slopes are what is trained"
+                ": its gradient jumps, and gradients are what is trained"
                 if self.activation == "relu"
                 else ""
             )
@@ -71,7 +71,7 @@ class AgentConfig(LoopConfig):
                 f"{owner}: activation={self.activation!r} is not to be had{why}; choose one "
                 f"of {', '.join(ACTIVATIONS)}"
             )
-        check_slope_target(owner, self.slope_target, self.first_order)
+        check_gradient_target(owner, self.gradient_target, self.first_order)
         check_weighting(self.make_weighting(Weights(1.0, 1.0)))
 
     def make_weighting(self, base: Weights) -> Weighting:
@@ -90,7 +90,7 @@ class AgentConfig(LoopConfig):
             hidden_sizes=self.hidden_sizes,
             activation=self.activation,
             count=critics,
-            slope_target=self.slope_target,
+            gradient_target=self.gradient_target,
             weighting=lambda hyper: self.make_weighting(
                 Weights(hyper.state_weight, hyper.action_weight)
             ),
@@ -141,6 +141,6 @@ def make_train(environment: Environment, config: AgentConfig) -> Train:
         >>> from sobolax.cart import Cart
         >>> make_train(Cart(), sac.Config(epochs=7))
         Traceback (most recent call last):
-        ValueError: ...environment_steps=32768 must be a multiple of environments * epochs=112...
+        ValueError: ...environment_steps=32768 must be a multiple of num_envs * epochs=112...
     """
     return make_training(environment, config).run

@@ -1,7 +1,7 @@
 """Critics and their first-order update: what every agent here has in common.
 
-An agent hands over its TD error; slopes, controls, weighting, Adam, line search and target networks
-are the same for all of them, and live here alone.
+An agent hands over its TD error; gradients, controls, weighting, Adam, line search and target
+networks are the same for all of them, and live here alone.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import optax
 
 from sobolax.agents.networks import Critic
 from sobolax.checks import check_scalars
-from sobolax.controls import SLOPE_TARGETS, SlopeTarget
+from sobolax.controls import GRADIENT_TARGETS, GradientTarget
 from sobolax.losses import Errors, TDError, Terms, Weights, mean_terms, squares
 from sobolax.tangents.sources import ComputeErrors, Experience
 from sobolax.training.agent import Metrics
@@ -33,14 +33,14 @@ class CriticHyperparameters:
     """What a sweep may vary in every agent: numbers that are traced.
 
     Attributes:
-        state_weight: lambda_s, the weight of slopes with respect to the physics state.
-        action_weight: lambda_a, the weight of slopes with respect to the action.
+        state_weight: lambda_s, the weight of gradients with respect to the physics state.
+        action_weight: lambda_a, the weight of gradients with respect to the action.
         discount: gamma.
-        polyak: Share of the online critic that goes into the target critic at every update.
+        tau: Share of the online critic that goes into the target critic at every update.
         critic_learning_rate: Of Adam.
         reward_scale: Multiplies every reward that the critic learns from.
         tangent_bound: Tangents of larger Euclidean norm take their own term out of the loss.
-        slope_bound: Slope errors of larger Euclidean norm count linearly, not squared (Huber).
+        huber_delta: Gradient errors of larger Euclidean norm count linearly, not squared (Huber).
         target_action_noise: Standard deviation of the noise that smooths the target's action.
         target_action_noise_bound: That noise is clipped to this size.
 
@@ -53,11 +53,11 @@ class CriticHyperparameters:
     state_weight: Any = 0.1
     action_weight: Any = 0.1
     discount: Any = 0.99
-    polyak: Any = 0.005
+    tau: Any = 0.005
     critic_learning_rate: Any = 3e-4
     reward_scale: Any = 1.0
     tangent_bound: Any = 1e3
-    slope_bound: Any = float("inf")
+    huber_delta: Any = float("inf")
     target_action_noise: Any = 0.0
     target_action_noise_bound: Any = 0.5
 
@@ -70,17 +70,17 @@ class CriticHyperparameters:
                 "state_weight",
                 "action_weight",
                 "discount",
-                "polyak",
+                "tau",
                 "critic_learning_rate",
                 "target_action_noise",
             ),
             above_zero=(
                 "reward_scale",
                 "tangent_bound",
-                "slope_bound",
+                "huber_delta",
                 "target_action_noise_bound",
             ),
-            at_most_one=("discount", "polyak"),
+            at_most_one=("discount", "tau"),
         )
 
 
@@ -92,8 +92,8 @@ class CriticOptions:
         hidden_sizes: Of every critic.
         activation: A name in `sobolax.agents.networks.ACTIVATIONS`.
         count: How many critics; `smallest` is the smallest of their values.
-        slope_target: A name in `sobolax.controls.SLOPE_TARGETS`; or a function of the
-            hyperparameters that gives a `SlopeTarget`, for a choice that is traced.
+        gradient_target: A name in `sobolax.controls.GRADIENT_TARGETS`; or a function of the
+            hyperparameters that gives a `GradientTarget`, for a choice that is traced.
         weighting: A function of the hyperparameters that gives a `Weighting`; None for the constant
             weights of the paper.
         line_search: Whether every step of Adam is shortened while it does not lower the value loss
@@ -107,7 +107,7 @@ class CriticOptions:
     hidden_sizes: tuple[int, ...] = (256, 256)
     activation: str = "swish"
     count: int = 2
-    slope_target: str | Callable[[Any], SlopeTarget] = "bellman"
+    gradient_target: str | Callable[[Any], GradientTarget] = "bellman"
     weighting: Callable[[Any], Weighting] | None = None
     line_search: bool = False
 
@@ -203,10 +203,10 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
             return options.weighting(hyper)
         return constant(Weights(hyper.state_weight, hyper.action_weight))
 
-    def slope_target_for(hyper: Any) -> SlopeTarget:
-        if not isinstance(options.slope_target, str):
-            return options.slope_target(hyper)
-        return SLOPE_TARGETS[options.slope_target]
+    def gradient_target_for(hyper: Any) -> GradientTarget:
+        if not isinstance(options.gradient_target, str):
+            return options.gradient_target(hyper)
+        return GRADIENT_TARGETS[options.gradient_target]
 
     def init(key: jax.Array, hyper: Any) -> CriticState:
         observation, action = jnp.zeros(observation_size), jnp.zeros(action_size)
@@ -232,7 +232,7 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
     ) -> tuple[CriticState, Metrics]:
         size = batch.transition.observation.shape[0]
         keys = jax.random.split(key, size)
-        change_slopes, weighting = slope_target_for(hyper), weighting_for(hyper)
+        change_gradients, weighting = gradient_target_for(hyper), weighting_for(hyper)
 
         def batch_errors(parameters) -> Errors:
             """Errors of the batch; the critics are the second axis."""
@@ -245,13 +245,13 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
                 return jax.vmap(one)(batch, extras, keys)
 
             # Critics are the outer axis, as in their parameters: otherwise every layer is
-            # transposed, and the pass back through the slopes at twenty times its price on CPU.
+            # transposed, and the pass back through the gradients at twenty times its price on CPU.
             return jax.vmap(one_critic, out_axes=1)(parameters)
 
         def terms_of(parameters) -> tuple[jax.Array, tuple[Errors, Terms]]:
             """The three means of the loss `(3,)`, and what they came from."""
-            found = change_slopes(batch_errors(parameters), jax.random.fold_in(key, size))
-            terms = sum_over_critics(squares(found, hyper.slope_bound))
+            found = change_gradients(batch_errors(parameters), jax.random.fold_in(key, size))
+            terms = sum_over_critics(squares(found, hyper.huber_delta))
             return jnp.stack(mean_terms(terms)), (found, terms)
 
         def weigh(means, found: Errors, gram: jax.Array | None):
@@ -298,14 +298,14 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
         metrics = {
             "critic_loss": total,
             "value_loss": means[0],
-            "state_slope_loss": means[1],
-            "action_slope_loss": means[2],
+            "state_gradient_loss": means[1],
+            "action_gradient_loss": means[2],
             "weight_value": weights[0],
             "weight_state": weights[1],
             "weight_action": weights[2],
-            "slopes_dropped": _share_dropped(terms.state_valid, terms.action_valid),
+            "gradients_dropped": _share_dropped(terms.state_valid, terms.action_valid),
         }
-        target = optax.incremental_update(parameters, state.target, hyper.polyak)
+        target = optax.incremental_update(parameters, state.target, hyper.tau)
         return CriticState(parameters, target, optimizer, following), metrics
 
     return Critics(init, first, smallest, update)
@@ -333,7 +333,7 @@ def sum_over_critics(terms: Terms) -> Terms:
 def smoothing_noise(key: jax.Array, shape: tuple[int, ...], hyper: Any) -> jax.Array:
     """Clipped normal noise for the target's action (TD3, arXiv 1802.09477, section 5.3).
 
-    A slope goes through the action as if the noise were not there.
+    A gradient goes through the action as if the noise were not there.
 
     Example:
         >>> hyper = CriticHyperparameters(target_action_noise=100.0, target_action_noise_bound=0.5)
@@ -351,12 +351,12 @@ def smoothing_noise(key: jax.Array, shape: tuple[int, ...], hyper: Any) -> jax.A
     return jax.lax.cond(jnp.asarray(hyper.target_action_noise) > 0, draw, lambda: zeros)
 
 
-def scale_slope(value: jax.Array, share: Any) -> jax.Array:
-    """The same value, with `share` of its slope.
+def scale_gradient(value: jax.Array, share: Any) -> jax.Array:
+    """The same value, with `share` of its gradient.
 
     Example:
-        >>> value, slope = jax.value_and_grad(lambda x: scale_slope(x, 0.25) ** 2)(3.0)
-        >>> float(value), float(slope)
+        >>> value, gradient = jax.value_and_grad(lambda x: scale_gradient(x, 0.25) ** 2)(3.0)
+        >>> float(value), float(gradient)
         (9.0, 1.5)
     """
     still = jax.lax.stop_gradient(value)
@@ -411,7 +411,7 @@ def _gram(gradients: Any) -> jax.Array:
 
 
 def _share_dropped(*masks: jax.Array) -> jax.Array:
-    """Share of slope terms that took themselves out of a batch."""
+    """Share of gradient terms that took themselves out of a batch."""
     total = sum(mask.size for mask in masks)
     kept = jnp.sum(jnp.stack([jnp.sum(mask) for mask in masks]))
     return (total - kept) / max(total, 1)

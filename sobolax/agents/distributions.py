@@ -10,7 +10,7 @@ def sample_tanh_gaussian(
     """A reparameterised sample and its log-probability (SAC, arXiv 1812.05905, appendix C).
 
     The log-probability is computed from the pre-image, with
-    `log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2 u))`: exact, with exact slopes, also where
+    `log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2 u))`: exact, with exact gradients, also where
     `tanh` rounds to one and `arctanh` or `log(1 - a^2 + epsilon)` would not be.
 
     Args:

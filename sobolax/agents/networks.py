@@ -1,4 +1,4 @@
-"""Small smooth networks: slopes are trained, so every activation is C1 or better."""
+"""Small smooth networks: gradients are trained, so every activation is C1 or better."""
 
 from collections.abc import Callable, Sequence
 
@@ -77,5 +77,5 @@ class GaussianActor(nn.Module):
         output = MLP(self.hidden_sizes, 2 * self.action_size, self.activation)(observation)
         mean, raw = jnp.split(output, 2)
         low, high = self.log_deviation_range
-        # Squashed, not clipped: a clipped deviation would have no slope.
+        # Squashed, not clipped: a clipped deviation would have no gradient.
         return mean, low + 0.5 * (high - low) * (nn.tanh(raw) + 1.0)

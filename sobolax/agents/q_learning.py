@@ -1,9 +1,9 @@
 """Q-learning over a grid of actions (Watkins, 1989) with a first-order loss.
 
 The target is `r + gamma d max_a Q'(o', a)`, the maximum taken over a fixed grid of actions. Its
-slope is that of `Q'(o', a*)` with the maximiser `a*` held fixed (the envelope theorem; for a finite
-set of actions Danskin's): exact except at ties, where the maximum itself has a kink and the slope
-is that of one of the branches. There is no actor, and so no policy's part of the slope.
+gradient is that of `Q'(o', a*)` with the maximiser `a*` held fixed (the envelope theorem; for a
+finite set of actions Danskin's): exact except at ties, where the maximum itself has a kink and the
+gradient is that of one of the branches. There is no actor, and so no policy's part of the gradient.
 """
 
 import itertools

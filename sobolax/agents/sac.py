@@ -1,7 +1,7 @@
 """Soft actor-critic (arXiv 1812.05905) with a first-order critic loss.
 
 The TD error below is the whole of what the agent contributes: the Sobolev loss differentiates it,
-so the slope of the target goes through reward, dynamics, target critics, entropy term and the
+so the gradient of the target goes through reward, dynamics, target critics, entropy term and the
 reparameterised policy, because the value does.
 """
 
@@ -20,7 +20,7 @@ from sobolax.agents.critics import (
     CriticState,
     adam_step,
     make_critics,
-    scale_slope,
+    scale_gradient,
     smoothing_noise,
 )
 from sobolax.agents.distributions import sample_tanh_gaussian
@@ -39,7 +39,7 @@ class Config(AgentConfig):
     """What shapes a SAC training program; see `sobolax.agents.config.AgentConfig`.
 
     Example:
-        >>> config = Config(environment_steps=2_048, state_directions=4)  # all else as it was
+        >>> config = Config(total_timesteps=2_048, state_directions=4)  # all else as it was
         >>> config.epochs, config.hidden_sizes
         (8, (128, 128))
     """
@@ -56,8 +56,8 @@ class Hyperparameters(CriticHyperparameters):
     """Everything a sweep may vary: numbers that are traced, never part of a program's shape.
 
     Attributes:
-        policy_slope: Share of the policy's response to the next observation in the target's slope:
-            1 for all of it, 0 to hold the next action and its log-probability fixed.
+        policy_response: Share of the policy's response to the next observation in the target's
+            gradient: 1 for all of it, 0 to hold the next action and its log-probability fixed.
         actor_learning_rate: Of Adam.
         temperature_learning_rate: Of Adam.
         initial_temperature: Entropy coefficient to begin with.
@@ -68,7 +68,7 @@ class Hyperparameters(CriticHyperparameters):
         0.1
     """
 
-    policy_slope: Any = 1.0
+    policy_response: Any = 1.0
     actor_learning_rate: Any = 3e-4
     temperature_learning_rate: Any = 3e-4
     initial_temperature: Any = 0.1
@@ -80,8 +80,8 @@ class Hyperparameters(CriticHyperparameters):
         check_scalars(
             "sac.Hyperparameters",
             self,
-            at_least_zero=("policy_slope", "actor_learning_rate", "temperature_learning_rate"),
-            at_most_one=("policy_slope",),
+            at_least_zero=("policy_response", "actor_learning_rate", "temperature_learning_rate"),
+            at_most_one=("policy_response",),
             above_zero=("initial_temperature",),
             finite=("target_entropy",),
         )
@@ -196,7 +196,7 @@ def make_agent(
                 temperature=temperature,
                 discount=hyper.discount,
                 reward_scale=hyper.reward_scale,
-                policy_slope=hyper.policy_slope,
+                policy_response=hyper.policy_response,
             )
 
         noise = jax.random.normal(target_key, (size, action_size))
@@ -293,7 +293,7 @@ def make_td_error(
     temperature: Any,
     discount: Any,
     reward_scale: Any = 1.0,
-    policy_slope: Any = 1.0,
+    policy_response: Any = 1.0,
 ) -> TDError:
     """SAC's TD error of one transition, differentiable in everything the transition holds.
 
@@ -306,7 +306,7 @@ def make_td_error(
         temperature: alpha.
         discount: gamma.
         reward_scale: c.
-        policy_slope: Share of the policy's response to `o'` in the slope; values are unmoved.
+        policy_response: Share of the policy's response to `o'` in the gradient; values are unmoved.
 
     Returns:
         A function of a `Transition` that gives `()`.
@@ -324,7 +324,7 @@ def make_td_error(
 
     def td_error(transition: Transition) -> jax.Array:
         following = transition.next_observation
-        action, log_probability = policy(scale_slope(following, policy_slope))
+        action, log_probability = policy(scale_gradient(following, policy_response))
         next_value = target_critic(following, action) - temperature * log_probability
         target = reward_scale * transition.reward + discount * transition.discount * next_value
         return critic(transition.observation, transition.action) - target

@@ -1,7 +1,7 @@
 """TD3 (arXiv 1802.09477) with a first-order critic loss; DDPG (arXiv 1509.02971) is a case of it.
 
 The target is `r + gamma d min_i Q'_i(o', clip(mu'(o') + noise))`, with a target network `mu'` of
-the deterministic policy. Its slope goes through that policy as through everything else.
+the deterministic policy. Its gradient goes through that policy as through everything else.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from sobolax.agents.critics import (
     CriticState,
     adam_step,
     make_critics,
-    scale_slope,
+    scale_gradient,
     smoothing_noise,
 )
 from sobolax.agents.networks import MLP
@@ -68,8 +68,8 @@ class Hyperparameters(CriticHyperparameters):
 
     Attributes:
         target_action_noise: Standard deviation of the noise that smooths the target's action.
-        policy_slope: Share of the policy's response to the next observation in the target's slope:
-            1 for all of it, 0 to hold the next action fixed.
+        policy_response: Share of the policy's response to the next observation in the target's
+            gradient: 1 for all of it, 0 to hold the next action fixed.
         actor_learning_rate: Of Adam.
         exploration_noise: Standard deviation of the normal noise on explored actions.
 
@@ -79,7 +79,7 @@ class Hyperparameters(CriticHyperparameters):
     """
 
     target_action_noise: Any = 0.2
-    policy_slope: Any = 1.0
+    policy_response: Any = 1.0
     actor_learning_rate: Any = 3e-4
     exploration_noise: Any = 0.1
 
@@ -89,8 +89,8 @@ class Hyperparameters(CriticHyperparameters):
         check_scalars(
             f"{type(self).__module__.rpartition('.')[2]}.Hyperparameters",
             self,
-            at_least_zero=("policy_slope", "actor_learning_rate", "exploration_noise"),
-            at_most_one=("policy_slope",),
+            at_least_zero=("policy_response", "actor_learning_rate", "exploration_noise"),
+            at_most_one=("policy_response",),
         )
 
 
@@ -194,7 +194,7 @@ def make_agent(
                 lambda o: jnp.clip(policy(state.target_actor, normalizer, o) + noise, -1.0, 1.0),
                 discount=hyper.discount,
                 reward_scale=hyper.reward_scale,
-                policy_slope=hyper.policy_slope,
+                policy_response=hyper.policy_response,
             )
 
         noises = smoothing_noise(noise_key, (observations.shape[0], action_size), hyper)
@@ -213,7 +213,7 @@ def make_agent(
         parameters, optimizer = adam_step(
             hyper.actor_learning_rate, gradient, state.actor_optimizer, state.actor
         )
-        target = optax.incremental_update(parameters, state.target_actor, hyper.polyak)
+        target = optax.incremental_update(parameters, state.target_actor, hyper.tau)
         # Every update computes the actor's step, and the delayed ones keep it: under vmap a
         # branch would cost as much.
         due = (state.updates + 1) % actor_delay == 0
@@ -235,7 +235,7 @@ def make_td_error(
     *,
     discount: Any,
     reward_scale: Any = 1.0,
-    policy_slope: Any = 1.0,
+    policy_response: Any = 1.0,
 ) -> TDError:
     """TD error of a deterministic policy, differentiable in everything the transition holds.
 
@@ -247,7 +247,7 @@ def make_td_error(
         policy: `observation -> action`, with its noise fixed.
         discount: gamma.
         reward_scale: c.
-        policy_slope: Share of the policy's response to `o'` in the slope; values are unmoved.
+        policy_response: Share of the policy's response to `o'` in the gradient; values are unmoved.
 
     Returns:
         A function of a `Transition` that gives `()`.
@@ -265,7 +265,7 @@ def make_td_error(
 
     def td_error(transition: Transition) -> jax.Array:
         following = transition.next_observation
-        next_value = target_critic(following, policy(scale_slope(following, policy_slope)))
+        next_value = target_critic(following, policy(scale_gradient(following, policy_response)))
         target = reward_scale * transition.reward + discount * transition.discount * next_value
         return critic(transition.observation, transition.action) - target
 

@@ -2,7 +2,7 @@
 
 - `step`: `mjx.step` with exact derivatives in both modes, at any number of solver iterations.
 - `step_and_jacobian`: a step and its whole Jacobian in local coordinates, for a few steps' time.
-- `displaced`: moves positions along their tangent space, quaternions included.
+- `integrate_position`: moves positions along their tangent space, quaternions included.
 - `reason_against`: why a model cannot be differentiated so, if it cannot.
 - `advice`: which settings of the solver would make derivatives exact, if they are not.
 - `for_cpu`: rewrites a function of MJX so that XLA's CPU backend runs it fast, and to its end.
@@ -15,14 +15,14 @@ from sobolax.mjx.jacobian import StepJacobian, step_and_jacobian
 from sobolax.mjx.solver_settings import InexactDerivatives, advice
 from sobolax.mjx.step import step
 from sobolax.mjx.support import reason_against
-from sobolax.mjx.tangent_space import displaced
+from sobolax.mjx.tangent_space import integrate_position
 
 __all__ = [
     "InexactDerivatives",
     "StepJacobian",
     "advice",
-    "displaced",
     "for_cpu",
+    "integrate_position",
     "reason_against",
     "step",
     "step_and_jacobian",

@@ -19,7 +19,7 @@ import numpy as np
 from sobolax.mjx.components import Vector, add, components, cross, dot, scale
 from sobolax.mjx.engine import mjx, mujoco
 from sobolax.mjx.forces import cone_force
-from sobolax.mjx.slopes import with_slope_of
+from sobolax.mjx.gradients import with_gradient_of
 from sobolax.mjx.wrenches import generalised_force, moving_freedoms, screw_axes
 
 
@@ -83,13 +83,13 @@ def _wrench(
     motion = jnp.stack([a + b * v for a, v, b in parting] + [contact.dist - contact.includemargin])
     weight = jnp.asarray(model.body_invweight0)[jnp.asarray(model.geom_bodyid)[contact.geom], 0]
     resist = jax.vmap(lambda *inputs: _resistance(model, *inputs), (1, 0, 0), 1)
-    slopes = jax.vmap(jax.jacfwd(lambda *inputs: _resistance(model, *inputs)), (1, 0, 0), 2)
+    gradients = jax.vmap(jax.jacfwd(lambda *inputs: _resistance(model, *inputs)), (1, 0, 0), 2)
     inputs = jax.lax.stop_gradient((motion, contact, jnp.sum(weight, axis=1)))
     # A contact's own Jacobian, once, so that a tangent is a few products: a derivative of the law
     # itself would be computed anew for every direction.
-    slope = jax.lax.optimization_barrier(slopes(*inputs))
-    moved = sum(slope[:, column] * motion[column] for column in range(size + 1))
-    resistance = with_slope_of(resist(*inputs), moved)
+    gradient = jax.lax.optimization_barrier(gradients(*inputs))
+    moved = sum(gradient[:, column] * motion[column] for column in range(size + 1))
+    resistance = with_gradient_of(resist(*inputs), moved)
     force = scale(resistance[0], axes[0])
     for part, axis in zip(resistance[1:3], axes[1:], strict=False):
         force = add(force, scale(part, axis))

@@ -1,9 +1,9 @@
-"""The law of MuJoCo's constraint forces, and its slope: what the solver's optimum obeys.
+"""The law of MuJoCo's constraint forces, and its gradient: what the solver's optimum obeys.
 
 With `x = J qacc - aref`, the acceleration of every constraint row against its reference, the force
-of a row is minus the slope of a convex cost of `x` (MuJoCo documentation, 'Computation: the primal
-problem'). Equalities pull both ways, friction loss saturates, limits and the edges of a friction
-pyramid only push, and the rows of an elliptic contact make up a cone.
+of a row is minus the gradient of a convex cost of `x` (MuJoCo documentation, 'Computation: the
+primal problem'). Equalities pull both ways, friction loss saturates, limits and the edges of a
+friction pyramid only push, and the rows of an elliptic contact make up a cone.
 """
 
 from typing import Any
@@ -48,8 +48,8 @@ def hessian(model: mjx.Model, data: mjx.Data, x: jax.Array) -> jax.Array:
     inertia = mjx.full_m(model, data)
     stiff_jacobian = rows.efc_J * _stiffness(data, x)[:, None]
     for at, friction in _cones(model, data):
-        slope = jax.vmap(jax.jacfwd(cone_force))(x[at], rows.efc_D[at], friction[0], friction[1])
-        stiff_jacobian = stiff_jacobian.at[at].set(-slope @ rows.efc_J[at])
+        gradient = jax.vmap(jax.jacfwd(cone_force))(x[at], rows.efc_D[at], friction[0], friction[1])
+        stiff_jacobian = stiff_jacobian.at[at].set(-gradient @ rows.efc_J[at])
     whole = inertia + rows.efc_J.T @ stiff_jacobian
     return (whole + whole.T) / 2
 
@@ -104,7 +104,7 @@ def cone_force(
     normal, tangents = mu * x[0], friction * x[1:]
     square = jnp.sum(tangents**2)
     moving = square > 0
-    # A square root has no slope at zero; there the contact sticks or is apart.
+    # A square root has no gradient at zero; there the contact sticks or is apart.
     slip = jnp.where(moving, jnp.sqrt(jnp.where(moving, square, 1.0)), 0.0)
     sticks = jnp.where(moving, mu * normal + slip <= 0, normal < 0)
     slides = moving & ~sticks & (normal < mu * slip)

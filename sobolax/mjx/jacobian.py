@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from sobolax.mjx.contacts import contact_force
 from sobolax.mjx.engine import mjx
-from sobolax.mjx.quaternions import with_servo_slopes, with_spring_slopes
+from sobolax.mjx.quaternions import with_servo_gradients, with_spring_gradients
 from sobolax.mjx.step import (
     acceleration,
     integrate,
@@ -26,7 +26,7 @@ from sobolax.mjx.step import (
     unconstrained,
 )
 from sobolax.mjx.support import check_step
-from sobolax.mjx.tangent_space import displaced, rotated
+from sobolax.mjx.tangent_space import integrate_position, rotated
 from sobolax.mjx.wrenches import applied_force
 
 
@@ -99,8 +99,8 @@ def step_and_jacobian(model: mjx.Model, data: mjx.Data) -> tuple[mjx.Data, StepJ
         return balance, integrator, _next_activation(model, data)
 
     def along_position(dq: jax.Array):
-        moved = _positioned(model, data.replace(qpos=displaced(model, data.qpos, dq)))
-        moved = with_spring_slopes(model, mjx.fwd_velocity(model, moved))
+        moved = _positioned(model, data.replace(qpos=integrate_position(model, data.qpos, dq)))
+        moved = with_spring_gradients(model, mjx.fwd_velocity(model, moved))
         return balances(mjx.fwd_actuation(model, moved))
 
     def along_velocity(qvel: jax.Array):
@@ -120,11 +120,11 @@ def step_and_jacobian(model: mjx.Model, data: mjx.Data) -> tuple[mjx.Data, StepJ
         for parts in zip(by_position, by_velocity, by_activation, by_control, strict=True)
     )
     # dw = -H^-1 dR; then, where the integrator has a matrix K of its own, K da = M dw - dS.
-    slope = -inverse @ residuals
+    gradient = -inverse @ residuals
     if damped is not None:
-        slope = damped_inverse @ (mjx.full_m(model, solved) @ slope - integrators)
+        gradient = damped_inverse @ (mjx.full_m(model, solved) @ gradient - integrators)
     velocities, activation_count = model.nv, model.na
-    qvel = model.opt.timestep * slope
+    qvel = model.opt.timestep * gradient
     qvel = qvel.at[:, velocities : 2 * velocities].add(jnp.eye(velocities, dtype=qvel.dtype))
     carried, driven = rotated(model, model.opt.timestep * following.qvel)
     qpos = model.opt.timestep * driven @ qvel
@@ -145,7 +145,7 @@ def _positioned(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     data = mjx.com_pos(model, mjx.kinematics(model, data))
     data = mjx.tendon(model, data)
     data = mjx.tendon_armature(model, mjx.crb(model, data))
-    return with_servo_slopes(model, mjx.transmission(model, mjx.collision(model, data)))
+    return with_servo_gradients(model, mjx.transmission(model, mjx.collision(model, data)))
 
 
 def _without_contacts(data: mjx.Data) -> mjx.Data:

@@ -1,8 +1,8 @@
-"""Slopes of springs and servos of ball joints at the very rotation where they are at ease.
+"""Gradients of springs and servos of ball joints at the very rotation where they are at ease.
 
 MJX measures a rotation by its axis and angle. A rotation by no angle has no axis, and there, where
-every such joint starts, MJX's slope of the rotation is zero: a spring without stiffness. The slope
-a hair's breadth away is right, so it is taken there; values stay those of MJX.
+every such joint starts, MJX's gradient of the rotation is zero: a spring without stiffness. The
+gradient a hair's breadth away is right, so it is taken there; values stay those of MJX.
 """
 
 from typing import Any
@@ -13,30 +13,30 @@ import numpy as np
 from jax import core
 
 from sobolax.mjx.engine import mjx
-from sobolax.mjx.slopes import with_slope_of
-from sobolax.mjx.tangent_space import displaced
+from sobolax.mjx.gradients import with_gradient_of
+from sobolax.mjx.tangent_space import integrate_position
 
 _TURNING = (mjx.JointType.FREE, mjx.JointType.BALL)
 
 
-def with_servo_slopes(model: mjx.Model, data: mjx.Data) -> mjx.Data:
-    """After `mjx.transmission`: slopes of the lengths of actuators that turn a ball."""
+def with_servo_gradients(model: mjx.Model, data: mjx.Data) -> mjx.Data:
+    """After `mjx.transmission`: gradients of the lengths of actuators that turn a ball."""
     if not _turned_by_actuators(model):
         return data
     rows: Any = data._impl
     near: Any = mjx.transmission(model, data.replace(qpos=_nearby(model, data.qpos)))
-    length = with_slope_of(data.actuator_length, near.actuator_length)
-    moment = with_slope_of(rows.actuator_moment, near._impl.actuator_moment)
+    length = with_gradient_of(data.actuator_length, near.actuator_length)
+    moment = with_gradient_of(rows.actuator_moment, near._impl.actuator_moment)
     result: Any = data.tree_replace({"actuator_length": length, "_impl.actuator_moment": moment})
     return result
 
 
-def with_spring_slopes(model: mjx.Model, data: mjx.Data) -> mjx.Data:
-    """After `mjx.fwd_velocity`: slopes of the springs of ball and free joints."""
+def with_spring_gradients(model: mjx.Model, data: mjx.Data) -> mjx.Data:
+    """After `mjx.fwd_velocity`: gradients of the springs of ball and free joints."""
     if not _sprung(model):
         return data
     near = mjx.passive(model, data.replace(qpos=_nearby(model, data.qpos)))
-    return data.replace(qfrc_passive=with_slope_of(data.qfrc_passive, near.qfrc_passive))
+    return data.replace(qfrc_passive=with_gradient_of(data.qfrc_passive, near.qfrc_passive))
 
 
 def _nearby(model: mjx.Model, qpos: jax.Array) -> jax.Array:
@@ -47,7 +47,7 @@ def _nearby(model: mjx.Model, qpos: jax.Array) -> jax.Array:
         if kind in _TURNING:
             first = first + (3 if kind == mjx.JointType.FREE else 0)
             turn[first : first + 3] = angle * np.array([0.8, 0.5, 0.3])
-    return displaced(model, qpos, jnp.asarray(turn, qpos.dtype))
+    return integrate_position(model, qpos, jnp.asarray(turn, qpos.dtype))
 
 
 def _turned_by_actuators(model: mjx.Model) -> bool:

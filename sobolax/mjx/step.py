@@ -19,10 +19,10 @@ from jax import core
 
 from sobolax.mjx.engine import mjx
 from sobolax.mjx.forces import constraint_force, hessian
-from sobolax.mjx.quaternions import with_servo_slopes, with_spring_slopes
-from sobolax.mjx.slopes import with_slope_of
+from sobolax.mjx.gradients import with_gradient_of
+from sobolax.mjx.quaternions import with_servo_gradients, with_spring_gradients
 from sobolax.mjx.support import check_step
-from sobolax.mjx.tangent_space import displaced
+from sobolax.mjx.tangent_space import integrate_position
 
 T = TypeVar("T")
 
@@ -66,16 +66,16 @@ def step(model: mjx.Model, data: mjx.Data) -> mjx.Data:
 
 def unconstrained(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     """All of `mjx.forward` before the solver."""
-    data = with_servo_slopes(model, mjx.fwd_position(model, data))
+    data = with_servo_gradients(model, mjx.fwd_position(model, data))
     data = mjx.sensor_pos(model, data)
-    data = with_spring_slopes(model, mjx.fwd_velocity(model, data))
+    data = with_spring_gradients(model, mjx.fwd_velocity(model, data))
     data = mjx.sensor_vel(model, data)
     data = mjx.fwd_actuation(model, data)
     return mjx.fwd_acceleration(model, data)
 
 
 def acceleration(model: mjx.Model, data: mjx.Data) -> mjx.Data:
-    """The rest of `mjx.forward`: the solver, and the slope of its optimum."""
+    """The rest of `mjx.forward`: the solver, and the gradient of its optimum."""
     rows: Any = data._impl
     constrained = rows.efc_J.size > 0
     if constrained:
@@ -84,15 +84,15 @@ def acceleration(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     else:
         solved, value = data, frozen(data.qacc_smooth)
     inverse = inverse_hessian(frozen(model), frozen(data), value)
-    qacc = with_slope_of(value, -inverse @ residual(model, data, value))
+    qacc = with_gradient_of(value, -inverse @ residual(model, data, value))
     if not constrained:
         return data.replace(qacc=qacc)
     force = constraint_force(model, data, rows.efc_J @ qacc - rows.efc_aref)
     data = data.replace(qacc=qacc)
     solution: Any = data.tree_replace(
         {
-            "qfrc_constraint": with_slope_of(solved.qfrc_constraint, rows.efc_J.T @ force),
-            "_impl.efc_force": with_slope_of(
+            "qfrc_constraint": with_gradient_of(solved.qfrc_constraint, rows.efc_J.T @ force),
+            "_impl.efc_force": with_gradient_of(
                 solved._impl.efc_force,  # pyright: ignore[reportAttributeAccessIssue]
                 force,
             ),
@@ -102,10 +102,10 @@ def acceleration(model: mjx.Model, data: mjx.Data) -> mjx.Data:
 
 
 def integrate(model: mjx.Model, data: mjx.Data) -> mjx.Data:
-    """What follows `mjx.forward` in a step, with slopes of its own for speeds and positions.
+    """What follows `mjx.forward` in a step, with gradients of its own for speeds and positions.
 
     MJX's integrators differentiate too, at the price of a Cholesky factor's derivative, and with
-    a slope of zero at a body's rest: the axis of a rotation by no angle has none.
+    a gradient of zero at a body's rest: the axis of a rotation by no angle has none.
     """
     still = frozen(data).tree_replace(
         {"act": data.act, "act_dot": data.act_dot, "actuator_length": data.actuator_length}
@@ -119,13 +119,13 @@ def integrate(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     else:
         inverse = inverse_of(frozen(damped))
         value = refined_solution(inverse, frozen(damped), frozen(force))
-        rate = with_slope_of(value, inverse @ (force - damped @ value))
+        rate = with_gradient_of(value, inverse @ (force - damped @ value))
     timestep = model.opt.timestep
-    qvel = with_slope_of(following.qvel, data.qvel + timestep * rate)
-    moved = displaced(model, data.qpos, timestep * qvel, normalise=True)
+    qvel = with_gradient_of(following.qvel, data.qvel + timestep * rate)
+    moved = integrate_position(model, data.qpos, timestep * qvel, normalise=True)
     return data.replace(
         qvel=qvel,
-        qpos=with_slope_of(following.qpos, moved),
+        qpos=with_gradient_of(following.qpos, moved),
         act=following.act,
         time=following.time,
         qacc_warmstart=data.qacc,
@@ -163,8 +163,8 @@ def integration_matrix(model: mjx.Model, data: mjx.Data) -> jax.Array | None:
         if undamped or model.opt.disableflags & mjx.DisableBit.EULERDAMP:
             return None
         return mjx.full_m(model, data) + model.opt.timestep * jnp.diag(model.dof_damping)
-    slope = mjx.deriv_smooth_vel(model, data)
-    return None if slope is None else mjx.full_m(model, data) - model.opt.timestep * slope
+    gradient = mjx.deriv_smooth_vel(model, data)
+    return None if gradient is None else mjx.full_m(model, data) - model.opt.timestep * gradient
 
 
 def inverse_of(matrix: jax.Array) -> jax.Array:

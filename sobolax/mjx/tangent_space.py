@@ -8,11 +8,14 @@ from sobolax.mjx.engine import MjModel, mujoco
 _FREE, _BALL = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)
 
 
-def displaced(model: MjModel, qpos: jax.Array, dq: jax.Array, normalise: bool = False) -> jax.Array:
+def integrate_position(
+    model: MjModel, qpos: jax.Array, dq: jax.Array, normalise: bool = False
+) -> jax.Array:
     """Moves `qpos` by `dq`, as `mujoco.mj_integratePos` does in unit time.
 
     Hinges and slides add. A free or ball joint's quaternion `q` becomes `q * exp(dq)`, where `dq`
-    is a rotation vector in the body's own frame. `displaced(qpos, 0)` has the bits of `qpos`.
+    is a rotation vector in the body's own frame. `integrate_position(qpos, 0)` has the bits of
+    `qpos`.
 
     Args:
         model: Whose joints say what is what; of `mujoco` or of `mjx`.
@@ -28,7 +31,7 @@ def displaced(model: MjModel, qpos: jax.Array, dq: jax.Array, normalise: bool = 
         >>> xml = f"<mujoco><worldbody>{body}</worldbody></mujoco>"
         >>> model = mujoco.MjModel.from_xml_string(xml)
         >>> still, turned = jnp.array([0.0, 0, 0, 1, 0, 0, 0]), jnp.array([0.0, 0, 0, 0, 0, jnp.pi])
-        >>> end = displaced(model, still, turned)  # half a turn about the vertical
+        >>> end = integrate_position(model, still, turned)  # half a turn about the vertical
         >>> bool(jnp.allclose(end, jnp.array([0, 0, 0, 0, 0, 0, 1.0]), atol=1e-6))
         True
     """

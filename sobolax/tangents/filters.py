@@ -1,4 +1,4 @@
-"""What makes slopes of hard physics safe to learn from.
+"""What makes gradients of hard physics safe to learn from.
 
 Each function here takes a way to compute tangents (`sobolax.tangents.forward.TangentFunction`)
 and gives
@@ -17,7 +17,7 @@ from sobolax.tangents.forward import TangentFunction, plain_transition, transiti
 from sobolax.transition import Tangents, Transition
 
 
-def capped(tangents_at: TangentFunction, cap: float) -> TangentFunction:
+def clip_norm(tangents_at: TangentFunction, cap: float) -> TangentFunction:
     """Shortens every tangent that is longer than `cap` to that length; its direction stays.
 
     `tangent_bound` of the agents drops such a tangent instead; this keeps what it says about
@@ -27,7 +27,7 @@ def capped(tangents_at: TangentFunction, cap: float) -> TangentFunction:
     Example:
         >>> from sobolax.cart import Cart
         >>> from sobolax.tangents.forward import forward_tangents
-        >>> compute = capped(lambda key, *where: forward_tangents(Cart(), *where), cap=1.0)
+        >>> compute = clip_norm(lambda key, *where: forward_tangents(Cart(), *where), max_norm=1.0)
         >>> where = Cart().at(1.0, 0.0), jnp.ones(1), jnp.eye(2), jnp.eye(1)
         >>> _, _, tangents = jax.jit(compute)(jax.random.key(0), *where)
         >>> lengths(tangents.state).round(3).tolist()  # along the position, along the speed
@@ -50,7 +50,7 @@ def capped(tangents_at: TangentFunction, cap: float) -> TangentFunction:
     return compute
 
 
-def agreeing(
+def reject_disagreeing(
     tangents_at: TangentFunction, environment: Environment, tolerance: float, step: float
 ) -> TangentFunction:
     """Keeps tangents that predict what a small random displacement does; the others become NaN.
@@ -69,7 +69,7 @@ def agreeing(
         >>> from sobolax.cart import Cart
         >>> from sobolax.tangents.forward import forward_tangents
         >>> forward = lambda key, *where: forward_tangents(Cart(), *where)
-        >>> compute = agreeing(forward, Cart(), tolerance=1e-2, step=1e-2)
+        >>> compute = reject_disagreeing(forward, Cart(), tolerance=1e-2, step=1e-2)
         >>> where = Cart().at(1.0, 0.0), jnp.ones(1), jnp.eye(2), jnp.eye(1)
         >>> _, _, tangents = jax.jit(compute)(jax.random.key(0), *where)
         >>> tangents.state.reward.tolist()  # kept: they would be NaN otherwise
@@ -111,15 +111,15 @@ def agreeing(
     return compute
 
 
-def bundled(
+def smooth(
     tangents_at: TangentFunction, environment: Environment, samples: int, spread: float
 ) -> TangentFunction:
-    """Averages tangents over states and actions near the given ones: the 'bundled' derivative.
+    """Averages tangents over states and actions near the given ones: the 'smooth' derivative.
 
     The mean of derivatives over Gaussian displacements is a derivative of the smoothed system
     (Suh, Pang, Tedrake: 'Bundled Gradients through Contact via Randomized Smoothing',
     arXiv 2109.05143), which has no kinks. It costs `samples` times as much, and is another
-    system's slope: right where the step is smooth over the spread, smoothed elsewhere. Samples
+    system's gradient: right where the step is smooth over the spread, smoothed elsewhere. Samples
     that are not finite make the whole tangent so.
 
     Args:
@@ -132,7 +132,7 @@ def bundled(
         >>> from sobolax.cart import Cart
         >>> from sobolax.tangents.forward import forward_tangents
         >>> forward = lambda key, *where: forward_tangents(Cart(), *where)
-        >>> compute = bundled(forward, Cart(), samples=2, spread=0.0)  # no spread: no smoothing
+        >>> compute = smooth(forward, Cart(), samples=2, spread=0.0)  # no spread: no smoothing
         >>> where = Cart().at(1.0, 0.0), jnp.ones(1), jnp.eye(2), jnp.eye(1)
         >>> _, _, tangents = jax.jit(compute)(jax.random.key(0), *where)
         >>> tangents.state.reward.tolist()

@@ -1,12 +1,12 @@
 """How tangents of a transition are computed: one interface, chosen by name.
 
-- `structured`: whole Jacobians of physics from inverse dynamics, chained over its steps. MuJoCo
+- `analytic`: whole Jacobians of physics from inverse dynamics, chained over its steps. MuJoCo
   environments have it; for the full basis it costs a few plain steps, however many directions.
 - `forward`: forward mode through the simulator, direction by direction. Any environment that JAX
   can differentiate.
 - `differences`: central differences. Any environment at all, at two steps per direction.
-- `engine`: central differences of MuJoCo's C engine on the host, on all cores.
-- `auto`: `structured` where there is one and more than a few directions are wanted, else `forward`.
+- `mujoco_fd`: central differences of MuJoCo's C engine on the host, on all cores.
+- `auto`: `analytic` where there is one and more than a few directions are wanted, else `forward`.
 
 `docs/contact_derivatives.md` says from measurements when to take which.
 
@@ -27,10 +27,10 @@ from sobolax.tangents.differences import default_step, difference_tangents
 from sobolax.tangents.forward import TangentFunction, forward_tangents
 
 #: Their names.
-METHODS = ("auto", "structured", "forward", "differences", "engine")
+METHODS = ("auto", "analytic", "forward", "differences", "mujoco_fd")
 
 # Measured on Ant and Hopper: forward mode costs 1.15 plain steps for one direction and about 0.12
-# for each further one, a structured Jacobian 2 to 2.5 for all. They break even near 8 to 10; below
+# for each further one, a analytic Jacobian 2 to 2.5 for all. They break even near 8 to 10; below
 # that forward mode also compiles faster and keeps less in memory.
 _FEW_DIRECTIONS = 8
 
@@ -40,28 +40,29 @@ class Derivatives:
     """How tangents are computed, and what is done for their reliability. All of it is static.
 
     Attributes:
-        method: "auto", "structured", "forward", "differences" or "engine".
-        difference_step: How far `differences` and `agreement` go to both sides, in the units of
-            state and action; None for the cube root of the rounding, 5e-3 in float32.
-        cap: The length to which longer tangents are shortened; None for no such limit.
-        agreement: The largest relative difference to a central difference along one random
+        method: "auto", "analytic", "forward", "differences" or "mujoco_fd".
+        difference_step: How far `differences` and `max_disagreement` go to both sides, in the units
+            of state and action; None for the cube root of the rounding, 5e-3 in float32.
+        max_norm: The length to which longer tangents are shortened; None for no such limit.
+        max_disagreement: The largest relative difference to a central difference along one random
             direction with which tangents are kept; None to keep them all.
-        bundle: Nearby states over which tangents are averaged; 1 for the derivative itself.
-        bundle_spread: How near: the standard deviation of their displacements.
+        smoothing_samples: Nearby states over which tangents are averaged; 1 for the derivative
+            itself.
+        smoothing_scale: How near: the standard deviation of their displacements.
 
     Example:
         >>> from sobolax.cart import Cart
-        >>> Derivatives(method="structured").check(Cart())
+        >>> Derivatives(method="analytic").check(Cart())
         Traceback (most recent call last):
         ValueError: ...: the environment offers none. These work: auto, forward, differences
     """
 
     method: str = "auto"
     difference_step: float | None = None
-    cap: float | None = None
-    agreement: float | None = None
-    bundle: int = 1
-    bundle_spread: float = 1e-2
+    max_norm: float | None = None
+    max_disagreement: float | None = None
+    smoothing_samples: int = 1
+    smoothing_scale: float = 1e-2
 
     def check(self, environment: Environment) -> None:
         """Raises ValueError, with the mend, for what cannot work; compiles nothing."""
@@ -77,13 +78,14 @@ class Derivatives:
                 f"derivatives: method={self.method!r} is not to be had for environment "
                 f"{environment.name!r}: {reason}. These work: {', '.join(possible)}"
             )
-        for name in ("difference_step", "cap", "agreement", "bundle_spread"):
+        for name in ("difference_step", "max_norm", "max_disagreement", "smoothing_scale"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"derivatives: {name}={value!r} must be finite and above 0")
-        if not isinstance(self.bundle, int) or self.bundle < 1:
+        if not isinstance(self.smoothing_samples, int) or self.smoothing_samples < 1:
             raise ValueError(
-                f"derivatives: bundle={self.bundle!r} must be a whole number of at least 1"
+                f"derivatives: smoothing_samples={self.smoothing_samples!r} must be a "
+                "whole number of at least 1"
             )
 
 
@@ -103,12 +105,12 @@ def reason_against(method: str, environment: Environment) -> str | None:
 
     Example:
         >>> from sobolax.cart import Cart
-        >>> reason_against("structured", Cart())
+        >>> reason_against("analytic", Cart())
         'the environment offers none'
         >>> reason_against("differences", Cart()) is None
         True
     """
-    if method not in ("structured", "engine"):
+    if method not in ("analytic", "mujoco_fd"):
         return None
     own = own_derivatives(environment).get(method, "the environment offers none")
     return own if isinstance(own, str) else None
@@ -123,7 +125,7 @@ def make_tangent_function(environment: Environment, options: Derivatives) -> Tan
 
     Returns:
         `(key, state, action, state_directions, action_directions) -> (transition, next state,
-        tangents)`. The key serves `agreement` and `bundle`.
+        tangents)`. The key serves `max_disagreement` and `smoothing_samples`.
 
     Raises:
         ValueError: If the environment cannot have it so.
@@ -150,7 +152,7 @@ def make_tangent_function(environment: Environment, options: Derivatives) -> Tan
         state_directions: jax.Array,
         action_directions: jax.Array,
     ):
-        own = own_derivatives(environment).get("structured", "")
+        own = own_derivatives(environment).get("analytic", "")
         many = state_directions.shape[0] + action_directions.shape[0] > _FEW_DIRECTIONS
         compute = forward if isinstance(own, str) or not many else own
         return compute(key, state, action, state_directions, action_directions)
@@ -162,11 +164,13 @@ def make_tangent_function(environment: Environment, options: Derivatives) -> Tan
         if not isinstance(function, str)
     }
     compute: TangentFunction = {**generic, **own}[options.method]
-    if options.bundle > 1:
-        compute = filters.bundled(compute, environment, options.bundle, options.bundle_spread)
-    if options.agreement is not None:
+    if options.smoothing_samples > 1:
+        compute = filters.smooth(
+            compute, environment, options.smoothing_samples, options.smoothing_scale
+        )
+    if options.max_disagreement is not None:
         step = options.difference_step or default_step(jax.numpy.result_type(float))
-        compute = filters.agreeing(compute, environment, options.agreement, step)
-    if options.cap is not None:
-        compute = filters.capped(compute, options.cap)
+        compute = filters.reject_disagreeing(compute, environment, options.max_disagreement, step)
+    if options.max_norm is not None:
+        compute = filters.clip_norm(compute, options.max_norm)
     return compute

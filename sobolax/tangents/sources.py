@@ -1,4 +1,4 @@
-"""Where the slopes of a transition come from: one interchangeable thing, chosen by name.
+"""Where the gradients of a transition come from: one interchangeable thing, chosen by name.
 
 - `off`: nowhere. Plain TD learning; no tangent is stored, no simulator is differentiated.
 - `cached`: tangents are computed when a transition is collected, and live in the replay buffer
@@ -65,7 +65,7 @@ ComputeErrors = Callable[[TDError, Experience, jax.Array, Any], Errors]
 
 @dataclass(frozen=True)
 class Source:
-    """How slopes are collected and used; both functions are unbatched.
+    """How gradients are collected and used; both functions are unbatched.
 
     Attributes:
         collect: `(key, state, action) -> (experience, next state)`.
@@ -192,7 +192,9 @@ def check_source(
     """
     (derivatives or Derivatives()).check(environment)
     if name not in SOURCES:
-        raise ValueError(f"unknown source of slopes {name!r}: choose one of {', '.join(SOURCES)}")
+        raise ValueError(
+            f"unknown source of gradients {name!r}: choose one of {', '.join(SOURCES)}"
+        )
     for what, count, size in (
         ("state_directions", state_directions, environment.state_size),
         ("action_directions", action_directions, environment.action_size),
@@ -211,6 +213,6 @@ def check_source(
             )
         if (state_directions, action_directions) != (None, None):
             raise ValueError(
-                "the source 'reverse' gives all slopes at once: leave state_directions and "
+                "the source 'reverse' gives all gradients at once: leave state_directions and "
                 "action_directions at None, or use 'cached' or 'recomputed'"
             )

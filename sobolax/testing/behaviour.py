@@ -1,4 +1,4 @@
-"""What an environment does, apart from its slopes: purity, first states, rollouts, `perturb`."""
+"""What an environment does, apart from its gradients: purity, first states, rollouts, `perturb`."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy as np
 from sobolax.environment import Environment, State
 from sobolax.testing.harness import (
     LANES,
-    Laboratory,
+    Harness,
     comparable,
     first_difference,
     first_not_finite,
@@ -22,9 +22,9 @@ from sobolax.testing.harness import (
 from sobolax.transition import Transition
 
 
-def purity(laboratory: Laboratory) -> str | None:
+def purity(harness: Harness) -> str | None:
     """Whether `reset`, `step` and `perturb` are the same functions at every call."""
-    environment, dtype = laboratory.environment, laboratory.precision.dtype
+    environment, dtype = harness.environment, harness.precision.dtype
     key = jax.random.key(0)
     state = jax.eval_shape(environment.reset, key)
     action = jax.ShapeDtypeStruct((environment.action_size,), dtype)
@@ -63,33 +63,33 @@ def _traced(environment: Environment, name: str, arguments: tuple[Any, ...]) -> 
     return re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr)) + str(constants)
 
 
-def first_states(laboratory: Laboratory) -> str | None:
+def first_states(harness: Harness) -> str | None:
     """What `reset` gives."""
-    states = laboratory.reset()
+    states = harness.reset()
     if np.any(states.reward != 0):
         return "reset gives a reward other than 0: state.reward is of the step that led to a state"
     if np.any(states.terminated):
         return "reset gives a state that has terminated: draw first states that go on"
     if path := first_not_finite(states, np.ones(LANES, bool)):
         return f"reset gives {path} that is not finite"
-    if path := first_difference(states, laboratory.reset(again=True)):
+    if path := first_difference(states, harness.reset(again=True)):
         return f"reset gives another {path} for the same key"
     return None
 
 
-def batching(laboratory: Laboratory) -> str | None:
+def batching(harness: Harness) -> str | None:
     """Whether a step alone is that of a batch."""
-    states, actions = laboratory.reset(), laboratory.actions()
-    _, ends, _ = laboratory.step(states, actions)
-    alone = jax.jit(laboratory.environment.step)
+    states, actions = harness.reset(), harness.actions()
+    _, ends, _ = harness.step(states, actions)
+    alone = jax.jit(harness.environment.step)
     for lane in (0, LANES - 1):
         one = jax.tree.map(lambda leaf, lane=lane: leaf[lane], states)
-        end = on_host(alone(one, actions[lane].astype(laboratory.precision.dtype)))
+        end = on_host(alone(one, actions[lane].astype(harness.precision.dtype)))
         for (path, expected), (_, batch) in zip(leaves_of(end), leaves_of(ends), strict=True):
             a, b = np.asarray(comparable(expected)), np.asarray(comparable(batch)[lane])
             scale = max(1.0, float(np.max(np.abs(a), initial=0)))
             close = np.allclose(
-                a, b, rtol=0, atol=scale * laboratory.precision.rounding, equal_nan=True
+                a, b, rtol=0, atol=scale * harness.precision.rounding, equal_nan=True
             ) if is_float(expected) else np.array_equal(a, b)  # fmt: skip
             if not close:
                 return (
@@ -124,14 +124,14 @@ class Rollout:
     tangent_not_finite: str | None
 
 
-def roll(laboratory: Laboratory, limit: int) -> Rollout:
+def roll(harness: Harness, limit: int) -> Rollout:
     """Random actions, from first states on. Half of the lanes start anew where they terminate.
 
     The others go on, to where a step might reset by itself; nothing is asked of their numbers.
     """
     restarting = np.arange(LANES) < LANES // 2
     kept = {1, 2, limit // 8, limit // 3, limit - 1}
-    states = laboratory.reset()
+    states = harness.reset()
     live, ages = np.ones(LANES, bool), np.zeros(LANES, int)
     found, terminations, faults = [], 0, {}
     forgets: list[np.ndarray] = []
@@ -139,7 +139,7 @@ def roll(laboratory: Laboratory, limit: int) -> Rollout:
     for step in range(limit):
         if step in kept or step == 0:
             found.append((step, states, live.copy()))
-        _, ends, tangent = laboratory.step(states, laboratory.actions())
+        _, ends, tangent = harness.step(states, harness.actions())
         ages += 1
         if path := first_not_finite(ends, live):
             faults.setdefault(
@@ -162,7 +162,7 @@ def roll(laboratory: Laboratory, limit: int) -> Rollout:
         live = live & ~over
         anew = over & restarting
         if np.any(anew):
-            ends = _chosen(anew, laboratory.reset(), ends)
+            ends = _chosen(anew, harness.reset(), ends)
             live, ages = live | anew, np.where(anew, 0, ages)
         states = ends
     return Rollout(
@@ -170,7 +170,7 @@ def roll(laboratory: Laboratory, limit: int) -> Rollout:
         terminations,
         [entry for entry in found if np.any(entry[2])],
         faults.get("state"),
-        _time_limit(ended_at, laboratory.environment.episode_length),
+        _time_limit(ended_at, harness.environment.episode_length),
         _automatic_reset(np.array(forgets)),
         faults.get("tangent"),
     )
@@ -206,29 +206,29 @@ def _automatic_reset(forgets: np.ndarray) -> str | None:
     return (
         f"at step {step + 1} state.observation depends neither on the state before nor on the "
         "action, though at other steps it does: step starts a new episode by itself, which "
-        "overwrites the last observation and its slopes. Take the reset out (Brax and Playground: "
+        "overwrites the last observation and its gradients. Take the reset out (Brax, Playground: "
         "no training wrapper; gymnax: step_env); the training loop resets"
     )
 
 
-def perturbation(laboratory: Laboratory, states: State) -> str | None:
+def perturbation(harness: Harness, states: State) -> str | None:
     """Whether `perturb` moves the physics state, all of its directions, and nothing else."""
-    size = laboratory.environment.state_size
-    still = laboratory.perturb(states, np.zeros((LANES, size)))
+    size = harness.environment.state_size
+    still = harness.perturb(states, np.zeros((LANES, size)))
     if path := first_difference(states, still):
         return (
             f"perturb(state, zeros) changes {path}: it must equal the state to the last bit. "
             "Compute nothing anew that zero does not change: observation = where(all(displacement "
             "== 0), state.observation, new)"
         )
-    moved = laboratory.perturb(states, np.full((LANES, size), 1e-2))
+    moved = harness.perturb(states, np.full((LANES, size), 1e-2))
     for part in ("reward", "terminated", "metrics"):
         if path := first_difference(getattr(states, part), getattr(moved, part), f"state.{part}"):
             return f"perturb changes {path}: it belongs to the step that led here; leave it alone"
     one = jax.tree.map(lambda leaf: leaf[0], states)
-    dtype = laboratory.precision.dtype
+    dtype = harness.precision.dtype
     columns = jax.device_get(
-        jax.jit(_moves_of(laboratory.environment))(one, np.eye(size, dtype=dtype))
+        jax.jit(_moves_of(harness.environment))(one, np.eye(size, dtype=dtype))
     )
     matrix = np.concatenate(
         [np.reshape(leaf, (size, -1)) for _, leaf in leaves_of(columns)], axis=1

@@ -10,7 +10,7 @@ import numpy as np
 from sobolax.checks import check_environment as check_structure
 from sobolax.environment import Environment
 from sobolax.testing import behaviour, gradients
-from sobolax.testing.harness import DOUBLE, SINGLE, Laboratory, Precision
+from sobolax.testing.harness import DOUBLE, SINGLE, Harness, Precision
 
 
 class NonconformingEnvironment(ValueError):
@@ -168,31 +168,31 @@ def _checked(
             f"rollouts end after {limit} of {environment.episode_length} steps: what happens at "
             "the time limit was not seen"
         )
-    laboratory = Laboratory(environment, precision, seed)
-    for check, fault in _all(laboratory, report, limit, states):
+    harness = Harness(environment, precision, seed)
+    for check, fault in _all(harness, report, limit, states):
         report.add(check, fault)
     return report
 
 
 def _all(
-    laboratory: Laboratory, report: EnvironmentReport, limit: int, states: int
+    harness: Harness, report: EnvironmentReport, limit: int, states: int
 ) -> Iterator[tuple[str, str | None]]:
-    yield "purity", (fault := behaviour.purity(laboratory))
+    yield "purity", (fault := behaviour.purity(harness))
     if fault is not None:
         return  # no other result would mean anything
-    yield "reset", behaviour.first_states(laboratory)
-    yield "vmap and jit", behaviour.batching(laboratory)
-    rollout = behaviour.roll(laboratory, limit)
+    yield "reset", behaviour.first_states(harness)
+    yield "vmap and jit", behaviour.batching(harness)
+    rollout = behaviour.roll(harness, limit)
     report.steps, report.terminations = rollout.steps, rollout.terminations
     yield "rollout", rollout.not_finite
     yield "termination", rollout.time_limit
     yield "automatic reset", rollout.automatic_reset
-    yield "perturb", behaviour.perturbation(laboratory, rollout.states[-1][1])
+    yield "perturb", behaviour.perturbation(harness, rollout.states[-1][1])
     yield "finite tangents", rollout.tangent_not_finite
-    judgement = gradients.judge(laboratory, rollout.states, states)
+    judgement = gradients.judge(harness, rollout.states, states)
     report.tangent_error, report.judged = judgement.error, judgement.judged
     yield "tangents", judgement.fault
-    yield "actions at their limits", gradients.at_the_limits(laboratory, rollout.states[0][1])
-    if laboratory.environment.reverse_mode:
-        yield "reverse mode", gradients.reverse(laboratory, rollout.states[-1][1])
-    yield from gradients.own_derivatives(laboratory, rollout.states[-1][1])
+    yield "actions at their limits", gradients.at_the_limits(harness, rollout.states[0][1])
+    if harness.environment.reverse_mode:
+        yield "reverse mode", gradients.reverse(harness, rollout.states[-1][1])
+    yield from gradients.own_derivatives(harness, rollout.states[-1][1])

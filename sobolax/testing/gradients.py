@@ -1,4 +1,4 @@
-"""Whether an environment's slopes are those of what it does."""
+"""Whether an environment's gradients are those of what it does."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy as np
 from sobolax.environment import State
 from sobolax.tangents.forward import basis_directions, forward_tangents, transition_map
 from sobolax.tangents.methods import own_derivatives as own_derivatives_of
-from sobolax.testing.harness import LANES, Laboratory, lane_of, leaves_of
+from sobolax.testing.harness import LANES, Harness, lane_of, leaves_of
 from sobolax.transition import Transition
 
 _PARTS = ("observation", "reward", "next_observation")
@@ -38,18 +38,18 @@ class Judgement:
     fault: str | None
 
 
-def judge(laboratory: Laboratory, met: Met, count: int) -> Judgement:
+def judge(harness: Harness, met: Met, count: int) -> Judgement:
     """Holds tangents along all directions to central differences, at some of the states met.
 
     A difference is taken at two distances. Where the two do not agree to the tolerance, by
     curvature, rounding or a kink between, nothing is judged.
     """
     errors, faults, judged = [0.0], [], []
-    tolerance = laboratory.precision.tolerance
+    tolerance = harness.precision.tolerance
     for step, states, live in _spread(met, count):
         at = lane_of(states, int(np.argmax(live)))
-        action = np.repeat(laboratory.actions()[:1], LANES, axis=0)
-        tangent, near, far = _slopes(laboratory, at, action)
+        action = np.repeat(harness.actions()[:1], LANES, axis=0)
+        tangent, near, far = _gradients(harness, at, action)
         for part in _PARTS:
             computed, one, other = (getattr(tree, part) for tree in (tangent, near, far))
             scale = max(float(np.max(np.abs(one), initial=0)), _SMALLEST_SCALE)
@@ -60,26 +60,26 @@ def judge(laboratory: Laboratory, met: Met, count: int) -> Judgement:
             errors.append(float(np.max(worst, initial=0)))
             if errors[-1] > tolerance:
                 where = np.unravel_index(int(np.argmax(worst)), worst.shape)
-                faults.append(_described(laboratory, part, where, one, computed, step))
+                faults.append(_described(harness, part, where, one, computed, step))
     share = float(np.mean(np.concatenate(judged)))
     fault = faults[0] if faults else None
     if fault is None and share < _ENOUGH:
         fault = (
             f"central differences at two distances agree in only {share:.0%} of the entries, so "
             "that nothing can be said of the tangents: the transition is not smooth (numbers that "
-            "are rounded, kinks everywhere)" + _in_single(laboratory)
+            "are rounded, kinks everywhere)" + _in_single(harness)
         )
     return Judgement(max(errors), share, fault)
 
 
-def _in_single(laboratory: Laboratory) -> str:
-    if laboratory.precision.dtype == np.float64:
+def _in_single(harness: Harness) -> str:
+    if harness.precision.dtype == np.float64:
         return ", or computes in float32 inside: hand over a function that makes the environment"
     return ", or too steep for float32: let the environment compute in jnp.result_type(float)"
 
 
-def _described(laboratory: Laboratory, part: str, where: Any, one: Any, computed: Any, step: int):
-    split = laboratory.environment.state_size
+def _described(harness: Harness, part: str, where: Any, one: Any, computed: Any, step: int):
+    split = harness.environment.state_size
     direction, *entry = (int(index) for index in where)
     along = f"state direction {direction}" if direction < split else (
         f"action[{direction - split}]"
@@ -104,20 +104,20 @@ def _spread(met: Met, count: int) -> Met:
     return [met[pick] for pick in dict.fromkeys(picks.tolist())]
 
 
-def _slopes(laboratory: Laboratory, states: State, actions: np.ndarray):
+def _gradients(harness: Harness, states: State, actions: np.ndarray):
     """Tangents along all unit directions, and central differences at two distances of the same."""
-    size, h = laboratory.directions, laboratory.precision.step
+    size, h = harness.directions, harness.precision.step
     parts: list[tuple[Transition, Transition, Transition]] = []
     for start in range(0, size, LANES):
         directions = np.zeros((LANES, size))
         rows = np.arange(start, min(start + LANES, size))
         directions[np.arange(len(rows)), rows] = 1.0
         pushed = [
-            laboratory.push(states, sign * reach * directions, actions, directions)
+            harness.push(states, sign * reach * directions, actions, directions)
             for reach in (h, 2 * h)
             for sign in (1.0, -1.0)
         ]
-        at, still = laboratory.push(states, 0 * directions, actions, directions)[2], len(rows)
+        at, still = harness.push(states, 0 * directions, actions, directions)[2], len(rows)
         near, far = (
             jax.tree.map(
                 lambda a, b, reach=reach: (a.astype(np.float64) - b) / (2 * reach),
@@ -135,17 +135,17 @@ def _slopes(laboratory: Laboratory, states: State, actions: np.ndarray):
     )
 
 
-def at_the_limits(laboratory: Laboratory, states: State) -> str | None:
-    """Whether slopes at actions of exactly ±1 are those just inside."""
-    size, split = laboratory.directions, laboratory.environment.state_size
-    corner = np.repeat(np.sign(laboratory.actions()[:1]), LANES, axis=0)
+def at_the_limits(harness: Harness, states: State) -> str | None:
+    """Whether gradients at actions of exactly ±1 are those just inside."""
+    size, split = harness.directions, harness.environment.state_size
+    corner = np.repeat(np.sign(harness.actions()[:1]), LANES, axis=0)
     at = lane_of(states, 0)
     for start in range(split, size, LANES):
         directions = np.zeros((LANES, size))
         rows = np.arange(start, min(start + LANES, size))
         directions[np.arange(len(rows)), rows] = 1.0
         here, inside = (
-            laboratory.push(at, 0 * directions, scale * corner, directions)[2]
+            harness.push(at, 0 * directions, scale * corner, directions)[2]
             for scale in (1.0, 1.0 - 1e-3)
         )
         for part in ("next_observation", "reward"):
@@ -161,12 +161,12 @@ def at_the_limits(laboratory: Laboratory, states: State) -> str | None:
     return None
 
 
-def reverse(laboratory: Laboratory, states: State) -> str | None:
+def reverse(harness: Harness, states: State) -> str | None:
     """Whether reverse mode, where it is said to go through, gives what forward mode gives."""
-    environment, dtype = laboratory.environment, laboratory.precision.dtype
+    environment, dtype = harness.environment, harness.precision.dtype
     state = jax.tree.map(lambda leaf: leaf[0], states)
-    action = laboratory.actions()[0].astype(dtype)
-    weights = laboratory.random.normal(size=(environment.observation_size + 1,)).astype(dtype)
+    action = harness.actions()[0].astype(dtype)
+    weights = harness.random.normal(size=(environment.observation_size + 1,)).astype(dtype)
 
     def total(displacement: jax.Array, action: jax.Array, state: State) -> jax.Array:
         transition, _ = transition_map(environment, state)(displacement, action)
@@ -180,24 +180,24 @@ def reverse(laboratory: Laboratory, states: State) -> str | None:
             f"reverse_mode is True, but reverse mode fails: {' '.join(str(error).split())[:300]}. "
             "Set reverse_mode = False, or take while loops out of step"
         )
-    tangent, _, _ = _slopes(laboratory, lane_of(states, 0), np.repeat(action[None], LANES, axis=0))
+    tangent, _, _ = _gradients(harness, lane_of(states, 0), np.repeat(action[None], LANES, axis=0))
     expected = tangent.next_observation @ weights[1:] + weights[0] * tangent.reward
     gap = np.max(np.abs(np.concatenate(found) - expected)) / max(np.max(np.abs(expected)), 1e-2)
-    if not gap < laboratory.precision.tolerance:
-        return f"reverse and forward mode differ by {gap:.2g} of the largest slope"
+    if not gap < harness.precision.tolerance:
+        return f"reverse and forward mode differ by {gap:.2g} of the largest gradient"
     return None
 
 
-def own_derivatives(laboratory: Laboratory, states: State) -> Iterator[tuple[str, str | None]]:
+def own_derivatives(harness: Harness, states: State) -> Iterator[tuple[str, str | None]]:
     """Whether ways of its own give the tangents, or at least their structure.
 
     The C engine's are those of another simulator: only their structure is looked at.
     """
-    environment, dtype = laboratory.environment, laboratory.precision.dtype
+    environment, dtype = harness.environment, harness.precision.dtype
     state = jax.tree.map(lambda leaf: leaf[0], states)
     arguments = (
         state,
-        laboratory.actions()[0].astype(dtype),
+        harness.actions()[0].astype(dtype),
         basis_directions(environment.state_size, dtype),
         basis_directions(environment.action_size, dtype),
     )
@@ -215,7 +215,7 @@ def own_derivatives(laboratory: Laboratory, states: State) -> Iterator[tuple[str
             jax.eval_shape(compute, key, *arguments),
         )
         fault = _structure_fault(expected, found)
-        if fault is None and name != "engine":
+        if fault is None and name != "mujoco_fd":
             pairs = zip(
                 leaves_of(jax.device_get(jax.jit(forward)(*arguments)[2]), "tangents"),
                 leaves_of(jax.device_get(jax.jit(compute)(key, *arguments)[2]), "tangents"),
@@ -224,7 +224,7 @@ def own_derivatives(laboratory: Laboratory, states: State) -> Iterator[tuple[str
             for (path, leaf), (_, other) in pairs:
                 gap = np.max(np.abs(leaf - other), initial=0)
                 scale = max(float(np.max(np.abs(leaf), initial=0)), _SMALLEST_SCALE)
-                if not gap <= laboratory.precision.tolerance * scale:
+                if not gap <= harness.precision.tolerance * scale:
                     fault = (
                         f"{path} differs by {gap / scale:.2g} of its largest entry from "
                         "forward mode"

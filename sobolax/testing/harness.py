@@ -25,7 +25,8 @@ class Precision:
         tolerance: The largest difference between a tangent and a central difference, relative to
             the largest entry of its part of the transition. In float64 rounding leaves 1e-10 of
             the values, and contacts, whose third derivatives are large, up to 4e-7 of the entries.
-            In float32 rounding leaves 2e-5 of the values, which may be a hundred times the slopes.
+            In float32 rounding leaves 2e-5 of the values, which may be a hundred times the
+            gradients.
         rounding: How far two programs for the same formula may come apart, relative to the
             largest number.
     """
@@ -40,7 +41,7 @@ DOUBLE = Precision(np.float64, 1e-6, 1e-5, 1e-7)
 SINGLE = Precision(np.float32, 5e-3, 2e-2, 1e-3)
 
 
-class Laboratory:
+class Harness:
     """An environment, its programs over a batch of `LANES`, and random numbers for them.
 
     Results are NumPy arrays.

@@ -29,7 +29,7 @@ class Agent:
         value: `(agent state, normalizer, observation, action) -> ()`: the critic that the actor
             climbs, in the units of the scaled reward.
         update: `(agent state, normalizer, batch, errors, key, hyperparameters) -> (agent state,
-            metrics)`; `errors` gives the TD error of one experience and its slopes.
+            metrics)`; `errors` gives the TD error of one experience and its gradients.
 
     Example:
         >>> from sobolax.training import normalization

@@ -1,12 +1,12 @@
-"""How right a critic is: its values and its slopes against rollouts and their exact derivative.
+"""How right a critic is: its values and its gradients against rollouts and their exact derivative.
 
 The reference is what the critic claims to know: the discounted return of following the policy
 from a state and an action, entropy bonus included, over `horizon` steps, with the policy's noise
 drawn beforehand (so that the return is a differentiable function of state and action), averaged
-over some draws. Its slopes are the exact derivative of that number through the simulator and the
+over some draws. Its gradients are the exact derivative of that number through the simulator and the
 policy. The return beyond the horizon is missing: `tail` says how much weight it would have.
 
-A slope of a long return on an unstable or chaotic system is no good reference, however exact:
+A gradient of a long return on an unstable or chaotic system is no good reference, however exact:
 references that are not finite or exceed a stated bound are left out and counted.
 """
 
@@ -34,26 +34,26 @@ class CriticReport:
     Attributes:
         value_error: Root mean square error of the value over the standard deviation of the
             reference: 1 is as good as predicting the mean.
-        state_slope_error: Root mean square error of the slope with respect to the physics state
-            (in local coordinates) over the root mean square of the reference slope: 1 is as
-            good as predicting zero.
-        state_slope_cosine: Mean cosine between both slopes.
-        action_slope_error: As `state_slope_error`, with respect to the action.
-        action_slope_cosine: As `state_slope_cosine`, with respect to the action.
+        state_gradient_error: Root mean square error of the gradient with respect to the physics
+            state (in local coordinates) over the root mean square of the reference gradient: 1 is
+            as good as predicting zero.
+        state_gradient_cosine: Mean cosine between both gradients.
+        action_gradient_error: As `state_gradient_error`, with respect to the action.
+        action_gradient_cosine: As `state_gradient_cosine`, with respect to the action.
         references_dropped: Share of states left out, their reference not finite or too steep.
         tail: Discount to the power of the horizon: the weight of what the reference misses.
 
     Example:
         >>> perfect = CriticReport(0.0, 0.0, 1.0, 0.0, 1.0, references_dropped=0.0, tail=0.01)
-        >>> perfect.state_slope_error, perfect.state_slope_cosine
+        >>> perfect.state_gradient_error, perfect.state_gradient_cosine
         (0.0, 1.0)
     """
 
     value_error: jax.Array
-    state_slope_error: jax.Array
-    state_slope_cosine: jax.Array
-    action_slope_error: jax.Array
-    action_slope_cosine: jax.Array
+    state_gradient_error: jax.Array
+    state_gradient_cosine: jax.Array
+    action_gradient_error: jax.Array
+    action_gradient_cosine: jax.Array
     references_dropped: jax.Array
     tail: jax.Array
 
@@ -69,7 +69,7 @@ def report_on_critic(
     draws: int,
     discount: Any,
     reward_scale: Any = 1.0,
-    slope_bound: float = 1e6,
+    huber_delta: float = 1e6,
 ) -> CriticReport:
     """Compares a critic with rollouts.
 
@@ -87,7 +87,7 @@ def report_on_critic(
         draws: Draws of the policy's noise that a reference is averaged over.
         discount: gamma.
         reward_scale: What the agent multiplies rewards by.
-        slope_bound: References whose slope is of larger norm are dropped.
+        huber_delta: References whose gradient is of larger norm are dropped.
 
     Example:
         >>> from sobolax.cart import Cart
@@ -101,7 +101,7 @@ def report_on_critic(
         >>> report = jax.jit(
         ...     lambda key: report_on_critic(Cart(), rest, critic, states, key, **options)
         ... )(jax.random.key(0))
-        >>> float(report.value_error), round(float(report.state_slope_cosine), 3)
+        >>> float(report.value_error), round(float(report.state_gradient_cosine), 3)
         (0.0, 1.0)
     """
     action_key, noise_key = jax.random.split(key)
@@ -115,7 +115,7 @@ def report_on_critic(
         return critic(environment.perturb(state, displacement).observation, action)
 
     def compare(state: State, action: jax.Array, noise: jax.Array):
-        value, slopes = jax.value_and_grad(estimated, argnums=(1, 2))(state, zero, action)
+        value, gradients = jax.value_and_grad(estimated, argnums=(1, 2))(state, zero, action)
 
         def reference(where: tuple[jax.Array, jax.Array]) -> jax.Array:
             returns = jax.vmap(
@@ -125,12 +125,12 @@ def report_on_critic(
             )(noise)
             return jnp.mean(returns)
 
-        true_value, true_slopes = _value_and_forward_gradient(reference, (zero, action))
-        return (value, *slopes), (true_value, *true_slopes)
+        true_value, true_gradients = _value_and_forward_gradient(reference, (zero, action))
+        return (value, *gradients), (true_value, *true_gradients)
 
     found, true = jax.vmap(compare)(visited, actions, noise)
-    steepness = sum(jnp.sum(jnp.square(slope), axis=-1) for slope in true[1:])
-    usable = jnp.isfinite(true[0]) & jnp.isfinite(steepness) & (steepness <= slope_bound**2)
+    steepness = sum(jnp.sum(jnp.square(gradient), axis=-1) for gradient in true[1:])
+    usable = jnp.isfinite(true[0]) & jnp.isfinite(steepness) & (steepness <= huber_delta**2)
     value_error = _relative_error(usable, found[0][:, None], true[0][:, None], centred=True)
     return CriticReport(
         value_error,
@@ -199,8 +199,8 @@ def _value_and_forward_gradient(function, arguments):
     def push(direction):
         return jax.jvp(lambda x: function(unravel(x)), (flat,), (direction,))
 
-    value, slopes = jax.vmap(push, out_axes=(None, 0))(jnp.eye(flat.size, dtype=flat.dtype))
-    return value, unravel(slopes)
+    value, gradients = jax.vmap(push, out_axes=(None, 0))(jnp.eye(flat.size, dtype=flat.dtype))
+    return value, unravel(gradients)
 
 
 def _relative_error(usable, found, true, centred=False) -> jax.Array:

@@ -30,19 +30,19 @@ class LoopConfig:
     """What shapes a training program: sizes and counts. All of it is static.
 
     Attributes:
-        environment_steps: Steps of all environments together, over the whole training.
-        environments: Environments that are stepped side by side.
+        total_timesteps: Steps of all environments together, over the whole training.
+        num_envs: Environments that are stepped side by side.
         epochs: Parts the training is split into; after each the policy is evaluated, the critic
             reported on, and the metrics reach the host.
-        updates_per_step: Updates after every step of all environments.
-        prefill_steps: Environment steps with uniformly random actions before the first update.
+        gradient_steps: Updates after every step of all environments.
+        learning_starts: Environment steps with uniformly random actions before the first update.
         batch_size: Transitions of an update.
         n_step: Steps that a target looks ahead before it bootstraps (see
         `sobolax.training.n_step`).
             Transitions reach the buffer `n_step - 1` steps late; that many steps of every
             environment, with random actions, come before the first one and are not counted.
         replay_capacity: Transitions that the replay buffer holds.
-        first_order: Where slopes come from: "cached", "recomputed", "reverse", or "off" (see
+        first_order: Where gradients come from: "cached", "recomputed", "reverse", or "off" (see
             `sobolax.tangents.sources`).
         state_directions: Random directions of the state per transition; None for all.
         action_directions: Random directions of the action per transition; None for all.
@@ -58,16 +58,16 @@ class LoopConfig:
         report_draws: Draws of the policy's noise that its references are averaged over.
 
     Example:
-        >>> config = LoopConfig(environment_steps=1_024, environments=16, prefill_steps=256)
+        >>> config = LoopConfig(total_timesteps=1_024, num_envs=16, learning_starts=256)
         >>> config.updates  # (1024 - 256) / 16 steps of all environments, 8 updates after each
         384
     """
 
-    environment_steps: int = 32_768
-    environments: int = 16
+    total_timesteps: int = 32_768
+    num_envs: int = 16
     epochs: int = 8
-    updates_per_step: int = 8
-    prefill_steps: int = 1_024
+    gradient_steps: int = 8
+    learning_starts: int = 1_024
     batch_size: int = 256
     n_step: int = 1
     replay_capacity: int = 131_072
@@ -85,8 +85,8 @@ class LoopConfig:
     @property
     def updates(self) -> int:
         """Updates of the whole training."""
-        prefill = math.ceil(self.prefill_steps / self.environments)
-        return (self.environment_steps // self.environments - prefill) * self.updates_per_step
+        prefill = math.ceil(self.learning_starts / self.num_envs)
+        return (self.total_timesteps // self.num_envs - prefill) * self.gradient_steps
 
     def look_ahead(self, environment: Environment) -> Environment:
         """The environment whose step is a transition of the replay buffer."""
@@ -96,8 +96,8 @@ class LoopConfig:
         """Raises ValueError, with the mend, for what cannot work; compiles nothing."""
         owner = type(self).__module__.rpartition(".")[2] + ".Config"
         positive = (
-            "environment_steps",
-            "environments",
+            "total_timesteps",
+            "num_envs",
             "epochs",
             "batch_size",
             "n_step",
@@ -108,28 +108,26 @@ class LoopConfig:
             owner,
             self,
             dict.fromkeys(positive, 1)
-            | dict.fromkeys(("updates_per_step", "prefill_steps", "report_states"), 0)
+            | dict.fromkeys(("gradient_steps", "learning_starts", "report_states"), 0)
             | {"report_horizon": 2, "report_draws": 1},
         )
         check_multiple(
             owner,
-            "environment_steps",
-            self.environment_steps,
-            "environments * epochs",
-            self.environments * self.epochs,
+            "total_timesteps",
+            self.total_timesteps,
+            "num_envs * epochs",
+            self.num_envs * self.epochs,
         )
-        check_multiple(
-            owner, "replay_capacity", self.replay_capacity, "environments", self.environments
-        )
+        check_multiple(owner, "replay_capacity", self.replay_capacity, "num_envs", self.num_envs)
         if self.batch_size > self.replay_capacity:
             raise ValueError(
                 f"{owner}: batch_size={self.batch_size} is larger than "
                 f"replay_capacity={self.replay_capacity}: lower the one or raise the other"
             )
-        if self.prefill_steps >= self.environment_steps:
+        if self.learning_starts >= self.total_timesteps:
             raise ValueError(
-                f"{owner}: prefill_steps={self.prefill_steps} leaves nothing of "
-                f"environment_steps={self.environment_steps} to learn in: lower the one or raise "
+                f"{owner}: learning_starts={self.learning_starts} leaves nothing of "
+                f"total_timesteps={self.total_timesteps} to learn in: lower the one or raise "
                 "the other"
             )
         if self.report_states > self.evaluation_episodes:
@@ -168,8 +166,8 @@ class TrainingState:
         agent: State of the agent.
         normalizer: Statistics of observations.
         replay: Replay buffer of `Experience`.
-        environments: States of the environments, leading axis `environments`.
-        clocks: Steps of their running episodes, `(environments,)`.
+        environments: States of the environments, leading axis `num_envs`.
+        clocks: Steps of their running episodes, `(num_envs,)`.
         windows: Their last `n_step` steps; None where `n_step` is 1.
         key: Random key.
         frozen_at: Environment steps at which the agent was frozen (see `make_training`), `()`
@@ -178,7 +176,7 @@ class TrainingState:
     Example:
         >>> from sobolax.agents import sac
         >>> from sobolax.cart import Cart
-        >>> training = make_training(Cart(), sac.Config(environments=16))
+        >>> training = make_training(Cart(), sac.Config(num_envs=16))
         >>> state = jax.eval_shape(training.init, jax.random.key(0), sac.Hyperparameters())
         >>> state.environments.observation.shape, state.clocks.shape
         ((16, 2), (16,))
@@ -272,7 +270,7 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
         >>> from sobolax.agents import sac
         >>> from sobolax.agents.sac import make_agent
         >>> from sobolax.cart import Cart
-        >>> training = make_training(Cart(), make_agent(2, 1), LoopConfig(environments=16))
+        >>> training = make_training(Cart(), make_agent(2, 1), LoopConfig(num_envs=16))
         >>> state = jax.eval_shape(training.init, jax.random.key(0), sac.Hyperparameters())
         >>> state.replay.rows.shape[0]  # the capacity
         131072
@@ -286,14 +284,14 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
         config.tangent_dtype,
         config.derivatives,
     )
-    steps_per_epoch = config.environment_steps // (config.environments * config.epochs)
-    prefill = math.ceil(config.prefill_steps / config.environments)
-    steps_per_round = _steps_per_round(steps_per_epoch, config.updates_per_step)
+    steps_per_epoch = config.total_timesteps // (config.num_envs * config.epochs)
+    prefill = math.ceil(config.learning_starts / config.num_envs)
+    steps_per_round = _steps_per_round(steps_per_epoch, config.gradient_steps)
 
     def init(key: jax.Array, hyper: Any) -> TrainingState:
         # One key for each purpose, by fold_in: keys of a split depend on nothing else.
         agent_key, reset_key, clock_key, run_key = (jax.random.fold_in(key, i) for i in range(4))
-        count = config.environments
+        count = config.num_envs
         environments = jax.vmap(environment.reset)(jax.random.split(reset_key, count))
         one = jax.tree.map(lambda leaf: leaf[0], environments)
         windows, start = None, one
@@ -330,11 +328,11 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
 
         Returns:
             The state, with nothing in its buffer yet; what was experienced (None while several
-            steps make a transition), and which environments stayed finite, `(environments,)` bool.
+            steps make a transition), and which environments stayed finite, `(num_envs,)` bool.
         """
         key, action_key, random_key, direction_key, reset_key = jax.random.split(state.key, 5)
         keys = [
-            jax.random.split(k, config.environments)
+            jax.random.split(k, config.num_envs)
             for k in (action_key, random_key, direction_key, reset_key)
         ]
 
@@ -375,7 +373,7 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
             state = replace(state, key=key)
             experience, _ = jax.vmap(
                 lambda key, window: source.collect(key, *oldest(window, hyper.discount))
-            )(jax.random.split(direction_key, config.environments), state.windows)
+            )(jax.random.split(direction_key, config.num_envs), state.windows)
         normalizer = state.normalizer
         if config.normalize_observations:
             normalizer = normalization.update(normalizer, experience.transition.observation)
@@ -417,7 +415,7 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
                 agent_state, key, metrics = update(current, hyper)
                 return agent_state, key, jax.tree.map(jnp.add, totals, metrics)
 
-            count = jnp.where(filling, 0, config.updates_per_step)
+            count = jnp.where(filling, 0, config.gradient_steps)
             agent_state, key, totals = jax.lax.fori_loop(
                 0, count, one_update, (state.agent, state.key, totals)
             )
@@ -438,14 +436,14 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
                 (state.agent, state.normalizer, sums),
                 (before.agent, held, totals),
             )
-            now = ((numbers[-1] + 1) * config.environments).astype(jnp.int32)
+            now = ((numbers[-1] + 1) * config.num_envs).astype(jnp.int32)
             state = replace(
                 state,
                 agent=agent_state,
                 normalizer=normalizer,
                 frozen_at=jnp.where(goes_on | (before.frozen_at >= 0), before.frozen_at, now),
             )
-            done = jnp.sum(numbers >= prefill) * config.updates_per_step
+            done = jnp.sum(numbers >= prefill) * config.gradient_steps
             return (state, totals, nonfinite, updates + jnp.where(goes_on, done, 0)), None
 
         zero = jnp.zeros((), jnp.int32)
@@ -455,11 +453,11 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
         metrics = jax.tree.map(lambda total: total / jnp.maximum(updates, 1), totals)
         frozen = state.frozen_at >= 0
         # The round that failed left nothing.
-        sound = state.frozen_at // config.environments - steps_per_round
+        sound = state.frozen_at // config.num_envs - steps_per_round
         learned_from = jnp.where(frozen, sound, steps[-1] + 1)
         metrics |= {
-            "environment_steps": (steps[-1] + 1) * config.environments,
-            "updates": jnp.maximum(learned_from - prefill, 0) * config.updates_per_step,
+            "environment_steps": (steps[-1] + 1) * config.num_envs,
+            "updates": jnp.maximum(learned_from - prefill, 0) * config.gradient_steps,
             "transitions_nonfinite": nonfinite,
             "frozen": frozen.astype(jnp.int32),
             "frozen_at": state.frozen_at,
@@ -523,7 +521,7 @@ def make_training(environment: Environment, agent: Agent, config: LoopConfig) ->
     return Training(init, epoch, learn, run, act, policy)
 
 
-def _steps_per_round(steps_per_epoch: int, updates_per_step: int) -> int:
+def _steps_per_round(steps_per_epoch: int, gradient_steps: int) -> int:
     """Steps between two looks at whether the agent is finite; they divide an epoch."""
-    most = max(1, _UPDATES_PER_ROUND // max(updates_per_step, 1))
+    most = max(1, _UPDATES_PER_ROUND // max(gradient_steps, 1))
     return max(size for size in range(1, most + 1) if steps_per_epoch % size == 0)

@@ -6,8 +6,8 @@ The n-step target of Q-learning and actor-critics (Watkins, 1989; Rainbow, arXiv
 
 with `m = n`, or fewer where the episode ends before. Written as a transition with the reward
 `r_0 + ... + gamma^(m-1) r_(m-1)`, the discount `gamma^(m-1) d` and the next observation `o_m`, any
-TD error of one step is one of n steps, and so are its slopes: the tangents of this transition are
-those of the composed map, with the later actions held fixed as they were taken.
+TD error of one step is one of n steps, and so are its gradients: the tangents of this transition
+are those of the composed map, with the later actions held fixed as they were taken.
 """
 
 from dataclasses import dataclass, replace

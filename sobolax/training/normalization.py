@@ -77,7 +77,7 @@ def normalize(
 
     A number that hardly varies is scaled as if its standard deviation were `smallest_deviation`:
     rounding noise would otherwise be blown up to the size of a signal. Nothing is clipped: a
-    clipped observation has no slope.
+    clipped observation has no gradient.
 
     Example:
         >>> seen = update(create(1), jnp.array([[1.0], [3.0]]))

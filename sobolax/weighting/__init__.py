@@ -1,4 +1,4 @@
-"""How the terms of the Sobolev loss are weighted: squared TD error, slopes along state and action.
+"""How the terms of the Sobolev loss are weighted: TD error, gradients along state and action.
 
 A `Weighting` is two pure functions, `init() -> state` and `update(state, signals) -> (weights,
 state)`; it is handed what a batch says (`Signals`) and multiplies base weights, numbers or traced.
@@ -6,8 +6,8 @@ state)`; it is handed what a batch says (`Signals`) and multiplies base weights,
 - `constant`, `scheduled`: base weights, perhaps times a schedule.
 - `scale_free`: free of the units of reward, state and action.
 - `relative_loss_progress`, `gradient_norm_balance`: terms that lag behind count more.
-- `conflict_free`: an update that agrees with values and slopes alike.
-- `constrained`: slopes as far as values allow.
+- `conflict_free`: an update that agrees with values and gradients alike.
+- `constrained`: gradients as far as values allow.
 - `choose`: one of several, by a traced index.
 - `make_weighting`: by name, one of `WEIGHTINGS`.
 - `check_weighting`: whether one of your own keeps to the rules.

@@ -17,10 +17,10 @@ from sobolax.weighting.interface import (
 
 
 def scale_free(base: Weights, decay: float = 0.99) -> Weighting:
-    """Slopes in units of the target's: base weights times `Var(y) / E |grad y|^2`.
+    """Gradients in units of the target's: base weights times `Var(y) / E |grad y|^2`.
 
     Both are running averages. A weight of 1 then says that an error as large as the target's
-    slopes costs what an error as large as the target's spread costs, whatever the units of
+    gradients costs what an error as large as the target's spread costs, whatever the units of
     reward, state and action. Differential machine learning (arXiv 2005.02347) divides so, input
     by input and by means over a whole, fixed data set.
 
@@ -30,7 +30,7 @@ def scale_free(base: Weights, decay: float = 0.99) -> Weighting:
             their bias cancels in the quotient.
 
     Returns:
-        The weighting. Targets that so far had no slope at all give weight 0.
+        The weighting. Targets that so far had no gradient at all give weight 0.
 
     Example:
         >>> rule = scale_free(Weights(state=1.0, action=1.0))
@@ -45,8 +45,8 @@ def scale_free(base: Weights, decay: float = 0.99) -> Weighting:
         seen = [signals.target_variance, signals.state_target_square, signals.action_target_square]
         averages = decay * averages + (1.0 - decay) * jnp.stack(seen)
         variance, squares = averages[0], averages[1:]
-        slopes = jnp.where(squares > 0, ratio(variance, squares), 0.0)
-        return jnp.concatenate([jnp.ones_like(slopes[:1]), slopes]), averages
+        gradients = jnp.where(squares > 0, ratio(variance, squares), 0.0)
+        return jnp.concatenate([jnp.ones_like(gradients[:1]), gradients]), averages
 
     return make_rule(base, lambda: jnp.zeros(3), factors)
 
@@ -83,7 +83,7 @@ def relative_loss_progress(
     The paper draws `rho` from a Bernoulli distribution; here it is its mean, which gives the
     mean of the paper's factors and needs no random number. As in the authors' code the factors
     are 1 at the first update and `balance(1, 0)` at the second. A base weight cancels in
-    `L_i(t) / L_i(t')` and multiplies the result; a slope of base weight 0 takes no part.
+    `L_i(t) / L_i(t')` and multiplies the result; a gradient of base weight 0 takes no part.
 
     Args:
         base: Weights to be multiplied, the value's too; the factors' mean is 1.
@@ -95,7 +95,8 @@ def relative_loss_progress(
         >>> rule = relative_loss_progress(Weights(state=1.0, action=1.0))
         >>> _, after = rule.update(rule.init(), Signals(*jnp.ones(6), gram=None))
         >>> signals = Signals(*jnp.array([0.5, 1.0, 1.0, 1.0, 1.0, 1.0]), gram=None)
-        >>> weights, _ = rule.update(after, signals)  # the value has halved: slopes count more now
+        >>> # the value has halved: gradients count more now
+        >>> weights, _ = rule.update(after, signals)
         >>> bool(weights.state > weights.value)
         True
     """
@@ -141,14 +142,14 @@ def constrained(
     decay: float = 0.99,
     largest_multiplier: float = 1e6,
 ) -> Weighting:
-    """Slopes as good as can be while values stay right: GECO (arXiv 1810.00597, algorithm 1).
+    """Gradients as good as can be while values stay right: GECO (arXiv 1810.00597, algorithm 1).
 
-    Minimises the base-weighted slope terms subject to `value <= tolerance * Var(y)`. Dual ascent
+    Minimises the base-weighted gradient terms subject to `value <= tolerance * Var(y)`. Dual ascent
     on the logarithm of the multiplier `mu`: with running averages `v` of the value term and `b`
     of the bound, `log mu` grows by `rate * (v - b) / (v + b)` at each update. (GECO's step is
     in proportion to `v - b`; the quotient frees it of the reward's units and bounds it.) The
-    Lagrangian is divided by `1 + mu`: the value's factor is `mu / (1 + mu)`, that of slopes
-    `1 / (1 + mu)`. Where both slopes have base weight 0, the value's factor is 1.
+    Lagrangian is divided by `1 + mu`: the value's factor is `mu / (1 + mu)`, that of gradients
+    `1 / (1 + mu)`. Where both gradients have base weight 0, the value's factor is 1.
 
     Args:
         base: Weights to be multiplied, the value's too.
@@ -170,8 +171,8 @@ def constrained(
         violation = ratio(averages[0], averages.sum()) - ratio(averages[1], averages.sum())
         limit = jnp.log(largest_multiplier)
         logarithm = jnp.clip(state.log_multiplier + rate * violation, -limit, limit)
-        value, slopes = jax.nn.sigmoid(logarithm), jax.nn.sigmoid(-logarithm)
+        value, gradients = jax.nn.sigmoid(logarithm), jax.nn.sigmoid(-logarithm)
         value = jnp.where(find_active(base)[1:].any(), value, 1.0)
-        return jnp.stack([value, slopes, slopes]), Multiplier(logarithm, averages)
+        return jnp.stack([value, gradients, gradients]), Multiplier(logarithm, averages)
 
     return make_rule(base, lambda: Multiplier(jnp.zeros(()), jnp.zeros(2)), factors)

@@ -10,13 +10,13 @@ from jax.core import Tracer
 from sobolax.losses import Weights
 from sobolax.weighting.interface import Signals, Weighting
 
-# Value, state, action; variance of the target, squares of its slopes; cosines of the gradients
+# Value, state, action; variance of the target, squares of its gradients; cosines of the gradients
 # of value and state, value and action, state and action.
 _CASES: dict[str, tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]] = {
     "typical": ((1.0, 20.0, 0.5), (4.0, 30.0, 2.0), (0.3, 0.1, 0.2)),
     "tiny": ((1e-30, 1e-30, 1e-30), (1e-30, 1e-30, 1e-30), (0.0, 0.0, 0.0)),
     "huge": ((1e30, 1e30, 1e30), (1e30, 1e30, 1e30), (0.0, 0.0, 0.0)),
-    "no slopes": ((1.0, 0.0, 0.0), (4.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
+    "no gradients": ((1.0, 0.0, 0.0), (4.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
     "all zero": ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
     "opposite gradients": ((1.0, 20.0, 0.5), (4.0, 30.0, 2.0), (-1.0, -1.0, 1.0)),
 }

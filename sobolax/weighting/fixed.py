@@ -26,9 +26,9 @@ def constant(base: Weights) -> Weighting:
 
 
 def scheduled(base: Weights, schedule: "optax.Schedule") -> Weighting:
-    """The base weights of slopes times a schedule of the number of updates.
+    """The base weights of gradients times a schedule of the number of updates.
 
-    No paper's rule: a schedule shows whether slopes help early, late or throughout.
+    No paper's rule: a schedule shows whether gradients help early, late or throughout.
 
     Args:
         base: Weights to be multiplied; the value's stays.

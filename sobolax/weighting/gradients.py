@@ -42,7 +42,7 @@ def gradient_norm_balance(base: Weights, asymmetry: float = 0.12, rate: float = 
     as the gradients; here the logarithm of each factor moves against the logarithm of
     `G_i / (G r_i^asymmetry)`, by at most `rate`: the same fixed point, positive factors, and no
     unit. Base weights multiply the result, hence `base.state` is the ratio of norms, of the
-    state term's gradient to the value term's, where the rule settles. A slope of base weight 0
+    state term's gradient to the value term's, where the rule settles. A gradient of base weight 0
     and a gradient that is 0 take no part.
 
     Args:
@@ -80,9 +80,9 @@ def gradient_norm_balance(base: Weights, asymmetry: float = 0.12, rate: float = 
 
 
 def conflict_free(base: Weights, largest_ratio: float = 1e6) -> Weighting:
-    """ConFIG (arXiv 2408.11104, equations 2 and 3) for values against slopes.
+    """ConFIG (arXiv 2408.11104, equations 2 and 3) for values against gradients.
 
-    The two gradients are the value term's, `g_v`, and that of the base-weighted slopes, `g_s`.
+    The two gradients are the value term's, `g_v`, and that of the base-weighted gradients, `g_s`.
     The update has the same, positive cosine with both, and the length of the sum of their
     projections on it. For two gradients this is `(|g_v| + |g_s|) / 2` times the sum of both at
     unit length, so that only norms enter: it is finite for parallel gradients and vanishes, as
@@ -108,15 +108,15 @@ def conflict_free(base: Weights, largest_ratio: float = 1e6) -> Weighting:
         scaled = gram / _at_least_tiny(jnp.abs(gram).max())
         scaled = scaled * weights[:, None] * weights
         value = jnp.sqrt(jnp.maximum(scaled[0, 0], 0.0))
-        slopes = jnp.sqrt(jnp.maximum(scaled[1:, 1:].sum(), 0.0))
-        both = (value > 0) & (slopes > 0)
+        gradients = jnp.sqrt(jnp.maximum(scaled[1:, 1:].sum(), 0.0))
+        both = (value > 0) & (gradients > 0)
 
         def half_sum_over(norm: jax.Array, other: jax.Array) -> jax.Array:
             longer = jnp.minimum(ratio(other, norm), largest_ratio)
             return jnp.where(both, 0.5 * (1.0 + longer), 1.0)
 
-        slope_factor = half_sum_over(slopes, value)
-        return jnp.stack([half_sum_over(value, slopes), slope_factor, slope_factor]), state
+        gradient_factor = half_sum_over(gradients, value)
+        return jnp.stack([half_sum_over(value, gradients), gradient_factor, gradient_factor]), state
 
     return make_rule(base, lambda: (), factors, True)
 

@@ -17,10 +17,10 @@ class Signals:
 
     Attributes:
         value: Mean squared TD error, `()`.
-        state: Mean squared slope of the TD error along the state, summed over directions, `()`.
+        state: Mean squared gradient of the TD error along the state, summed over directions, `()`.
         action: The same along the action, `()`.
         target_variance: Variance of the target's value, `()`.
-        state_target_square: Mean squared slope of the target along the state, summed over
+        state_target_square: Mean squared gradient of the target along the state, summed over
             directions, `()`.
         action_target_square: The same along the action, `()`.
         gram: Inner products of the gradients of the value, state and action terms with respect
@@ -104,7 +104,7 @@ def stack_terms(signals: Signals) -> jax.Array:
 
 
 def find_active(base: Weights) -> jax.Array:
-    """Which terms take part: the value always, slopes where their weight is not 0; `(3,)` bool."""
+    """Which terms take part, `(3,)` bool: the value, and gradients whose weight is not 0."""
     return (stack_weights(base) > 0).at[0].set(True)
 
 

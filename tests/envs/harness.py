@@ -15,7 +15,7 @@ PARAMETERS = {"chain": {"joints": 3}, "lqr": {"dimension": 3, "actions": 2}}
 STEP = 1e-6
 
 
-class Laboratory:
+class Harness:
     """Compiled functions of one environment. All calls run in float64, and nothing leaks.
 
     The environment is *made* in float64 too: its model's arrays are constants of the programs.
@@ -31,7 +31,7 @@ class Laboratory:
             self._map = jax.jit(
                 jax.vmap(lambda state, dx, a: transition_map(self.env, state)(dx, a))
             )
-            # By default: from structured Jacobians where there are any, else in forward mode.
+            # By default: from analytic Jacobians where there are any, else in forward mode.
             compute = make_tangent_function(self.env, Derivatives())
             self._tangents = jax.jit(
                 lambda state, a: compute(

@@ -2,7 +2,7 @@
 
 A central difference with step h = 1e-6 is off by rounding, about 1e-16 / h = 1e-10 of the value,
 by h² times the third derivative. Smooth systems have small third derivatives, and what is left is
-rounding: 1e-8 leaves room for values larger than slopes. In contact the force's impedance is a
+rounding: 1e-8 leaves room for values larger than gradients. In contact the force's impedance is a
 steep polynomial of the penetration (from 0 to its full width in 0.01 m), third derivatives are
 large, and 4e-7 has been seen on the hopper near contact onset: 1e-5 there. A wrong derivative, such
 as that of one solver iteration, is off by 0.1 to 10.
@@ -18,12 +18,12 @@ SMOOTH, CONTACT = 1e-8, 1e-5
 @pytest.mark.parametrize(
     "name", ["lqr", "point_mass", "scalar", "pendulum", "cartpole", "chain", "reacher"]
 )
-def test_smooth_systems(laboratory_of, name):
-    laboratory = laboratory_of(name)
-    states = laboratory.reset()
-    assert laboratory.derivative_error(states) < SMOOTH
-    states = laboratory.roll(states, 10, size=0.5)
-    assert laboratory.derivative_error(states, lane=1) < SMOOTH
+def test_smooth_systems(harness_of, name):
+    harness = harness_of(name)
+    states = harness.reset()
+    assert harness.derivative_error(states) < SMOOTH
+    states = harness.roll(states, 10, size=0.5)
+    assert harness.derivative_error(states, lane=1) < SMOOTH
 
 
 @pytest.mark.parametrize(
@@ -36,74 +36,74 @@ def test_smooth_systems(laboratory_of, name):
         pytest.param("humanoid", marks=pytest.mark.slow),
     ],
 )
-def test_in_the_air_and_on_the_floor(laboratory_of, name):
-    laboratory = laboratory_of(name)
+def test_in_the_air_and_on_the_floor(harness_of, name):
+    harness = harness_of(name)
     # Lifted by 0.5 m and moving.
-    states = laboratory.reset()
+    states = harness.reset()
     height = 2 if name in ("ant", "humanoid") else 1
     qpos = np.array(states.physics.qpos)
     qpos[:, height] += 0.5
-    flying = laboratory.roll(laboratory.moved(states, qpos=qpos), 2, size=0.5)
-    assert all(_contact_force(laboratory.env, flying, lane) == 0 for lane in range(2))
-    assert all(laboratory.derivative_error(flying, lane) < CONTACT for lane in range(2))
+    flying = harness.roll(harness.moved(states, qpos=qpos), 2, size=0.5)
+    assert all(_contact_force(harness.env, flying, lane) == 0 for lane in range(2))
+    assert all(harness.derivative_error(flying, lane) < CONTACT for lane in range(2))
     # Settled: dropped, and some steps later at rest on the floor, pushed by it.
-    settled = laboratory.roll(states, 40, size=0.1)
-    lanes = [lane for lane in range(8) if _contact_force(laboratory.env, settled, lane) > 0][:2]
+    settled = harness.roll(states, 40, size=0.1)
+    lanes = [lane for lane in range(8) if _contact_force(harness.env, settled, lane) > 0][:2]
     assert len(lanes) == 2, "nothing touches the floor"
-    assert all(laboratory.derivative_error(settled, lane) < CONTACT for lane in lanes)
+    assert all(harness.derivative_error(settled, lane) < CONTACT for lane in lanes)
 
 
-def test_a_pendulum_wraps_without_a_jump_in_its_slope(laboratory_of):
-    """Just past straight down the reward's slope is that of the wrapped angle, not of the turn."""
-    laboratory = laboratory_of("pendulum")
-    states = laboratory.reset()
+def test_a_pendulum_wraps_without_a_jump_in_its_gradient(harness_of):
+    """Past straight down the reward's gradient is that of the wrapped angle, not of the turn."""
+    harness = harness_of("pendulum")
+    states = harness.reset()
     for angle in (np.pi + 0.1, -np.pi - 0.1, 7 * np.pi - 0.2):
-        moved = laboratory.moved(states, angle=np.full(laboratory.lanes, angle))
-        assert laboratory.derivative_error(moved) < SMOOTH
+        moved = harness.moved(states, angle=np.full(harness.lanes, angle))
+        assert harness.derivative_error(moved) < SMOOTH
 
 
-def test_a_reacher_at_the_limit_of_its_joint(laboratory_of):
-    laboratory = laboratory_of("reacher")
-    states = laboratory.reset()
+def test_a_reacher_at_the_limit_of_its_joint(harness_of):
+    harness = harness_of("reacher")
+    states = harness.reset()
     qpos = np.array(states.physics.qpos)
     qpos[:, 1] = 3.01  # the limit is at 3
-    assert laboratory.derivative_error(laboratory.moved(states, qpos=qpos)) < CONTACT
+    assert harness.derivative_error(harness.moved(states, qpos=qpos)) < CONTACT
 
 
-def test_a_reacher_on_its_target_has_a_slope(laboratory_of):
+def test_a_reacher_on_its_target_has_a_gradient(harness_of):
     """A norm has none at zero, and its derivative is NaN: the reacher says zero."""
-    laboratory = laboratory_of("reacher")
-    states = laboratory.reset()
+    harness = harness_of("reacher")
+    states = harness.reset()
     qpos = np.zeros_like(states.physics.qpos)
-    qpos[:, 2] = sum(laboratory.env._links)
-    at_rest = laboratory.moved(states, qpos=qpos, qvel=np.zeros_like(states.physics.qvel))
-    transition, _ = laboratory.step(at_rest, np.zeros((laboratory.lanes, 2)))
+    qpos[:, 2] = sum(harness.env._links)
+    at_rest = harness.moved(states, qpos=qpos, qvel=np.zeros_like(states.physics.qvel))
+    transition, _ = harness.step(at_rest, np.zeros((harness.lanes, 2)))
     assert np.all(transition.reward == 0)
     # Its central difference is zero too: distances grow alike to both sides.
-    assert laboratory.derivative_error(at_rest, action=np.zeros(2)) < SMOOTH
+    assert harness.derivative_error(at_rest, action=np.zeros(2)) < SMOOTH
 
 
 @pytest.mark.slow
-def test_a_pusher_apart_from_the_object_and_pushing_it(laboratory_of, pushing):
-    laboratory = laboratory_of("pusher")
+def test_a_pusher_apart_from_the_object_and_pushing_it(harness_of, pushing):
+    harness = harness_of("pusher")
     states, actions = pushing
-    assert _contact_force(laboratory.env, states, 0) == 0
-    assert all(laboratory.derivative_error(states, lane, actions[lane]) < SMOOTH for lane in (0, 9))
+    assert _contact_force(harness.env, states, 0) == 0
+    assert all(harness.derivative_error(states, lane, actions[lane]) < SMOOTH for lane in (0, 9))
     for _ in range(3):
-        _, states = laboratory.step(states, actions)
-    lanes = [lane for lane in range(20) if _contact_force(laboratory.env, states, lane) > 0][:3]
+        _, states = harness.step(states, actions)
+    lanes = [lane for lane in range(20) if _contact_force(harness.env, states, lane) > 0][:3]
     assert len(lanes) == 3, "nothing touches the object"
-    assert all(laboratory.derivative_error(states, lane, actions[lane]) < CONTACT for lane in lanes)
+    assert all(harness.derivative_error(states, lane, actions[lane]) < CONTACT for lane in lanes)
 
 
 @pytest.mark.slow
-def test_a_pusher_with_the_object_on_the_goal_has_a_slope(laboratory_of, pushing):
-    laboratory = laboratory_of("pusher")
+def test_a_pusher_with_the_object_on_the_goal_has_a_gradient(harness_of, pushing):
+    harness = harness_of("pusher")
     states, _ = pushing
     qpos = np.array(states.physics.qpos)
     qpos[:, 9:] = qpos[:, 7:9]
-    arrived = laboratory.moved(states, qpos=qpos)
-    assert laboratory.derivative_error(arrived, action=np.zeros(7)) < SMOOTH
+    arrived = harness.moved(states, qpos=qpos)
+    assert harness.derivative_error(arrived, action=np.zeros(7)) < SMOOTH
 
 
 def _contact_force(env, states, lane: int) -> float:

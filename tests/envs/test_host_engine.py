@@ -1,9 +1,9 @@
 """Tangents by MuJoCo's C engine on the host.
 
 The engine's differences are off by rounding and curvature: 1e-9 of the largest entry, and up to
-1e-7 in contact (see the step in `envs/mujoco/host_engine.py`). Against the structured method, which
+1e-7 in contact (see the step in `envs/mujoco/host_engine.py`). Against the analytic method, which
 is exact, comes what the two engines' steps differ by: MJX's solver stops at another place, by its
-tolerance of 1e-8, and the slopes are those of another point.
+tolerance of 1e-8, and the gradients are those of another point.
 """
 
 import functools
@@ -31,11 +31,11 @@ def tangents_by(environment, method: str):
     return jax.jit(jax.vmap(compute, in_axes=(None, 0, 0, None, None)))
 
 
-def moving(laboratory, lanes: int, steps: int, seed: int = 0):
+def moving(harness, lanes: int, steps: int, seed: int = 0):
     """States some steps of random actions after a start, by the C engine, and actions."""
-    environment = laboratory.env
+    environment = harness.env
     model, draw = environment.mujoco_model, np.random.default_rng(seed)
-    states = jax.tree.map(lambda leaf: leaf[:lanes], laboratory.reset(seed))
+    states = jax.tree.map(lambda leaf: leaf[:lanes], harness.reset(seed))
     data = mujoco.MjData(model)
     names, rows = ("qpos", "qvel", "qacc_warmstart"), []
     for lane in range(lanes):
@@ -63,12 +63,12 @@ def assert_close(found, expected, tolerance: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def reacher(laboratory_of):
+def reacher(harness_of):
     """An environment in float64, and batches of 4 states, one beyond a joint's limit."""
-    laboratory = laboratory_of("reacher")
-    states, actions = moving(laboratory, lanes=4, steps=5)
+    harness = harness_of("reacher")
+    states, actions = moving(harness, lanes=4, steps=5)
     states.physics.qpos[1, 1] = 3.01  # the limit is at 3
-    return laboratory.env, states, actions
+    return harness.env, states, actions
 
 
 def along_all(environment):
@@ -78,8 +78,8 @@ def along_all(environment):
 def test_a_transition_and_its_tangents_are_those_of_the_structured_method(float64, reacher):
     environment, states, actions = reacher
     arguments = (jax.random.key(0), states, actions, *along_all(environment))
-    transition, end, tangents = tangents_by(environment, "engine")(*arguments)
-    expected, expected_end, expected_tangents = tangents_by(environment, "structured")(*arguments)
+    transition, end, tangents = tangents_by(environment, "mujoco_fd")(*arguments)
+    expected, expected_end, expected_tangents = tangents_by(environment, "analytic")(*arguments)
     # The value is MJX's in both; compiled into two programs, last bits may differ.
     jax.tree.map(
         lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12),
@@ -95,7 +95,7 @@ def test_a_state_that_is_not_finite_gives_nan_and_spoils_no_other(
     environment, states, actions = reacher
     monkeypatch.chdir(tmp_path)  # where MuJoCo would write MUJOCO_LOG.TXT
     arguments = (actions, *along_all(environment))
-    compute = tangents_by(environment, "engine")
+    compute = tangents_by(environment, "mujoco_fd")
     expected = compute(jax.random.key(0), states, *arguments)[2]
     qvel = np.array(states.physics.qvel)
     qvel[0, 0], qvel[2, 0] = np.nan, 1e30
@@ -133,10 +133,10 @@ def largest_errors(found, expected) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_jacobians_in_contact(float64, laboratory_of):
-    laboratory = laboratory_of("hopper")
-    environment = laboratory.env
-    states, actions = moving(laboratory, lanes=8, steps=20)
+def test_jacobians_in_contact(float64, harness_of):
+    harness = harness_of("hopper")
+    environment = harness.env
+    states, actions = moving(harness, lanes=8, steps=20)
     assert sum(contacts(environment, states.physics, lane) > 0 for lane in range(8)) >= 2
     size, total = environment.state_size, environment.state_size + environment.action_size
     basis = jnp.eye(total)
@@ -147,11 +147,11 @@ def test_jacobians_in_contact(float64, laboratory_of):
     assert np.all(largest_errors(found, expected) < 1e-6)
 
 
-def test_few_columns_are_those_of_the_jacobian(float64, laboratory_of):
+def test_few_columns_are_those_of_the_jacobian(float64, harness_of):
     """They are differences of the whole step, along directions of any length, and of none."""
-    laboratory = laboratory_of("hopper")
-    environment = laboratory.env
-    states, actions = moving(laboratory, lanes=8, steps=20)
+    harness = harness_of("hopper")
+    environment = harness.env
+    states, actions = moving(harness, lanes=8, steps=20)
     size, total = environment.state_size, environment.state_size + environment.action_size
     mixed = np.random.default_rng(1).normal(size=(total, 3)) * [1.0, 100.0, 0.0]
 
@@ -168,11 +168,11 @@ def test_few_columns_are_those_of_the_jacobian(float64, laboratory_of):
 
 
 @pytest.mark.slow
-def test_quaternions(float64, laboratory_of):
+def test_quaternions(float64, harness_of):
     """In the air, for there the two engines are alike: see `Ant` on its steep legs' contacts."""
-    laboratory = laboratory_of("ant")
-    environment = laboratory.env
-    states, actions = moving(laboratory, lanes=16, steps=60)
+    harness = harness_of("ant")
+    environment = harness.env
+    states, actions = moving(harness, lanes=16, steps=60)
     flying = replace(states.physics, qpos=states.physics.qpos + 1.0 * (np.arange(15) == 2))
     size, total = environment.state_size, environment.state_size + environment.action_size
     basis = jnp.eye(total)
@@ -188,10 +188,10 @@ def test_quaternions(float64, laboratory_of):
     assert np.all(largest_errors(few, expected @ mixed) < 1e-6)
 
 
-def test_a_batch_is_its_items_one_by_one(laboratory_of, monkeypatch):
-    environment = laboratory_of("hopper").env
+def test_a_batch_is_its_items_one_by_one(harness_of, monkeypatch):
+    environment = harness_of("hopper").env
     engine = environment._host_engine
-    states, actions = moving(laboratory_of("hopper"), lanes=6, steps=10)
+    states, actions = moving(harness_of("hopper"), lanes=6, steps=10)
     size, total = environment.state_size, environment.state_size + environment.action_size
     basis = np.eye(total, dtype=np.float32)
     physics, actions = jax.tree.map(lambda leaf: leaf.astype(np.float32), (states.physics, actions))
@@ -220,7 +220,7 @@ def test_a_batch_is_its_items_one_by_one(laboratory_of, monkeypatch):
 
 
 @pytest.mark.slow  # four solvers in a step take the compiler a minute
-def test_runge_and_kutta_have_slopes_too(float64):
+def test_runge_and_kutta_have_gradients_too(float64):
     """MuJoCo's differences of one step refuse this integrator; those of a whole step do not."""
     environment = envs.make("reacher", integrator="rk4")
     state = environment.reset(jax.random.key(0))
@@ -243,9 +243,9 @@ def test_runge_and_kutta_have_slopes_too(float64):
     np.testing.assert_allclose(found, expected, atol=1e-8)
 
 
-def test_the_model_stays_as_it_is(laboratory_of):
+def test_the_model_stays_as_it_is(harness_of):
     """The engine's solver has settings of its own."""
-    environment = laboratory_of("hopper").env
+    environment = harness_of("hopper").env
     assert environment.mujoco_model.opt.iterations == 8
     assert environment.mujoco_model.opt.tolerance == 1e-8
     assert environment.mujoco_model.opt.disableflags == 0
@@ -256,22 +256,22 @@ def test_the_model_stays_as_it_is(laboratory_of):
 def test_a_training_runs():
     environment = envs.make("reacher")
     config = sobolax.agents.sac.Config(
-        environment_steps=16,
-        environments=4,
+        total_timesteps=16,
+        num_envs=4,
         epochs=1,
-        updates_per_step=1,
-        prefill_steps=8,
+        gradient_steps=1,
+        learning_starts=8,
         batch_size=8,
         replay_capacity=32,
         hidden_sizes=(8,),
-        derivatives=Derivatives(method="engine"),
+        derivatives=Derivatives(method="mujoco_fd"),
         evaluation_episodes=1,
         report_states=0,
     )
     train = sobolax.make_train(environment, config)
     _, metrics = jax.jit(train)(jax.random.key(0), sobolax.agents.sac.Hyperparameters())
     assert np.all(np.isfinite(metrics["evaluation_return"]))
-    assert metrics["slopes_dropped"][0] == 0
+    assert metrics["gradients_dropped"][0] == 0
 
 
 def contacts(environment, physics, lane: int) -> int:

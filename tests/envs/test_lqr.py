@@ -11,7 +11,7 @@ from envs.analytic.lqr import solve_riccati
 
 @pytest.mark.parametrize(("dimension", "actions"), [(1, 1), (2, 1), (3, 5), (6, 6)])
 @pytest.mark.parametrize("discount", [0.5, 0.99])
-def test_q_satisfies_bellmans_equation_and_its_slope(float64, dimension, actions, discount):
+def test_q_satisfies_bellmans_equation_and_its_gradient(float64, dimension, actions, discount):
     env = envs.make("lqr", dimension=dimension, actions=actions, discount=discount, seed=3)
     state = env.reset(jax.random.key(0))
     action = jnp.asarray(np.random.default_rng(0).normal(size=actions))  # not in [-1, 1]
@@ -23,18 +23,18 @@ def test_q_satisfies_bellmans_equation_and_its_slope(float64, dimension, actions
         return env.optimal_q(start.observation, action) - (end.reward + discount * best)
 
     zero = jnp.zeros(dimension)
-    slopes = jax.grad(residual, argnums=(0, 1))(zero, action)
+    gradients = jax.grad(residual, argnums=(0, 1))(zero, action)
     scale = abs(env.optimal_q(state.observation, action))
     assert abs(residual(zero, action)) < 1e-13 * scale
-    assert all(jnp.max(jnp.abs(slope)) < 1e-12 * scale for slope in slopes)
+    assert all(jnp.max(jnp.abs(gradient)) < 1e-12 * scale for gradient in gradients)
 
 
 def test_the_optimal_action_is_where_q_is_flat_and_concave(float64):
     env = envs.make("lqr", dimension=4, actions=2)
     observation = env.reset(jax.random.key(1)).observation
     best = env.optimal_action(observation)
-    slope = jax.grad(env.optimal_q, argnums=1)(observation, best)
-    assert jnp.max(jnp.abs(slope)) < 1e-13 * abs(env.optimal_q(observation, best))
+    gradient = jax.grad(env.optimal_q, argnums=1)(observation, best)
+    assert jnp.max(jnp.abs(gradient)) < 1e-13 * abs(env.optimal_q(observation, best))
     curvature = jax.hessian(env.optimal_q, argnums=1)(observation, best)
     assert jnp.all(jnp.linalg.eigvalsh(curvature) < 0)
     assert jnp.isclose(env.optimal_value(observation), env.optimal_q(observation, best))

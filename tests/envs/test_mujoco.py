@@ -12,7 +12,7 @@ import pytest
 
 import envs
 from envs.mujoco import gymnasium_models
-from sobolax.mjx.tangent_space import displaced
+from sobolax.mjx.tangent_space import integrate_position
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +48,11 @@ def _namesake(gymnasium, folder, name, env):
     return theirs
 
 
-def _states(laboratory):
+def _states(harness):
     """Random motion: in the air at first, then on the floor and beyond."""
-    states = laboratory.reset()
+    states = harness.reset()
     for steps in (0, 8, 30):
-        states = laboratory.roll(states, steps, size=0.7)
+        states = harness.roll(states, steps, size=0.7)
         yield states
 
 
@@ -94,28 +94,27 @@ NAMESAKES = ["reacher", "hopper", "half_cheetah", "walker2d", "pusher", ANT, HUM
 
 
 @pytest.mark.parametrize("name", NAMESAKES)
-def test_observations_rewards_and_termination_are_gymnasiums(
-    laboratory_of, gymnasium, tmp_path, name
-):
-    laboratory = laboratory_of(name)
-    theirs = _namesake(gymnasium, tmp_path, name, laboratory.env)
-    for states in _states(laboratory):
-        actions = laboratory.actions(5)
-        transition, ends = laboratory.step(states, actions)
+def test_observations_rewards_and_termination_are_gymnasiums(harness_of, gymnasium, tmp_path, name):
+    harness = harness_of(name)
+    theirs = _namesake(gymnasium, tmp_path, name, harness.env)
+    for states in _states(harness):
+        actions = harness.actions(5)
+        transition, ends = harness.step(states, actions)
         tolerances = [
-            _agreement(laboratory.env, states, lane, actions[lane])
-            for lane in range(laboratory.lanes)
+            _agreement(harness.env, states, lane, actions[lane]) for lane in range(harness.lanes)
         ]
-        agreeing = {lane: tolerance for lane, tolerance in enumerate(tolerances) if tolerance}
-        assert len(agreeing) > laboratory.lanes / 2
-        for lane, tolerance in agreeing.items():
+        reject_disagreeing = {
+            lane: tolerance for lane, tolerance in enumerate(tolerances) if tolerance
+        }
+        assert len(reject_disagreeing) > harness.lanes / 2
+        for lane, tolerance in reject_disagreeing.items():
             theirs.set_state(
                 np.array(states.physics.qpos[lane]), np.array(states.physics.qvel[lane])
             )
             np.testing.assert_allclose(
                 transition.observation[lane], theirs._get_obs(), rtol=1e-12, atol=1e-12
             )
-            control = laboratory.env._control(actions[lane])
+            control = harness.env._control(actions[lane])
             start = _center_of_mass(theirs)
             observation, reward, terminated, _, _ = theirs.step(control)
             if name in ("reacher", "pusher"):
@@ -144,10 +143,10 @@ def _center_of_mass(theirs) -> float:
 
 
 @pytest.mark.parametrize("name", ["hopper", "walker2d", ANT, HUMANOID])
-def test_termination_at_planted_states_is_gymnasiums(laboratory_of, gymnasium, tmp_path, name):
-    laboratory = laboratory_of(name)
-    theirs = _namesake(gymnasium, tmp_path, name, laboratory.env)
-    states = laboratory.reset()
+def test_termination_at_planted_states_is_gymnasiums(harness_of, gymnasium, tmp_path, name):
+    harness = harness_of(name)
+    theirs = _namesake(gymnasium, tmp_path, name, harness.env)
+    states = harness.reset()
     height, values = {
         "hopper": (1, [0.5, 0.69, 0.72, 2.0]),
         "walker2d": (1, [0.5, 0.79, 0.85, 2.1]),
@@ -159,8 +158,8 @@ def test_termination_at_planted_states_is_gymnasiums(laboratory_of, gymnasium, t
     if name in ("hopper", "walker2d"):
         limit = {"hopper": 0.2, "walker2d": 1.0}[name]
         qpos[4:7, 2] = [limit + 0.05, -limit - 0.05, limit - 0.1]  # tilted
-    states = laboratory.moved(states, qpos=qpos)
-    _, ends = laboratory.step(states, np.zeros((laboratory.lanes, theirs.model.nu)))
+    states = harness.moved(states, qpos=qpos)
+    _, ends = harness.step(states, np.zeros((harness.lanes, theirs.model.nu)))
     seen = []
     for lane in range(8):
         theirs.set_state(qpos[lane], qvel[lane])
@@ -170,12 +169,12 @@ def test_termination_at_planted_states_is_gymnasiums(laboratory_of, gymnasium, t
 
 
 @pytest.mark.parametrize("name", ["hopper", "walker2d", ANT, HUMANOID])
-def test_what_is_not_finite_is_seen_and_terminates_nothing(laboratory_of, name):
-    laboratory = laboratory_of(name)
-    states = laboratory.reset()
+def test_what_is_not_finite_is_seen_and_terminates_nothing(harness_of, name):
+    harness = harness_of(name)
+    states = harness.reset()
     qpos = np.array(states.physics.qpos)
     qpos[0, :] = np.nan
-    transition, ends = laboratory.step(laboratory.moved(states, qpos=qpos), laboratory.actions(0))
+    transition, ends = harness.step(harness.moved(states, qpos=qpos), harness.actions(0))
     assert np.any(np.isnan(transition.next_observation[0]))
     assert np.isnan(transition.reward[0])
     assert not ends.terminated[0]
@@ -183,14 +182,14 @@ def test_what_is_not_finite_is_seen_and_terminates_nothing(laboratory_of, name):
 
 
 @pytest.mark.parametrize("name", ["chain", "reacher", "pusher"])
-def test_tips_in_closed_form_are_the_models(laboratory_of, name):
-    laboratory = laboratory_of(name)
-    states = laboratory.roll(laboratory.reset(), 5)
-    data = mujoco.MjData(laboratory.env.mujoco_model)
+def test_tips_in_closed_form_are_the_models(harness_of, name):
+    harness = harness_of(name)
+    states = harness.roll(harness.reset(), 5)
+    data = mujoco.MjData(harness.env.mujoco_model)
     for lane in range(4):
         data.qpos[:] = states.physics.qpos[lane]
         data.mocap_pos[:] = states.physics.mocap_pos[lane]
-        mujoco.mj_kinematics(laboratory.env.mujoco_model, data)
+        mujoco.mj_kinematics(harness.env.mujoco_model, data)
         if name == "chain":
             seen = (data.body("target").xpos - data.site("tip").xpos)[:2]
         elif name == "reacher":
@@ -200,21 +199,21 @@ def test_tips_in_closed_form_are_the_models(laboratory_of, name):
         np.testing.assert_allclose(states.observation[lane, -len(seen) :], seen, atol=1e-12)
 
 
-def test_a_pusher_pushes_as_one_with_a_cylinder(laboratory_of, pushing):
+def test_a_pusher_pushes_as_one_with_a_cylinder(harness_of, pushing):
     """Along its side, the capsule that the object is here is the cylinder that it is there."""
-    laboratory = laboratory_of("pusher")
+    harness = harness_of("pusher")
     theirs = gymnasium_models.load("pusher_v5.xml")
     states, actions = pushing
     ends = states
     for _ in range(4):
-        _, ends = laboratory.step(ends, actions)
+        _, ends = harness.step(ends, actions)
     moved = ends.physics.qpos[:, 7:9] - states.physics.qpos[:, 7:9]
     data = mujoco.MjData(theirs)
-    for lane in range(0, laboratory.lanes, 8):
+    for lane in range(0, harness.lanes, 8):
         mujoco.mj_resetData(theirs, data)
         data.qpos[:] = states.physics.qpos[lane]
-        data.ctrl[:] = laboratory.env._control(actions[lane])
-        mujoco.mj_step(theirs, data, 4 * laboratory.env.substeps)
+        data.ctrl[:] = harness.env._control(actions[lane])
+        mujoco.mj_step(theirs, data, 4 * harness.env.substeps)
         expected = data.qpos[7:9] - states.physics.qpos[lane, 7:9]
         assert np.linalg.norm(expected) > 5e-4
         # The C engine finds contacts with a cylinder by iterations, and ends them at 1e-6 m.
@@ -222,16 +221,16 @@ def test_a_pusher_pushes_as_one_with_a_cylinder(laboratory_of, pushing):
 
 
 @pytest.mark.parametrize("name", ["chain", "cartpole"])
-def test_smooth_models_step_as_the_c_engine(laboratory_of, name):
-    laboratory = laboratory_of(name)
-    states, actions = laboratory.roll(laboratory.reset(), 5), laboratory.actions(0)
-    _, ends = laboratory.step(states, actions)
-    data = mujoco.MjData(laboratory.env.mujoco_model)
+def test_smooth_models_step_as_the_c_engine(harness_of, name):
+    harness = harness_of(name)
+    states, actions = harness.roll(harness.reset(), 5), harness.actions(0)
+    _, ends = harness.step(states, actions)
+    data = mujoco.MjData(harness.env.mujoco_model)
     for lane in range(4):
         data.qpos[:] = states.physics.qpos[lane]
         data.qvel[:] = states.physics.qvel[lane]
         data.ctrl[:] = actions[lane]
-        mujoco.mj_step(laboratory.env.mujoco_model, data, laboratory.env.substeps)
+        mujoco.mj_step(harness.env.mujoco_model, data, harness.env.substeps)
         np.testing.assert_allclose(ends.physics.qpos[lane], data.qpos, atol=1e-12)
         np.testing.assert_allclose(ends.physics.qvel[lane], data.qvel, atol=1e-11)
 
@@ -244,10 +243,14 @@ def test_displacements_are_mujocos_and_zero_keeps_every_bit(float64):
     for size in (1e-9, 1e-4, 2e-4, 1e-3, 1.0):  # both branches, and where they meet
         expected = qpos.copy()
         mujoco.mj_integratePos(model, expected, size * dq, 1.0)
-        moved = displaced(model, jax.numpy.asarray(qpos), size * dq)
+        moved = integrate_position(model, jax.numpy.asarray(qpos), size * dq)
         np.testing.assert_allclose(moved, expected, atol=1e-15)
-    np.testing.assert_array_equal(displaced(model, jax.numpy.asarray(qpos), np.zeros(14)), qpos)
-    tangent = jax.jacfwd(lambda dq: displaced(model, jax.numpy.asarray(qpos), dq))(np.zeros(14))
+    np.testing.assert_array_equal(
+        integrate_position(model, jax.numpy.asarray(qpos), np.zeros(14)), qpos
+    )
+    tangent = jax.jacfwd(lambda dq: integrate_position(model, jax.numpy.asarray(qpos), dq))(
+        np.zeros(14)
+    )
     ends = np.array([qpos, qpos])
     for end, sign in zip(ends, (1e-6, -1e-6), strict=True):
         mujoco.mj_integratePos(model, end, sign * dq, 1.0)
@@ -255,13 +258,13 @@ def test_displacements_are_mujocos_and_zero_keeps_every_bit(float64):
 
 
 @pytest.mark.parametrize("name", ["chain", "reacher"])
-def test_frames_place_every_geom(laboratory_of, name):
-    laboratory = laboratory_of(name)
-    states, env = laboratory.reset(), laboratory.env
+def test_frames_place_every_geom(harness_of, name):
+    harness = harness_of(name)
+    states, env = harness.reset(), harness.env
     positions, rotations = env.frame(states)
     geoms = env.mujoco_model.ngeom
-    assert positions.shape == (laboratory.lanes, geoms, 3)
-    assert rotations.shape == (laboratory.lanes, geoms, 3, 3)
+    assert positions.shape == (harness.lanes, geoms, 3)
+    assert rotations.shape == (harness.lanes, geoms, 3, 3)
     target = env.mujoco_model.geom("target").id
     goal = states.physics.mocap_pos[:, 0, :2] if name == "chain" else states.physics.qpos[:, 2:]
     np.testing.assert_allclose(positions[:, target, :2], goal, atol=1e-12)
@@ -275,17 +278,17 @@ def test_frames_place_every_geom(laboratory_of, name):
 @pytest.mark.parametrize(
     "name", ["reacher", "hopper", "ant", "half_cheetah", "walker2d", "pusher", "humanoid"]
 )
-def test_the_solver_has_converged(laboratory_of, name):
+def test_the_solver_has_converged(harness_of, name):
     """More iterations change nothing, not even at the hardest impact of hundreds of steps.
 
     With 4 iterations 2 % of the ant's steps are off, by up to 0.3 of the largest number.
     """
-    laboratory = laboratory_of(name)
+    harness = harness_of(name)
     with jax.enable_x64(True):
         many = jax.jit(jax.vmap(envs.make(name, iterations=50, ls_iterations=50).step))
-    for states in _states(laboratory):
-        actions = laboratory.actions(5)
-        transition, _ = laboratory.step(states, actions)
+    for states in _states(harness):
+        actions = harness.actions(5)
+        transition, _ = harness.step(states, actions)
         with jax.enable_x64(True):
             converged = np.asarray(many(states, actions).observation)
         error = np.max(np.abs(transition.next_observation - converged), axis=1)

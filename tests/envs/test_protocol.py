@@ -32,8 +32,8 @@ def test_states_have_one_structure_and_no_weak_types(name, double):
     assert all(leaf.dtype == dtype and not leaf.weak_type for leaf in floats)
 
 
-def test_reset(laboratory):
-    states, again, others = laboratory.reset(0), laboratory.reset(0), laboratory.reset(1)
+def test_reset(harness):
+    states, again, others = harness.reset(0), harness.reset(0), harness.reset(1)
     jax.tree.map(np.testing.assert_array_equal, states, again)
     assert not np.array_equal(states.observation, others.observation)
     assert not np.array_equal(states.observation[0], states.observation[1])
@@ -41,12 +41,12 @@ def test_reset(laboratory):
     assert not np.any(states.terminated)
 
 
-def test_steps_are_pure_and_finite(laboratory):
-    states = laboratory.reset()
-    actions = laboratory.actions(0)
+def test_steps_are_pure_and_finite(harness):
+    states = harness.reset()
+    actions = harness.actions(0)
     before = jax.tree.map(np.array, states)
-    transition, ends = laboratory.step(states, actions)
-    again, _ = laboratory.step(states, actions)
+    transition, ends = harness.step(states, actions)
+    again, _ = harness.step(states, actions)
     jax.tree.map(np.testing.assert_array_equal, states, before)
     jax.tree.map(np.testing.assert_array_equal, transition, again)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(ends))
@@ -54,16 +54,16 @@ def test_steps_are_pure_and_finite(laboratory):
     np.testing.assert_array_equal(transition.observation, states.observation)
 
 
-def test_perturb_by_zero_keeps_every_bit(laboratory):
-    states = laboratory.roll(laboratory.reset(), 3)
-    still = laboratory.perturb(states, np.zeros((laboratory.lanes, laboratory.env.state_size)))
+def test_perturb_by_zero_keeps_every_bit(harness):
+    states = harness.roll(harness.reset(), 3)
+    still = harness.perturb(states, np.zeros((harness.lanes, harness.env.state_size)))
     jax.tree.map(np.testing.assert_array_equal, still, states)
 
 
-def test_perturb_moves_the_observation_and_leaves_the_rest(laboratory):
-    states = laboratory.roll(laboratory.reset(), 3)
-    displacement = np.full((laboratory.lanes, laboratory.env.state_size), 1e-3)
-    moved = laboratory.perturb(states, displacement)
+def test_perturb_moves_the_observation_and_leaves_the_rest(harness):
+    states = harness.roll(harness.reset(), 3)
+    displacement = np.full((harness.lanes, harness.env.state_size), 1e-3)
+    moved = harness.perturb(states, displacement)
     assert not np.array_equal(moved.observation, states.observation)
     for part in ("reward", "terminated", "metrics"):
         jax.tree.map(np.testing.assert_array_equal, getattr(moved, part), getattr(states, part))

@@ -15,7 +15,7 @@ ACTIONS = np.linspace(-1.0, 1.0, 1001)
 
 @pytest.fixture(scope="module")
 def systems():
-    """Every kind with its optimal action values on a grid, their slopes and V*, in float64."""
+    """Every kind with its optimal action values on a grid, their gradients and V*, in float64."""
     with jax.enable_x64(True):
         found = {}
         for kind in KINDS:
@@ -32,7 +32,7 @@ def systems():
 
 
 def evaluated(optimum):
-    """Values and slopes of all states, in float64."""
+    """Values and gradients of all states, in float64."""
     with jax.enable_x64(True):
         found = jax.jit(jax.vmap(jax.value_and_grad(optimum.evaluate)))(STATES)
         return [np.asarray(part) for part in found]
@@ -98,17 +98,17 @@ def test_acting_by_the_optimal_values_earns_them(systems, kind):
 
 
 def test_the_envelope_theorem_holds_within_the_limits_and_at_them(systems):
-    """Where the maximiser is unique, V*' is the slope of Q* at the maximiser held fixed."""
-    env, q, _, slopes = systems["smooth"]
+    """Where the maximiser is unique, V*' is the gradient of Q* at the maximiser held fixed."""
+    env, q, _, gradients = systems["smooth"]
     best = ACTIONS[q.argmax(axis=1)]
     with jax.enable_x64(True):
         fixed = jax.vmap(jax.grad(lambda s, a: env.optimal_q(s[None], a[None])))(STATES, best)
-    # What is left is the grid of actions (0.002), times how the slope changes with the action.
-    np.testing.assert_allclose(fixed, slopes, atol=4e-3)
+    # What is left is the grid of actions (0.002), times how the gradient changes with the action.
+    np.testing.assert_allclose(fixed, gradients, atol=4e-3)
     limited = np.abs(best) == 1.0
     assert 0.1 < limited.mean() < 0.9
     # V* is C1 where the limit is met, but bends: its curvature jumps there.
-    curvature = np.gradient(slopes, STATES)
+    curvature = np.gradient(gradients, STATES)
     ends = np.flatnonzero(np.diff(limited.astype(int)))
     jumps = [abs(curvature[end + 6] - curvature[end - 5]) for end in ends]
     elsewhere = np.median(np.abs(curvature[11:] - curvature[:-11]))
@@ -116,19 +116,19 @@ def test_the_envelope_theorem_holds_within_the_limits_and_at_them(systems):
 
 
 def test_a_tie_of_two_actions_is_a_kink_of_the_value():
-    """With a goal on either side the best action of the middle jumps, and the value's slope too."""
+    """With a goal on either side the best action in the middle jumps, and the value's gradient too."""
 
     def two_goals(state, action):
         following, _ = move("linear", state, action, np)
         return following, -((state**2 - 0.25) ** 2) - 0.1 * action**2
 
-    values, slopes = evaluated(iterate_values(two_goals, 0.9, points=1001))
+    values, gradients = evaluated(iterate_values(two_goals, 0.9, points=1001))
     np.testing.assert_allclose(values, values[::-1], atol=1e-9)
     middle = STATES.size // 2
-    left, right = slopes[middle - 1], slopes[middle + 1]
+    left, right = gradients[middle - 1], gradients[middle + 1]
     assert right > 0.01
     assert left == pytest.approx(-right, rel=1e-6)
-    assert right - left > 10 * abs(slopes[middle + 3] - right)
+    assert right - left > 10 * abs(gradients[middle + 3] - right)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -115,7 +115,7 @@ def test_gymnasiums_protocol_is_kept(gymnasium):
 
 
 @pytest.mark.slow
-def test_gymnasiums_slopes_are_those_of_the_twin_on_mjx(float64, gymnasium):
+def test_gymnasiums_gradients_are_those_of_the_twin_on_mjx(float64, gymnasium):
     """Central differences of the C engine beside exact derivatives of the same model on MJX.
 
     A chain without contact would do; the half-cheetah in the air has none, and is Gymnasium's with
@@ -142,12 +142,12 @@ def test_gymnasiums_slopes_are_those_of_the_twin_on_mjx(float64, gymnasium):
     by_state, by_action = jax.jacfwd(end, (0, 1))(jnp.zeros(18), action)
     twin = ours._substep_jacobian(ours._physics(jnp.asarray(qpos), jnp.asarray(qvel)), action)
     physics, jacobian = twin
-    state_slopes, action_slopes = jacobian.state, jacobian.control
+    state_gradients, action_gradients = jacobian.state, jacobian.control
     for _ in range(ours.substeps - 1):
         physics, jacobian = ours._substep_jacobian(physics, action)
-        action_slopes = jacobian.state @ action_slopes + jacobian.control
-        state_slopes = jacobian.state @ state_slopes
-    for found, expected in ((by_state, state_slopes), (by_action, action_slopes)):
+        action_gradients = jacobian.state @ action_gradients + jacobian.control
+        state_gradients = jacobian.state @ state_gradients
+    for found, expected in ((by_state, state_gradients), (by_action, action_gradients)):
         expected = expected[1:]  # x is not observed
         assert np.max(np.abs(found - expected)) < 1e-7 * np.max(np.abs(expected))
     # The reverse pass is the same Jacobian, transposed.

@@ -88,4 +88,4 @@ def test_an_example_runs_and_leaves_its_host_unchanged_at_zero(name, tmp_path):
     table = [row for row in rows if len(row) == 3 and row[0].isdigit()]  # steps, plain, Sobolev
     assert len(table) >= 4
     assert all(math.isfinite(float(cell)) for row in table for cell in row)
-    assert any(row[1] != row[2] for row in table)  # with slopes it is another agent
+    assert any(row[1] != row[2] for row in table)  # with gradients it is another agent

@@ -25,8 +25,17 @@ ROOT = Path(__file__).parents[2]
 SEEDS, EPOCHS = 2, 3
 TINY = [
     *("--env", "point_mass", "--env-args", "dimension=2", "--seeds", str(SEEDS)),
-    *("--steps", "192", "--epochs", str(EPOCHS), "--environments", "4", "--updates-per-step", "1"),
-    *("--prefill-steps", "16", "--batch-size", "16", "--replay-capacity", "256"),
+    *(
+        "--total-timesteps",
+        "192",
+        "--epochs",
+        str(EPOCHS),
+        "--num-envs",
+        "4",
+        "--gradient-steps",
+        "1",
+    ),
+    *("--learning-starts", "16", "--batch-size", "16", "--replay-capacity", "256"),
     *("--hidden-sizes", "16", "--evaluation-episodes", "4", "--report-states", "4"),
     *("--report-horizon", "5"),
 ]
@@ -72,12 +81,12 @@ def test_a_run_leaves_everything(compile_once, tmp_path, monkeypatch, capsys):
     }
     rows = read_lines(folder / "metrics.jsonl")
     assert len(rows) == EPOCHS * 2 * SEEDS
-    assert {"evaluation_return", "value_error", "state_slope_cosine"} <= rows[0].keys()
+    assert {"evaluation_return", "value_error", "state_gradient_cosine"} <= rows[0].keys()
     results = json.loads((folder / "results.json").read_text())
     assert results["interrupted"] is False
     assert results["epochs"] == EPOCHS
     last = [row["evaluation_return"] for row in rows[-SEEDS:]]
-    assert results["arms"]["sobolev"]["metrics"]["evaluation_return"]["per_seed"] == last
+    assert results["variants"]["sobolev"]["metrics"]["evaluation_return"]["per_seed"] == last
     assert results["timing"]["compile_seconds"] > 0
     configuration = json.loads((folder / "configuration.json").read_text())
     assert configuration["experiment"]["config"]["batch_size"] == 16
@@ -97,7 +106,7 @@ def test_a_run_leaves_everything(compile_once, tmp_path, monkeypatch, capsys):
     action = policy(start.observation)
     assert action.shape == (policy.environment.action_size,)
     assert jnp.all(jnp.abs(action) <= 1)
-    with pytest.raises(ValueError, match="no arm 'best' with seed 0"):
+    with pytest.raises(ValueError, match="no variant 'best' with seed 0"):
         load_policy(folder, "best")
     with pytest.raises(ValueError, match=r"holds no configuration\.json"):
         load_policy(tmp_path)
@@ -150,7 +159,7 @@ def test_an_interrupt_while_compiling_leaves_a_readable_folder(tmp_path, monkeyp
 
 def test_a_run_is_reproducible(compile_once, tmp_path):
     results = [train.run(_experiment(TINY, tmp_path / name)) for name in ("one", "two")]
-    assert results[0]["arms"] == results[1]["arms"]
+    assert results[0]["variants"] == results[1]["variants"]
 
 
 def _experiment(flags, output):
@@ -174,7 +183,7 @@ def test_importing_has_no_side_effects(tmp_path):
 @pytest.mark.slow
 def test_ctrl_c_stops_a_process_in_good_order(tmp_path):
     folder = tmp_path / "run"
-    flags = [*TINY, "--output", str(folder), "--steps", "19200000", "--epochs", "100000"]
+    flags = [*TINY, "--output", str(folder), "--total-timesteps", "19200000", "--epochs", "100000"]
     process = subprocess.Popen(
         [sys.executable, "-m", "experiments.train", *flags],
         cwd=tmp_path,
@@ -202,11 +211,13 @@ def test_ctrl_c_stops_a_process_in_good_order(tmp_path):
     assert len(read_lines(folder / "metrics.jsonl")) == results["epochs"] * 2 * SEEDS
 
 
-def test_members_share_keys_across_arms():
-    from experiments.launch.configuration import Arm
+def test_members_share_keys_across_variants():
+    from experiments.launch.configuration import Variant
 
     hypers = [sobolax.agents.sac.Hyperparameters(state_weight=w) for w in (0.0, 0.5)]
-    keys, stacked = program.members([Arm("a", hypers[0]), Arm("b", hypers[1])], seeds=3, seed=1)
+    keys, stacked = program.members(
+        [Variant("a", hypers[0]), Variant("b", hypers[1])], seeds=3, seed=1
+    )
     data = jax.random.key_data(keys).reshape(2, 3, -1)
     assert (data[0] == data[1]).all()
     assert len({tuple(row) for row in data[0].tolist()}) == 3

@@ -10,7 +10,7 @@ from experiments.launch import run_folder
 _SMALL = {
     "seeds": 1,
     "steps": 128,
-    "environments": 4,
+    "num_envs": 4,
     "prefill-steps": 64,
     "epochs": 1,
     "evaluation-episodes": 2,
@@ -40,10 +40,10 @@ def test_a_run_leaves_results_plots_and_page(name, arguments, tmp_path, capsys):
     folder = tmp_path / "run"
     assert train.main(["--env", name, *given, "--no-checkpoints", "--output", str(folder)]) == 0
     results = json.loads((folder / run_folder.RESULTS).read_text())
-    assert set(results["arms"]) == {"plain", "sobolev"}
-    for arm in results["arms"].values():
-        assert arm["metrics"]["evaluation_return"]["mean"] is not None
-        assert arm["whole_run"]["slopes_dropped"] == 0
+    assert set(results["variants"]) == {"plain", "sobolev"}
+    for variant in results["variants"].values():
+        assert variant["metrics"]["evaluation_return"]["mean"] is not None
+        assert variant["whole_run"]["gradients_dropped"] == 0
     page = (folder / run_folder.REPLAY).read_text()
     assert name in page
     assert (folder / run_folder.LEARNING_CURVES).stat().st_size > 10_000

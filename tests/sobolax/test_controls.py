@@ -8,8 +8,8 @@ import pytest
 import envs
 from sobolax import make_training
 from sobolax.agents import sac
-from sobolax.controls import SLOPE_TARGETS
-from sobolax.losses import Errors, Slopes, Weights, squares
+from sobolax.controls import GRADIENT_TARGETS
+from sobolax.losses import DirectionalDerivatives, Errors, Weights, squares
 from sobolax.weighting import constant
 
 KEY = jax.random.key(0)
@@ -22,17 +22,21 @@ def batch_of_errors(size=5, valid=None):
     return Errors(
         jnp.arange(size, dtype=jnp.float32),
         jnp.ones(size, bool),
-        Slopes(*(jnp.where(ones, part, 0.0) for part in draw[:2]), jnp.asarray(ones)),
-        Slopes(jnp.asarray(draw[2, :, :1]), jnp.asarray(draw[3, :, :1]), jnp.ones((size, 1), bool)),
+        DirectionalDerivatives(
+            *(jnp.where(ones, part, 0.0) for part in draw[:2]), jnp.asarray(ones)
+        ),
+        DirectionalDerivatives(
+            jnp.asarray(draw[2, :, :1]), jnp.asarray(draw[3, :, :1]), jnp.ones((size, 1), bool)
+        ),
     )
 
 
 def change(name, errors):
-    return jax.jit(SLOPE_TARGETS[name])(errors, KEY)
+    return jax.jit(GRADIENT_TARGETS[name])(errors, KEY)
 
 
-@pytest.mark.parametrize("name", SLOPE_TARGETS)
-def test_nothing_but_slopes_is_touched(name):
+@pytest.mark.parametrize("name", GRADIENT_TARGETS)
+def test_nothing_but_gradients_is_touched(name):
     errors = batch_of_errors()
     changed = change(name, errors)
     np.testing.assert_array_equal(changed.value, errors.value)
@@ -57,10 +61,10 @@ def test_unit_norm_has_the_value_and_the_gradient_of_the_distance_from_norm_one(
         changed = Errors(
             errors.value,
             errors.value_valid,
-            Slopes(critic, errors.state.target, errors.state.valid),
+            DirectionalDerivatives(critic, errors.state.target, errors.state.valid),
             errors.action,
         )
-        return jnp.sum(squares(SLOPE_TARGETS["unit_norm"](changed, KEY)).state)
+        return jnp.sum(squares(GRADIENT_TARGETS["unit_norm"](changed, KEY)).state)
 
     critic = np.asarray(errors.state.critic, np.float64)
     norm = np.linalg.norm(critic, axis=1, keepdims=True)
@@ -72,7 +76,7 @@ def test_unit_norm_has_the_value_and_the_gradient_of_the_distance_from_norm_one(
     assert np.isfinite(at_zero).all()
 
 
-def test_shuffled_gives_every_slope_to_some_transition_state_and_action_together():
+def test_shuffled_gives_every_gradient_to_some_transition_state_and_action_together():
     errors = batch_of_errors(64)
     changed = change("shuffled", errors)
     matches = np.all(
@@ -85,7 +89,7 @@ def test_shuffled_gives_every_slope_to_some_transition_state_and_action_together
     assert np.sum(order == np.arange(64)) < 10
 
 
-def test_shuffled_counts_a_slope_only_where_both_transitions_have_one():
+def test_shuffled_counts_a_gradient_only_where_both_transitions_have_one():
     valid = np.ones((5, 2), bool)
     valid[2, 0] = False
     changed = change("shuffled", batch_of_errors(valid=valid))
@@ -110,7 +114,7 @@ def test_random_keeps_the_norm_and_forgets_the_direction():
     )
 
 
-def test_bellmans_slopes_are_what_the_target_moves_by():
+def test_bellmans_gradients_are_what_the_target_moves_by():
     """The split into critic and target, on a TD error whose parts are known."""
     from sobolax.losses import sobolev_errors
     from sobolax.tangents.forward import basis_directions, forward_tangents
@@ -137,8 +141,14 @@ def test_bellmans_slopes_are_what_the_target_moves_by():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"slope_target": "zeros"}, r"slope_target='zeros' is unknown \(did you mean 'zero'\?\)"),
-        ({"slope_target": "zero", "first_order": "off"}, "needs tangents, and first_order='off'"),
+        (
+            {"gradient_target": "zeros"},
+            r"gradient_target='zeros' is unknown \(did you mean 'zero'\?\)",
+        ),
+        (
+            {"gradient_target": "zero", "first_order": "off"},
+            "needs tangents, and first_order='off'",
+        ),
         ({"weighting": "scalefree"}, "did you mean 'scale_free'"),
         ({"weighting": lambda base: constant(Weights(-1.0, base.action))}, r"state.*-1"),
     ],

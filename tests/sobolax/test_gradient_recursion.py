@@ -1,19 +1,19 @@
-"""What theory says of fitted slopes, on the scalar linear-quadratic problem.
+"""What theory says of fitted gradients, on the scalar linear-quadratic problem.
 
 The system is `s' = a s + u` with reward `-(s² + u²)` and the policy `u = -k s`, so that the closed
 loop is `s' = c s` with `c = a - k`. The critic is quadratic, which holds the policy's `Q` exactly.
-One iteration of policy evaluation fits the critic's slopes to those of the target by least squares,
-solved exactly: a step of Newton's method on the library's own loss, which is quadratic in the
-parameters.
+One iteration of policy evaluation fits the critic's gradients to those of the target by least
+squares, solved exactly: a step of Newton's method on the library's own loss, which is quadratic in
+the parameters.
 
-Let `g s` and `h s` be `dQ/ds` and `dQ/du` where the policy acts. The target's slopes there are
+Let `g s` and `h s` be `dQ/ds` and `dQ/du` where the policy acts. The target's gradients there are
 
 - with the policy's part: `g' = -2 + γ a c (g - k h)` and `h' = 2 k + γ c (g - k h)`. So the whole
-  slope `V' = g - k h` obeys a recursion of its own, with the factor `γ c (a - k) = γ c²`;
+  gradient `V' = g - k h` obeys a recursion of its own, with the factor `γ c (a - k) = γ c²`;
 - with the policy's part frozen: `g' = -2 + γ a c g`, the open loop `a` in the place of one `c`.
 
 The first converges exactly when `γ c² < 1`, the second when `|γ a c| < 1`, and what the second
-converges to is not the slope of `Q`.
+converges to is not the gradient of `Q`.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from sobolax.losses import Weights, batch_loss, sobolev_terms
 from sobolax.transition import Tangents, Transition
 
 DISCOUNT = 0.9
-SLOPES_ALONE = Weights(state=1.0, action=1.0, value=0.0)  # the weights' ratio at λ → ∞
+GRADIENTS_ALONE = Weights(state=1.0, action=1.0, value=0.0)  # the weights' ratio at λ → ∞
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def run(problem, weights, frozen, count, start):
     return np.asarray(found)
 
 
-def slope_along_policy(problem, parameters):
-    """`g` and the total slope, per unit of the state."""
+def gradient_along_policy(problem, parameters):
+    """`g` and the total gradient, per unit of the state."""
     _, square, mixed, action = parameters
     g = 2 * square - problem.gain * mixed
     return float(g), float(g - problem.gain * (mixed - 2 * problem.gain * action))
@@ -120,7 +120,7 @@ OUTCOMES = {
 
 @pytest.mark.parametrize("name", OUTCOMES)
 @pytest.mark.parametrize("frozen", [False, True])
-def test_slopes_converge_exactly_when_theory_says(float64, name, frozen):
+def test_gradients_converge_exactly_when_theory_says(float64, name, frozen):
     problem = OUTCOMES[name]
     a, c = problem.open_loop, problem.closed_loop
     factor = DISCOUNT * (a * c if frozen else c**2)
@@ -135,10 +135,10 @@ def test_slopes_converge_exactly_when_theory_says(float64, name, frozen):
         }[name]
     )
 
-    path = run(problem, SLOPES_ALONE, frozen, 120, START)
-    slopes = np.array([slope_along_policy(problem, p)[0 if frozen else 1] for p in path])
+    path = run(problem, GRADIENTS_ALONE, frozen, 120, START)
+    gradients = np.array([gradient_along_policy(problem, p)[0 if frozen else 1] for p in path])
     # Each change is the last one times the factor: measured while it is well above rounding.
-    changes = np.diff(slopes)[:12]
+    changes = np.diff(gradients)[:12]
     np.testing.assert_allclose(changes[1:] / changes[:-1], factor, rtol=1e-6)
     moved = np.max(np.abs(path[-1] - path[-2]))
     # 0.729^120 = 3e-17 and less; 1.215^120 = 1e10 and more.
@@ -146,26 +146,26 @@ def test_slopes_converge_exactly_when_theory_says(float64, name, frozen):
 
 
 @pytest.mark.parametrize("name", ["both converge", "only the full one"])
-def test_with_the_policys_part_slopes_become_right(float64, name):
+def test_with_the_policys_part_gradients_become_right(float64, name):
     problem = OUTCOMES[name]
-    path = run(problem, SLOPES_ALONE, False, 160, START)
+    path = run(problem, GRADIENTS_ALONE, False, 160, START)
     np.testing.assert_allclose(path[-1][1:], problem.true_parameters()[1:], rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["both converge", "only the frozen one"])
 def test_without_it_they_become_something_else(float64, name):
     problem = OUTCOMES[name]
-    path = run(problem, SLOPES_ALONE, True, 160, START)
-    found = slope_along_policy(problem, path[-1])[0]
+    path = run(problem, GRADIENTS_ALONE, True, 160, START)
+    found = gradient_along_policy(problem, path[-1])[0]
     # The fixed point of g = -2 + γ a c g.
     expected = -2 / (1 - DISCOUNT * problem.open_loop * problem.closed_loop)
     assert found == pytest.approx(expected, rel=1e-12)
     if name == "both converge":
-        right = slope_along_policy(problem, problem.true_parameters())[0]
+        right = gradient_along_policy(problem, problem.true_parameters())[0]
         assert found == pytest.approx(1.037 * right, rel=1e-3)
 
 
-def test_slopes_alone_leave_the_height_and_values_repair_it(float64):
+def test_gradients_alone_leave_the_height_and_values_repair_it(float64):
     problem = OUTCOMES["only the full one"]
     true = problem.true_parameters()
     grid = jnp.linspace(-1, 1, 9)
@@ -177,13 +177,13 @@ def test_slopes_alone_leave_the_height_and_values_repair_it(float64):
         )
         return np.asarray(each(grid))
 
-    # At λ → ∞ the slope is right, and Q is off by the same constant everywhere: the one it began
+    # At λ → ∞ the gradient is right, and Q is off by the same constant everywhere: the one it began
     # with, since nothing in the loss knows of it.
-    alone = run(problem, SLOPES_ALONE, False, 160, START)[-1]
+    alone = run(problem, GRADIENTS_ALONE, False, 160, START)[-1]
     np.testing.assert_allclose(error(alone), START[0], atol=1e-11)
 
     # However little the value term weighs, it takes the constant down by γ per iteration, and
-    # leaves the slopes.
+    # leaves the gradients.
     little = Weights(state=1.0, action=1.0, value=1e-4)
     path = run(problem, little, False, 60, alone)
     heights = np.array([error(p).mean() for p in path])

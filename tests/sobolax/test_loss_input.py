@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from sobolax.cart import example_transition
-from sobolax.loss_input import SlopesWarning, check_td_error
+from sobolax.loss_input import GradientsWarning, check_td_error
 from sobolax.losses import Weights, sobolev_errors, sobolev_td_loss, sobolev_terms
 
 TRANSITION, TANGENTS = example_transition()
@@ -38,13 +38,13 @@ def stopped_critic(t):
         (of(lambda x: jnp.maximum(x, 0.0)), "ReLU"),
         (of(jax.nn.leaky_relu), "ReLU"),
         (stopped_target, "transition.reward: gradients of the target are stopped"),
-        (stopped_critic, "nor with transition.action: the critic has no slopes"),
+        (stopped_critic, "nor with transition.action: the critic has no gradients"),
         (of(jnp.round), "rounding"),
     ],
 )
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["plain", "jit"])
-def test_slopes_that_are_lost_are_told(td_error, message, wrap):
-    with pytest.warns(SlopesWarning, match=message):
+def test_gradients_that_are_lost_are_told(td_error, message, wrap):
+    with pytest.warns(GradientsWarning, match=message):
         jax.jit(lambda t, dt: sobolev_terms(wrap(td_error), t, dt))(TRANSITION, TANGENTS)
 
 
@@ -70,7 +70,7 @@ def test_a_relu_in_the_critic_is_seen_through_a_batch_and_a_gradient():
         return jax.vmap(one)(batch, tangents).mean()
 
     batch, tangents = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), (TRANSITION, TANGENTS))
-    with pytest.warns(SlopesWarning, match="ReLU"):
+    with pytest.warns(GradientsWarning, match="ReLU"):
         jax.jit(jax.grad(loss))(KERNEL[:, :2], batch, tangents)
 
 
@@ -82,7 +82,7 @@ def test_a_relu_in_the_critic_is_seen_through_a_batch_and_a_gradient():
         ("discount", jnp.array(True)),
     ],
 )
-def test_parts_without_slopes_are_refused_by_name(part, value):
+def test_parts_without_gradients_are_refused_by_name(part, value):
     with pytest.raises(ValueError, match=rf"transition\.{part} is (int32|bool), which has no slop"):
         sobolev_errors(of(jnp.tanh), replace(TRANSITION, **{part: value}), TANGENTS)
 

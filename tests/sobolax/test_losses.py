@@ -7,8 +7,8 @@ import pytest
 
 import envs
 from sobolax.losses import (
+    DirectionalDerivatives,
     Errors,
-    Slopes,
     Weights,
     batch_loss,
     sobolev_errors_by_reverse_mode,
@@ -85,15 +85,15 @@ def test_terms_equal_a_direct_evaluation_of_the_formula(float64):
     following = env.dynamics @ x + env.control @ a
     reward = -x @ env.state_cost @ x - a @ env.action_cost @ a
     value = np.sin(z @ guess @ z) - reward - 0.9 * np.cos(following.sum())
-    slope_of_q = np.cos(z @ guess @ z) * (guess + guess.T) @ z
+    gradient_of_q = np.cos(z @ guess @ z) * (guess + guess.T) @ z
     fall = -0.9 * np.sin(following.sum())
-    slope_of_y = np.concatenate(
+    gradient_of_y = np.concatenate(
         [
             -2 * env.state_cost @ x + fall * env.dynamics.sum(axis=0),
             -2 * env.action_cost @ a + fall * env.control.sum(axis=0),
         ]
     )
-    expected = (slope_of_q - slope_of_y) ** 2
+    expected = (gradient_of_q - gradient_of_y) ** 2
     # Both sides are float64 sums of a few dozen terms of order 1.
     np.testing.assert_allclose(terms.value, value**2, rtol=1e-11)
     np.testing.assert_allclose(terms.state, expected[:3], rtol=1e-11)
@@ -196,11 +196,11 @@ def replaced(tree, value):
 @pytest.mark.parametrize("value", [jnp.nan, jnp.inf, -jnp.inf, 1e30, 1e4])
 def test_a_bad_tangent_takes_out_its_own_term_and_nothing_else(value):
     transition, tangents = simple_batch()
-    (_, terms), slope = jax.value_and_grad(loss_of, has_aux=True)(
+    (_, terms), gradient = jax.value_and_grad(loss_of, has_aux=True)(
         0.5, transition, replaced(tangents, value)
     )
     _, clean = loss_of(0.5, transition, tangents)
-    assert np.isfinite(slope)
+    assert np.isfinite(gradient)
     assert not terms.state_valid[0, 0]
     assert int(jnp.sum(~terms.state_valid)) == 1
     assert terms.action_valid.all()
@@ -225,14 +225,14 @@ def test_a_transition_that_is_not_finite_leaves_the_batch():
         transition.discount,
         transition.next_observation.at[2, 0].set(jnp.inf),
     )
-    (loss, terms), slope = jax.value_and_grad(loss_of, has_aux=True)(0.5, broken, tangents)
+    (loss, terms), gradient = jax.value_and_grad(loss_of, has_aux=True)(0.5, broken, tangents)
     keep = jnp.asarray([0, 1, 3])
     rest = jax.tree.map(lambda leaf: leaf[keep], (transition, tangents))
-    (expected, _), expected_slope = jax.value_and_grad(loss_of, has_aux=True)(0.5, *rest)
+    (expected, _), expected_gradient = jax.value_and_grad(loss_of, has_aux=True)(0.5, *rest)
     np.testing.assert_array_equal(terms.value_valid, [True, True, False, True])
     assert not terms.state_valid[2].any()
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
-    np.testing.assert_allclose(slope, expected_slope, rtol=1e-6)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-6)
 
 
 def test_a_terminal_transition_knows_nothing_of_what_follows():
@@ -260,20 +260,20 @@ def test_a_terminal_transition_knows_nothing_of_what_follows():
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 
 
-def slope_errors(state, action):
-    """Errors whose slopes of the critic are these, where those of the target are 0."""
+def gradient_errors(state, action):
+    """Errors whose gradients of the critic are these, where those of the target are 0."""
 
-    def slopes(critic):
+    def gradients(critic):
         critic = jnp.asarray(critic, float)
-        return Slopes(critic, jnp.zeros_like(critic), jnp.ones(critic.shape, bool))
+        return DirectionalDerivatives(critic, jnp.zeros_like(critic), jnp.ones(critic.shape, bool))
 
     count = jnp.shape(state)[:-1]
-    return Errors(jnp.zeros(count), jnp.ones(count, bool), slopes(state), slopes(action))
+    return Errors(jnp.zeros(count), jnp.ones(count, bool), gradients(state), gradients(action))
 
 
-def test_a_bounded_slope_error_by_hand(float64):
+def test_a_bounded_gradient_error_by_hand(float64):
     def total(state, action, bound):
-        terms = squares(slope_errors(state, action), bound)
+        terms = squares(gradient_errors(state, action), bound)
         return jnp.sum(terms.state) + jnp.sum(terms.action), terms
 
     look = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)

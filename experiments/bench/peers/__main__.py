@@ -31,13 +31,13 @@ class Peers:
     Attributes:
         comparisons: Which to make; none for all.
         repetitions: Timed segments of each contender, which take turns.
-        patience: Seconds that a contender may take to compile, or for a segment.
+        timeout: Seconds that a contender may take to compile, or for a segment.
         output: Folder, new or empty; None for a new one under runs/.
     """
 
     comparisons: tuple[str, ...] = ()
     repetitions: int = 7
-    patience: float = 900.0
+    timeout: float = 900.0
     output: Path | None = None
 
 
@@ -52,8 +52,8 @@ def prepare(peers: Peers) -> tuple[list[Comparison], Path]:
     """
     if peers.repetitions < 1:
         raise ValueError(f"--repetitions {peers.repetitions} must be at least 1")
-    if not peers.patience > 0:
-        raise ValueError(f"--patience {peers.patience:g} must be above 0")
+    if not peers.timeout > 0:
+        raise ValueError(f"--timeout {peers.timeout:g} must be above 0")
     known = comparisons.make(peers.repetitions)
     for name in peers.comparisons:
         if name not in known:
@@ -90,7 +90,7 @@ def run(
             tell(f"{comparison.name}: the environment of {comparison.peer}")
             install(comparison.peer)
             done.append(
-                measure(comparison, peers.repetitions, command, folder, peers.patience, tell)
+                measure(comparison, peers.repetitions, command, folder, peers.timeout, tell)
             )
         except (PeerUnavailable, WorkerError) as error:
             left_out[comparison.name] = str(error)

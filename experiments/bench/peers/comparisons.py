@@ -77,12 +77,12 @@ def _sizes(
 ) -> dict[str, Any]:
     """Sizes that a comparison has in common; the buffer holds all that is collected."""
     return {
-        "environments": environments,
-        "updates_per_step": updates,
+        "num_envs": environments,
+        "gradient_steps": updates,
         "batch_size": batch,
         "hidden_sizes": [width, width],
         "replay_capacity": capacity,
-        "prefill_steps": 4 * batch,
+        "learning_starts": 4 * batch,
     }
 
 
@@ -164,9 +164,9 @@ def _side_by_side(environments: int) -> str:
 
 
 def _described(sizes: Mapping[str, Any]) -> str:
-    updates, width = sizes["updates_per_step"], sizes["hidden_sizes"][0]
+    updates, width = sizes["gradient_steps"], sizes["hidden_sizes"][0]
     counted = "1 update" if updates == 1 else f"{updates} updates"
     return (
-        f"{_side_by_side(sizes['environments'])}, {counted} of batch {sizes['batch_size']} per "
+        f"{_side_by_side(sizes['num_envs'])}, {counted} of batch {sizes['batch_size']} per "
         f"step of all, hidden layers 2 x {width}"
     )

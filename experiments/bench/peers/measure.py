@@ -21,7 +21,7 @@ def measure(
     repetitions: int,
     command: Command,
     folder: Path,
-    patience: float,
+    timeout: float,
     tell: Tell,
 ) -> dict[str, Any]:
     """Times all contenders, A B A B ..., after each has compiled and run once.
@@ -34,7 +34,7 @@ def measure(
         repetitions: Timed segments of each contender and part.
         command: `worker -> interpreter and script`.
         folder: Where logs go.
-        patience: Seconds that a worker may take for an answer.
+        timeout: Seconds that a worker may take for an answer.
         tell: Is told what is under way.
 
     Returns:
@@ -51,9 +51,7 @@ def measure(
             tell(f"{comparison.name}: starting {contender.label}")
             log = folder / f"{comparison.name}-{index}-{contender.worker}.log"
             worker = stack.enter_context(
-                Worker(
-                    contender.label, command(contender.worker), contender.settings, log, patience
-                )
+                Worker(contender.label, command(contender.worker), contender.settings, log, timeout)
             )
             started.append(worker.ready())
             workers.append(worker)

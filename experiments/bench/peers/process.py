@@ -44,7 +44,7 @@ class Worker:
         command: Interpreter and script; the settings come after it.
         settings: The worker's one argument.
         log: A new file for whatever it prints.
-        patience: Seconds that it may take for an answer.
+        timeout: Seconds that it may take for an answer.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class Worker:
         command: Sequence[str],
         settings: Mapping[str, Any],
         log: Path,
-        patience: float,
+        timeout: float,
     ):
-        self.name, self._log, self._patience = name, log, patience
+        self.name, self._log, self._patience = name, log, timeout
         self._start = time.perf_counter()
         environment = {k: v for k, v in os.environ.items() if k not in _CACHE_VARIABLES}
         with log.open("xb") as errors:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments.launch import run_folder
-from experiments.report.table import Listing, roomy
+from experiments.report.table import Listing, wide_console
 
 TABLE = "table.md"
 # Steps/s over the peer's: what issue 5 asks for, and what it hopes for.
@@ -70,7 +70,7 @@ def contenders(one: Mapping[str, Any]) -> Listing:
 
 def show(results: Mapping[str, Any], console: Console) -> None:
     """Prints all tables; where the output is no terminal, as wide as they need."""
-    console = roomy(console)
+    console = wide_console(console)
     for one in results["comparisons"]:
         console.print(contenders(one).rendered())
     if results["comparisons"]:

@@ -54,12 +54,12 @@ def render(found: Mapping[str, Any]) -> list[RenderableType]:
 
 
 def check(name: str, environment: Environment) -> None:
-    """Raises ValueError if the environment is not of MuJoCo, or has no structured Jacobian."""
+    """Raises ValueError if the environment is not of MuJoCo, or has no analytic Jacobian."""
     if not isinstance(environment, MujocoEnvironment):
         raise ValueError(f"--derivatives {name!r} is no MuJoCo environment")
-    reason = reason_against("structured", environment)
+    reason = reason_against("analytic", environment)
     if reason is not None:
-        raise ValueError(f"--derivatives {name!r} has no structured Jacobian: {reason}")
+        raise ValueError(f"--derivatives {name!r} has no analytic Jacobian: {reason}")
 
 
 def time_derivatives(environment: Any, batch: int, repetitions: int) -> list[Measurement]:
@@ -110,7 +110,7 @@ def _functions(environment: Any) -> dict[str, Callable[[State, jax.Array], Any]]
 
     return {
         "plain step": environment.step,
-        "structured, full basis": tangents("structured"),
+        "analytic, full basis": tangents("analytic"),
         "one cotangent (vjp)": one_cotangent,
         "one tangent (jvp)": one_tangent,
         "forward, full basis": tangents("forward"),

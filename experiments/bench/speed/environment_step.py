@@ -25,7 +25,7 @@ def run(setting: Setting, bench: Bench, tell: Tell) -> dict[str, Any]:
     tell("compiling environment steps")
     alternatives = [alternative(setting, bench, name) for name in ("off", "cached")]
     tell("timing environment steps")
-    measured = measure(alternatives, bench.repetitions, bench.steps * setting.config.environments)
+    measured = measure(alternatives, bench.repetitions, bench.steps * setting.config.num_envs)
     return {
         "env": bench.env,
         "sizes": update.sizes(setting),
@@ -37,7 +37,7 @@ def alternative(setting: Setting, bench: Bench, source_name: str) -> Alternative
     """Steps of all environments with random actions, each written into a replay buffer."""
     environment, config = setting.environment, setting.config
     source = make_source(source_name, environment)
-    count, steps = config.environments, bench.steps
+    count, steps = config.num_envs, bench.steps
 
     def collect(states: State, key: jax.Array):
         example, _ = jax.eval_shape(

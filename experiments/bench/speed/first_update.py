@@ -24,7 +24,7 @@ def main() -> None:
     import jax.numpy as jnp
 
     import envs
-    from experiments.launch.configuration import Arm, defaults
+    from experiments.launch.configuration import Variant, defaults
     from experiments.launch.program import compiler_options, members
 
     mark("build")
@@ -33,12 +33,14 @@ def main() -> None:
     # Two steps: one of random actions, and the one after which there are updates.
     config = replace(
         base.config,
-        environment_steps=2 * base.config.environments,
-        prefill_steps=base.config.environments,
+        total_timesteps=2 * base.config.num_envs,
+        learning_starts=base.config.num_envs,
         epochs=1,
     )
     training = make_training(environment, config)
-    keys, hypers = members([Arm("plain", base.hyper), Arm("sobolev", base.hyper)], base.seeds, 0)
+    keys, hypers = members(
+        [Variant("plain", base.hyper), Variant("sobolev", base.hyper)], base.seeds, 0
+    )
     mark("lower")
     init = jax.jit(jax.vmap(training.init)).lower(keys, hypers)
     learn = jax.jit(jax.vmap(training.learn, in_axes=(0, 0, None)), donate_argnums=0).lower(

@@ -46,7 +46,7 @@ class TrainingStepRow:
 
     Attributes:
         env: Name of the environment.
-        environments: Environments that are stepped side by side.
+        num_envs: Environments that are stepped side by side.
         updates: Updates after every step of them.
         batch_size: Transitions of an update.
         hidden_sizes: Of actor and critics.
@@ -55,7 +55,7 @@ class TrainingStepRow:
     """
 
     env: str = "ant"
-    environments: int = 128
+    num_envs: int = 128
     updates: int = 64
     batch_size: int = 512
     hidden_sizes: tuple[int, ...] = (256, 256)
@@ -91,7 +91,7 @@ class ColdStartRow:
 
 @dataclass(frozen=True)
 class StorageRow:
-    """What every way to keep tangents does to slopes and gradients.
+    """What every way to keep tangents does to gradients and gradients.
 
     Attributes:
         transitions: How many are looked at, after random actions.
@@ -104,7 +104,7 @@ class StorageRow:
 
 @dataclass(frozen=True)
 class Bench:
-    """Measures what slopes cost, in time and memory. Writes runs/bench-....json.
+    """Measures what gradients cost, in time and memory. Writes runs/bench-....json.
 
     Sizes that are None, and parameters of environments that are not named, are those that
     `experiments.train` would use.
@@ -113,14 +113,14 @@ class Bench:
         rows: What is measured.
         env: Name of the environment of `update` and `environment_step`.
         env_args: Parameters of that environment as name=value, such as joints=8.
-        sources: Where slopes come from; "off" is always measured, as what others are compared
+        sources: Where gradients come from; "off" is always measured, as what others are compared
             with, and "reverse" only where the environment has reverse mode.
         tangent_dtypes: How tangents are kept; each is an alternative of the source "cached".
         members: Runs side by side in one vmapped program, one after the other; 1 for the program
             of one run as it is.
         batch_size: Transitions of an update.
         hidden_sizes: Of actor and critics.
-        environments: Environments that are stepped side by side.
+        num_envs: Environments that are stepped side by side.
         buffer_items: Transitions in the buffer that batches are drawn from, a multiple of
             `environments`.
         updates: Updates in a timed call.
@@ -145,7 +145,7 @@ class Bench:
     members: tuple[int, ...] = (1, 6)
     batch_size: int | None = None
     hidden_sizes: tuple[int, ...] | None = None
-    environments: int | None = None
+    num_envs: int | None = None
     buffer_items: int = 16_384
     updates: int = 20
     steps: int = 100

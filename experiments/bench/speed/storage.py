@@ -1,4 +1,4 @@
-"""Row `storage`: what every way to keep tangents costs in bytes, and in slopes and gradients.
+"""Row `storage`: what every way to keep tangents costs in bytes, and in gradients and gradients.
 
 Transitions of random actions, a SAC agent that has learned from them for a while, and the same
 transitions once more with their tangents as they come out of the buffer.
@@ -180,9 +180,9 @@ def _make_look(setting: Setting, experience: Experience, updates: int) -> Any:
 
 
 def _compare(other: Any, exact: Any) -> dict[str, jax.Array]:
-    """Target slopes beside those of float32, where both are valid."""
+    """Target gradients beside those of float32, where both are valid."""
     valid = other.valid & exact.valid
-    one, two = (jnp.where(valid, slopes.target, 0.0) for slopes in (other, exact))
+    one, two = (jnp.where(valid, gradients.target, 0.0) for gradients in (other, exact))
     return {
         "error": jnp.linalg.norm(one - two) / jnp.linalg.norm(two),
         "cosine": jnp.nanmean(_cosine(one, two)),
@@ -219,7 +219,7 @@ def render(found: Mapping[str, Any]) -> list[RenderableType]:
                 numbers += [entry[f"{what} error"], 1 - entry[f"{what} cosine"]]
             made.add_row(dtype, f"{entry['bytes']:,}", *(f"{number:.2g}" for number in numbers))
         title = (
-            f"Slopes of the target and gradient of the loss in {name}, errors beside float32's\n"
+            f"Gradients of the target and gradient of the loss in {name}, errors beside float32's\n"
             f"(gradients of single batches are off the mean's by {measured['between batches']:.2g})"
         )
         parts += [heading(title), made]

@@ -13,7 +13,7 @@ from experiments.bench.speed.tables import heading, timings
 from experiments.bench.speed.training_step import Setting
 from experiments.bench.speed.work import Tell, make_environment
 from experiments.bench.timing import Alternative, Measurement, compile_ahead, measure
-from experiments.launch.configuration import Arm, defaults
+from experiments.launch.configuration import Variant, defaults
 from experiments.launch.program import members
 from sobolax import make_training
 
@@ -25,9 +25,9 @@ def prepare(bench: Bench) -> Setting:
     environment = make_environment(asked.env, base.env_args)
     config = replace(
         base.config,
-        environment_steps=base.config.environments * asked.steps,
+        total_timesteps=base.config.num_envs * asked.steps,
         epochs=1,
-        prefill_steps=0,
+        learning_starts=0,
         report_states=0,
     )
     config.check(environment)
@@ -51,7 +51,7 @@ def run(setting: Setting, bench: Bench, tell: Tell) -> dict[str, Any]:
 
 def _alternative(setting: Setting, count: int) -> Alternative:
     training = make_training(setting.environment, setting.config)
-    keys, hypers = members([Arm("bench", setting.hyper)], count, 0)
+    keys, hypers = members([Variant("bench", setting.hyper)], count, 0)
     init, learn = training.init, training.learn
     if count == 1:
         keys, hypers = jax.tree.map(lambda leaf: leaf[0], (keys, hypers))

@@ -1,6 +1,6 @@
 """Row `training_step`: a step of all environments and the updates after it, as training does them.
 
-With slopes and without, on states that are handed on from call to call and written in place.
+With gradients and without, on states that are handed on from call to call and written in place.
 """
 
 from collections.abc import Mapping
@@ -45,11 +45,11 @@ def prepare(bench: Bench) -> Setting:
     environment = make_environment(asked.env, base.env_args)
     config = replace(
         base.config,
-        environments=asked.environments,
-        environment_steps=asked.environments,
+        num_envs=asked.num_envs,
+        total_timesteps=asked.num_envs,
         epochs=1,
-        prefill_steps=0,
-        updates_per_step=asked.updates,
+        learning_starts=0,
+        gradient_steps=asked.updates,
         batch_size=asked.batch_size,
         hidden_sizes=asked.hidden_sizes,
         replay_capacity=asked.buffer_items,
@@ -97,7 +97,7 @@ def render(found: Mapping[str, Any]) -> list[RenderableType]:
     """One table."""
     sizes = found["sizes"]
     title = (
-        f"A training step in {sizes['env']}: {sizes['environments']} environments, then "
+        f"A training step in {sizes['env']}: {sizes['num_envs']} environments, then "
         f"{sizes['updates']} updates of {sizes['batch_size']}"
     )
     return [heading(title), timings("SAC", "ms", "over plain", found["measured"])]

@@ -1,4 +1,4 @@
-"""Row `update`: an update of the agent by where its slopes come from, and how they are kept."""
+"""Row `update`: an update of the agent by where its gradients come from, and how they are kept."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +12,7 @@ from experiments.bench.speed.options import Bench
 from experiments.bench.speed.tables import heading, members, timings
 from experiments.bench.speed.work import Tell, collect_experience, make_environment
 from experiments.bench.timing import Alternative, compile_ahead, measure
-from experiments.launch.configuration import Arm, defaults, parse_environment_arguments
+from experiments.launch.configuration import Variant, defaults, parse_environment_arguments
 from experiments.launch.program import members as keys_and_hypers
 from sobolax.agents.config import AgentConfig
 from sobolax.agents.critics import CriticHyperparameters
@@ -55,16 +55,16 @@ def prepare(bench: Bench) -> Setting:
     environment = make_environment(bench.env, parameters)
     asked = {
         name: getattr(bench, name)
-        for name in ("batch_size", "hidden_sizes", "environments")
+        for name in ("batch_size", "hidden_sizes", "num_envs")
         if getattr(bench, name) is not None
     }
     config = replace(base.config, replay_capacity=bench.buffer_items, **asked)
     # The loop itself is not measured: its counts only have to pass the configuration's checks.
     config = replace(
         config,
-        environment_steps=config.environments,
+        total_timesteps=config.num_envs,
         epochs=1,
-        prefill_steps=0,
+        learning_starts=0,
         report_states=0,
         first_order="cached",
         state_directions=None,
@@ -91,7 +91,7 @@ def run(setting: Setting, bench: Bench, tell: Tell) -> dict[str, Any]:
         tell(f"collecting transitions, {dtype}")
         source = make_source("cached", environment, tangent_dtype=dtype)
         experiences[dtype] = collect_experience(
-            environment, source, config.environments, bench.steps, bench.buffer_items
+            environment, source, config.num_envs, bench.steps, bench.buffer_items
         )
     measured = {}
     for count in dict.fromkeys(bench.members):
@@ -114,7 +114,7 @@ def sizes(setting: Setting) -> dict[str, Any]:
         "observation_size": environment.observation_size,
         "batch_size": config.batch_size,
         "hidden_sizes": config.hidden_sizes,
-        "environments": config.environments,
+        "num_envs": config.num_envs,
     }
 
 
@@ -138,7 +138,7 @@ class Start:
 def initialise(setting: Setting, count: int) -> Start:
     """Networks, keys and hyperparameters of that many members."""
     init = setting.config.make_agent(setting.environment).init
-    keys, hypers = keys_and_hypers([Arm("bench", setting.hyper)], count, 0)
+    keys, hypers = keys_and_hypers([Variant("bench", setting.hyper)], count, 0)
     if count == 1:
         keys, hypers = jax.tree.map(lambda leaf: leaf[0], (keys, hypers))
     else:
@@ -174,7 +174,7 @@ def alternative(
 
     def updates(state: Any, buffer: Any, key: jax.Array, hyper: Any):
         def one(state: Any, key: jax.Array):
-            # Drawn anew each time: of one fixed batch a compiler may compute slopes only once.
+            # Drawn anew each time: of one fixed batch a compiler may compute gradients only once.
             sample_key, update_key = jax.random.split(key)
             batch = replay.sample(buffer, sample_key, setting.config.batch_size)
             return agent.update(state, normalizer, batch, source.errors, update_key, hyper)
@@ -199,5 +199,5 @@ def render(found: Mapping[str, Any]) -> list[RenderableType]:
     for count, measured in found["members"].items():
         title = f"One update in {found['env']}, batch {about['batch_size']}, {directions}"
         parts.append(heading(f"{title}, {members(int(count))}"))
-        parts.append(timings("source of slopes", "ms", "over off", measured))
+        parts.append(timings("source of gradients", "ms", "over off", measured))
     return parts

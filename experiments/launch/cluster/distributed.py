@@ -83,7 +83,7 @@ def _run(
 
     everything = processes.gather(processes.agree(train))
     plans = processes.gather(plan.described())
-    done = shards.put_together(
+    done = shards.merge_shards(
         sweep,
         [outcome for outcomes in everything for outcome in outcomes],
         compile_seconds=plan.program.compile_seconds,

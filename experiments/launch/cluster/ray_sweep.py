@@ -113,7 +113,7 @@ def _run(ray: Any, machines: Machines, prepared: Prepared, console: Console, sta
             _tell_failed(ended, len(parts), again, console)
             return FAILED
         outcomes = [ended.outcomes[index] for index in range(len(parts))]
-        done = shards.put_together(
+        done = shards.merge_shards(
             sweep,
             outcomes,
             compile_seconds=max(outcome.compile_seconds for outcome in outcomes),

@@ -8,7 +8,7 @@ from typing import Any
 from experiments import train
 from experiments.launch import run_folder
 from experiments.launch.checkpoints import CheckpointRule
-from experiments.launch.configuration import Arm, Experiment, from_json, merge, to_json
+from experiments.launch.configuration import Experiment, Variant, from_json, merge, to_json
 from experiments.launch.program import make_mesh
 from experiments.launch.sweep.machines import Machines
 from experiments.launch.sweep.memory import find_budget
@@ -42,11 +42,11 @@ class Sweep:
     checkpoints: CheckpointRule | None = field(default_factory=CheckpointRule)
 
     @property
-    def arms(self) -> tuple[Arm, ...]:
-        """An arm for each setting."""
+    def variants(self) -> tuple[Variant, ...]:
+        """An variant for each setting."""
         base = self.experiment
         return tuple(
-            Arm(name_of(setting), merge(base.hyper, setting), base.agent)
+            Variant(name_of(setting), merge(base.hyper, setting), base.agent)
             for setting in self.settings
         )
 
@@ -209,10 +209,11 @@ def _check(sweep: Sweep, here: bool) -> Any:
         for axis in sweep.axes:
             if axis.name in _WEIGHTS:
                 raise ValueError(
-                    f"--{axis.name.replace('_', '-')} varies, but --first-order off has no slopes "
+                    f"--{axis.name.replace('_', '-')} varies, but --first-order off has no "
+                    "gradients "
                     "to weight: all settings would be the same"
                 )
     # Without an output: a sweep's folder is checked, and named, otherwise than a run's.
     checked = train.prepare(dataclasses.replace(sweep.experiment, output=None))
-    _ = sweep.arms  # every setting's values are within their limits
+    _ = sweep.variants  # every setting's values are within their limits
     return checked.job.training

@@ -28,7 +28,7 @@ def load_policy(folder: str | Path, setting: str | None = None, seed: int = 0) -
     """
     folder = Path(folder)
     sweep = read(folder)
-    names = [arm.name for arm in sweep.arms]
+    names = [variant.name for variant in sweep.variants]
     if setting is None:
         if not (folder / run_folder.RESULTS).exists():
             raise ValueError(f"{folder} is not complete and has no best setting: name one")

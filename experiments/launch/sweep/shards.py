@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from experiments.launch import run_folder
-from experiments.launch.configuration import Arm
+from experiments.launch.configuration import Variant
 from experiments.launch.history import History
 from experiments.launch.job import Job
 from experiments.launch.program import Program, compile_program, members, size_of
@@ -120,7 +120,7 @@ def run_all(prepared: Prepared, made: Plan, shower: Shower, start: float) -> Don
     """
     outcomes = train_all(prepared, made, shower)
     wall_seconds = time.perf_counter() - start
-    return put_together(prepared.sweep, outcomes, made.program.compile_seconds, wall_seconds)
+    return merge_shards(prepared.sweep, outcomes, made.program.compile_seconds, wall_seconds)
 
 
 def train_all(prepared: Prepared, made: Plan, shower: Shower) -> list[Outcome]:
@@ -157,7 +157,7 @@ def run_shard(
     return train_members(job, folder, listener, prepared.sweep.checkpoints, program)
 
 
-def put_together(
+def merge_shards(
     sweep: Sweep,
     outcomes: Sequence[Outcome],
     compile_seconds: float,
@@ -191,16 +191,16 @@ def make_job(prepared: Prepared, part: range) -> Job:
     """The job of some members; each is an arm of its own, named after setting and seed."""
     sweep = prepared.sweep
     seeds = sweep.experiment.seeds
-    arms = [
-        Arm(f"{arm.name} seed={seed}", arm.hyper, arm.agent)
-        for arm in sweep.arms
+    variants = [
+        Variant(f"{variant.name} seed={seed}", variant.hyper, variant.agent)
+        for variant in sweep.variants
         for seed in range(seeds)
     ]
     keys, hypers = _take(all_members(sweep), part)
     asked = sweep_to_json(sweep)
     return Job(
         prepared.training,
-        arms[part.start : part.stop],
+        variants[part.start : part.stop],
         1,
         keys,
         hypers,
@@ -214,7 +214,7 @@ def gather(sweep: Sweep, histories: Sequence[History], at_a_time: int = 1) -> Hi
 
     Seconds are those of all shards together, by how many of them trained at a time.
     """
-    whole = History(sweep.arms, sweep.experiment.seeds)
+    whole = History(sweep.variants, sweep.experiment.seeds)
     for epoch in range(min((len(one.epochs) for one in histories), default=0)):
         metrics = {
             name: np.concatenate([one.epochs[epoch][name].ravel() for one in histories])
@@ -226,7 +226,7 @@ def gather(sweep: Sweep, histories: Sequence[History], at_a_time: int = 1) -> Hi
 
 def all_members(sweep: Sweep) -> tuple[jax.Array, Any]:
     """Keys and hyperparameters of all members: settings times seeds, seeds innermost."""
-    return members(sweep.arms, sweep.experiment.seeds, sweep.experiment.seed)
+    return members(sweep.variants, sweep.experiment.seeds, sweep.experiment.seed)
 
 
 def shard_folder(folder: Path, index: int) -> Path:

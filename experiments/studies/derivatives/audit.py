@@ -92,13 +92,13 @@ def execute(prepared: Prepared, tell: Tell = lambda text: None) -> dict[str, Any
 def _derive(prepared: Prepared, programs: Programs, kind: Kind) -> dict[str, Any]:
     """Everything about one kind but the errors."""
     audit, size = prepared.audit, programs.environment.state_size
-    found: dict[str, Any] = {"slopes": {}, "measures": {}}
+    found: dict[str, Any] = {"gradients": {}, "measures": {}}
     for method in audit.methods:
-        ends, slopes = measures.derived(programs, method, kind, audit.batch)
-        norms = measures.norms(slopes.state[:, :, :size])
-        found["slopes"][method], found["ends"] = slopes, ends
+        ends, gradients = measures.derived(programs, method, kind, audit.batch)
+        norms = measures.norms(gradients.state[:, :, :size])
+        found["gradients"][method], found["ends"] = gradients, ends
         found["measures"][method] = {
-            **measures.soundness(slopes, size, kind.states),
+            **measures.soundness(gradients, size, kind.states),
             "norm": measures.spread(norms, audit.bound),
             "error": {},
         }
@@ -116,13 +116,13 @@ def _compare(prepared: Prepared, kinds: dict[str, Kind], found: dict[str, Any]) 
         wide = Kind(double.convert(kind.states), kind.actions)
         count = {"none": 0, "first": 1, "all": len(audit.methods)}[audit.in_float64]
         for index, method in enumerate(audit.methods):
-            slopes = select(found[name]["slopes"][method], few)
+            gradients = select(found[name]["gradients"][method], few)
             entry = found[name]["measures"][method]["error"]
-            entry["float32"] = measures.spread(measures.errors(slopes, reference))
+            entry["float32"] = measures.spread(measures.errors(gradients, reference))
             entry["floor"] = measures.spread(floor)
             if index < count:
-                _, slopes = measures.derived(double, method, wide, audit.compared)
-                entry["float64"] = measures.spread(measures.errors(slopes, reference))
+                _, gradients = measures.derived(double, method, wide, audit.compared)
+                entry["float64"] = measures.spread(measures.errors(gradients, reference))
 
 
 def _physics_steps(

@@ -8,7 +8,13 @@ import jax
 import numpy as np
 
 from experiments.bench.timing import Alternative, measure
-from experiments.studies.derivatives.programs import Programs, Slopes, join, length, take
+from experiments.studies.derivatives.programs import (
+    DirectionalDerivatives,
+    Programs,
+    join,
+    length,
+    take,
+)
 from experiments.studies.derivatives.states import Act, Kind, begin_anew
 
 # Central differences in float64 go this far, and twice as far to see how right they are.
@@ -19,26 +25,30 @@ _SMALLEST = 1e-2
 _TURNING = 5
 
 
-def derived(programs: Programs, method: str, kind: Kind, batch: int) -> tuple[Any, Slopes]:
-    """Slopes at all states of a kind, by the program of that batch."""
+def derived(
+    programs: Programs, method: str, kind: Kind, batch: int
+) -> tuple[Any, DirectionalDerivatives]:
+    """Gradients at all states of a kind, by the program of that batch."""
     count = length(kind.states)
-    ends, slopes = [], []
+    ends, gradients = [], []
     for start in range(0, count, batch):
         chosen = np.arange(start, start + batch) % count
-        end, slope = programs.slopes(method, take(kind.states, chosen), kind.actions[chosen])
+        end, gradient = programs.gradients(method, take(kind.states, chosen), kind.actions[chosen])
         few = slice(min(batch, count - start))
         ends.append(take(end, few))
-        slopes.append([part[few] for part in slope.parts()])
-    return join(ends), Slopes(*(np.concatenate(parts) for parts in zip(*slopes, strict=True)))
+        gradients.append([part[few] for part in gradient.parts()])
+    return join(ends), DirectionalDerivatives(
+        *(np.concatenate(parts) for parts in zip(*gradients, strict=True))
+    )
 
 
-def soundness(slopes: Slopes, state_size: int, states: Any) -> dict[str, Any]:
+def soundness(gradients: DirectionalDerivatives, state_size: int, states: Any) -> dict[str, Any]:
     """Shares of states where derivatives are finite, and where they are not zero."""
-    count = len(slopes.state)
+    count = len(gradients.state)
     result: dict[str, Any] = {"states": count, "nonfinite_states": int(np.sum(~sound(states)))}
     columns = {"state": slice(None, state_size), "action": slice(state_size, None)}
     for name, chosen in columns.items():
-        parts = [part[:, :, chosen] for part in slopes.parts()]
+        parts = [part[:, :, chosen] for part in gradients.parts()]
         finite = np.all([np.isfinite(part).all((1, 2)) for part in parts], axis=0)
         moves = np.any([(part != 0).any((1, 2)) for part in parts], axis=0)
         idle = ~np.any([(part != 0).any(1) for part in parts], axis=0)
@@ -56,7 +66,7 @@ def sound(states: Any) -> np.ndarray:
     return np.all([np.isfinite(leaf).reshape(len(leaf), -1).all(1) for leaf in leaves], axis=0)
 
 
-def errors(computed: Slopes, reference: Slopes) -> np.ndarray:
+def errors(computed: DirectionalDerivatives, reference: DirectionalDerivatives) -> np.ndarray:
     """Relative errors, `(batch,)`: the largest entry's, in the worst of the three parts.
 
     What is not finite is infinitely wrong.
@@ -71,7 +81,9 @@ def errors(computed: Slopes, reference: Slopes) -> np.ndarray:
     return worst
 
 
-def references(double: Programs, kind: Kind, ends: Any) -> tuple[Slopes, np.ndarray]:
+def references(
+    double: Programs, kind: Kind, ends: Any
+) -> tuple[DirectionalDerivatives, np.ndarray]:
     """Central differences in float64 at the same states, and by how much they are unsure.
 
     Args:
@@ -84,7 +96,9 @@ def references(double: Programs, kind: Kind, ends: Any) -> tuple[Slopes, np.ndar
         state, end = double.convert((take(kind.states, index), take(ends, index)))
         found.append(double.differences(state, kind.actions[index].astype(np.float64), end, STEPS))
     nearest, further = (
-        Slopes(*(np.concatenate(parts) for parts in zip(*(s.parts() for s in each), strict=True)))
+        DirectionalDerivatives(
+            *(np.concatenate(parts) for parts in zip(*(s.parts() for s in each), strict=True))
+        )
         for each in zip(*found, strict=True)
     )
     return nearest, errors(further, nearest)
@@ -152,14 +166,14 @@ def rollout(
     age, turned = np.zeros(batch, int), np.zeros(batch, int)
     growth: dict[int, list[np.ndarray]] = {steps: [] for steps in chain}
     rates, single = [[] for _ in range(batch)], []
-    bad_states = bad_slopes = ended = count = 0
+    bad_states = bad_gradients = ended = count = 0
     for _ in range(-(-states // batch)):
         bad_states += int(np.sum(~sound(current)))
-        following, slopes = programs.slopes(method, current, act(current))
-        finite = slopes.finite()
-        bad_slopes += int(np.sum(~finite))
+        following, gradients = programs.gradients(method, current, act(current))
+        finite = gradients.finite()
+        bad_gradients += int(np.sum(~finite))
         count += batch
-        jacobian = np.asarray(slopes.state[:, :, :size], np.float64)
+        jacobian = np.asarray(gradients.state[:, :, :size], np.float64)
         single.append(norms(jacobian))
         with np.errstate(invalid="ignore", over="ignore"):
             product = jacobian @ product
@@ -185,7 +199,7 @@ def rollout(
     return {
         "states": count,
         "nonfinite_states": bad_states,
-        "nonfinite_slopes": bad_slopes,
+        "nonfinite_gradients": bad_gradients,
         "episodes_ended": ended,
         "norm": without_values(spread(np.concatenate(single), bound)),
         "chain": [

@@ -20,7 +20,7 @@ class Audit:
     Attributes:
         env: Name of the environment.
         env_args: Parameters of the environment as name=value, such as joints=8.
-        methods: Derivative methods to audit; none named: structured where there is one, and
+        methods: Derivative methods to audit; none named: analytic where there is one, and
             forward.
         states: States of each kind (reset, random policy, airborne, ...).
         compared: How many of them are compared with float64 central differences.
@@ -113,7 +113,7 @@ def prepare(audit: Audit) -> Prepared:
 
 def default_methods(environment: Environment) -> tuple[str, ...]:
     """The method of choice, and forward mode."""
-    found = ("structured", "forward")
+    found = ("analytic", "forward")
     return tuple(name for name in found if reason_against(name, environment) is None)
 
 

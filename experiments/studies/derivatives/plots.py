@@ -16,10 +16,10 @@ Results = Mapping[str, Any]
 
 # Okabe and Ito's colours: told apart with any colour vision.
 _COLORS = {
-    "structured": "#0072B2",
+    "analytic": "#0072B2",
     "forward": "#D55E00",
     "differences": "#009E73",
-    "engine": "#CC79A7",
+    "mujoco_fd": "#CC79A7",
     "auto": "#56B4E9",
 }
 _GREY = "#777777"

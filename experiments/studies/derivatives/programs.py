@@ -19,7 +19,7 @@ from sobolax.tangents.methods import Derivatives, make_tangent_function
 
 
 @dataclass(frozen=True)
-class Slopes:
+class DirectionalDerivatives:
     """Derivatives of whole transitions, a state each; columns are directions of state and action.
 
     Attributes:
@@ -41,9 +41,9 @@ class Slopes:
         return np.all([np.isfinite(part).all((1, 2)) for part in self.parts()], axis=0)
 
 
-def select(slopes: Slopes, chosen: Any) -> Slopes:
+def select(gradients: DirectionalDerivatives, chosen: Any) -> DirectionalDerivatives:
     """Some states of them."""
-    return Slopes(*(part[chosen] for part in slopes.parts()))
+    return DirectionalDerivatives(*(part[chosen] for part in gradients.parts()))
 
 
 def join(many: Sequence[Any]) -> Any:
@@ -155,7 +155,9 @@ class Programs:
 
         return jax.vmap(one)
 
-    def slopes(self, method: str, states: State, actions: np.ndarray) -> tuple[State, Slopes]:
+    def gradients(
+        self, method: str, states: State, actions: np.ndarray
+    ) -> tuple[State, DirectionalDerivatives]:
         """The states that follow, and the derivatives of the transitions."""
         _, ends, tangents = self.call(method, self.derive(method), states, self.convert(actions))
 
@@ -163,12 +165,16 @@ class Programs:
             along = getattr(tangents.state, part), getattr(tangents.action, part)
             return np.concatenate(along, axis=1)
 
-        return ends, self._slopes(ends, both("next_observation"), both("reward"))
+        return ends, self._gradients(ends, both("next_observation"), both("reward"))
 
-    def _slopes(self, ends: State, seen: np.ndarray, reward: np.ndarray) -> Slopes:
+    def _gradients(
+        self, ends: State, seen: np.ndarray, reward: np.ndarray
+    ) -> DirectionalDerivatives:
         size = self.observation_size
         observation = np.swapaxes(seen[..., :size], 1, 2)
-        return Slopes(local(seen[..., size:], self.frames(ends)), observation, reward[:, None])
+        return DirectionalDerivatives(
+            local(seen[..., size:], self.frames(ends)), observation, reward[:, None]
+        )
 
     def frames(self, states: State) -> np.ndarray:
         """`frame` of each state."""
@@ -176,7 +182,7 @@ class Programs:
 
     def differences(
         self, state: State, action: np.ndarray, end: State, steps: Sequence[float]
-    ) -> list[Slopes]:
+    ) -> list[DirectionalDerivatives]:
         """Central differences at one state, with steps of several sizes.
 
         Args:
@@ -207,7 +213,7 @@ class Programs:
                 return ((sides[0] - sides[1]) / (2 * step))[None]
 
             seen = difference(found.next_observation)
-            both.append(self._slopes(ended, seen, difference(found.reward)))
+            both.append(self._gradients(ended, seen, difference(found.reward)))
         return both
 
 
@@ -256,6 +262,6 @@ def state_jacobian(
     observation = jnp.concatenate([state.observation, vector(state.physics)])
     state = replace(state, observation=observation)
     states, actions = jax.tree.map(lambda leaf: np.asarray(leaf)[None], (state, action))
-    _, slopes = programs.slopes(method, programs.convert(states), actions)
+    _, gradients = programs.gradients(method, programs.convert(states), actions)
     size = programs.environment.state_size
-    return slopes.state[0, :, :size], slopes.state[0, :, size:]
+    return gradients.state[0, :, :size], gradients.state[0, :, size:]

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 import envs
-from experiments.report.table import roomy
+from experiments.report.table import wide_console
 from experiments.studies.derivatives import plots, tables
 
 AUDIT, TABLE, PAGE = "audit.json", "table.md", "gradient_audit.md"
@@ -45,7 +45,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 def show(results: dict[str, Any], console: Console) -> None:
     """Prints all tables; where the output is no terminal, as wide as they need."""
-    console = roomy(console)
+    console = wide_console(console)
     for listing in tables.listings([results]):
         console.print(listing.rendered())
     for what, reason in results["left_out"].items():

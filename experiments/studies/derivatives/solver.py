@@ -26,7 +26,7 @@ def reason_against_steps(environment: Environment) -> str | None:
     """Why physics steps have no Jacobians of their own here, or None if they have."""
     if not is_mujoco(environment):
         return "no MuJoCo physics"
-    return reason_against("structured", environment)
+    return reason_against("analytic", environment)
 
 
 def growth_within(programs: Programs, kind: Kind) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ def summary(many: Sequence[Results]) -> Listing:
             max((_median(e[precision]) for e in errors if precision in e), default=None)
             for precision in ("float32", "float64")
         ]
-        bad = found["nonfinite_slopes"] + sum(
+        bad = found["nonfinite_gradients"] + sum(
             entry["state_nonfinite_count"] + entry["action_nonfinite_count"] for entry in entries
         )
         whole = found["states"] + sum(entry["states"] for entry in entries)
@@ -42,12 +42,12 @@ def summary(many: Sequence[Results]) -> Listing:
                 *(_number(found["norm"][name]) for name in ("median", "p99", "largest")),
                 _signed(found["exponent"]["per_step"]),
                 _above(found["exponent"], limit),
-                *(prices.get(method, "–") for method in ("structured", "forward")),
+                *(prices.get(method, "–") for method in ("analytic", "forward")),
             )
         )
     headings = ("env", "directions", "derivatives, not finite", "error, float32", "error, float64")
     headings += ("norm, median", "norm, 99 %", "norm, largest", "exponent, per step")
-    headings += ("above, log 1/γ", "price, structured", "price, forward")
+    headings += ("above, log 1/γ", "price, analytic", "price, forward")
     note = (
         "Not finite: of all derivatives at states of every kind and along rollouts. Error: the "
         "median over states of the kind where it is largest, of the first method. Norm and "
@@ -130,7 +130,7 @@ def rollouts(many: Sequence[Results]) -> Listing:
                     kind,
                     f"{found['states']:,}",
                     f"{found['nonfinite_states']:,}",
-                    f"{found['nonfinite_slopes']:,}",
+                    f"{found['nonfinite_gradients']:,}",
                     f"{found['episodes_ended']:,}",
                     *(_number(norm[name]) for name in ("median", "p99", "largest")),
                     _share(norm["extreme_share"]),
@@ -163,7 +163,7 @@ def growth(many: Sequence[Results]) -> Listing:
     note = (
         "Median spectral norm of the product of so many steps' Jacobians along rollouts, from "
         "the start of an episode, while it lasts; and the leading Lyapunov exponent per step. "
-        f"log 1/γ = {shown} (γ = {discount}): above it, slopes of long returns are ruled by chaos. "
+        f"log 1/γ = {shown} (γ = {discount}): above it, chaos rules gradients of long returns. "
         "Of some tens of steps it is an estimate: growth by a power of n counts as a little."
     )
     return Listing("Growth over environment steps", headings, rows, 2, note)

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from experiments.launch import run_folder
 from experiments.launch.exit_status import bad_input
-from experiments.report.table import Listing, roomy
+from experiments.report.table import Listing, wide_console
 from experiments.studies.engine.measure import PAIRS, PARTS, measure
 
 PROGRAM = "python -m experiments.studies.engine"
@@ -20,7 +20,7 @@ _COSTS = ("engine step", "engine Jacobian", "MJX step", "MJX Jacobian")
 
 
 @dataclass(frozen=True)
-class EngineSlopes:
+class EngineGradients:
     """Jacobians of Gymnasium's MuJoCo tasks, by differences, beside exact ones of our MJX twins.
 
     Both in float64 at the same states, with the same integrator. Writes to runs/engine_slopes-.../.
@@ -42,7 +42,7 @@ class EngineSlopes:
     output: Path | None = None
 
 
-def prepare(asked: EngineSlopes) -> Path:
+def prepare(asked: EngineGradients) -> Path:
     """Checks what was asked for; runs nothing.
 
     Raises:
@@ -54,7 +54,7 @@ def prepare(asked: EngineSlopes) -> Path:
     for name in ("states", "steps", "repetitions"):
         if getattr(asked, name) < 1:
             raise ValueError(f"--{name} {getattr(asked, name)} must be at least 1")
-    return run_folder.choose(asked.output, "engine_slopes", asked.tasks)
+    return run_folder.choose(asked.output, "engine_gradients", asked.tasks)
 
 
 def agreement(found: Sequence[Mapping[str, Any]]) -> Listing:
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 2 for bad input.
     """
-    asked = tyro.cli(EngineSlopes, args=argv, prog=PROGRAM)
+    asked = tyro.cli(EngineGradients, args=argv, prog=PROGRAM)
     console = Console()
     try:
         folder = prepare(asked)
@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         pair = PAIRS[task]
         found.append(measure(pair, asked.states, asked.steps, asked.repetitions, asked.seed))
     settings = {name: value for name, value in asdict(asked).items() if name != "output"}
-    results = {"engine_slopes": settings, **run_folder.provenance(), "tasks": found}
+    results = {"engine_gradients": settings, **run_folder.provenance(), "tasks": found}
     run_folder.write_json(folder / run_folder.RESULTS, results)
     tables = agreement(found), costs(found)
     run_folder.write_whole(
@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "\n".join(f"## {table.title}\n\n{table.markdown()}" for table in tables),
     )
     for table in tables:
-        roomy(console).print(table.rendered())
+        wide_console(console).print(table.rendered())
     console.print(Text(f"Written to {folder}"), soft_wrap=True)
     return 0
 

@@ -17,7 +17,7 @@ from experiments.report.intervals import Estimate, bands
 from experiments.report.results import RETURN, RETURN_OVER_TRAINING, metric
 from experiments.report.table import Listing, with_interval
 
-ENGINE, TWIN = "engine", "mjx"
+ENGINE, TWIN = "mujoco_fd", "mjx"
 _NAMES = {ENGINE: "C engine, differences", TWIN: "MJX, exact"}
 _STYLES: dict[str, Literal["-", "--"]] = {ENGINE: "-", TWIN: "--"}
 CURVES, TABLE = "curves.png", "table.md"
@@ -45,28 +45,33 @@ def write(folder: Path, configuration: Mapping[str, Any]) -> Listing:
 
 
 def listing(results: Mapping[str, Mapping[str, Any]], title: str) -> Listing:
-    """Returns, what slopes gain on either, and how fast it went."""
+    """Returns, what gradients gain on either, and how fast it went."""
     rows = []
     for side, result in results.items():
-        for arm, told in result["arms"].items():
-            gain = result["paired_differences"].get(f"{arm} - plain", {})
+        for variant, told in result["variants"].items():
+            gain = result["paired_differences"].get(f"{variant} - plain", {})
             speed = result["timing"]["steady_steps_per_second"]
             rows.append(
                 (
                     _NAMES[side],
                     told["label"],
-                    with_interval(metric(result, arm, RETURN)),
-                    with_interval(metric(result, arm, RETURN_OVER_TRAINING)),
+                    with_interval(metric(result, variant, RETURN)),
+                    with_interval(metric(result, variant, RETURN_OVER_TRAINING)),
                     *(
                         with_interval(Estimate(**gain[name]), signed=True) if gain else "–"
                         for name in (RETURN, RETURN_OVER_TRAINING)
                     ),
-                    f"{told['whole_run']['slopes_dropped']:.2%}",
+                    f"{told['whole_run']['gradients_dropped']:.2%}",
                     "–" if speed is None else f"{speed:,.0f}",
                 )
             )
-    headings = ("slopes from", "agent", "return, at the end", "return, all epochs")
-    headings += ("gain, at the end", "gain, all epochs", "slopes, dropped", "steps/s, all members")
+    headings = ("gradients from", "agent", "return, at the end", "return, all epochs")
+    headings += (
+        "gain, at the end",
+        "gain, all epochs",
+        "gradients, dropped",
+        "steps/s, all members",
+    )
     note = "*Gain*: over the plain agent on the same engine, paired by seed. [95 % interval]"
     return Listing(title, headings, rows, leading=2, note=note)
 
@@ -87,9 +92,11 @@ def save(path: Path, rows: Mapping[str, list[dict[str, Any]]], title: str) -> No
             {"environment_steps": "environment steps per seed", "seconds": "seconds"}[across]
         )
         handles = [
-            _draw(axes, [row for row in of_side if row["arm"] == arm], across, side, arm)
+            _draw(
+                axes, [row for row in of_side if row["variant"] == variant], across, side, variant
+            )
             for side, of_side in rows.items()
-            for arm in dict.fromkeys(row["arm"] for row in of_side)
+            for variant in dict.fromkeys(row["variant"] for row in of_side)
         ]
         axes.set_ylabel("undiscounted return per episode")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -101,14 +108,14 @@ def save(path: Path, rows: Mapping[str, list[dict[str, Any]]], title: str) -> No
         figure.savefig(file, format="png")
 
 
-def _draw(axes: Axes, rows: list[dict[str, Any]], across: str, side: str, arm: str) -> Line2D:
+def _draw(axes: Axes, rows: list[dict[str, Any]], across: str, side: str, variant: str) -> Line2D:
     epochs = sorted({row["epoch"] for row in rows})
     values = [[row[RETURN] for row in rows if row["epoch"] == epoch] for epoch in epochs]
     places = [np.mean([row[across] for row in rows if row["epoch"] == epoch]) for epoch in epochs]
     mean, low, high = bands(np.array(values, np.float64))
-    color = COLORS.get(arm, "#009E73")
+    color = COLORS.get(variant, "#009E73")
     [line] = axes.plot(places, mean, color=color, linestyle=_STYLES[side], linewidth=1.6)
     axes.fill_between(places, low, high, color=color, alpha=0.12, linewidth=0)
-    name = {"plain": "plain", "sobolev": "with slopes"}.get(arm, arm)
+    name = {"plain": "plain", "sobolev": "with gradients"}.get(variant, variant)
     line.set_label(f"{name} · {_NAMES[side]}")
     return line

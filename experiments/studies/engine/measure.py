@@ -112,17 +112,17 @@ def _touches(model: Any, qpos: np.ndarray, qvel: np.ndarray) -> bool:
 
 def _numerical(theirs: Any, state: list[np.ndarray], actions: np.ndarray, repetitions: int):
     host, still = theirs._host, np.zeros((len(actions), theirs.state_size))
-    found: np.ndarray = host.step_slopes(*state, still, actions)[0]
+    found: np.ndarray = host.step_gradients(*state, still, actions)[0]
     seconds = {
         "engine step": _timed(lambda: host.step(*state, still, actions), repetitions),
-        "engine Jacobian": _timed(lambda: host.step_slopes(*state, still, actions), repetitions),
+        "engine Jacobian": _timed(lambda: host.step_gradients(*state, still, actions), repetitions),
     }
-    slopes = {"next_observation": found[:, theirs.state_size : -1], "reward": found[:, -1:]}
-    return slopes, {name: value / len(actions) for name, value in seconds.items()}
+    gradients = {"next_observation": found[:, theirs.state_size : -1], "reward": found[:, -1:]}
+    return gradients, {name: value / len(actions) for name, value in seconds.items()}
 
 
 def _exact(ours: Any, state: list[np.ndarray], actions: np.ndarray, repetitions: int):
-    compute = make_tangent_function(ours, Derivatives(method="structured"))
+    compute = make_tangent_function(ours, Derivatives(method="analytic"))
     sizes = ours.state_size, ours.action_size
 
     def start(qpos: jax.Array, qvel: jax.Array) -> State:
@@ -140,16 +140,16 @@ def _exact(ours: Any, state: list[np.ndarray], actions: np.ndarray, repetitions:
     at = jnp.asarray(actions)
     found = jax.device_get(tangents(states, at))
     jax.block_until_ready(step(states, at))
-    slopes = {}
+    gradients = {}
     for part in PARTS:
         columns = [np.asarray(getattr(side, part)) for side in (found.state, found.action)]
         both = np.concatenate(columns, axis=1)
-        slopes[part] = np.moveaxis(both.reshape(*both.shape[:2], -1), 1, 2)
+        gradients[part] = np.moveaxis(both.reshape(*both.shape[:2], -1), 1, 2)
     seconds = {
         "MJX step": _timed(lambda: jax.block_until_ready(step(states, at)), repetitions),
         "MJX Jacobian": _timed(lambda: jax.block_until_ready(tangents(states, at)), repetitions),
     }
-    return slopes, {name: value / len(actions) for name, value in seconds.items()}
+    return gradients, {name: value / len(actions) for name, value in seconds.items()}
 
 
 def compared(found: np.ndarray, expected: np.ndarray) -> dict[str, float] | None:

@@ -16,7 +16,7 @@ from experiments.launch.configuration import Experiment, defaults, merge
 from experiments.launch.exit_status import INTERRUPTED, bad_input, leave, second_interrupt_quits
 from experiments.launch.program import keep_compiled_programs
 from experiments.launch.progress import Bar, Lines, listener
-from experiments.report.table import roomy
+from experiments.report.table import wide_console
 from experiments.studies.engine import curves
 from experiments.studies.engine.measure import PAIRS
 
@@ -25,19 +25,19 @@ PROGRAM = "python -m experiments.studies.engine.training"
 
 @dataclass(frozen=True)
 class EngineTraining:
-    """Trains on a task of Gymnasium's, with slopes by differences, and on our MJX twin of it.
+    """Trains on a task of Gymnasium's, with gradients by differences, and on our MJX twin of it.
 
-    The same agent, settings and seeds; each with and without slopes. Writes to
+    The same agent, settings and seeds; each with and without gradients. Writes to
     runs/...-engine_training-.../: a folder of `experiments.train` for each, and curves of both.
 
     Attributes:
         task: Which, by our name.
         steps: Environment steps of each seed.
-        environments: Stepped side by side; None for the task's preset.
-        updates_per_step: Updates after every step of all environments; None for the preset.
+        num_envs: Stepped side by side; None for the task's preset.
+        gradient_steps: Updates after every step of all environments; None for the preset.
         epochs: After each of which the policy is evaluated.
         evaluation_episodes: Of an evaluation.
-        seeds: Per arm.
+        seeds: Per variant.
         seed: Where the random keys start.
         state_weight: Lambda_s; None for the task's preset.
         action_weight: Lambda_a; None for the task's preset.
@@ -47,8 +47,8 @@ class EngineTraining:
 
     task: str = "reacher"
     steps: int = 12_288
-    environments: int | None = None
-    updates_per_step: int | None = None
+    num_envs: int | None = None
+    gradient_steps: int | None = None
     epochs: int = 8
     evaluation_episodes: int = 32
     seeds: int = 5
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(Text(f"Interrupted. Go on with: {PROGRAM} --resume {folder}"), soft_wrap=True)
         return INTERRUPTED
     table = curves.write(folder, run_folder.read_configuration(folder))
-    roomy(console).print(table.rendered())
+    wide_console(console).print(table.rendered())
     console.print(Text(f"Everything is in {folder}"), soft_wrap=True)
     return 0
 
@@ -117,7 +117,7 @@ def experiments(asked: EngineTraining, folder: Path) -> dict[str, Experiment]:
     """What is trained on either engine, the same but for the environment."""
     pair, base = PAIRS[asked.task], defaults(asked.task)
     config = {
-        "environment_steps": asked.steps,
+        "total_timesteps": asked.steps,
         "epochs": asked.epochs,
         "evaluation_episodes": asked.evaluation_episodes,
         "replay_capacity": asked.steps,
@@ -127,7 +127,7 @@ def experiments(asked: EngineTraining, folder: Path) -> dict[str, Experiment]:
         base,
         seeds=asked.seeds,
         seed=asked.seed,
-        config=merge(base.config, config | _given(asked, "environments", "updates_per_step")),
+        config=merge(base.config, config | _given(asked, "num_envs", "gradient_steps")),
         hyper=merge(base.hyper, _given(asked, "state_weight", "action_weight")),
     )
     theirs = {

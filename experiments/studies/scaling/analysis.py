@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import binom
 
-from experiments.studies.scaling.arms import LABELS, PLAIN, SLOPES
+from experiments.studies.scaling.variants import GRADIENTS, LABELS, PLAIN
 
 Size = Mapping[str, Any]
-Arm = Mapping[str, Any]
+Variant = Mapping[str, Any]
 QUANTITIES = ("steps", "updates", "seconds")
 _COVERAGE = 0.9
 _RESAMPLES = 2_000
@@ -40,7 +40,7 @@ class Median:
 
 @dataclass(frozen=True)
 class Exponent:
-    """The slope of a straight line through logarithms.
+    """The gradient of a straight line through logarithms.
 
     Attributes:
         value: The exponent.
@@ -77,44 +77,44 @@ def _middle(values: Any) -> float:
     return float(ordered[ordered.size // 2])
 
 
-def values(size: Size, arm: Arm, quantity: str) -> list[float]:
+def values(size: Size, variant: Variant, quantity: str) -> list[float]:
     """Steps, updates or seconds that each seed needed; inf for never."""
-    return [cost(size, arm, math.inf if s is None else s, quantity) for s in arm["steps"]]
+    return [cost(size, variant, math.inf if s is None else s, quantity) for s in variant["steps"]]
 
 
-def budget(size: Size, arm: Arm, quantity: str) -> float:
+def budget(size: Size, variant: Variant, quantity: str) -> float:
     """The same of a run that used up its budget."""
-    return cost(size, arm, arm["budget"], quantity)
+    return cost(size, variant, variant["budget"], quantity)
 
 
-def cost(size: Size, arm: Arm, steps: float, quantity: str) -> float:
+def cost(size: Size, variant: Variant, steps: float, quantity: str) -> float:
     """What so many environment steps are in updates, or in seconds."""
     if quantity == "steps" or not math.isfinite(steps):
         return steps
-    updates = max(steps - size["prefill_steps"], 0) * arm["updates_per_step"]
+    updates = max(steps - size["learning_starts"], 0) * variant["gradient_steps"]
     if quantity == "updates":
         return updates
-    price = size["prices"]["plain" if arm["family"] in PLAIN else "slopes"]
+    price = size["prices"]["plain" if variant["family"] in PLAIN else "gradients"]
     return steps * price["seconds_per_step"] + updates * price["seconds_per_update"]
 
 
-def best(size: Size, families: Sequence[str], quantity: str = "steps") -> Arm | None:
+def best(size: Size, families: Sequence[str], quantity: str = "steps") -> Variant | None:
     """The arm of these families with the smallest median; if none got there, the best return."""
-    arms = [arm for arm in size["arms"] if arm["family"] in families]
+    variants = [variant for variant in size["variants"] if variant["family"] in families]
 
-    def rank(arm: Arm) -> tuple[float, float, float]:
-        numbers = values(size, arm, quantity)
-        shares = [-math.inf if share is None else share for share in arm["best_shares"]]
+    def rank(variant: Variant) -> tuple[float, float, float]:
+        numbers = values(size, variant, quantity)
+        shares = [-math.inf if share is None else share for share in variant["best_shares"]]
         finite = [number for number in numbers if math.isfinite(number)]
         mean = float(np.mean(finite)) if len(finite) == len(numbers) else math.inf
         return (_middle(numbers), mean, -_middle(shares))
 
-    return min(arms, key=rank, default=None)
+    return min(variants, key=rank, default=None)
 
 
 def families_of(sizes: Sequence[Size]) -> list[str]:
     """Those that were run, in the order they are shown."""
-    present = {arm["family"] for size in sizes for arm in size["arms"]}
+    present = {variant["family"] for size in sizes for variant in size["variants"]}
     return [family for family in LABELS if family in present]
 
 
@@ -123,42 +123,42 @@ def exponent(sizes: Sequence[Size], family: str, quantity: str = "steps") -> Exp
     draw = np.random.default_rng(0)
     found = []
     for size in sizes:
-        arm = best(size, [family])
-        if arm is not None and math.isfinite(_middle(values(size, arm, quantity))):
-            found.append((size["n"], np.asarray(values(size, arm, quantity))))
+        variant = best(size, [family])
+        if variant is not None and math.isfinite(_middle(values(size, variant, quantity))):
+            found.append((size["n"], np.asarray(values(size, variant, quantity))))
     if len(found) < 2:
         return None
     numbers = np.array([n for n, _ in found])
-    slope, offset = _line(numbers, np.array([_middle(of) for _, of in found]))
-    slopes = []
+    gradient, offset = _line(numbers, np.array([_middle(of) for _, of in found]))
+    gradients = []
     for _ in range(_RESAMPLES):
         medians = np.array([_middle(draw.choice(of, of.size)) for _, of in found])
         kept = np.isfinite(medians)
         if kept.sum() >= 2:
-            slopes.append(_line(numbers[kept], medians[kept])[0])
-    low, high = np.quantile(slopes, [0.025, 0.975])
-    return Exponent(slope, float(low), float(high), math.exp(offset), tuple(numbers.tolist()))
+            gradients.append(_line(numbers[kept], medians[kept])[0])
+    low, high = np.quantile(gradients, [0.025, 0.975])
+    return Exponent(gradient, float(low), float(high), math.exp(offset), tuple(numbers.tolist()))
 
 
 def _line(numbers: np.ndarray, medians: np.ndarray) -> tuple[float, float]:
-    slope, offset = np.polyfit(np.log(numbers), np.log(medians), 1)
-    return float(slope), float(offset)
+    gradient, offset = np.polyfit(np.log(numbers), np.log(medians), 1)
+    return float(gradient), float(offset)
 
 
 @dataclass(frozen=True)
 class Advantage:
-    """Tuned plain SAC over the best arm with slopes.
+    """Tuned plain SAC over the best variant with gradients.
 
     Attributes:
-        plain: Its best arm.
-        slopes: The best arm with slopes.
-        ratio: Of medians; NaN where the arm with slopes did not get there.
+        plain: Its best variant.
+        gradients: The best variant with gradients.
+        ratio: Of medians; NaN where the variant with gradients did not get there.
         careful: Of the ends of their intervals that are nearest to each other.
         bound: Whether the ratio is a lower bound: plain SAC did not get there in its budget.
     """
 
-    plain: Arm
-    slopes: Arm
+    plain: Variant
+    gradients: Variant
     ratio: float
     careful: float
     bound: bool
@@ -170,21 +170,21 @@ def advantage(size: Size, quantity: str) -> Advantage | None:
     Of plain SAC's families the one counts that needs least, for this quantity; one that did not
     get there counts with its budget, and the ratio is a lower bound then.
     """
-    slopes = best(size, list(SLOPES))
-    plain = [arm for family in PLAIN if (arm := best(size, [family], quantity)) is not None]
-    if slopes is None or not plain:
+    gradients = best(size, list(GRADIENTS))
+    plain = [variant for family in PLAIN if (variant := best(size, [family], quantity)) is not None]
+    if gradients is None or not plain:
         return None
 
-    def least(arm: Arm) -> tuple[float, bool]:
-        found = median(values(size, arm, quantity)).middle
+    def least(variant: Variant) -> tuple[float, bool]:
+        found = median(values(size, variant, quantity)).middle
         if math.isfinite(found):
             return found, False
-        return budget(size, arm, quantity), True
+        return budget(size, variant, quantity), True
 
     nearest = min(plain, key=least)
     needed, bound = least(nearest)
     low = min(median(values(size, nearest, quantity)).low, budget(size, nearest, quantity))
-    ours = median(values(size, slopes, quantity))
+    ours = median(values(size, gradients, quantity))
     if not math.isfinite(ours.middle):
-        return Advantage(nearest, slopes, math.nan, math.nan, bound)
-    return Advantage(nearest, slopes, needed / ours.middle, low / ours.high, bound)
+        return Advantage(nearest, gradients, math.nan, math.nan, bound)
+    return Advantage(nearest, gradients, needed / ours.middle, low / ours.high, bound)

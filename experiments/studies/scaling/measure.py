@@ -1,4 +1,4 @@
-"""Trains all arms of a size and times what a step and an update cost."""
+"""Trains all variants of a size and times what a step and an update cost."""
 
 import time
 from collections.abc import Callable
@@ -12,11 +12,11 @@ import numpy as np
 
 from experiments.bench.timing import Alternative, measure
 from experiments.launch import run_folder
-from experiments.launch.configuration import Arm
+from experiments.launch.configuration import Variant
 from experiments.launch.program import call, compile_program, members
-from experiments.studies.scaling.arms import Group, make_config, make_hyper
 from experiments.studies.scaling.options import Prepared, Scaling
 from experiments.studies.scaling.references import TASKS, References, measure_references
+from experiments.studies.scaling.variants import Group, make_config, make_hyper
 from experiments.studies.selection import make_training
 from sobolax.environment import Environment
 
@@ -46,13 +46,13 @@ def measure_size(prepared: Prepared, size: int, folder: Path, tell: Tell) -> dic
         max(group.config.epochs for group in groups),
         scaling.evaluation_episodes,
     )
-    arms: list[dict[str, Any]] = []
+    variants: list[dict[str, Any]] = []
     programs: dict[str, Any] = {}
     for group in groups:
         found = train(
             scaling, environment, group, references, folder / f"curves-{size:02d}.jsonl", tell
         )
-        arms += found["arms"]
+        variants += found["variants"]
         programs[group.name] = found["program"]
     tell(f"n = {size}: timing")
     return {
@@ -62,10 +62,10 @@ def measure_size(prepared: Prepared, size: int, folder: Path, tell: Tell) -> dic
         "controller": TASKS[scaling.env].controller,
         "nothing": float(references.nothing.mean()),
         "reference": float(references.controller.mean()),
-        "prefill_steps": scaling.prefill_steps,
-        "environments": scaling.environments,
+        "learning_starts": scaling.learning_starts,
+        "num_envs": scaling.num_envs,
         "shared_steps": scaling.steps_at(size),
-        "arms": arms,
+        "variants": variants,
         "programs": programs,
         "prices": measure_prices(scaling, environment),
         "seconds": time.perf_counter() - start,
@@ -80,11 +80,14 @@ def train(
     curves: Path,
     tell: Tell,
 ) -> dict[str, Any]:
-    """Trains the arms of a group, all of their seeds at once."""
-    training = make_training(environment, group.config, group.slope_targets, group.weightings)
-    keys, hypers = members(group.arms, scaling.seeds, scaling.seed)
+    """Trains the variants of a group, all of their seeds at once."""
+    training = make_training(environment, group.config, group.gradient_targets, group.weightings)
+    keys, hypers = members(group.variants, scaling.seeds, scaling.seed)
     size = environment.action_size
-    tell(f"n = {size}, {group.name}: compiling {len(group.arms)} arms × {scaling.seeds} seeds")
+    tell(
+        f"n = {size}, {group.name}: compiling {len(group.variants)} variants × "
+        f"{scaling.seeds} seeds"
+    )
     program = call(compile_program, training, keys, hypers)
     state = call(program.initialise, keys, hypers)
     returns: list[np.ndarray] = []
@@ -93,26 +96,26 @@ def train(
     for epoch in range(group.config.epochs):
         state, metrics = call(program.epoch, state, hypers, jnp.int32(epoch))
         row = np.asarray(metrics["evaluation_return"], np.float64)
-        returns.append(row.reshape(len(group.arms), scaling.seeds))
+        returns.append(row.reshape(len(group.variants), scaling.seeds))
         shares = references.shares(np.stack(returns))
         steps = (1 + np.arange(len(returns))) * scaling.epoch_steps
         run_folder.append_lines(
             curves,
             [
                 {
-                    "arm": arm.name,
+                    "variant": variant.name,
                     "steps": steps[-1],
                     "returns": np.round(returns[-1][index], 4),
                     "shares": np.round(shares[-1, index], 5),
                 }
-                for index, arm in enumerate(group.arms)
+                for index, variant in enumerate(group.variants)
             ],
         )
         there = np.any(shares >= scaling.share, axis=0).sum(axis=-1)
         seconds = time.perf_counter() - start
         tell(
-            f"n = {size}, {group.name}: step {steps[-1]:,} of {group.config.environment_steps:,}, "
-            f"{there.max()} of {scaling.seeds} seeds of the best arm there, {seconds:.0f} s"
+            f"n = {size}, {group.name}: step {steps[-1]:,} of {group.config.total_timesteps:,}, "
+            f"{there.max()} of {scaling.seeds} seeds of the best variant there, {seconds:.0f} s"
         )
         if (
             group.ends_early
@@ -121,14 +124,14 @@ def train(
         ):
             break
     return {
-        "arms": [
+        "variants": [
             describe(
                 scaling, size, group, index, steps, np.stack(returns)[:, index], shares[:, index]
             )
-            for index in range(len(group.arms))
+            for index in range(len(group.variants))
         ],
         "program": {
-            "runs": len(group.arms) * scaling.seeds,
+            "runs": len(group.variants) * scaling.seeds,
             "compile_seconds": program.compile_seconds,
             "train_seconds": time.perf_counter() - start,
         },
@@ -144,7 +147,7 @@ def describe(
     returns: np.ndarray,
     shares: np.ndarray,
 ) -> dict[str, Any]:
-    """One arm: when its seeds were there, and where they ended.
+    """One variant: when its seeds were there, and where they ended.
 
     Args:
         scaling: What was asked for.
@@ -159,8 +162,8 @@ def describe(
     return {
         "family": group.families[index],
         "setting": group.settings[index],
-        "hyper": asdict(group.arms[index].hyper),
-        "updates_per_step": group.config.updates_per_step / scaling.environments,
+        "hyper": asdict(group.variants[index].hyper),
+        "gradient_steps": group.config.gradient_steps / scaling.num_envs,
         "budget": int(steps[-1]),
         "steps": reaching(steps, shares, scaling.share),
         "shares_at_shared_steps": shares[shared],
@@ -186,19 +189,19 @@ def measure_prices(scaling: Scaling, environment: Environment) -> dict[str, Any]
     turn, so that what else the machine does hits them alike.
     """
     alternatives, sizes = [], {}
-    for name, source, weight in (("plain", "off", 0.0), ("slopes", scaling.source, 1.0)):
+    for name, source, weight in (("plain", "off", 0.0), ("gradients", scaling.source, 1.0)):
         config = make_config(
             scaling,
             source,
             2 * scaling.timing_steps,
             epochs=2,
-            prefill_steps=scaling.timing_steps,
+            learning_starts=scaling.timing_steps,
             evaluation_episodes=1,
         )
-        arm = Arm(name, make_hyper(scaling, scaling.learning_rate, weight))
-        keys, hypers = members([arm], scaling.seeds, scaling.seed)
+        variant = Variant(name, make_hyper(scaling, scaling.learning_rate, weight))
+        keys, hypers = members([variant], scaling.seeds, scaling.seed)
         program = call(compile_program, make_training(environment, config), keys, hypers)
-        sizes[name] = config.updates_per_step * scaling.timing_steps // scaling.environments
+        sizes[name] = config.gradient_steps * scaling.timing_steps // scaling.num_envs
         for index, part in enumerate(("collect", "learn")):
             run = _repeatable(program, keys, hypers, index)
             alternatives.append(Alternative(f"{name} {part}", run, program.compile_seconds))

@@ -12,8 +12,8 @@ import tyro
 
 import envs
 from experiments.launch import run_folder
-from experiments.studies.scaling.arms import CONTROLS, Group, make_groups
 from experiments.studies.scaling.references import TASKS
+from experiments.studies.scaling.variants import CONTROLS, Group, make_groups
 from experiments.studies.selection import make_training
 from sobolax.environment import Environment
 
@@ -29,13 +29,14 @@ class Scaling:
     Attributes:
         env: point_mass (of n dimensions) or chain (of n joints).
         sizes: The numbers of dimensions n.
-        seeds: Seeds of every arm; all arms share them.
+        seeds: Seeds of every variant; all variants share them.
         seed: Where random keys start; 0 was used while settings were chosen.
         share: The stated return: this share of the way from doing nothing to the reference
             controller.
-        groups: What to train: arms with slopes and controls, plain SAC, and either with more
+        groups: What to train: variants with gradients and controls, plain SAC, and either with more
             updates per step. A report merges what was measured apart.
-        steps: Environment steps of the arms with slopes, to which those per dimension are added.
+        steps: Environment steps of the variants with gradients, to which those per dimension are
+            added.
         steps_per_dimension: More of them for each dimension; the sum is rounded up to epochs.
         plain_budget: Plain SAC gets this many times as many; it ends earlier once all seeds of one
             of its settings are there.
@@ -48,18 +49,18 @@ class Scaling:
         control_sizes: The n that controls run at, as far as they are among the sizes.
         plain_learning_rates: Learning rates to choose from for plain SAC.
         plain_reward_scales: Reward scales to choose from for plain SAC.
-        learning_rate: Of all arms with slopes and controls.
-        reward_scale: Of all arms with slopes and controls.
-        discount: Of all arms.
-        polyak: Of all arms.
+        learning_rate: Of all variants with gradients and controls.
+        reward_scale: Of all variants with gradients and controls.
+        discount: Of all variants.
+        tau: Of all variants.
         hidden_sizes: Of actors and critics.
         batch_size: Transitions of an update.
-        environments: Environments side by side in each run.
-        updates_per_step: Updates after each step of all of them.
-        prefill_steps: Environment steps with random actions before the first update.
+        num_envs: Environments side by side in each run.
+        gradient_steps: Updates after each step of all of them.
+        learning_starts: Environment steps with random actions before the first update.
         epoch_steps: Environment steps between evaluations: how finely steps are resolved.
         evaluation_episodes: Episodes of an evaluation.
-        source: Where slopes come from (see sobolax.tangents.sources); all but off are the same
+        source: Where gradients come from (see sobolax.tangents.sources); all but off are the same
         loss.
         timing_steps: Environment steps per timed call, for the wall time.
         output: Folder, new or empty; None for a new one under runs/.
@@ -70,8 +71,8 @@ class Scaling:
     seeds: int = 5
     seed: int = 1
     share: float = 0.9
-    groups: tuple[Literal["slopes", "plain", "plain_more", "slopes_more"], ...] = (
-        "slopes",
+    groups: tuple[Literal["gradients", "plain", "plain_more", "gradients_more"], ...] = (
+        "gradients",
         "plain",
         "plain_more",
     )
@@ -90,12 +91,12 @@ class Scaling:
     learning_rate: float = 3e-3
     reward_scale: float = 1.0
     discount: float = 0.95
-    polyak: float = 0.02
+    tau: float = 0.02
     hidden_sizes: tuple[int, ...] = (64, 64)
     batch_size: int = 64
-    environments: int = 8
-    updates_per_step: int = 4
-    prefill_steps: int = 256
+    num_envs: int = 8
+    gradient_steps: int = 4
+    learning_starts: int = 256
     epoch_steps: int = 128
     evaluation_episodes: int = 16
     source: Literal["cached", "recomputed", "reverse"] = "reverse"
@@ -103,7 +104,7 @@ class Scaling:
     output: Path | None = None
 
     def steps_at(self, size: int) -> int:
-        """Environment steps of the arms with slopes at a size."""
+        """Environment steps of the variants with gradients at a size."""
         epochs = (self.steps + self.steps_per_dimension * size) / self.epoch_steps
         return math.ceil(epochs) * self.epoch_steps
 
@@ -186,7 +187,7 @@ def prepare(scaling: Scaling) -> Prepared:
     scaling = type(scaling)(**{**_values(scaling), "sizes": sizes})
     for n, environment in environments.items():
         for group in make_groups(scaling, n):
-            make_training(environment, group.config, group.slope_targets, group.weightings)
+            make_training(environment, group.config, group.gradient_targets, group.weightings)
     folder = run_folder.choose(scaling.output, scaling.env, ["scaling"])
     return Prepared(scaling, environments, folder)
 
@@ -197,8 +198,8 @@ def _values(scaling: Scaling) -> dict[str, Any]:
 
 def _check_numbers(scaling: Scaling) -> None:
     counts = {"seeds": 1, "steps": 1, "plain_budget": 1, "plain_more_budget": 1, "more": 1}
-    counts |= {"updates_per_step": 1, "epoch_steps": 1, "evaluation_episodes": 1}
-    counts |= {"environments": 1, "timing_steps": 1}
+    counts |= {"gradient_steps": 1, "epoch_steps": 1, "evaluation_episodes": 1}
+    counts |= {"num_envs": 1, "timing_steps": 1}
     for name, least in counts.items():
         _check(name, getattr(scaling, name), lambda x, least=least: x >= least, f"at least {least}")
     _check("seed", scaling.seed, lambda x: 0 <= x < 2**32, "from 0 to 2**32 - 1")
@@ -218,8 +219,8 @@ def _check_numbers(scaling: Scaling) -> None:
     for name in ("learning_rate", "reward_scale"):
         _check(name, getattr(scaling, name), lambda x: 0 < x < math.inf, "finite and above 0")
     for name in ("epoch_steps", "timing_steps"):
-        rule = f"a multiple of --environments {scaling.environments}"
-        _check(name, getattr(scaling, name), lambda x: x % scaling.environments == 0, rule)
+        rule = f"a multiple of --num-envs {scaling.num_envs}"
+        _check(name, getattr(scaling, name), lambda x: x % scaling.num_envs == 0, rule)
     _check("steps_per_dimension", scaling.steps_per_dimension, lambda x: x >= 0, "at least 0")
 
 

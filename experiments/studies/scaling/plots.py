@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from experiments.studies.scaling import analysis
 from experiments.studies.scaling.analysis import Size, median
-from experiments.studies.scaling.arms import CONTROLS, LABELS, PLAIN, SLOPES
+from experiments.studies.scaling.variants import CONTROLS, GRADIENTS, LABELS, PLAIN
 
 # Okabe and Ito's colours: told apart with any colour vision.
 _LOOKS: dict[str, tuple[str, str, Literal["-", "--", ":"]]] = {
@@ -41,7 +41,7 @@ def save_plot(path: Path, sizes: Sequence[Size], title: str) -> None:
     FigureCanvasAgg(figure)
     grid = figure.subplots(2, 2)
     present = analysis.families_of(sizes)
-    main = [family for family in present if family in (*PLAIN, *SLOPES)]
+    main = [family for family in present if family in (*PLAIN, *GRADIENTS)]
     controls = [family for family in present if family in CONTROLS]
     panels = (
         ("environment steps", "steps", main),
@@ -68,12 +68,12 @@ def _draw(axes: Axes, sizes: Sequence[Size], family: str, quantity: str, place: 
     color, marker, style = _LOOKS[family]
     line: list[tuple[float, float]] = []
     for size in sizes:
-        arm = analysis.best(size, [family])
-        if arm is None:
+        variant = analysis.best(size, [family])
+        if variant is None:
             continue
         at = size["n"] * math.exp(_SPREAD * place)
-        found = median(analysis.values(size, arm, quantity))
-        most = analysis.budget(size, arm, quantity)
+        found = median(analysis.values(size, variant, quantity))
+        most = analysis.budget(size, variant, quantity)
         middle, low, high = (min(x, most) for x in (found.middle, found.low, found.high))
         censored = not math.isfinite(found.middle)
         axes.plot([at, at], [low, high], color=color, linewidth=1.0, alpha=0.7)

@@ -102,11 +102,11 @@ def _compile_evaluation(
         update=lambda state, *others: (state, {}),
     )
     config = loop.LoopConfig(
-        environment_steps=1,
-        environments=1,
+        total_timesteps=1,
+        num_envs=1,
         epochs=1,
-        updates_per_step=0,
-        prefill_steps=0,
+        gradient_steps=0,
+        learning_starts=0,
         batch_size=1,
         replay_capacity=1,
         first_order="off",

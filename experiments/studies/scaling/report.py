@@ -19,8 +19,8 @@ class Report:
     """Draws measurements anew, killed ones too, and merges those of one environment.
 
     Attributes:
-        runs: Folders of measurements of one environment; where two have the same arm at the same
-            size, the later one's is taken.
+        runs: Folders of measurements of one environment; where two have the same variant at the
+            same size, the later one's is taken.
         output: Folder, new or empty, of scaling.md and scaling.png.
     """
 
@@ -58,17 +58,20 @@ def read(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def _merged(before: dict[str, Any] | None, size: dict[str, Any]) -> dict[str, Any]:
-    """A size with the arms of both measurements; prices and references are the first one's."""
+    """A size with the variants of both measurements; prices and references are the first one's."""
     if before is None:
         return size
-    for name in ("shared_steps", "prefill_steps"):
+    for name in ("shared_steps", "learning_starts"):
         if before[name] != size[name]:
             raise ValueError(
                 f"n = {size['n']}: {name} is {before[name]} in one measurement and {size[name]} in "
                 "another: report them apart"
             )
-    arms = {(arm["family"], arm["setting"]): arm for arm in (*before["arms"], *size["arms"])}
-    return {**before, "arms": list(arms.values())}
+    variants = {
+        (variant["family"], variant["setting"]): variant
+        for variant in (*before["variants"], *size["variants"])
+    }
+    return {**before, "variants": list(variants.values())}
 
 
 def merge(report: Report) -> Path:
@@ -108,7 +111,7 @@ def show(sizes: Sequence[dict[str, Any]], console: Console) -> None:
 
 def title(sizes: Sequence[dict[str, Any]]) -> str:
     """The environment, what is reached, and the seeds."""
-    seeds = len(sizes[0]["arms"][0]["steps"])
+    seeds = len(sizes[0]["variants"][0]["steps"])
     return (
         f"{sizes[0]['env']}: to {100 * sizes[0]['share']:g} % of the way from doing nothing to "
         f"the reference controller, {seeds} seeds"

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from experiments.report.table import Listing
 from experiments.studies.scaling import analysis
-from experiments.studies.scaling.analysis import Arm, Median, Size, median
-from experiments.studies.scaling.arms import CONTROLS, LABELS, PLAIN, SLOPES
+from experiments.studies.scaling.analysis import Median, Size, Variant, median
+from experiments.studies.scaling.variants import CONTROLS, GRADIENTS, LABELS, PLAIN
 
 NOTES = {
     "steps": "Environment steps",
@@ -34,8 +34,8 @@ def needed(sizes: Sequence[Size], quantity: str) -> Listing:
     for family in analysis.families_of(sizes):
         cells = []
         for size in sizes:
-            arm = analysis.best(size, [family])
-            cells.append("" if arm is None else cell(size, arm, quantity))
+            variant = analysis.best(size, [family])
+            cells.append("" if variant is None else cell(size, variant, quantity))
         fitted = analysis.exponent(sizes, family, quantity)
         rows.append((LABELS[family], *cells, "" if fitted is None else power(fitted)))
     return Listing(
@@ -58,7 +58,7 @@ def advantages(sizes: Sequence[Size]) -> Listing:
             (
                 str(size["n"]),
                 named(steps.plain),
-                named(steps.slopes),
+                named(steps.gradients),
                 ratio(steps),
                 _number(steps.careful),
                 ratio(seconds),
@@ -66,8 +66,8 @@ def advantages(sizes: Sequence[Size]) -> Listing:
             )
         )
     return Listing(
-        "Tuned plain SAC over the best arm with slopes",
-        ("n", "plain SAC's best", "best with slopes", "steps", "at least", "time", "at least "),
+        "Tuned plain SAC over the best variant with gradients",
+        ("n", "plain SAC's best", "best with gradients", "steps", "at least", "time", "at least "),
         rows,
         leading=3,
         note="Ratios of medians; 'at least' is the ratio of the ends of their intervals that are "
@@ -81,30 +81,32 @@ def returns(sizes: Sequence[Size]) -> Listing:
     for family in analysis.families_of(sizes):
         cells = []
         for size in sizes:
-            arm = analysis.best(size, [family])
-            cells.append("" if arm is None else share(arm["shares_at_shared_steps"]))
+            variant = analysis.best(size, [family])
+            cells.append("" if variant is None else share(variant["shares_at_shared_steps"]))
         rows.append((LABELS[family], *cells))
     return Listing(
-        "Return after the steps that arms with slopes have",
+        "Return after the steps that variants with gradients have",
         ("", *(f"n = {size['n']}, {size['shared_steps']:,} steps" for size in sizes)),
         rows,
         note="0 is doing nothing, 1 the reference controller; median over seeds (and interval). A "
-        "family's arm at each n is the one of the tables above.",
+        "family's variant at each n is the one of the tables above.",
     )
 
 
 def choices(sizes: Sequence[Size]) -> Listing:
     """Every setting of every family."""
     rows = []
-    kinds = {**dict.fromkeys(PLAIN, "plain"), **dict.fromkeys(SLOPES, "slopes")}
+    kinds = {**dict.fromkeys(PLAIN, "plain"), **dict.fromkeys(GRADIENTS, "gradients")}
     kinds |= dict.fromkeys(CONTROLS, "control")
     settings = dict.fromkeys(
-        (arm["family"], arm["setting"]) for size in sizes for arm in size["arms"]
+        (variant["family"], variant["setting"]) for size in sizes for variant in size["variants"]
     )
     for family, setting in sorted(settings, key=lambda pair: list(LABELS).index(pair[0])):
         cells = []
         for size in sizes:
-            found = [a for a in size["arms"] if (a["family"], a["setting"]) == (family, setting)]
+            found = [
+                a for a in size["variants"] if (a["family"], a["setting"]) == (family, setting)
+            ]
             if not found:
                 cells.append("")
                 continue
@@ -141,42 +143,49 @@ def prices(sizes: Sequence[Size]) -> Listing:
     """What a step and an update cost."""
     rows = []
     for size in sizes:
-        plain, slopes = size["prices"]["plain"], size["prices"]["slopes"]
+        plain, gradients = size["prices"]["plain"], size["prices"]["gradients"]
         cells = [
             f"{1e3 * price[name]:.3g}"
             for name in ("seconds_per_step", "seconds_per_update")
-            for price in (plain, slopes)
+            for price in (plain, gradients)
         ]
         below = plain["seconds_per_update"]
         # Updates that cost less than the clock tells have no ratio.
-        times = f"{slopes['seconds_per_update'] / below:.1f}" if below > 0 else "–"
+        times = f"{gradients['seconds_per_update'] / below:.1f}" if below > 0 else "–"
         rows.append((str(size["n"]), *cells, times))
     return Listing(
         "Prices",
-        ("n", "step, plain", "step, slopes", "update, plain", "update, slopes", "update, ratio"),
+        (
+            "n",
+            "step, plain",
+            "step, gradients",
+            "update, plain",
+            "update, gradients",
+            "update, ratio",
+        ),
         rows,
         note="Milliseconds of a run, where all seeds run side by side; timed in turn.",
     )
 
 
-def cell(size: Size, arm: Arm, quantity: str) -> str:
+def cell(size: Size, variant: Variant, quantity: str) -> str:
     """Median, interval and how many seeds got there."""
-    found = median(analysis.values(size, arm, quantity))
-    most = analysis.budget(size, arm, quantity)
-    there = sum(steps is not None for steps in arm["steps"])
+    found = median(analysis.values(size, variant, quantity))
+    most = analysis.budget(size, variant, quantity)
+    there = sum(steps is not None for steps in variant["steps"])
     interval = f"[{_limit(found.low, most)}, {_limit(found.high, most)}]"
-    return f"{_limit(found.middle, most)} {interval} {there}/{len(arm['steps'])}"
+    return f"{_limit(found.middle, most)} {interval} {there}/{len(variant['steps'])}"
 
 
-def steps_cell(arm: Arm, found: Median) -> str:
+def steps_cell(variant: Variant, found: Median) -> str:
     """Median and how many seeds got there."""
-    there = sum(steps is not None for steps in arm["steps"])
-    return f"{_limit(found.middle, arm['budget'])} {there}/{len(arm['steps'])}"
+    there = sum(steps is not None for steps in variant["steps"])
+    return f"{_limit(found.middle, variant['budget'])} {there}/{len(variant['steps'])}"
 
 
-def named(arm: Arm) -> str:
+def named(variant: Variant) -> str:
     """Family and setting."""
-    return f"{LABELS[arm['family']]}; {arm['setting']}"
+    return f"{LABELS[variant['family']]}; {variant['setting']}"
 
 
 def ratio(advantage: analysis.Advantage) -> str:

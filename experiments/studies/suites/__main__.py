@@ -14,7 +14,7 @@ from rich.text import Text
 
 from experiments.launch import run_folder
 from experiments.launch.exit_status import bad_input
-from experiments.report.table import roomy
+from experiments.report.table import wide_console
 from experiments.studies.suites import catalogue, report, trial
 from experiments.studies.suites.catalogue import Candidate
 
@@ -34,7 +34,7 @@ class Suites:
         add: Folders of earlier runs whose trials also count, where this one has none.
         steps: Of the rollouts of random actions.
         states: At how many states tangents are held to differences.
-        patience: Seconds that an environment may take.
+        timeout: Seconds that an environment may take.
         processes: How many are tried side by side; each takes one core and up to 4 GB.
         page: Where the table is also written, say docs/environment_table.md; replaced if there.
         output: Folder, new or empty; None for a new one under runs/.
@@ -44,7 +44,7 @@ class Suites:
     add: tuple[Path, ...] = ()
     steps: int = 10
     states: int = 1
-    patience: float = 1800.0
+    timeout: float = 1800.0
     processes: int = 1
     page: Path | None = None
     output: Path | None = None
@@ -62,8 +62,8 @@ def prepare(suites: Suites) -> tuple[list[Candidate], list[Mapping[str, Any]], P
     for name in ("steps", "states", "processes"):
         if getattr(suites, name) < 1:
             raise ValueError(f"--{name} {getattr(suites, name)} must be at least 1")
-    if not suites.patience > 0:
-        raise ValueError(f"--patience {suites.patience:g} must be above 0")
+    if not suites.timeout > 0:
+        raise ValueError(f"--timeout {suites.timeout:g} must be above 0")
     if suites.page is not None and not suites.page.parent.is_dir():
         raise ValueError(f"--page {suites.page}: there is no folder {suites.page.parent}")
     earlier: list[Mapping[str, Any]] = []
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     order = list(catalogue.candidates())
     with ThreadPoolExecutor(suites.processes) as pool:
         under_way = [
-            pool.submit(trial.run, candidate, suites.steps, suites.states, suites.patience)
+            pool.submit(trial.run, candidate, suites.steps, suites.states, suites.timeout)
             for candidate in candidates
         ]
         try:
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run_folder.write_whole(folder / "table.md", page)
     if suites.page is not None:
         run_folder.write_whole(suites.page, page)
-    roomy(console).print(report.listing(trials, short=True).rendered())
+    wide_console(console).print(report.listing(trials, short=True).rendered())
     console.print(Text(f"Written to {folder}"), soft_wrap=True)
     return 0
 

@@ -24,8 +24,8 @@ _PACKAGES = ("brax", "gymnasium", "gymnax", "jax", "mujoco", "mujoco-mjx", "play
 # Nearly all of a trial is compilation, of programs that run a few times.
 _DEFAULTS = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
-# What is only about slopes by autodiff: central differences of the values need none of it.
-_SLOPES = {"finite tangents", "tangents", "reverse mode", "actions at their limits"}
+# What is only about gradients by autodiff: central differences of the values need none of it.
+_GRADIENTS = {"finite tangents", "tangents", "reverse mode", "actions at their limits"}
 
 
 def verdict(trial: Mapping[str, Any]) -> tuple[str, str]:
@@ -40,7 +40,7 @@ def verdict(trial: Mapping[str, Any]) -> tuple[str, str]:
     report = trial["report"]
     faults = report["faults"]
     why = "; ".join(f"{check}: {' '.join(text.split())}" for check, text in faults.items())
-    if set(faults) - _SLOPES:
+    if set(faults) - _GRADIENTS:
         return FAILS, why
     if faults:
         return BY_DIFFERENCES, why
@@ -48,7 +48,7 @@ def verdict(trial: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def run(
-    candidate: Candidate, steps: int, states: int, patience: float, python: Sequence[str] = ()
+    candidate: Candidate, steps: int, states: int, timeout: float, python: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Tries an environment.
 
@@ -58,7 +58,7 @@ def run(
         candidate: Which.
         steps: Of its rollouts.
         states: At which tangents are held to differences.
-        patience: Seconds that it may take.
+        timeout: Seconds that it may take.
         python: The interpreter and its flags; by default this one's.
 
     Returns:
@@ -78,10 +78,10 @@ def run(
     environment = {**_DEFAULTS, **os.environ}
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=patience, env=environment
+            command, capture_output=True, text=True, timeout=timeout, env=environment
         )
     except subprocess.TimeoutExpired:
-        return blank | {"error": f"it took longer than {patience:g} s", "timed_out": True}
+        return blank | {"error": f"it took longer than {timeout:g} s", "timed_out": True}
     lines = done.stdout.strip().splitlines()
     try:
         return blank | json.loads(lines[-1])

@@ -11,7 +11,7 @@ from rich.text import Text
 from experiments.launch import run_folder
 from experiments.launch.exit_status import INTERRUPTED, bad_input, leave
 from experiments.launch.program import call, keep_compiled_programs
-from experiments.report.table import roomy
+from experiments.report.table import wide_console
 from experiments.studies.toy import plots, tables
 from experiments.studies.toy.options import Toy, prepare
 from experiments.studies.toy.study import Outcome, execute
@@ -68,7 +68,7 @@ def write(folder: Path, outcome: Outcome) -> None:
 
 def show(outcome: Outcome, console: Console) -> None:
     """Prints all tables; where the output is no terminal, as wide as they need."""
-    console = roomy(console)
+    console = wide_console(console)
     for listing in tables.listings(outcome.results, intervals=False):
         console.print(listing.rendered())
     seconds, compiling = (outcome.results[name] for name in ("seconds", "compile_seconds"))

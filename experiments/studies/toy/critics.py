@@ -57,7 +57,7 @@ class Critic:
         label: What people call it.
         module: Maps an observation and an action to a value.
         learning_rate: Adam's at first. The one that served *plain* learning best, of those of
-            `--study tuning`; all other arms share it.
+            `--study tuning`; all other variants share it.
     """
 
     label: str

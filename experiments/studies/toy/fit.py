@@ -1,10 +1,10 @@
-"""Fitted Q iteration with a first-order loss, as one compiled program for all arms.
+"""Fitted Q iteration with a first-order loss, as one compiled program for all variants.
 
-The target is `r + γ max_a Q'(s', a)`, the maximum over the actions within the limits. Its slope is
-that of `Q'(s', a*)` with the maximiser `a*` held fixed: the envelope theorem. It is exact where the
-maximiser is unique, at a limit too (there the maximum stays C1, and its curvature jumps); at a tie
-of two maximisers the maximum has a kink, and the slope is that of one of the branches. Hence there
-is no policy's part in the slope of the target that could be frozen.
+The target is `r + γ max_a Q'(s', a)`, the maximum over the actions within the limits. Its gradient
+is that of `Q'(s', a*)` with the maximiser `a*` held fixed: the envelope theorem. It is exact where
+the maximiser is unique, at a limit too (there the maximum stays C1, and its curvature jumps); at a
+tie of two maximisers the maximum has a kink, and the gradient is that of one of the branches. Hence
+there is no policy's part in the gradient of the target that could be frozen.
 """
 
 import warnings
@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.studies.toy.arms import Arm
 from experiments.studies.toy.systems import grid
-from sobolax.controls import SLOPE_TARGETS
-from sobolax.loss_input import SlopesWarning
+from experiments.studies.toy.variants import Variant
+from sobolax.controls import GRADIENT_TARGETS
+from sobolax.loss_input import GradientsWarning
 from sobolax.losses import Errors, Weights, batch_loss, sobolev_errors, squares
 from sobolax.transition import Tangents, Transition
 
@@ -61,8 +61,8 @@ class Member:
         count: How many of them are there.
         state_weight: λ_s.
         action_weight: λ_a.
-        slope_target: Index into the program's slope targets.
-        action_noise: See `experiments.studies.toy.arms.Arm`.
+        gradient_target: Index into the program's gradient targets.
+        action_noise: See `experiments.studies.toy.variants.Variant`.
         weight_decay: The same.
     """
 
@@ -72,25 +72,25 @@ class Member:
     count: jax.Array
     state_weight: jax.Array
     action_weight: jax.Array
-    slope_target: jax.Array
+    gradient_target: jax.Array
     action_noise: jax.Array
     weight_decay: jax.Array
 
 
-# (members, learning rate, discount) -> values and both slopes on the grid, `(members, points)`.
+# (members, learning rate, discount) -> values and both gradients on the grid, `(members, points)`.
 Fit = Callable[[Member, jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
 
 
-def make_fit(module: nn.Module, sizes: Sizes, slope_targets: Sequence[str]) -> Fit:
+def make_fit(module: nn.Module, sizes: Sizes, gradient_targets: Sequence[str]) -> Fit:
     """The program of one critic, not compiled yet.
 
     Args:
         module: The critic.
         sizes: What shapes the program.
-        slope_targets: Names in `SLOPE_TARGETS` that members may choose from. All of them are
+        gradient_targets: Names in `GRADIENT_TARGETS` that members may choose from. All of them are
             computed for every member, so name no more than needed.
     """
-    choices = [SLOPE_TARGETS[name] for name in slope_targets]
+    choices = [GRADIENT_TARGETS[name] for name in gradient_targets]
     actions = jnp.linspace(-1.0, 1.0, sizes.actions)[:, None]
     steps = sizes.iterations * sizes.updates
     schedule = optax.cosine_decay_schedule(1.0, steps, alpha=0.01)
@@ -105,7 +105,8 @@ def make_fit(module: nn.Module, sizes: Sizes, slope_targets: Sequence[str]) -> F
         values = jax.vmap(lambda action: q(parameters, observation, action))(actions)
         best = jnp.argmax(values)
         # The vertex of a parabola through the best and its neighbours. Next to a maximiser off by
-        # `e` the value is off by `e²`, but its slope by `e`: of a grid's best, slopes would know.
+        # `e` the value is off by `e²`, but its gradient by `e`: of a grid's best, gradients would
+        # know.
         middle = jnp.clip(best, 1, sizes.actions - 2)
         below, at, above = values[middle - 1], values[middle], values[middle + 1]
         bend = below - 2.0 * at + above
@@ -140,11 +141,11 @@ def make_fit(module: nn.Module, sizes: Sizes, slope_targets: Sequence[str]) -> F
                 )
 
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", SlopesWarning)  # one critic has ReLUs on purpose
+                warnings.simplefilter("ignore", GradientsWarning)  # one critic has ReLUs on purpose
                 return sobolev_errors(td_error, transition, tangents)
 
         errors = jax.vmap(errors_of)(*batch)
-        errors = jax.lax.switch(member.slope_target, choices, errors, key)
+        errors = jax.lax.switch(member.gradient_target, choices, errors, key)
         return batch_loss(squares(errors), Weights(member.state_weight, member.action_weight))
 
     def fit_one(
@@ -165,12 +166,12 @@ def make_fit(module: nn.Module, sizes: Sizes, slope_targets: Sequence[str]) -> F
                 transitions, tangents, following = jax.tree.map(
                     lambda leaf: leaf[chosen], (member.transitions, member.tangents, best)
                 )
-                action_key, slope_key = jax.random.split(jax.random.fold_in(noise_key, step))
+                action_key, gradient_key = jax.random.split(jax.random.fold_in(noise_key, step))
                 noise = member.action_noise * jnp.clip(
                     jax.random.normal(action_key, following.shape), -_NOISE_LIMIT, _NOISE_LIMIT
                 )
                 batch = transitions, tangents, jnp.clip(following + noise, -1.0, 1.0)
-                gradient = jax.grad(loss)(parameters, target, member, batch, discount, slope_key)
+                gradient = jax.grad(loss)(parameters, target, member, batch, discount, gradient_key)
                 direction, moments = adam.update(gradient, moments)
                 rate = learning_rate * schedule(step)
                 parameters = jax.tree.map(
@@ -187,8 +188,8 @@ def make_fit(module: nn.Module, sizes: Sizes, slope_targets: Sequence[str]) -> F
             return q(parameters, state[None], action[None])
 
         points = [jnp.asarray(part, jnp.float32) for part in grid()]
-        value, slopes = jax.vmap(jax.value_and_grad(evaluate, argnums=(0, 1)))(*points)
-        return value, *slopes
+        value, gradients = jax.vmap(jax.value_and_grad(evaluate, argnums=(0, 1)))(*points)
+        return value, *gradients
 
     def fit(members: Member, learning_rate: jax.Array, discount: jax.Array):
         # As many chunks as the largest member fills: the same number for all, so that the loop
@@ -201,19 +202,19 @@ def make_fit(module: nn.Module, sizes: Sizes, slope_targets: Sequence[str]) -> F
 
 
 def stack(
-    arms: Sequence[Arm],
-    slope_targets: Sequence[str],
+    variants: Sequence[Variant],
+    gradient_targets: Sequence[str],
     keys: jax.Array,
     data: tuple[Transition, Tangents],
     count: int,
 ) -> Member:
-    """Members of some arms times all seeds, seeds innermost.
+    """Members of some variants times all seeds, seeds innermost.
 
-    All arms have the same network and the same transitions to begin with, seed by seed.
+    All variants have the same network and the same transitions to begin with, seed by seed.
 
     Args:
-        arms: The arms.
-        slope_targets: Those of the program.
+        variants: The variants.
+        gradient_targets: Those of the program.
         keys: One per seed.
         data: Transitions and tangents, `(seeds, capacity)`.
         count: How many of them are there.
@@ -223,15 +224,17 @@ def stack(
     def column(values: list[float], dtype: type) -> jax.Array:
         return jnp.asarray(np.repeat(np.asarray(values, dtype), seeds))
 
-    transitions, tangents = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * len(arms)), data)
+    transitions, tangents = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * len(variants)), data)
     return Member(
-        key=jnp.concatenate([keys] * len(arms)),
+        key=jnp.concatenate([keys] * len(variants)),
         transitions=transitions,
         tangents=tangents,
-        count=column([arm.more_data * count for arm in arms], np.int32),
-        slope_target=column([slope_targets.index(arm.slope_target) for arm in arms], np.int32),
+        count=column([variant.more_data * count for variant in variants], np.int32),
+        gradient_target=column(
+            [gradient_targets.index(variant.gradient_target) for variant in variants], np.int32
+        ),
         **{
-            name: column([getattr(arm, name) for arm in arms], np.float32)
+            name: column([getattr(variant, name) for variant in variants], np.float32)
             for name in ("state_weight", "action_weight", "action_noise", "weight_decay")
         },
     )

@@ -25,7 +25,7 @@ class Toy:
         critics: Which critics beside the main one, swish.
         transitions: How many transitions the controls and the critics are compared at.
         sizes: How many transitions plain and Sobolev learning are compared at.
-        seeds: Networks and data sets; every arm and critic gets the same.
+        seeds: Networks and data sets; every variant and critic gets the same.
         iterations: Of fitted Q iteration.
         updates: Steps of Adam per iteration.
         seed: Where random numbers start.

@@ -1,4 +1,4 @@
-"""Pictures of a study: Q and its slopes beside Q*, and errors of all arms and sizes."""
+"""Pictures of a study: Q and its gradients beside Q*, and errors of all variants and sizes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from experiments.report.intervals import Median, median
-from experiments.studies.toy.arms import PAIR, PLAIN, SOBOLEV
 from experiments.studies.toy.critics import MAIN
 from experiments.studies.toy.study import Outcome, pick
 from experiments.studies.toy.systems import MEASURES, RESOLUTION, grid
+from experiments.studies.toy.variants import PAIR, PLAIN, SOBOLEV
 
 # Two of Okabe and Ito's colours: told apart with any colour vision, and in grey.
 _COLORS = {PLAIN.name: "#D55E00", SOBOLEV.name: "#0072B2"}
@@ -43,10 +43,10 @@ def save_cuts(path: Path, outcome: Outcome) -> None:
     here = actions == action
     for row, system in zip(axes, systems, strict=True):
         for panel, name in zip(row, MEASURES, strict=True):
-            for arm in PAIR:
-                values = getattr(outcome.surfaces[system, arm.name], name)[:, here]
+            for variant in PAIR:
+                values = getattr(outcome.surfaces[system, variant.name], name)[:, here]
                 low, middle, high = np.nanpercentile(values, [10, 50, 90], axis=0)
-                color, style = _COLORS[arm.name], _STYLES[arm.name]
+                color, style = _COLORS[variant.name], _STYLES[variant.name]
                 panel.fill_between(states[here], low, high, color=color, alpha=0.18, lw=0)
                 panel.plot(states[here], middle, style, color=color, lw=1.5)
             true = getattr(outcome.optimal[system], name)[here]
@@ -61,8 +61,14 @@ def save_cuts(path: Path, outcome: Outcome) -> None:
     for panel in axes[-1]:
         panel.set_xlabel("state s")
     handles = [
-        Line2D([], [], color=_COLORS[arm.name], linestyle=_STYLES[arm.name], label=_name(arm.name))
-        for arm in PAIR
+        Line2D(
+            [],
+            [],
+            color=_COLORS[variant.name],
+            linestyle=_STYLES[variant.name],
+            label=_name(variant.name),
+        )
+        for variant in PAIR
     ]
     handles.insert(0, Line2D([], [], color="black", lw=1.0, label="$Q^*$"))
     figure.legend(handles=handles, frameon=False, fontsize=8, loc="outside lower center", ncols=3)
@@ -82,8 +88,10 @@ def save_surfaces(path: Path, outcome: Outcome, system: str) -> None:
     for row, name in zip(axes, MEASURES, strict=True):
         true = getattr(outcome.optimal[system], name)
         image = None
-        for panel, (label, arm) in zip(row, columns.items(), strict=True):
-            values = true if arm is None else getattr(outcome.surfaces[system, arm], name)[seed]
+        for panel, (label, variant) in zip(row, columns.items(), strict=True):
+            values = (
+                true if variant is None else getattr(outcome.surfaces[system, variant], name)[seed]
+            )
             image = panel.imshow(
                 values.reshape(RESOLUTION, RESOLUTION).T,
                 origin="lower",
@@ -118,13 +126,13 @@ def save_sizes(path: Path, results: dict[str, Any]) -> None:
     axes = figure.subplots(len(systems), 3, sharex=True, squeeze=False)
     for row, system in zip(axes, systems, strict=True):
         for panel, name in zip(row, MEASURES, strict=True):
-            for arm in PAIR:
+            for variant in PAIR:
                 found = []
                 for count in counts:
                     chosen = {"critic": MAIN, "system": system, "transitions": count}
-                    [fit] = pick(results, arm=arm.name, **chosen)
+                    [fit] = pick(results, variant=variant.name, **chosen)
                     found.append(median(fit["errors"][name]))
-                color, style = _COLORS[arm.name], _STYLES[arm.name]
+                color, style = _COLORS[variant.name], _STYLES[variant.name]
                 lows, highs = _ends(found)
                 panel.fill_between(counts, lows, highs, color=color, alpha=0.18, lw=0)
                 middles = [one.median for one in found]
@@ -140,8 +148,14 @@ def save_sizes(path: Path, results: dict[str, Any]) -> None:
     for panel in axes[-1]:
         panel.set_xlabel("transitions")
     handles = [
-        Line2D([], [], color=_COLORS[arm.name], linestyle=_STYLES[arm.name], label=_name(arm.name))
-        for arm in PAIR
+        Line2D(
+            [],
+            [],
+            color=_COLORS[variant.name],
+            linestyle=_STYLES[variant.name],
+            label=_name(variant.name),
+        )
+        for variant in PAIR
     ]
     figure.legend(handles=handles, frameon=False, fontsize=8, loc="outside lower center", ncols=2)
     critic, seeds = results["critics"][MAIN]["label"], results["toy"]["seeds"]
@@ -149,8 +163,8 @@ def save_sizes(path: Path, results: dict[str, Any]) -> None:
 
 
 def save_controls(path: Path, results: dict[str, Any]) -> None:
-    """Errors of all arms, a point with its interval each."""
-    systems, names = list(results["systems"]), list(results["arms"])
+    """Errors of all variants, a point with its interval each."""
+    systems, names = list(results["systems"]), list(results["variants"])
     figure = _figure(9.6, 0.9 + 0.24 * len(names) * len(systems))
     axes = figure.subplots(len(systems), 3, sharey=True, squeeze=False)
     places = np.arange(len(names))
@@ -158,7 +172,7 @@ def save_controls(path: Path, results: dict[str, Any]) -> None:
         chosen = {"critic": MAIN, "system": system, "transitions": results["toy"]["transitions"]}
         for panel, measure in zip(row, MEASURES, strict=True):
             for place, name in zip(places, names, strict=True):
-                [fit] = pick(results, arm=name, **chosen)
+                [fit] = pick(results, variant=name, **chosen)
                 found = median(fit["errors"][measure])
                 color = _COLORS.get(name, _GREY)
                 lows, highs = _ends([found])
@@ -170,7 +184,7 @@ def save_controls(path: Path, results: dict[str, Any]) -> None:
             panel.xaxis.set_major_locator(LogLocator(numticks=7))
             panel.xaxis.set_minor_formatter(NullFormatter())
             _tidy(panel)
-        row[0].set_yticks(places, [results["arms"][name]["label"] for name in names])
+        row[0].set_yticks(places, [results["variants"][name]["label"] for name in names])
         row[0].invert_yaxis()
         row[0].set_ylabel(results["systems"][system]["label"])
     for panel, name in zip(axes[0], MEASURES, strict=True):
@@ -183,8 +197,8 @@ def save_controls(path: Path, results: dict[str, Any]) -> None:
     _finish(figure, path, title)
 
 
-def _name(arm: str) -> str:
-    return {PLAIN.name: PLAIN.label, SOBOLEV.name: SOBOLEV.label}[arm]
+def _name(variant: str) -> str:
+    return {PLAIN.name: PLAIN.label, SOBOLEV.name: SOBOLEV.label}[variant]
 
 
 def _ends(found: Sequence[Median]) -> tuple[list[float], list[float]]:

@@ -14,7 +14,6 @@ import numpy as np
 
 from experiments.launch import run_folder
 from experiments.launch.program import compiler_options
-from experiments.studies.toy.arms import ARMS, PAIR, Arm
 from experiments.studies.toy.critics import CRITICS, MAIN
 from experiments.studies.toy.fit import Sizes, make_fit, stack
 from experiments.studies.toy.options import Prepared, Toy
@@ -28,6 +27,7 @@ from experiments.studies.toy.systems import (
     optimal,
     transitions,
 )
+from experiments.studies.toy.variants import ARMS, PAIR, Variant
 
 # (what is done, of how many, what was done last)
 Tell = Callable[[int, int, str], None]
@@ -44,16 +44,16 @@ class Job:
         critic: Name of the critic.
         system: Name of the system.
         count: Transitions.
-        arms: As many for all jobs.
-        slope_targets: Of the program.
+        variants: As many for all jobs.
+        gradient_targets: Of the program.
         learning_rate: Adam's at first.
     """
 
     critic: str
     system: str
     count: int
-    arms: tuple[Arm, ...]
-    slope_targets: tuple[str, ...]
+    variants: tuple[Variant, ...]
+    gradient_targets: tuple[str, ...]
     learning_rate: float
 
 
@@ -64,7 +64,7 @@ class Outcome:
     Attributes:
         results: What the JSON holds.
         optimal: Q* of every system.
-        surfaces: What the main critic learnt, `(seeds, points)`, by system and arm (plain and
+        surfaces: What the main critic learnt, `(seeds, points)`, by system and variant (plain and
             Sobolev), at the main number of transitions.
         places: States and actions of these transitions, `(seeds, transitions, 2)`, by system.
     """
@@ -92,17 +92,17 @@ def _main(toy: Toy) -> Iterator[Job]:
 
 def _tuning(toy: Toy) -> Iterator[Job]:
     controls = tuple(
-        Arm(f"{name} {weight:g}", f"{name}, λ = {weight:g}", weight, weight, name)
+        Variant(f"{name} {weight:g}", f"{name}, λ = {weight:g}", weight, weight, name)
         for weight in (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
         for name in ("zero", "unit_norm", "shuffled", "random")
     )
     others = (
-        *(Arm(f"bellman {w:g}", f"Sobolev, λ = {w:g}", w, w) for w in (0.1, 1.0, 10.0)),
+        *(Variant(f"bellman {w:g}", f"Sobolev, λ = {w:g}", w, w) for w in (0.1, 1.0, 10.0)),
         *(
-            Arm(f"decay {w:g}", f"weight decay {w:g}", weight_decay=w)
+            Variant(f"decay {w:g}", f"weight decay {w:g}", weight_decay=w)
             for w in (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
         ),
-        *(Arm(f"noise {w:g}", f"action noise {w:g}", action_noise=w) for w in (0.05, 0.1, 0.2)),
+        *(Variant(f"noise {w:g}", f"action noise {w:g}", action_noise=w) for w in (0.05, 0.1, 0.2)),
     )
     for system in toy.systems:
         yield from _jobs(MAIN, system, toy.transitions, (*others, *controls))
@@ -114,14 +114,14 @@ def _tuning(toy: Toy) -> Iterator[Job]:
 
 
 def _jobs(
-    critic: str, system: str, count: int, arms: Sequence[Arm], rate: float | None = None
+    critic: str, system: str, count: int, variants: Sequence[Variant], rate: float | None = None
 ) -> Iterator[Job]:
-    """Arms by twos, those whose slopes are not Bellman's apart: these cost more to compute."""
+    """Arms by twos, those whose gradients are not Bellman's apart: these cost more to compute."""
     rate = CRITICS[critic].learning_rate if rate is None else rate
-    bellman = [arm for arm in arms if arm.slope_target == "bellman"]
-    controls = [arm for arm in arms if arm.slope_target != "bellman"]
+    bellman = [variant for variant in variants if variant.gradient_target == "bellman"]
+    controls = [variant for variant in variants if variant.gradient_target != "bellman"]
     for group in (bellman, controls):
-        names = tuple(sorted({arm.slope_target for arm in group}))
+        names = tuple(sorted({variant.gradient_target for variant in group}))
         for start in range(0, len(group), _ARMS_PER_CALL):
             chosen = group[start : start + _ARMS_PER_CALL]
             # One more of the same where one is missing, so that the program is the same.
@@ -140,14 +140,14 @@ class Programs:
         self.compile_seconds = 0.0
 
     def run(self, job: Job, arguments: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
-        """What the members of a job learnt: values and slopes on the grid."""
-        name = job.critic, job.slope_targets
+        """What the members of a job learnt: values and gradients on the grid."""
+        name = job.critic, job.gradient_targets
         with self._lock:
             lock = self._locks.setdefault(name, threading.Lock())
         with lock:
             if name not in self._compiled:
                 start = time.perf_counter()
-                fit = make_fit(CRITICS[job.critic].module, self._sizes, job.slope_targets)
+                fit = make_fit(CRITICS[job.critic].module, self._sizes, job.gradient_targets)
                 lowered = jax.jit(fit).lower(*arguments)
                 self._compiled[name] = lowered.compile(compiler_options())
                 self.compile_seconds += time.perf_counter() - start
@@ -177,10 +177,10 @@ def execute(prepared: Prepared, tell: Tell = lambda done, total, text: None) -> 
     programs = Programs(toy.shape)
 
     def run(job: Job) -> list[Surface]:
-        members = stack(job.arms, job.slope_targets, keys, data[job.system], job.count)
+        members = stack(job.variants, job.gradient_targets, keys, data[job.system], job.count)
         arguments = members, jnp.float32(job.learning_rate), jnp.float32(DISCOUNT)
         found = programs.run(job, arguments)
-        shape = len(job.arms), toy.seeds, -1
+        shape = len(job.variants), toy.seeds, -1
         parts = [np.asarray(part, np.float64).reshape(shape) for part in found]
         return [Surface(*each) for each in zip(*parts, strict=True)]
 
@@ -197,9 +197,9 @@ def execute(prepared: Prepared, tell: Tell = lambda done, total, text: None) -> 
             rows[index] = _rows(job, found, references[job.system])
             if (job.critic, job.count) == (MAIN, toy.transitions) and toy.study == "main":
                 surfaces |= {
-                    (job.system, arm.name): surface
-                    for arm, surface in zip(job.arms, found, strict=True)
-                    if arm in PAIR
+                    (job.system, variant.name): surface
+                    for variant, surface in zip(job.variants, found, strict=True)
+                    if variant in PAIR
                 }
             label = CRITICS[job.critic].label
             tell(done, len(jobs), f"{label}, {systems[job.system].label}, {job.count} transitions")
@@ -215,7 +215,7 @@ def execute(prepared: Prepared, tell: Tell = lambda done, total, text: None) -> 
             for name, critic in CRITICS.items()
             if name in (MAIN, *toy.critics)
         },
-        "arms": {arm.name: asdict(arm) for job in jobs for arm in job.arms},
+        "variants": {variant.name: asdict(variant) for job in jobs for variant in job.variants},
         "fits": [row for index in sorted(rows) for row in rows[index]],
         "compile_seconds": programs.compile_seconds,
         "seconds": time.perf_counter() - begin,
@@ -234,11 +234,11 @@ def _rows(job: Job, found: Sequence[Surface], reference: Surface) -> list[dict[s
             "critic": job.critic,
             "system": job.system,
             "transitions": job.count,
-            "arm": arm.name,
+            "variant": variant.name,
             "learning_rate": job.learning_rate,
             "errors": surface.errors(reference),
         }
-        for arm, surface in dict(zip(job.arms, found, strict=True)).items()
+        for variant, surface in dict(zip(job.variants, found, strict=True)).items()
     ]
 
 

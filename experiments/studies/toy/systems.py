@@ -1,4 +1,4 @@
-"""Transitions of the scalar systems with their tangents, and Q* with its slopes."""
+"""Transitions of the scalar systems with their tangents, and Q* with its gradients."""
 
 from dataclasses import dataclass
 
@@ -18,12 +18,12 @@ RESOLUTION = 50
 
 @dataclass(frozen=True)
 class Surface:
-    """A function of state and action and its slopes, on the grid of `grid()`.
+    """A function of state and action and its gradients, on the grid of `grid()`.
 
     Attributes:
         value: `(..., points)`.
-        state: Slope along the state, the same.
-        action: Slope along the action, the same.
+        state: Gradient along the state, the same.
+        action: Gradient along the action, the same.
     """
 
     value: np.ndarray
@@ -73,14 +73,14 @@ def grid() -> tuple[np.ndarray, np.ndarray]:
 
 
 def optimal(system: System) -> Surface:
-    """Q* and its slopes, in float64."""
+    """Q* and its gradients, in float64."""
 
     def q(state: jax.Array, action: jax.Array) -> jax.Array:
         return system.environment.optimal_q(state[None], action[None])
 
     with jax.enable_x64(True):
-        value, slopes = jax.jit(jax.vmap(jax.value_and_grad(q, argnums=(0, 1))))(*grid())
-        return Surface(np.asarray(value), *map(np.asarray, slopes))
+        value, gradients = jax.jit(jax.vmap(jax.value_and_grad(q, argnums=(0, 1))))(*grid())
+        return Surface(np.asarray(value), *map(np.asarray, gradients))
 
 
 def transitions(system: System, seeds: jax.Array, count: int) -> tuple[Transition, Tangents]:

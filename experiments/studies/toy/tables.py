@@ -7,10 +7,10 @@ import numpy as np
 
 from experiments.report.intervals import Median, median
 from experiments.report.table import Listing
-from experiments.studies.toy.arms import PLAIN, SOBOLEV
 from experiments.studies.toy.critics import MAIN
 from experiments.studies.toy.study import pick
 from experiments.studies.toy.systems import MEASURES
+from experiments.studies.toy.variants import PLAIN, SOBOLEV
 
 Results = Mapping[str, Any]
 
@@ -38,10 +38,10 @@ def listings(results: Results, intervals: bool = True) -> list[Listing]:
 
 
 def controls(results: Results, system: str, intervals: bool = True) -> Listing:
-    """Every arm on one system, by the main critic."""
+    """Every variant on one system, by the main critic."""
     count = results["toy"]["transitions"]
     rows = [
-        (results["arms"][fit["arm"]]["label"], *_cells(results, fit, intervals))
+        (results["variants"][fit["variant"]]["label"], *_cells(results, fit, intervals))
         for fit in pick(results, critic=MAIN, system=system, transitions=count)
     ]
     ratio = PAPER[PLAIN.name] / PAPER[SOBOLEV.name]
@@ -53,11 +53,11 @@ def controls(results: Results, system: str, intervals: bool = True) -> Listing:
     scale = described["variance"]["value"], *(described["mean_square"][n] for n in MEASURES[1:])
     note = (
         f"{results['critics'][MAIN]['label']}, {count} transitions. The mean of Q* as a guess, and "
-        f"slopes of 0, have MSEs of {_number(scale[0])}, {_number(scale[1])} and "
+        f"gradients of 0, have MSEs of {_number(scale[0])}, {_number(scale[1])} and "
         f"{_number(scale[2])}. {_HOW} λ = 1 where nothing else is said. The paper's toy is another "
         "one and not public: its factor compares, its values do not."
     )
-    return Listing(f"Controls, {described['label']}", ("arm", *_HEADINGS), rows, 1, note)
+    return Listing(f"Controls, {described['label']}", ("variant", *_HEADINGS), rows, 1, note)
 
 
 _HOW = (
@@ -73,7 +73,7 @@ def critics(results: Results, intervals: bool = True) -> Listing:
         (
             results["systems"][system]["label"],
             results["critics"][critic]["label"],
-            results["arms"][fit["arm"]]["label"],
+            results["variants"][fit["variant"]]["label"],
             *_cells(results, fit, intervals),
         )
         for system in results["systems"]
@@ -81,7 +81,7 @@ def critics(results: Results, intervals: bool = True) -> Listing:
         for fit in _pair(results, critic=critic, system=system, transitions=count)
     ]
     note = f"{count} transitions."
-    return Listing("Critics", ("system", "critic", "arm", *_HEADINGS), rows, 3, note)
+    return Listing("Critics", ("system", "critic", "variant", *_HEADINGS), rows, 3, note)
 
 
 def sizes(results: Results, intervals: bool = True) -> Listing:
@@ -90,7 +90,7 @@ def sizes(results: Results, intervals: bool = True) -> Listing:
         (
             results["systems"][system]["label"],
             str(count),
-            results["arms"][fit["arm"]]["label"],
+            results["variants"][fit["variant"]]["label"],
             *_cells(results, fit, intervals),
         )
         for system in results["systems"]
@@ -98,7 +98,7 @@ def sizes(results: Results, intervals: bool = True) -> Listing:
         for fit in _pair(results, critic=MAIN, system=system, transitions=count)
     ]
     note = f"{results['critics'][MAIN]['label']}."
-    headings = ("system", "transitions", "arm", *_HEADINGS)
+    headings = ("system", "transitions", "variant", *_HEADINGS)
     return Listing("Numbers of transitions", headings, rows, 3, note)
 
 
@@ -110,7 +110,7 @@ def rates(results: Results, intervals: bool = True) -> Listing:
             results["systems"][system]["label"],
             str(count),
             f"{fit['learning_rate']:g}",
-            results["arms"][fit["arm"]]["label"],
+            results["variants"][fit["variant"]]["label"],
             *_cells(results, fit, intervals),
         )
         for critic in results["critics"]
@@ -118,7 +118,7 @@ def rates(results: Results, intervals: bool = True) -> Listing:
         for count in (results["toy"]["transitions"], results["toy"]["sizes"][-1])
         for fit in _pair(results, critic=critic, system=system, transitions=count)
     ]
-    headings = ("critic", "system", "transitions", "rate", "arm", *_HEADINGS)
+    headings = ("critic", "system", "transitions", "rate", "variant", *_HEADINGS)
     return Listing("Learning rates", headings, rows, 5, _HOW)
 
 
@@ -128,7 +128,9 @@ def best_rates(results: Results) -> Listing:
     rates = sorted({fit["learning_rate"] for fit in results["fits"]})
 
     def mean(critic: str, rate: float) -> float:
-        chosen = pick(results, critic=critic, learning_rate=rate, transitions=count, arm=PLAIN.name)
+        chosen = pick(
+            results, critic=critic, learning_rate=rate, transitions=count, variant=PLAIN.name
+        )
         medians = [median(fit["errors"]["value"]).median for fit in chosen]
         return float(np.exp(np.mean(np.log(np.asarray(medians, np.float64)))))
 
@@ -146,14 +148,14 @@ def weights(results: Results, intervals: bool = True) -> Listing:
     rows = [
         (
             results["systems"][system]["label"],
-            results["arms"][fit["arm"]]["label"],
+            results["variants"][fit["variant"]]["label"],
             *_cells(results, fit, intervals),
         )
         for system in results["systems"]
         for fit in pick(results, critic=MAIN, system=system, transitions=count, learning_rate=rate)
-        if fit["arm"] != SOBOLEV.name
+        if fit["variant"] != SOBOLEV.name
     ]
-    return Listing("Weights of controls", ("system", "arm", *_HEADINGS), rows, 2, _HOW)
+    return Listing("Weights of controls", ("system", "variant", *_HEADINGS), rows, 2, _HOW)
 
 
 def factors(fit: Results, plain: Results) -> dict[str, Median]:
@@ -167,7 +169,7 @@ def factors(fit: Results, plain: Results) -> dict[str, Median]:
 
 def _pair(results: Results, **chosen: Any) -> list[Results]:
     names = (PLAIN.name, SOBOLEV.name)
-    return [fit for fit in pick(results, **chosen) if fit["arm"] in names]
+    return [fit for fit in pick(results, **chosen) if fit["variant"] in names]
 
 
 def _cells(results: Results, fit: Results, intervals: bool) -> Sequence[str]:
@@ -175,9 +177,9 @@ def _cells(results: Results, fit: Results, intervals: bool) -> Sequence[str]:
     same = {name: fit[name] for name in ("critic", "system", "transitions", "learning_rate")}
     tell = _interval if intervals else lambda found: _number(found.median)
     errors = [tell(median(fit["errors"][name])) for name in MEASURES]
-    if fit["arm"] == PLAIN.name:
+    if fit["variant"] == PLAIN.name:
         return (*errors, "1", "1", "1")
-    plain = pick(results, arm=PLAIN.name, **same)[0]
+    plain = pick(results, variant=PLAIN.name, **same)[0]
     return (*errors, *(tell(found) for found in factors(fit, plain).values()))
 
 

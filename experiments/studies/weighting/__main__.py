@@ -1,4 +1,4 @@
-"""Compares rules for weighting slopes, or draws such comparisons once more.
+"""Compares rules for weighting gradients, or draws such comparisons once more.
 
 `python -m experiments.studies.weighting --tasks toy pendulum`, and
 `python -m experiments.studies.weighting report --runs runs/*-weighting-* --output runs/weighting`.

@@ -156,7 +156,7 @@ def compare(
 
     Errors are relative, as those of `sobolax.training.critic_report`: 1 is as good as the mean
     value, or as
-    no slope. `digits` is `-log10` of the value's: one more is a tenth of the error.
+    no gradient. `digits` is `-log10` of the value's: one more is a tenth of the error.
     """
     middles = (np.arange(_RESOLUTION) + 0.5) * (2 / _RESOLUTION) - 1
     states, actions = (
@@ -166,8 +166,8 @@ def compare(
     def look(q: Callable[[jax.Array, jax.Array], jax.Array]):
         return jax.vmap(jax.value_and_grad(q, argnums=(0, 1)))(states, actions)
 
-    found, slopes = look(lambda o, a: value(agent_state, normalizer, o, a))
-    true, true_slopes = look(environment.optimal_q)
+    found, gradients = look(lambda o, a: value(agent_state, normalizer, o, a))
+    true, true_gradients = look(environment.optimal_q)
 
     def error(one: jax.Array, other: jax.Array, centre: Any = 0.0) -> jax.Array:
         return jnp.sqrt(jnp.mean((one - other) ** 2) / jnp.mean((other - centre) ** 2))
@@ -176,6 +176,6 @@ def compare(
     return {
         DIGITS: -jnp.log10(value_error),
         "value_error": value_error,
-        "state_slope_error": error(slopes[0], true_slopes[0]),
-        "action_slope_error": error(slopes[1], true_slopes[1]),
+        "state_gradient_error": error(gradients[0], true_gradients[0]),
+        "action_gradient_error": error(gradients[1], true_gradients[1]),
     }

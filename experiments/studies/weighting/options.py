@@ -13,7 +13,7 @@ from sobolax.environment import Environment
 
 @dataclass(frozen=True)
 class Sweep:
-    """Every rule for weighting slopes beside constant weights, over paired seeds.
+    """Every rule for weighting gradients beside constant weights, over paired seeds.
 
     Attributes:
         tasks: Which of toy, pendulum and reacher.
@@ -39,7 +39,7 @@ class Group:
 
     Attributes:
         name: What its members pay for.
-        rules: Its arms.
+        rules: Its variants.
         weightings: Names that the hyperparameter `weighting` is a place in.
         config: What shapes the program.
         training: The program, with `init` and `epoch`, not compiled yet.

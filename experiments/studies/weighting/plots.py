@@ -53,7 +53,7 @@ def save(path: Path, many: Sequence[Results], measure: str) -> None:
             axes.tick_params(labelbottom=False)
     grid[-1, 0].set_xlabel(r"constant weight $\lambda_s = \lambda_a$", fontsize=8.5)
     figure.suptitle(
-        f"Weighting of slopes: {LABELS[measure]}, mean and 95 % interval over "
+        f"Weighting of gradients: {LABELS[measure]}, mean and 95 % interval over "
         f"{many[0]['seeds']} seeds",
         fontsize=10,
     )

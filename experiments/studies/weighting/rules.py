@@ -14,20 +14,20 @@ from sobolax.weighting import make_weighting
 # Five orders of magnitude.
 CONSTANTS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 PLAIN = "plain"
-SLOPE_BOUND = 1.0
+GRADIENT_BOUND = 1.0
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One way to weight slopes.
+    """One way to weight gradients.
 
     Attributes:
         name: What the command line and files call it.
         label: What tables and plots call it.
         paper: Where it comes from; empty for what is no paper's.
         weighting: A name in `sobolax.weighting.WEIGHTINGS`.
-        weight: Base weight of both slopes, lambda_s = lambda_a.
-        slope_bound: Slope errors of larger norm count linearly.
+        weight: Base weight of both gradients, lambda_s = lambda_a.
+        huber_delta: Gradient errors of larger norm count linearly.
         line_search: Whether every step of the critic is shortened until it lowers the value loss.
     """
 
@@ -36,7 +36,7 @@ class Rule:
     paper: str = ""
     weighting: str = "constant"
     weight: float = 1.0
-    slope_bound: float = math.inf
+    huber_delta: float = math.inf
     line_search: bool = False
 
     @property
@@ -52,7 +52,7 @@ class Rule:
     @property
     def constant(self) -> bool:
         """Whether it belongs to the sweep that the best constant is chosen from."""
-        ordinary = self.weighting == "constant" and math.isinf(self.slope_bound)
+        ordinary = self.weighting == "constant" and math.isinf(self.huber_delta)
         return ordinary and not self.line_search and self.weight > 0
 
 
@@ -71,7 +71,7 @@ RULES: tuple[Rule, ...] = (
     Rule(PLAIN, "plain (λ = 0)", weight=0.0),
     *map(_constant, CONSTANTS),
     Rule("schedule", "schedule, cosine to 0", "cosine of SGDR, arXiv 1608.03983", "schedule"),
-    Rule("huber", "Huber", "Huber, 1964", slope_bound=SLOPE_BOUND),
+    Rule("huber", "Huber", "Huber, 1964", huber_delta=GRADIENT_BOUND),
     *map(_scale_free, (0.1, 1.0)),
     Rule(
         "relative_loss_progress",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.launch import run_folder
-from experiments.launch.configuration import Arm
+from experiments.launch.configuration import Variant
 from experiments.launch.history import History
 from experiments.launch.job import Job as TrainingJob
 from experiments.launch.program import members
@@ -81,7 +81,7 @@ def _measure(prepared: Prepared, job: Job, tell: Tell) -> tuple[dict[str, Any], 
             }
             for rule in group.rules:
                 entry = asdict(rule) | {"group": group.name, "constant": rule.constant}
-                entry["slope_bound"] = str(rule.slope_bound)  # JSON knows no infinity
+                entry["huber_delta"] = str(rule.huber_delta)  # JSON knows no infinity
                 results["rules"][rule.name] = entry | {
                     "measures": measures(history, rule.name, task.score)
                 }
@@ -92,12 +92,16 @@ def _measure(prepared: Prepared, job: Job, tell: Tell) -> tuple[dict[str, Any], 
 
 def _train(prepared: Prepared, job: Job, group: Group, tell: Tell) -> tuple[History, float]:
     """All epochs of one group; every epoch's metrics are on disk when the next begins."""
-    arms = [Arm(rule.name, job.task.make_hyper(rule, group.weightings)) for rule in group.rules]
-    keys, hypers = members(arms, prepared.sweep.seeds, prepared.sweep.seed)
+    variants = [
+        Variant(rule.name, job.task.make_hyper(rule, group.weightings)) for rule in group.rules
+    ]
+    keys, hypers = members(variants, prepared.sweep.seeds, prepared.sweep.seed)
     folder = prepared.folder / job.task.name / group.name.replace(" ", "-")
     run_folder.create(folder)
     outcome = train_members(
-        TrainingJob(group.training, arms, prepared.sweep.seeds, keys, hypers, group.config.epochs),
+        TrainingJob(
+            group.training, variants, prepared.sweep.seeds, keys, hypers, group.config.epochs
+        ),
         folder,
         _Telling(tell, job.task, group),
     )
@@ -128,9 +132,9 @@ def measures(history: History, rule: str, score: str) -> dict[str, list[float]]:
     """What the table is made of, seed by seed: means over the last two epochs.
 
     The score is averaged over all epochs too, which says how fast a rule learned; the ratios
-    of weights, slopes' to value's, are those of the last epoch.
+    of weights, gradients' to value's, are those of the last epoch.
     """
-    at = [arm.name for arm in history.arms].index(rule)
+    at = [variant.name for variant in history.variants].index(rule)
 
     def values(name: str) -> np.ndarray:
         found = history.values(name)

@@ -18,8 +18,8 @@ from experiments.studies.weighting.summary import (
 
 _ERRORS = {
     "value_error": "value error",
-    "state_slope_error": "∇s Q error",
-    "action_slope_error": "∇a Q error",
+    "state_gradient_error": "∇s Q error",
+    "action_gradient_error": "∇a Q error",
 }
 
 
@@ -99,7 +99,8 @@ def critics(results: Results) -> Listing:
     headings = ["rule", *(_ERRORS[name] for name in errors), "λs, at the end", "λa, at the end"]
     note = (
         "Errors of the critic are relative to its reference (concepts.md), means of the last two "
-        "epochs. λ at the end: the slope's weight over the value's, mean of the last epoch: with "
+        "epochs. λ at the end: the gradient's weight over the value's, mean of the last epoch: "
+        "with "
         "Adam a common factor of both changes nothing."
     )
     return Listing(f"{results['task']}: critic and weights", headings, table, 1, note)

@@ -49,7 +49,7 @@ class Task:
             **self.hyper,
             state_weight=rule.weight,
             action_weight=rule.weight,
-            slope_bound=rule.slope_bound,
+            huber_delta=rule.huber_delta,
             weighting=weightings.index(rule.weighting),
         )
 
@@ -63,11 +63,11 @@ def _train_sac(
 def _sac(name: str, steps: int, **sizes: Any) -> Task:
     config = sobolax.agents.sac.Config(
         hidden_sizes=(64, 64),
-        environment_steps=steps,
-        environments=8,
+        total_timesteps=steps,
+        num_envs=8,
         replay_capacity=steps,
         epochs=8,
-        prefill_steps=512,
+        learning_starts=512,
         batch_size=64,
         # All policies, of all rules and seeds, on the same episodes.
         evaluation_episodes=32,
@@ -79,7 +79,7 @@ def _sac(name: str, steps: int, **sizes: Any) -> Task:
         name=name,
         environment=name,
         config=config,
-        steps="environment_steps",
+        steps="total_timesteps",
         unit="environment steps of SAC",
         hyper={**rates, "discount": 0.95},
         hyperparameters=selection.Hyperparameters,
@@ -96,7 +96,7 @@ _TOY = Task(
     config=fitting.Config(),
     steps="updates",
     unit="updates of Q-learning on 32 transitions",
-    hyper={"critic_learning_rate": 1e-3, "discount": 0.9, "polyak": 0.02},
+    hyper={"critic_learning_rate": 1e-3, "discount": 0.9, "tau": 0.02},
     hyperparameters=fitting.Hyperparameters,
     make_training=fitting.make_fitting,
     score=fitting.DIGITS,

@@ -71,7 +71,7 @@ def comparison(tmp_path, name="one", peer="brax", say=""):
 
 
 def run(tmp_path, chosen, fake, install=lambda peer: False):
-    asked = peers.Peers(repetitions=2, patience=60.0)
+    asked = peers.Peers(repetitions=2, timeout=60.0)
     folder = tmp_path / "run"
     return peers.run(asked, chosen, folder, lambda text: None, install, fake), folder
 
@@ -173,14 +173,14 @@ def test_a_worker_that_breaks_the_protocol_is_named(tmp_path, fake, say, message
     assert "fast peer" in results["left_out"]["bad"]
 
 
-def worker(tmp_path, command, settings=None, patience=60.0):
-    return process.Worker("it", command, settings or {}, tmp_path / "log", patience)
+def worker(tmp_path, command, settings=None, timeout=60.0):
+    return process.Worker("it", command, settings or {}, tmp_path / "log", timeout)
 
 
 def test_a_silent_worker_is_given_up(tmp_path):
     command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
     with (
-        worker(tmp_path, command, patience=0.2) as silent,
+        worker(tmp_path, command, timeout=0.2) as silent,
         pytest.raises(process.WorkerError, match=r"it said nothing for 0\.2 s"),
     ):
         silent.ready()
@@ -241,7 +241,7 @@ def test_peers_are_pinned_exactly(peer):
     [
         ({"comparisons": ("braxx",)}, "'braxx' is unknown: choose from"),
         ({"repetitions": 0}, "--repetitions 0 must be at least 1"),
-        ({"patience": 0.0}, "--patience 0 must be above 0"),
+        ({"timeout": 0.0}, "--timeout 0 must be above 0"),
     ],
 )
 def test_bad_input_is_refused_before_anything_starts(change, message):
@@ -254,12 +254,12 @@ def test_our_own_worker_trains_and_collects(tmp_path):
     settings = {
         "environment": "pendulum",
         "environment_arguments": {},
-        "environments": 2,
-        "updates_per_step": 3,
+        "num_envs": 2,
+        "gradient_steps": 3,
         "batch_size": 4,
         "hidden_sizes": [4],
         "replay_capacity": 64,
-        "prefill_steps": 8,
+        "learning_starts": 8,
         "episode_length": 200,
         "rounds": 5,
         "collect_rounds": 7,

@@ -29,7 +29,7 @@ TINY = Bench(
     members=(2,),
     batch_size=4,
     hidden_sizes=(4,),
-    environments=2,
+    num_envs=2,
     buffer_items=8,
     updates=2,
     steps=2,
@@ -187,7 +187,7 @@ def test_bytes_per_transition_count_every_number():
         ({"tangent_dtypes": ("int2",)}, "--tangent-dtypes 'int2' is unknown"),
         ({"members": (1, 0)}, "--members 0 must be at least 1"),
         ({"repetitions": 0}, "--repetitions 0 must be at least 1"),
-        ({"buffer_items": 9}, "must be a multiple of environments=2"),
+        ({"buffer_items": 9}, "must be a multiple of num_envs=2"),
         ({"batch_size": 16}, "is larger than"),
         ({"env_args": ("dimension",)}, "name=value"),
         ({"rows": ("derivatives",), "derivatives": ("pendulum",)}, "no MuJoCo environment"),
@@ -199,7 +199,7 @@ def test_bytes_per_transition_count_every_number():
         ({"rows": ("cold_start",), "cold_start": ColdStartRow("lqrr")}, "did you mean 'lqr'"),
         (
             {"rows": ("training_step",), "training_step": TrainingStepRow(buffer_items=130)},
-            "replay_capacity=130 must be a multiple of environments=128",
+            "replay_capacity=130 must be a multiple of num_envs=128",
         ),
     ],
 )
@@ -224,6 +224,6 @@ def test_derivatives_are_timed_against_the_plain_step():
     measured = derivatives.time_derivatives(envs.make("cartpole"), batch=2, repetitions=1)
     assert [measured[0].name, measured[0].ratio] == ["plain step", 1.0]
     names = [entry.name for entry in measured[1:]]
-    assert "structured, full basis" in names
+    assert "analytic, full basis" in names
     assert "autodiff of mjx.step, full basis" in names
     assert all(entry.seconds > 0 for entry in measured)

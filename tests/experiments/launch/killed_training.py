@@ -17,7 +17,7 @@ import sobolax
 from experiments import train
 from experiments.launch import checkpoint_files
 from experiments.launch.checkpoints import CheckpointRule
-from experiments.launch.configuration import Arm
+from experiments.launch.configuration import Variant
 from experiments.launch.job import Job
 from experiments.launch.progress import Silent
 from experiments.launch.runner import train_members
@@ -40,7 +40,7 @@ class Toy:
         weights = 0.9 * state["weights"] + jnp.sin(noise) + state["buffer"].mean(0).astype(float)
         buffer = state["buffer"].at[state["at"]].set(weights.astype(jnp.bfloat16))
         state = {"key": key, "weights": weights, "buffer": buffer, "at": (state["at"] + 1) % 64}
-        return state, {"evaluation_return": weights.sum(), "environment_steps": 8 * (index + 1)}
+        return state, {"evaluation_return": weights.sum(), "total_timesteps": 8 * (index + 1)}
 
     def policy(self, state):
         return {"weights": state["weights"]}
@@ -50,7 +50,7 @@ def toy_job() -> Job:
     hyper = sobolax.agents.sac.Hyperparameters()
     keys = jax.random.split(jax.random.key(3), 2)
     hypers = jax.tree.map(lambda value: jnp.full(2, value, jnp.float32), hyper)
-    return Job(Toy(), [Arm("plain", hyper)], 2, keys, hypers, EPOCHS)
+    return Job(Toy(), [Variant("plain", hyper)], 2, keys, hypers, EPOCHS)
 
 
 class Slow(Silent):

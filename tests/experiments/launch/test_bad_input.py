@@ -18,7 +18,7 @@ TINY = ["--env", "pendulum", "--seeds", "1"]
         (["--discount", "1.5"], "discount=1.5"),
         ([*TINY, "--seeds", "0"], "--seeds 0 must be at least 1"),
         ([*TINY, "--seed", "-3"], "--seed -3 must be"),
-        ([*TINY, "--steps", "1000", "--environments", "7"], "must be a multiple"),
+        ([*TINY, "--total-timesteps", "1000", "--num-envs", "7"], "must be a multiple"),
         ([*TINY, "--batch-size", "999999999"], "batch_size=999999999"),
         ([*TINY, "--first-order", "sideways"], "sideways"),
         ([*TINY, "--activation", "relu"], "relu"),

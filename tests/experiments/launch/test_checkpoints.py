@@ -33,8 +33,17 @@ EPOCHS = 4
 EVERY = CheckpointRule(seconds=0)
 FLAGS = [
     *("--env", "point_mass", "--env-args", "dimension=2", "--seeds", "2", "--n-step", "2"),
-    *("--steps", "256", "--epochs", str(EPOCHS), "--environments", "4", "--updates-per-step", "1"),
-    *("--prefill-steps", "16", "--batch-size", "16", "--replay-capacity", "128"),
+    *(
+        "--total-timesteps",
+        "256",
+        "--epochs",
+        str(EPOCHS),
+        "--num-envs",
+        "4",
+        "--gradient-steps",
+        "1",
+    ),
+    *("--learning-starts", "16", "--batch-size", "16", "--replay-capacity", "128"),
     *("--hidden-sizes", "16", "--evaluation-episodes", "4", "--report-states", "0"),
     *("--tangent-dtype", "bfloat16"),
 ]
@@ -290,10 +299,10 @@ BAD = {
     "an older format": (lambda path: edit(path, format=0), "has an older format, 0 .*sobolax 0.1"),
     "a newer format": (lambda path: edit(path, format=2), "has another format, 2"),
     "another experiment": (
-        lambda path: edit(path, belongs_to={"seeds": 7}),
+        lambda path: edit(path, fingerprint={"seeds": 7}),
         "belongs to another experiment .*seeds: 7 -> 2",
     ),
-    "nobody's": (lambda path: edit(path, belongs_to=None), "belongs to another experiment"),
+    "nobody's": (lambda path: edit(path, fingerprint=None), "belongs to another experiment"),
     "another state": (reshape, r"another program: agent.* is float32 \(9, 9\) there"),
 }
 
@@ -348,9 +357,9 @@ def test_what_was_cut_off_while_it_was_written_is_named_and_removed(
 
 def test_a_field_that_a_newer_version_brought_is_no_difference(job, program, stopped):
     path = stopped / "checkpoints" / "epoch-000002"
-    owner = json.loads((path / "manifest.json").read_text())["belongs_to"]
+    owner = json.loads((path / "manifest.json").read_text())["fingerprint"]
     del owner["identity"]["config"]["n_step"]
-    edit(path, belongs_to=owner)
+    edit(path, fingerprint=owner)
     outcome = train_members(job, stopped, Silent(), EVERY, program)
     assert (outcome.resumed_from, outcome.warnings) == (2, [])
 

@@ -7,12 +7,12 @@ from experiments import presets
 from experiments.launch import command_line
 from experiments.launch.configuration import (
     AGENTS,
-    arms,
     defaults,
     from_json,
     merge,
     parse_environment_arguments,
     to_json,
+    variants,
 )
 from experiments.presets import Preset
 
@@ -23,7 +23,7 @@ def tuned(monkeypatch):
     entry = Preset(
         environment={"dimension": 3},
         config={"batch_size": 77, "epochs": 3},
-        hyper={"discount": 0.5, "polyak": 0.25},
+        hyper={"discount": 0.5, "tau": 0.25},
         seeds=4,
     )
     monkeypatch.setitem(presets.PRESETS, "point_mass", entry)
@@ -33,7 +33,7 @@ def tuned(monkeypatch):
 def test_presets_win_over_defaults(tuned):
     found = command_line.parse(["--env", "point_mass"])
     assert (found.config.batch_size, found.config.epochs) == (77, 3)
-    assert (found.hyper.discount, found.hyper.polyak) == (0.5, 0.25)
+    assert (found.hyper.discount, found.hyper.tau) == (0.5, 0.25)
     assert (found.seeds, found.env_args) == (4, {"dimension": 3})
     # What the preset does not name is the library's default.
     assert found.config.hidden_sizes == sobolax.agents.sac.Config().hidden_sizes
@@ -44,7 +44,7 @@ def test_the_command_line_wins_over_presets(tuned):
     flags = "--env=point_mass --batch-size 5 --discount 0.75 --seeds 2 --env-args dimension=6"
     found = command_line.parse(flags.split())
     assert (found.config.batch_size, found.config.epochs) == (5, 3)
-    assert (found.hyper.discount, found.hyper.polyak) == (0.75, 0.25)
+    assert (found.hyper.discount, found.hyper.tau) == (0.75, 0.25)
     assert (found.seeds, found.env_args) == (2, {"dimension": 6})
 
 
@@ -60,15 +60,15 @@ def test_environment_arguments_join_those_of_the_preset(tuned):
 
 
 def test_steps_is_short_for_environment_steps():
-    assert command_line.parse(["--steps", "4096"]).config.environment_steps == 4096
-    assert command_line.parse(["--environment-steps", "4096"]).config.environment_steps == 4096
+    assert command_line.parse(["--total-timesteps", "4096"]).config.total_timesteps == 4096
+    assert command_line.parse(["--total-timesteps", "4096"]).config.total_timesteps == 4096
 
 
 def test_the_default_environment_is_chain():
     found = command_line.parse([])
     assert found == defaults("chain")
     assert found.seeds >= 3
-    assert [arm.name for arm in arms(found)] == ["plain", "sobolev"]
+    assert [variant.name for variant in variants(found)] == ["plain", "sobolev"]
 
 
 @pytest.mark.parametrize("name", [None, *presets.PRESETS])
@@ -86,7 +86,7 @@ def test_every_agent_takes_what_it_has_of_a_preset(agent):
     assert type(found.config).__module__ == f"sobolax.agents.{agent}"
     assert found.hyper.discount == presets.preset("pendulum").hyper["discount"]
     assert from_json(to_json(found)) == found
-    labels = [arm.label for arm in arms(found)]
+    labels = [variant.label for variant in variants(found)]
     assert labels == [AGENTS[agent], f"Sobolev {AGENTS[agent]}"]
 
 
@@ -149,8 +149,8 @@ def test_a_configuration_survives_the_way_to_disk_and_back(tuned):
         (["--state-weight", "0"], ["plain", "sobolev"]),
     ],
 )
-def test_arms(flags, expected):
-    found = arms(command_line.parse(flags))
-    assert [arm.name for arm in found] == expected
-    for arm in found:
-        assert any(arm.weights.values()) == (arm.name == "sobolev")
+def test_variants(flags, expected):
+    found = variants(command_line.parse(flags))
+    assert [variant.name for variant in found] == expected
+    for variant in found:
+        assert any(variant.weights.values()) == (variant.name == "sobolev")

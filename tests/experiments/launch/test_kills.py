@@ -22,8 +22,19 @@ ROOT = Path(__file__).parents[3]
 DRIVER = Path(__file__).with_name("killed_training.py")
 PATIENCE = 600  # seconds; for a machine that is busy with other work
 LQR = [
-    *("--env", "lqr", "--agent", "ddpg", "--seeds", "1", "--steps", "3200", "--epochs", "200"),
-    *("--environments", "4", "--updates-per-step", "1", "--prefill-steps", "16"),
+    *(
+        "--env",
+        "lqr",
+        "--agent",
+        "ddpg",
+        "--seeds",
+        "1",
+        "--total-timesteps",
+        "3200",
+        "--epochs",
+        "200",
+    ),
+    *("--num-envs", "4", "--gradient-steps", "1", "--learning-starts", "16"),
     *("--batch-size", "8", "--replay-capacity", "256", "--hidden-sizes", "8", "--n-step", "2"),
     *("--evaluation-episodes", "2", "--report-states", "0", "--tangent-dtype", "bfloat16"),
 ]
@@ -178,7 +189,7 @@ def test_twenty_kills_leave_the_same_metrics(tmp_path, capsys):
     assert lines(folder) == lines(reference)
     assert policy(folder) == policy(reference)
     results = [json.loads((path / "results.json").read_text()) for path in (folder, reference)]
-    assert results[0]["arms"] == results[1]["arms"]
+    assert results[0]["variants"] == results[1]["variants"]
     names = [{path.name for path in one.iterdir()} for one in (folder, reference)]
     assert names[0] == names[1]
     out = Life(folder, cache, "train", "--resume", str(folder)).end()

@@ -20,8 +20,17 @@ from sobolax import make_training
 EPOCHS = 4
 TINY = [
     *("--env", "point_mass", "--env-args", "dimension=2", "--seeds", "2"),
-    *("--steps", "256", "--epochs", str(EPOCHS), "--environments", "4", "--updates-per-step", "1"),
-    *("--prefill-steps", "16", "--batch-size", "16", "--replay-capacity", "128"),
+    *(
+        "--total-timesteps",
+        "256",
+        "--epochs",
+        str(EPOCHS),
+        "--num-envs",
+        "4",
+        "--gradient-steps",
+        "1",
+    ),
+    *("--learning-starts", "16", "--batch-size", "16", "--replay-capacity", "128"),
     *("--hidden-sizes", "16", "--evaluation-episodes", "4", "--report-states", "0"),
     *("--checkpoint-seconds", "0"),
 ]
@@ -104,7 +113,7 @@ def test_resume_finishes_as_if_it_never_stopped(command, interrupted, tmp_path, 
         for folder in (tmp_path / "whole", interrupted)
     )
     assert lines(interrupted) == lines(tmp_path / "whole")
-    assert resumed["arms"] == whole["arms"]
+    assert resumed["variants"] == whole["variants"]
     assert resumed["paired_differences"] == whole["paired_differences"]
     assert (resumed["interrupted"], resumed["epochs"]) == (False, EPOCHS)
     assert (resumed["resumed_from"], whole["resumed_from"]) == (2, None)
@@ -211,8 +220,8 @@ def test_policies_of_a_checkpoint_alone(command, interrupted, tmp_path, capsys):
     assert "point_mass (dimension = 2), 6 episodes, mean and 95 % interval over seeds" in printed
     results = json.loads((interrupted / "evaluation.json").read_text())
     assert (results["source"], results["epochs"]) == ("epoch-000002", 2)
-    assert list(results["arms"]) == ["plain", "sobolev"]
-    plain = results["arms"]["plain"]
+    assert list(results["variants"]) == ["plain", "sobolev"]
+    plain = results["variants"]["plain"]
     means = [seed["mean"] for seed in plain["per_seed"]]
     assert plain["return"]["mean"] == pytest.approx(np.mean(means))
     assert plain["return"]["low"] < plain["return"]["mean"] < plain["return"]["high"]
@@ -254,7 +263,7 @@ def test_bad_input_of_evaluate(flags, message, interrupted, capsys):
     [
         (["nowhere"], "holds no configuration.json: name the folder of a run"),
         (["RUN"], "there is no page for point_mass: it has no bodies to draw"),
-        (["RUN", "--arm", "best"], "no arm 'best' with seed 0"),
+        (["RUN", "--variant", "best"], "no variant 'best' with seed 0"),
         (["RUN", "--seed", "2"], "its seeds 0 to 1"),
     ],
 )
@@ -281,12 +290,16 @@ def test_replay_of_a_checkpoint_alone(tmp_path, monkeypatch, capsys):
     run.mkdir()
     run_folder.write_json(run / "configuration.json", {"experiment": to_json(experiment)})
     paths = jobs.policy_paths(training, jobs.template(job))
-    about = {"epochs": 3, "belongs_to": jobs.belongs_to(job), "written_by": run_folder.provenance()}
+    about = {
+        "epochs": 3,
+        "fingerprint": jobs.fingerprint(job),
+        "written_by": run_folder.provenance(),
+    }
     arrays = jobs.policy_arrays(paths, snapshot.to_host(policies))
     (run / "checkpoints").mkdir()
     checkpoint_files.write(run / "checkpoints" / "epoch-000003", arrays, about)
 
-    assert render.main([str(run), "--arm", "sobolev", "--seed", "1"]) == 0
+    assert render.main([str(run), "--variant", "sobolev", "--seed", "1"]) == 0
     assert "epoch-000003 learned in 3 epochs" in "".join(capsys.readouterr().out.split("\n"))
     page = (run / "render.html").read_text()
     assert "Sobolev SAC, seed 1" in page

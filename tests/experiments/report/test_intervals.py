@@ -40,7 +40,7 @@ def test_one_value_has_a_mean_and_no_interval():
 
 
 def test_difference_is_paired_by_seed():
-    # Both arms vary by hundreds from seed to seed, their difference by little.
+    # Both variants vary by hundreds from seed to seed, their difference by little.
     reference = np.array([100.0, 500.0, -300.0])
     found = paired_difference(reference + np.array([1.0, 2.0, 3.0]), reference)
     assert found == estimate([1.0, 2.0, 3.0])

@@ -17,7 +17,7 @@ from experiments.launch.progress import Bar, Lines, status
 from experiments.report import curves, run_table
 from experiments.report.intervals import estimate
 from experiments.report.results import RETURN_OVER_TRAINING, sentence, summarise
-from tests.experiments.synthetic import TIMING, history, two_arms
+from tests.experiments.synthetic import TIMING, history, two_variants
 
 
 def printed(results) -> str:
@@ -29,7 +29,7 @@ def printed(results) -> str:
 @pytest.mark.parametrize(("epochs", "seeds"), [(20, 4), (1, 4), (20, 1), (1, 1)])
 def test_plots_are_written_and_not_blank(epochs, seeds, tmp_path):
     made = history(epochs, seeds)
-    for save in (curves.save_learning_curves, curves.save_slope_error):
+    for save in (curves.save_learning_curves, curves.save_gradient_error):
         path = tmp_path / f"{save.__name__}.png"
         save(path, made, "a title")
         picture = matplotlib.image.imread(path)
@@ -41,18 +41,18 @@ def test_plots_are_written_and_not_blank(epochs, seeds, tmp_path):
 
 def test_plots_bear_numbers_that_are_not_finite(tmp_path):
     made = history()
-    for name in ("evaluation_return", "value_error", "action_slope_cosine"):
+    for name in ("evaluation_return", "value_error", "action_gradient_cosine"):
         made.epochs[-1][name][1, 0] = np.nan
         made.epochs[-1][name][1, 1] = np.inf
         made.epochs[0][name][0, :] = np.nan
     curves.save_learning_curves(tmp_path / "a.png", made, "a title")
-    curves.save_slope_error(tmp_path / "b.png", made, "a title")
+    curves.save_gradient_error(tmp_path / "b.png", made, "a title")
 
 
-def test_slope_plot_is_left_out_where_nothing_was_measured(tmp_path):
-    made = History(two_arms(), 2)
+def test_gradient_plot_is_left_out_where_nothing_was_measured(tmp_path):
+    made = History(two_variants(), 2)
     made.add({"critic_loss": np.ones(4), "evaluation_return": np.ones(4)}, 1.0)
-    curves.save_slope_error(tmp_path / "a.png", made, "a title")
+    curves.save_gradient_error(tmp_path / "a.png", made, "a title")
     assert not (tmp_path / "a.png").exists()
 
 
@@ -60,17 +60,17 @@ def test_results_hold_means_intervals_and_paired_differences():
     made = history()
     results = summarise(made, TIMING, interrupted=False)
     returns = made.epochs[-1]["evaluation_return"]
-    entry = results["arms"]["sobolev"]["metrics"]["evaluation_return"]
+    entry = results["variants"]["sobolev"]["metrics"]["evaluation_return"]
     assert entry["mean"] == estimate(returns[1]).mean
     assert entry["per_seed"] == returns[1].tolist()
     difference = results["paired_differences"]["sobolev - plain"]["evaluation_return"]
     assert difference["mean"] == pytest.approx(np.mean(returns[1] - returns[0]))
     everything = np.mean([epoch["evaluation_return"][0] for epoch in made.epochs])
-    assert results["arms"]["plain"]["metrics"][RETURN_OVER_TRAINING]["mean"] == pytest.approx(
+    assert results["variants"]["plain"]["metrics"][RETURN_OVER_TRAINING]["mean"] == pytest.approx(
         everything
     )
-    assert results["arms"]["plain"]["whole_run"]["slopes_dropped"] == pytest.approx(0.001)
-    assert results["arms"]["sobolev"]["weights"] == {"state_weight": 0.5, "action_weight": 2.0}
+    assert results["variants"]["plain"]["whole_run"]["gradients_dropped"] == pytest.approx(0.001)
+    assert results["variants"]["sobolev"]["weights"] == {"state_weight": 0.5, "action_weight": 2.0}
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_results_hold_means_intervals_and_paired_differences():
     ],
 )
 def test_the_sentence_says_what_the_interval_says(plain, sobolev, expected):
-    made = History(two_arms(), len(plain))
+    made = History(two_variants(), len(plain))
     made.add({"evaluation_return": np.array([*plain, *sobolev])}, 1.0)
     assert expected in sentence(summarise(made, TIMING, False))
 
@@ -107,13 +107,13 @@ def test_frozen_members_are_named_and_left_out_of_means_and_curves():
         metrics |= {"frozen": frozen, "frozen_at": np.where(frozen, 10_500, -1)}
     results = summarise(made, TIMING, False)
     returns = made.epochs[-1]["evaluation_return"]
-    assert results["arms"]["sobolev"]["frozen_at"] == [None, None, 10_500, None]
-    assert results["arms"]["plain"]["frozen_at"] == [None] * 4
+    assert results["variants"]["sobolev"]["frozen_at"] == [None, None, 10_500, None]
+    assert results["variants"]["plain"]["frozen_at"] == [None] * 4
     for name in ("evaluation_return", RETURN_OVER_TRAINING):
-        entry = results["arms"]["sobolev"]["metrics"][name]
+        entry = results["variants"]["sobolev"]["metrics"][name]
         assert (entry["count"], entry["total"]) == (3, 4)
     rest = [0, 1, 3]
-    entry = results["arms"]["sobolev"]["metrics"]["evaluation_return"]
+    entry = results["variants"]["sobolev"]["metrics"]["evaluation_return"]
     assert entry["mean"] == pytest.approx(returns[1, rest].mean())
     assert entry["per_seed"] == returns[1].tolist()
     difference = results["paired_differences"]["sobolev - plain"]["evaluation_return"]
@@ -135,7 +135,7 @@ def test_table_says_when_the_critics_references_are_too_short():
 
 def test_table_of_an_interrupted_run_says_so_even_with_nothing_done():
     assert "Interrupted after 20 epochs" in printed(summarise(history(), TIMING, True))
-    text = printed(summarise(History(two_arms(), 3), TIMING, True))
+    text = printed(summarise(History(two_variants(), 3), TIMING, True))
     assert "No epoch was finished" in text
 
 
@@ -153,7 +153,7 @@ def test_lines_are_whole_after_every_epoch(tmp_path):
         run_folder.append_lines(path, made.rows(epoch))
         rows = run_folder.read_lines(path)
         assert len(rows) == 4 * (epoch + 1)
-    assert [(row["arm"], row["seed"]) for row in rows[-4:]] == [
+    assert [(row["variant"], row["seed"]) for row in rows[-4:]] == [
         ("plain", 0),
         ("plain", 1),
         ("sobolev", 0),
@@ -163,7 +163,7 @@ def test_lines_are_whole_after_every_epoch(tmp_path):
     assert rows[-1]["evaluation_return"] == made.epochs[-1]["evaluation_return"][1, 1]
 
 
-def test_a_new_folder_is_named_after_time_environment_and_arms(tmp_path, monkeypatch):
+def test_a_new_folder_is_named_after_time_environment_and_variants(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first = run_folder.choose(None, "chain", ["plain", "sobolev"])
     assert re.fullmatch(r"runs/\d{8}-\d{6}-chain-plain-sobolev", str(first))

@@ -14,7 +14,7 @@ from experiments.studies.derivatives import audit, report, solver
 from experiments.studies.derivatives.exposed import local
 from experiments.studies.derivatives.measures import errors, norms, spread
 from experiments.studies.derivatives.options import Audit, prepare
-from experiments.studies.derivatives.programs import Slopes, state_jacobian
+from experiments.studies.derivatives.programs import DirectionalDerivatives, state_jacobian
 from experiments.studies.derivatives.states import AIRBORNE, RANDOM, RESET, RESTING
 
 TINY = Audit(
@@ -49,7 +49,7 @@ def test_an_audit_of_lqr_finds_its_closed_form(tmp_path, capsys):
     assert found["exponent"]["per_step"] == pytest.approx(math.log(0.95), abs=1e-5)
     for entry in found["chain"]:
         assert entry["median"] == pytest.approx(0.95 ** entry["steps"], rel=1e-5)
-    assert (found["nonfinite_states"], found["nonfinite_slopes"]) == (0, 0)
+    assert (found["nonfinite_states"], found["nonfinite_gradients"]) == (0, 0)
     assert set(results["kinds"]) == {RESET, RANDOM}
     measured = results["kinds"][RESET]["forward"]
     assert measured["norm"]["largest"] == pytest.approx(0.95, rel=1e-5)
@@ -93,10 +93,10 @@ def test_what_is_not_finite_is_counted():
     both = np.stack([sound, bad])
     found = spread(norms(both), bound=10.0)
     assert (found["nonfinite"], found["extreme_share"], found["median"]) == (1, 0.5, np.inf)
-    slopes = Slopes(both, both, both)
-    assert slopes.finite().tolist() == [True, False]
-    right = Slopes(*[np.stack([sound, sound])] * 3)
-    assert errors(slopes, right).tolist() == [0.0, np.inf]
+    gradients = DirectionalDerivatives(both, both, both)
+    assert gradients.finite().tolist() == [True, False]
+    right = DirectionalDerivatives(*[np.stack([sound, sound])] * 3)
+    assert errors(gradients, right).tolist() == [0.0, np.inf]
     # Numbers that local coordinates do not move may be anything; others may not.
     frames = np.array([[[1.0], [0.0]]])
     assert local(np.array([[[2.0, np.nan]]]), frames).tolist() == [[[2.0]]]
@@ -108,8 +108,8 @@ def test_what_is_not_finite_is_counted():
     [
         ({"env": "pendulim"}, "did you mean 'pendulum'"),
         ({"env_args": ("dimension",)}, "name=value"),
-        ({"methods": ("backward",)}, "choose from auto, structured"),
-        ({"methods": ("structured",)}, "the environment offers none"),
+        ({"methods": ("backward",)}, "choose from auto, analytic"),
+        ({"methods": ("analytic",)}, "the environment offers none"),
         ({"states": 0}, "--states 0 must be at least 1"),
         ({"compared": -1}, "--compared -1 must be at least 1"),
         ({"rollout_states": 0}, "--rollout-states 0 must be"),
@@ -146,14 +146,14 @@ def test_no_iterations_without_a_solver():
 @pytest.mark.slow
 def test_an_audit_of_the_hopper(tmp_path):
     asked = replace(
-        TINY, env="hopper", env_args=(), methods=("structured",), output=tmp_path / "audit"
+        TINY, env="hopper", env_args=(), methods=("analytic",), output=tmp_path / "audit"
     )
     results = command.write(tmp_path / "audit", audit.execute(prepare(asked)))
     assert set(results["kinds"]) == {RESET, RANDOM, AIRBORNE, RESTING}
     for methods in results["kinds"].values():
-        measured = methods["structured"]
+        measured = methods["analytic"]
         assert measured["state_finite"] == measured["action_finite"] == 1
-    flying = results["kinds"][AIRBORNE]["structured"]
+    flying = results["kinds"][AIRBORNE]["analytic"]
     assert flying["error"]["float64"]["largest"] < 1e-6  # smooth: nothing touches
     assert [entry["steps"] for entry in results["within_step"]] == [1, 2, 3, 4]
     found = results["one_iteration"]

@@ -15,7 +15,7 @@ from sobolax.losses import Weights
     ("arguments", "message"),
     [
         (["--task", "lqr"], "--task 'lqr' is unknown: choose from ant"),
-        (["--task", "hopper", "--steps", "512"], "prefill_steps=1024 leaves nothing"),
+        (["--task", "hopper", "--steps", "512"], "learning_starts=1024 leaves nothing"),
         (["--resume", "nowhere"], "nowhere holds no configuration.json"),
     ],
 )
@@ -42,9 +42,12 @@ def test_both_sides_are_trained_alike(tmp_path):
 def test_curves_of_both_are_drawn_and_told(tmp_path):
     estimate = {"mean": 2.0, "low": 1.0, "high": 3.0, "count": 2, "total": 2}
     names = (curves.RETURN, curves.RETURN_OVER_TRAINING)
-    arm = {"metrics": dict.fromkeys(names, estimate), "whole_run": {"slopes_dropped": 0.25}}
+    variant = {"metrics": dict.fromkeys(names, estimate), "whole_run": {"gradients_dropped": 0.25}}
     results = {
-        "arms": {"plain": arm | {"label": "SAC"}, "sobolev": arm | {"label": "Sobolev SAC"}},
+        "variants": {
+            "plain": variant | {"label": "SAC"},
+            "sobolev": variant | {"label": "Sobolev SAC"},
+        },
         "paired_differences": {"sobolev - plain": dict.fromkeys(names, estimate)},
         "timing": {"steady_steps_per_second": 123.4},
     }
@@ -52,7 +55,7 @@ def test_curves_of_both_are_drawn_and_told(tmp_path):
         (tmp_path / side).mkdir()
         run_folder.write_json(tmp_path / side / run_folder.RESULTS, results)
         rows = [
-            {"epoch": epoch, "arm": name, "environment_steps": 8 * epoch, "seconds": epoch}
+            {"epoch": epoch, "variant": name, "environment_steps": 8 * epoch, "seconds": epoch}
             | {curves.RETURN: seed + epoch}
             for epoch in range(3)
             for name in ("plain", "sobolev")
@@ -75,13 +78,13 @@ def test_curves_of_both_are_drawn_and_told(tmp_path):
 @pytest.mark.slow
 def test_both_engines_train_and_a_finished_run_is_only_told(tmp_path, capsys):
     folder = tmp_path / "out"
-    asked = ["--task", "hopper", "--steps", "1280", "--environments", "8", "--seeds", "1"]
-    asked += ["--updates-per-step", "1", "--epochs", "2", "--evaluation-episodes", "1"]
+    asked = ["--task", "hopper", "--steps", "1280", "--num-envs", "8", "--seeds", "1"]
+    asked += ["--gradient-steps", "1", "--epochs", "2", "--evaluation-episodes", "1"]
     assert training.main([*asked, "--output", str(folder)]) == 0
     for side in (curves.ENGINE, curves.TWIN):
         results = json.loads((folder / side / run_folder.RESULTS).read_text())
         assert results["epochs"] == 2
-        assert results["arms"]["sobolev"]["whole_run"]["slopes_dropped"] < 0.1
+        assert results["variants"]["sobolev"]["whole_run"]["gradients_dropped"] < 0.1
     first = (folder / curves.TABLE).read_text()
     capsys.readouterr()
     assert training.main(["--resume", str(folder)]) == 0

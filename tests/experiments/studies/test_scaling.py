@@ -9,7 +9,6 @@ import envs
 from experiments.launch import run_folder
 from experiments.studies.scaling import __main__ as command
 from experiments.studies.scaling import analysis, plots, report, tables
-from experiments.studies.scaling.arms import make_groups
 from experiments.studies.scaling.measure import reaching
 from experiments.studies.scaling.options import DEFAULTS, parse, prepare
 from experiments.studies.scaling.references import (
@@ -18,24 +17,25 @@ from experiments.studies.scaling.references import (
     _compile_evaluation,
     measure_references,
 )
+from experiments.studies.scaling.variants import make_groups
 
 TINY = [
     *("--sizes", "1", "2", "--seeds", "2", "--steps", "40", "--epoch-steps", "32"),
     *("--steps-per-dimension", "8"),
-    *("--prefill-steps", "32", "--batch-size", "8", "--hidden-sizes", "4"),
+    *("--learning-starts", "32", "--batch-size", "8", "--hidden-sizes", "4"),
     *("--plain-budget", "2", "--plain-more-budget", "1", "--weights", "1", "--control-sizes", "2"),
     *("--scale-free-weights", "1", "--control-weights", "1", "--plain-learning-rates", "0.003"),
     *("--timing-steps", "32", "--evaluation-episodes", "2"),
-    *("--groups", "slopes", "plain", "plain_more", "slopes_more"),
+    *("--groups", "gradients", "plain", "plain_more", "gradients_more"),
 ]
 
 
-def arm(family, steps, budget, setting="λ = 1", updates_per_step=0.5):
+def variant(family, steps, budget, setting="λ = 1", gradient_steps=0.5):
     reached = [1.0 if step is not None else 0.2 for step in steps]
     return {
         "family": family,
         "setting": setting,
-        "updates_per_step": updates_per_step,
+        "gradient_steps": gradient_steps,
         "budget": budget,
         "steps": steps,
         "shares_at_shared_steps": reached,
@@ -43,7 +43,7 @@ def arm(family, steps, budget, setting="λ = 1", updates_per_step=0.5):
     }
 
 
-def size(n, arms):
+def size(n, variants):
     price = {"seconds_per_step": 1e-5, "seconds_per_update": 1e-3}
     return {
         "env": "point_mass",
@@ -52,30 +52,30 @@ def size(n, arms):
         "controller": "a controller",
         "nothing": -33.0 * n,
         "reference": -2.0 * n,
-        "prefill_steps": 100,
+        "learning_starts": 100,
         "shared_steps": 4096,
-        "arms": arms,
-        "prices": {"plain": price, "slopes": {**price, "seconds_per_update": 2e-3}},
+        "variants": variants,
+        "prices": {"plain": price, "gradients": {**price, "seconds_per_update": 2e-3}},
     }
 
 
 def synthetic(numbers=(1, 2, 4, 8)):
-    """Plain SAC needs 500 n² steps but has 20,000, slopes 400 √n, a control forever."""
+    """Plain SAC needs 500 n² steps but has 20,000, gradients 400 √n, a control forever."""
     made = []
     for n in numbers:
         jitter = np.array([0.9, 0.95, 1.0, 1.05, 1.1])
         plain = [int(x) if x <= 20_000 else None for x in 500 * n**2 * jitter]
-        slopes = [int(x) for x in 400 * math.sqrt(n) * jitter]
+        gradients = [int(x) for x in 400 * math.sqrt(n) * jitter]
         never = [None] * 5
-        arms = [
-            arm("plain", never, 20_000, "lr 1"),
-            arm("plain", plain, 20_000, "lr 2"),
-            arm("plain_more", never, 10_000, "lr 1", 2.0),
-            arm("both", slopes, 4096),
-            arm("both", [*slopes[:3], None, None], 4096, "λ = 10"),
-            arm("shuffled", never, 4096),
+        variants = [
+            variant("plain", never, 20_000, "lr 1"),
+            variant("plain", plain, 20_000, "lr 2"),
+            variant("plain_more", never, 10_000, "lr 1", 2.0),
+            variant("both", gradients, 4096),
+            variant("both", [*gradients[:3], None, None], 4096, "λ = 10"),
+            variant("shuffled", never, 4096),
         ]
-        made.append(size(n, arms))
+        made.append(size(n, variants))
     return made
 
 
@@ -103,11 +103,11 @@ def test_an_interval_of_the_median_covers_it():
 
 def test_exponents_are_found_and_censored_sizes_are_left_out():
     sizes = synthetic()
-    slopes = analysis.exponent(sizes, "both")
-    assert slopes is not None
-    assert slopes.value == pytest.approx(0.5, abs=1e-3)
-    assert slopes.low < 0.5 < slopes.high
-    assert slopes.factor == pytest.approx(400, rel=1e-2)
+    gradients = analysis.exponent(sizes, "both")
+    assert gradients is not None
+    assert gradients.value == pytest.approx(0.5, abs=1e-3)
+    assert gradients.low < 0.5 < gradients.high
+    assert gradients.factor == pytest.approx(400, rel=1e-2)
     plain = analysis.exponent(sizes, "plain")
     assert plain is not None
     assert plain.sizes == (1, 2, 4)  # 32,000 steps are more than its budget
@@ -119,7 +119,7 @@ def test_the_best_setting_is_chosen_by_median_then_by_seeds_then_by_return():
     (one,) = synthetic((4,))
     assert analysis.best(one, ["plain"])["setting"] == "lr 2"
     assert analysis.best(one, ["both"])["setting"] == "λ = 1"
-    close, far = arm("zero", [None] * 2, 9, "close"), arm("zero", [None] * 2, 9, "far")
+    close, far = variant("zero", [None] * 2, 9, "close"), variant("zero", [None] * 2, 9, "far")
     close["best_shares"], far["best_shares"] = [0.8, 0.8], [None, 0.1]
     assert analysis.best(size(1, [far, close]), ["zero"])["setting"] == "close"
     assert analysis.best(one, ["random"]) is None
@@ -134,10 +134,10 @@ def test_advantages_are_bounds_where_plain_sac_did_not_get_there():
     found = analysis.advantage(large, "steps")
     assert found.bound
     assert found.ratio == pytest.approx(10_000 / 1131, rel=1e-3)
-    # In time a step without updates is cheap, an update with slopes twice as dear.
+    # In time a step without updates is cheap, an update with gradients twice as dear.
     time = analysis.advantage(small, "seconds")
     assert time.ratio == pytest.approx((500e-5 + 200e-3) / (400e-5 + 300e-3))
-    never = size(1, [arm("plain", [5], 9), arm("both", [None], 9)])
+    never = size(1, [variant("plain", [5], 9), variant("both", [None], 9)])
     assert math.isnan(analysis.advantage(never, "steps").ratio)
 
 
@@ -145,7 +145,7 @@ def test_updates_begin_after_the_prefill():
     (one,) = synthetic((1,))
     found = analysis.best(one, ["both"])
     assert analysis.values(one, found, "updates")[0] == (360 - 100) / 2
-    assert analysis.values(one, arm("both", [None], 9), "seconds") == [math.inf]
+    assert analysis.values(one, variant("both", [None], 9), "seconds") == [math.inf]
 
 
 def test_a_report_is_drawn_from_what_lies_on_disk(tmp_path, capsys):
@@ -154,7 +154,7 @@ def test_a_report_is_drawn_from_what_lies_on_disk(tmp_path, capsys):
         folder.mkdir()
         for one in sizes:
             run_folder.write_json(report.size_path(folder, one["n"]), one)
-    apart = size(8, [arm("random", [None] * 5, 4096)])
+    apart = size(8, [variant("random", [None] * 5, 4096)])
     third = tmp_path / "third"
     third.mkdir()
     run_folder.write_json(report.size_path(third, 8), apart)
@@ -164,7 +164,7 @@ def test_a_report_is_drawn_from_what_lies_on_disk(tmp_path, capsys):
     assert "| plain SAC | 500 [450, 550] 5/5 | 2,000" in page
     assert "> 20,000 [> 20,000, > 20,000] 0/5" in page
     assert "| 8 | plain SAC, more updates; lr 1 | λ_s and λ_a; λ = 1 | > 8.84 |" in page
-    assert "random slopes, same norm" in page
+    assert "random gradients, same norm" in page
     assert "0.50 [" in page
     assert (tmp_path / "page" / report.PLOT).stat().st_size > 10_000
     assert command.main([*arguments, str(tmp_path / "page")]) == 2
@@ -181,7 +181,9 @@ def test_a_report_is_drawn_from_what_lies_on_disk(tmp_path, capsys):
 
 
 def test_tables_do_with_a_single_seed_and_size():
-    for listing in tables.listings([size(1, [arm("both", [None], 9), arm("plain", [5], 9)])]):
+    for listing in tables.listings(
+        [size(1, [variant("both", [None], 9), variant("plain", [5], 9)])]
+    ):
         assert listing.markdown()
 
 
@@ -194,11 +196,11 @@ def test_tables_do_with_a_single_seed_and_size():
         (["--share", "1"], "--share 1.0 must be between 0 and 1"),
         (["--weights", "-1"], "--weights -1.0 must be"),
         (["--controls", "shufled"], "--controls 'shufled' is unknown: choose from zero"),
-        (["--epoch-steps", "100"], "--epoch-steps 100 must be a multiple of --environments 8"),
+        (["--epoch-steps", "100"], "--epoch-steps 100 must be a multiple of --num-envs 8"),
         (["--steps-per-dimension", "-1"], "--steps-per-dimension -1 must be at least 0"),
         (["--groups"], "--groups"),
-        (["--polyak", "2"], "polyak=2.0"),
-        (["--prefill-steps", "99999"], "prefill_steps=99999"),
+        (["--tau", "2"], "tau=2.0"),
+        (["--learning-starts", "99999"], "learning_starts=99999"),
         (["--output", "a-file"], "is a file"),
     ],
 )
@@ -212,29 +214,29 @@ def test_defaults_are_sound(env, tmp_path):
     prepared = prepare(dataclasses.replace(parse(["--env", env]), output=tmp_path / "new"))
     for n in prepared.scaling.sizes:
         assert prepared.environments[n].action_size == n
-        names = [arm.name for group in prepared.groups(n) for arm in group.arms]
+        names = [variant.name for group in prepared.groups(n) for variant in group.variants]
         assert len(set(names)) == len(names)
     assert prepared.scaling.env == env
 
 
 def test_settings_name_what_a_report_must_tell_apart():
-    scaling = dataclasses.replace(DEFAULTS["point_mass"], groups=("slopes", "slopes_more"))
+    scaling = dataclasses.replace(DEFAULTS["point_mass"], groups=("gradients", "gradients_more"))
     usual = [setting for group in make_groups(scaling, 8) for setting in group.settings]
     changed = dataclasses.replace(scaling, reward_scale=0.5)
     other = [setting for group in make_groups(changed, 8) for setting in group.settings]
     assert len(usual) == len(other)
     smoothed = {f"reward × {scale:g}" for scale in (0.1, 1)}
     assert not {*usual} & {*other} - smoothed
-    # A control is held against the slopes of its own program, index by index.
-    (slopes, more) = make_groups(scaling, 8)
-    named = dict(zip(slopes.families, slopes.arms, strict=True))
+    # A control is held against the gradients of its own program, index by index.
+    (gradients, more) = make_groups(scaling, 8)
+    named = dict(zip(gradients.families, gradients.variants, strict=True))
     for name in ("zero", "unit_norm", "shuffled", "random"):
-        assert slopes.slope_targets[named[name].hyper.slope_target] == name
-    assert slopes.slope_targets[named["both"].hyper.slope_target] == "bellman"
-    assert slopes.weightings[named["scale_free"].hyper.weighting] == "scale_free"
-    assert named["frozen"].hyper.policy_slope == 0
+        assert gradients.gradient_targets[named[name].hyper.gradient_target] == name
+    assert gradients.gradient_targets[named["both"].hyper.gradient_target] == "bellman"
+    assert gradients.weightings[named["scale_free"].hyper.weighting] == "scale_free"
+    assert named["frozen"].hyper.policy_response == 0
     assert named["state_only"].hyper.action_weight == named["action_only"].hyper.state_weight == 0
-    assert more.config.updates_per_step == 4 * slopes.config.updates_per_step
+    assert more.config.gradient_steps == 4 * gradients.config.gradient_steps
 
 
 def test_the_reference_is_optimal_and_on_the_episodes_of_the_runs():
@@ -271,9 +273,9 @@ def test_a_tiny_measurement_leaves_everything(tmp_path, capsys):
         "size-02.json", "scaling.md", "scaling.png",
     }  # fmt: skip
     two = json.loads((folder / "size-02.json").read_text())
-    assert {arm["family"] for arm in two["arms"]} == set(tables.LABELS)
-    assert all(len(arm["steps"]) == 2 for arm in two["arms"])
-    assert two["prices"]["slopes"]["seconds_per_step"] > 0
+    assert {variant["family"] for variant in two["variants"]} == set(tables.LABELS)
+    assert all(len(variant["steps"]) == 2 for variant in two["variants"])
+    assert two["prices"]["gradients"]["seconds_per_step"] > 0
     lines = run_folder.read_lines(folder / "curves-02.jsonl")
     assert {line["steps"] for line in lines} <= {32, 64, 96, 128}
     assert "Tuned plain SAC over" in capsys.readouterr().out

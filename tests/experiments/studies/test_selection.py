@@ -5,16 +5,16 @@ import pytest
 
 import envs
 import sobolax
-from experiments.launch.configuration import Arm
+from experiments.launch.configuration import Variant
 from experiments.launch.program import members
 from experiments.studies.selection import Hyperparameters, make_training
 
 SIZES = {
-    "environment_steps": 16,
-    "environments": 2,
+    "total_timesteps": 16,
+    "num_envs": 2,
     "epochs": 1,
-    "updates_per_step": 1,
-    "prefill_steps": 8,
+    "gradient_steps": 1,
+    "learning_starts": 8,
     "batch_size": 8,
     "replay_capacity": 16,
     "hidden_sizes": (4,),
@@ -26,8 +26,10 @@ TARGETS, WEIGHTINGS = ("bellman", "shuffled"), ("constant", "scale_free")
 KEY = 3
 
 
-def static(slope_target: str, weighting: str) -> dict[str, np.ndarray]:
-    config = sobolax.agents.sac.Config(**SIZES, slope_target=slope_target, weighting=weighting)
+def static(gradient_target: str, weighting: str) -> dict[str, np.ndarray]:
+    config = sobolax.agents.sac.Config(
+        **SIZES, gradient_target=gradient_target, weighting=weighting
+    )
     training = sobolax.make_training(envs.make("point_mass", dimension=2), config)
     key = jax.random.split(jax.random.key(KEY), 1)[0]
     _, metrics = jax.jit(training.run)(key, sobolax.agents.sac.Hyperparameters())
@@ -42,24 +44,24 @@ def test_members_of_one_program_are_what_their_names_say():
         TARGETS,
         WEIGHTINGS,
     )
-    arms = [
-        Arm("as the paper", Hyperparameters()),
-        Arm("control", Hyperparameters(slope_target=1, weighting=1)),
+    variants = [
+        Variant("as the paper", Hyperparameters()),
+        Variant("control", Hyperparameters(gradient_target=1, weighting=1)),
     ]
-    keys, hypers = members(arms, 1, KEY)
+    keys, hypers = members(variants, 1, KEY)
     _, together = jax.jit(jax.vmap(training.run))(keys, hypers)
     for place, alone in enumerate(
         (static("bellman", "constant"), static("shuffled", "scale_free"))
     ):
         for name, value in alone.items():
             np.testing.assert_allclose(together[name][place], value, rtol=1e-3, err_msg=name)
-    assert not np.allclose(together["action_slope_loss"][0], together["action_slope_loss"][1])
+    assert not np.allclose(together["action_gradient_loss"][0], together["action_gradient_loss"][1])
 
 
 def test_names_are_checked_before_anything_compiles():
     environment, config = envs.make("lqr", dimension=2), sobolax.agents.sac.Config(**SIZES)
     with pytest.raises(ValueError, match="did you mean 'shuffled'"):
-        make_training(environment, config, slope_targets=("shufled",))
+        make_training(environment, config, gradient_targets=("shufled",))
     with pytest.raises(ValueError, match="did you mean 'scale_free'"):
         make_training(environment, config, weightings=("scale-free",))
     with pytest.raises(ValueError, match="at least one"):
@@ -68,5 +70,5 @@ def test_names_are_checked_before_anything_compiles():
 
 def test_indices_may_be_floats():
     # `members` stacks all hyperparameters as floats.
-    _, hypers = members([Arm("one", Hyperparameters(slope_target=1))], 1, 0)
-    assert jnp.issubdtype(hypers.slope_target.dtype, jnp.floating)
+    _, hypers = members([Variant("one", Hyperparameters(gradient_target=1))], 1, 0)
+    assert jnp.issubdtype(hypers.gradient_target.dtype, jnp.floating)

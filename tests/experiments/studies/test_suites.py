@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from experiments.studies.engine import __main__ as engine_slopes
+from experiments.studies.engine import __main__ as engine_gradients
 from experiments.studies.engine.measure import compared
 from experiments.studies.suites import __main__ as suites
 from experiments.studies.suites import catalogue, report, trial
@@ -72,7 +72,7 @@ def test_the_catalogue_is_chosen_from_by_parts_of_names():
 
 def test_a_trial_runs_in_a_process_of_its_own(tmp_path):
     [lqr] = catalogue.chosen(("lqr",))
-    one = trial.run(lqr, steps=3, states=1, patience=300)
+    one = trial.run(lqr, steps=3, states=1, timeout=300)
     assert trial.verdict(one) == (trial.WORKS, "")
     assert one["report"]["tangent_error"] < 1e-8
     assert "jax" in one["versions"]
@@ -82,7 +82,7 @@ def test_a_trial_runs_in_a_process_of_its_own(tmp_path):
 
 
 def test_all_are_tried_and_written_in_the_catalogues_order(tmp_path, monkeypatch, capsys):
-    def instant(candidate, steps, states, patience):
+    def instant(candidate, steps, states, timeout):
         return tried(candidate.label) | {"steps": steps}
 
     monkeypatch.setattr(trial, "run", instant)
@@ -103,7 +103,7 @@ def test_all_are_tried_and_written_in_the_catalogues_order(tmp_path, monkeypatch
         (["--names", "zzz"], "'zzz' is in no name"),
         (["--steps", "0"], "--steps 0 must be at least 1"),
         (["--processes", "0"], "--processes 0 must be at least 1"),
-        (["--patience", "0"], "must be above 0"),
+        (["--timeout", "0"], "must be above 0"),
         (["--page", "nowhere/page.md"], "there is no folder nowhere"),
         (["--add", "nowhere"], "holds no trials.jsonl"),
     ],
@@ -117,8 +117,8 @@ def test_bad_input_of_suites(arguments, message, capsys):
     ("arguments", "message"),
     [(["--tasks", "lqr"], "'lqr' is unknown: choose from"), (["--states", "0"], "at least 1")],
 )
-def test_bad_input_of_engine_slopes(arguments, message, capsys):
-    assert engine_slopes.main(arguments) == 2
+def test_bad_input_of_engine_gradients(arguments, message, capsys):
+    assert engine_gradients.main(arguments) == 2
     assert message in capsys.readouterr().err
 
 
@@ -135,9 +135,9 @@ def test_cosine_and_error_by_hand():
 
 
 @pytest.mark.slow
-def test_differences_of_the_engine_are_the_twins_slopes(tmp_path):
+def test_differences_of_the_engine_are_the_twins_gradients(tmp_path):
     arguments = ["--tasks", "half_cheetah", "--states", "4", "--steps", "3", "--repetitions", "1"]
-    assert engine_slopes.main([*arguments, "--output", str(tmp_path / "out")]) == 0
+    assert engine_gradients.main([*arguments, "--output", str(tmp_path / "out")]) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     [task] = results["tasks"]
     assert all(

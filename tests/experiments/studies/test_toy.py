@@ -10,7 +10,6 @@ import pytest
 
 from experiments.studies.toy import __main__ as command
 from experiments.studies.toy import study, tables
-from experiments.studies.toy.arms import ARMS, PAIR, PLAIN, SOBOLEV, Arm
 from experiments.studies.toy.critics import CRITICS, MAIN
 from experiments.studies.toy.fit import CHUNK, Sizes, make_fit, stack
 from experiments.studies.toy.options import Toy, prepare
@@ -23,6 +22,7 @@ from experiments.studies.toy.systems import (
     optimal,
     transitions,
 )
+from experiments.studies.toy.variants import ARMS, PAIR, PLAIN, SOBOLEV, Variant
 
 TINY = Toy(
     systems=("smooth",), critics=(), transitions=4, sizes=(4, 8), seeds=6, iterations=2, updates=3
@@ -32,10 +32,10 @@ SIZES = Sizes(iterations=60, updates=50, capacity=48)
 
 @pytest.fixture(scope="module")
 def fitted():
-    """Quadratic features on the linear system, by every arm: Q* is within reach."""
+    """Quadratic features on the linear system, by every variant: Q* is within reach."""
     system, count = make_systems()["linear"], 16
     keys = jax.random.split(jax.random.key(0), 2)
-    targets = tuple(sorted({arm.slope_target for arm in ARMS}))
+    targets = tuple(sorted({variant.gradient_target for variant in ARMS}))
     data = transitions(system, keys, SIZES.capacity)
     critic = CRITICS["quadratic"]
     program = jax.jit(make_fit(critic.module, SIZES, targets))
@@ -44,21 +44,21 @@ def fitted():
     found = jax.device_get(program(members, rate, discount))
     parts = [np.asarray(part, np.float64).reshape(len(ARMS), len(keys), -1) for part in found]
     return {
-        arm.name: study.Surface(*each)
-        for arm, each in zip(ARMS, zip(*parts, strict=True), strict=True)
+        variant.name: study.Surface(*each)
+        for variant, each in zip(ARMS, zip(*parts, strict=True), strict=True)
     }
 
 
-def test_a_critic_that_can_hold_q_star_finds_it_and_its_slopes(fitted):
+def test_a_critic_that_can_hold_q_star_finds_it_and_its_gradients(fitted):
     reference = optimal(make_systems()["linear"])
-    # γ^60 = 1.8e-3 of the height is not yet there, squared; slopes converge far faster.
+    # γ^60 = 1.8e-3 of the height is not yet there, squared; gradients converge far faster.
     for name, bound in (("plain", 1e-5), ("sobolev", 1e-8)):
         errors = fitted[name].errors(reference)
         assert np.max(errors["value"]) < 1e-4
         assert max(np.max(errors[part]) for part in ("state", "action")) < bound
 
 
-def test_wrong_slopes_are_felt(fitted):
+def test_wrong_gradients_are_felt(fitted):
     reference = optimal(make_systems()["linear"])
     worst = np.max(fitted["plain"].errors(reference)["state"])
     for name in ("zero", "unit_norm", "shuffled", "random"):
@@ -66,7 +66,7 @@ def test_wrong_slopes_are_felt(fitted):
 
 
 def test_all_arms_of_a_seed_begin_alike_and_end_apart(fitted):
-    ends = [fitted[arm.name].value[0] for arm in ARMS]
+    ends = [fitted[variant.name].value[0] for variant in ARMS]
     for index, one in enumerate(ends):
         assert not any(np.array_equal(one, other) for other in ends[:index])
 
@@ -78,41 +78,46 @@ def test_one_iteration_equals_ordinary_least_squares_by_hand():
     sizes = Sizes(iterations=1, updates=1500, capacity=CHUNK)
     data = transitions(system, keys, CHUNK)
     program = jax.jit(make_fit(CRITICS["quadratic"].module, sizes, ("bellman",)))
-    # With a discount of zero nothing but the reward is left: -(s² + 0.1 a²), and its slopes.
+    # With a discount of zero nothing but the reward is left: -(s² + 0.1 a²), and its gradients.
     members = stack(PAIR, ("bellman",), keys, data, CHUNK)
     value, state, action = program(members, jnp.float32(0.1), jnp.float32(0.0))
     states, actions = grid()
-    for arm in range(2):
-        np.testing.assert_allclose(value[arm], -(states**2) - 0.1 * actions**2, atol=1e-4)
-        np.testing.assert_allclose(state[arm], -2 * states, atol=1e-4)
-        np.testing.assert_allclose(action[arm], -0.2 * actions, atol=1e-4)
+    for variant in range(2):
+        np.testing.assert_allclose(value[variant], -(states**2) - 0.1 * actions**2, atol=1e-4)
+        np.testing.assert_allclose(state[variant], -2 * states, atol=1e-4)
+        np.testing.assert_allclose(action[variant], -0.2 * actions, atol=1e-4)
 
 
-def test_q_star_and_its_slopes_agree_with_differences():
+def test_q_star_and_its_gradients_agree_with_differences():
     for system in make_systems().values():
         surface = optimal(system)
         assert not any(np.isnan(getattr(surface, name)).any() for name in MEASURES)
         side = int(np.sqrt(surface.value.size))
-        values, slopes = (part.reshape(side, side) for part in (surface.value, surface.state))
+        values, gradients = (part.reshape(side, side) for part in (surface.value, surface.state))
         step = 2 / side
         differences = (values[2:] - values[:-2]) / (2 * step)
         # Averages over 0.08 of the state; at kinks of `contact` they average both sides.
-        assert np.median(np.abs(differences - slopes[1:-1])) < 0.05
+        assert np.median(np.abs(differences - gradients[1:-1])) < 0.05
 
 
 def test_a_study_names_every_fit_once():
     toy = replace(TINY, critics=("quadratic", MAIN), systems=("linear", "contact"))
     jobs = plan(toy)
     assert len(jobs) == len(set(jobs))
-    assert len({len(job.arms) for job in jobs}) == 1
-    told = {(job.critic, job.system, job.count, arm.name) for job in jobs for arm in job.arms}
+    assert len({len(job.variants) for job in jobs}) == 1
+    told = {
+        (job.critic, job.system, job.count, variant.name)
+        for job in jobs
+        for variant in job.variants
+    }
     for system in toy.systems:
-        assert {(MAIN, system, 4, arm.name) for arm in ARMS} <= told
-        assert {("quadratic", system, 4, arm.name) for arm in PAIR} <= told
-        assert {(MAIN, system, 8, arm.name) for arm in PAIR} <= told
+        assert {(MAIN, system, 4, variant.name) for variant in ARMS} <= told
+        assert {("quadratic", system, 4, variant.name) for variant in PAIR} <= told
+        assert {(MAIN, system, 8, variant.name) for variant in PAIR} <= told
     # Programs that need no control do not pay for one.
     assert all(
-        job.slope_targets == ("bellman",) or {arm.slope_target for arm in job.arms} != {"bellman"}
+        job.gradient_targets == ("bellman",)
+        or {variant.gradient_target for variant in job.variants} != {"bellman"}
         for job in jobs
     )
     tuning = plan(replace(toy, study="tuning"))
@@ -136,8 +141,8 @@ def test_the_command_writes_tables_plots_and_numbers(tmp_path, capsys):
         "toy.json", "table.md", "cuts.png", "surfaces_smooth.png", "sizes.png", "controls.png",
     }  # fmt: skip
     # The table says what the numbers say.
-    [plain] = study.pick(results, arm=PLAIN.name, transitions=8)
-    [sobolev] = study.pick(results, arm=SOBOLEV.name, transitions=8)
+    [plain] = study.pick(results, variant=PLAIN.name, transitions=8)
+    [sobolev] = study.pick(results, variant=SOBOLEV.name, transitions=8)
     ratio = np.median(np.divide(plain["errors"]["value"], sobolev["errors"]["value"]))
     assert tables.factors(sobolev, plain)["value"].median == pytest.approx(ratio)
     rows = tables.sizes(results).rows
@@ -170,29 +175,31 @@ def test_bad_input_is_refused_before_anything_compiles(change, message):
         prepare(replace(TINY, **change))
 
 
-def test_an_arm_names_a_slope_target_that_there_is():
+def test_an_arm_names_a_gradient_target_that_there_is():
     with pytest.raises(ValueError, match="'smooth' is not one of bellman, zero"):
-        Arm("mine", "mine", slope_target="smooth")
+        Variant("mine", "mine", gradient_target="smooth")
 
 
 def test_members_share_their_data_and_have_as_much_as_they_should():
     keys = jax.random.split(jax.random.key(0), 2)
     data = transitions(make_systems()["contact"], keys, 6)
-    arms = (SOBOLEV, Arm("more", "more", more_data=3))
-    members = stack(arms, ("bellman",), keys, data, 2)
+    variants = (SOBOLEV, Variant("more", "more", more_data=3))
+    members = stack(variants, ("bellman",), keys, data, 2)
     assert members.count.tolist() == [2, 2, 6, 6]
     assert members.state_weight.tolist() == [1.0, 1.0, 0.0, 0.0]
     observations = members.transitions.observation
     np.testing.assert_array_equal(observations[:2], observations[2:])
     assert not np.array_equal(observations[0], observations[1])
-    assert isinstance(Job("quadratic", "linear", 2, arms, ("bellman",), 0.1).arms[0], Arm)
+    assert isinstance(
+        Job("quadratic", "linear", 2, variants, ("bellman",), 0.1).variants[0], Variant
+    )
 
 
 def test_tuning_says_which_rate_serves_plain_learning_best():
-    def fit(critic, system, rate, arm, error):
+    def fit(critic, system, rate, variant, error):
         errors = {name: np.full(6, error) for name in MEASURES}
-        names = ("critic", "system", "transitions", "learning_rate", "arm", "errors")
-        return dict(zip(names, (critic, system, 4, rate, arm, errors), strict=True))
+        names = ("critic", "system", "transitions", "learning_rate", "variant", "errors")
+        return dict(zip(names, (critic, system, 4, rate, variant, errors), strict=True))
 
     results = {
         "toy": {"transitions": 4},

@@ -28,7 +28,7 @@ def make_results(task="toy", returns=None, seeds=SEEDS):
         measures = {SCORE: list(values), OVER_TRAINING: list(np.asarray(values) - 5)}
         measures |= {name: [0.5] * seeds for name in ("value_error", *summary.RATIOS)}
         entry = asdict(rule) | {"group": rule.group, "constant": rule.constant}
-        rules[rule.name] = entry | {"slope_bound": str(rule.slope_bound), "measures": measures}
+        rules[rule.name] = entry | {"huber_delta": str(rule.huber_delta), "measures": measures}
     seconds = {"one gradient": {"members": 8, "updates": 10, "compile": 1.0, "train": 2.0}}
     about = {"task": task, "score": "return", "amount": "1,024 steps", "seeds": seeds}
     return about | {"seconds": seconds, "rules": rules}
@@ -141,14 +141,16 @@ def test_the_toy_knows_the_optimum():
         return fitting.compare(env, lambda state, normalizer, o, a: q(o, a), None, normalizer)
 
     exact = compare(env.optimal_q)
-    assert exact["value_error"] == exact["state_slope_error"] == exact["action_slope_error"] == 0
+    assert (
+        exact["value_error"] == exact["state_gradient_error"] == exact["action_gradient_error"] == 0
+    )
     # A tenth too much everywhere.
     close = compare(lambda o, a: 1.1 * env.optimal_q(o, a))
-    assert close["state_slope_error"] == pytest.approx(0.1, rel=1e-4)
-    assert close["action_slope_error"] == pytest.approx(0.1, rel=1e-4)
+    assert close["state_gradient_error"] == pytest.approx(0.1, rel=1e-4)
+    assert close["action_gradient_error"] == pytest.approx(0.1, rel=1e-4)
     assert close[fitting.DIGITS] == pytest.approx(-np.log10(close["value_error"]), abs=1e-5)
-    # As good as no slope at all.
-    assert compare(lambda o, a: 0.0 * o[0])["state_slope_error"] == pytest.approx(1.0)
+    # As good as no gradient at all.
+    assert compare(lambda o, a: 0.0 * o[0])["state_gradient_error"] == pytest.approx(1.0)
 
 
 def test_names():

@@ -21,10 +21,10 @@ from experiments.sweep.__main__ import main
 ROOT = Path(__file__).parents[3]
 SEEDS, EPOCHS = 2, 3
 TINY = [
-    # Compiles fast: one network, no slopes.
+    # Compiles fast: one network, no gradients.
     *("--env", "pendulum", "--agent", "q_learning", "--first-order", "off"),
-    *("--seeds", str(SEEDS), "--steps", "192", "--epochs", str(EPOCHS)),
-    *("--environments", "4", "--updates-per-step", "1", "--prefill-steps", "16"),
+    *("--seeds", str(SEEDS), "--total-timesteps", "192", "--epochs", str(EPOCHS)),
+    *("--num-envs", "4", "--gradient-steps", "1", "--learning-starts", "16"),
     *("--batch-size", "8", "--replay-capacity", "64", "--hidden-sizes", "8"),
     *("--evaluation-episodes", "2", "--report-states", "0"),
 ]
@@ -86,15 +86,15 @@ def metrics(folder):
 def test_a_sweep_leaves_everything_and_flags_the_frozen(whole_sweep):
     found = results(whole_sweep)
     assert found["order"][-1] == "critic_learning_rate=1e+30"
-    frozen = {name: arm["frozen_at"] for name, arm in found["arms"].items()}
+    frozen = {name: variant["frozen_at"] for name, variant in found["variants"].items()}
     assert frozen["critic_learning_rate=0.001"] == [None] * SEEDS
     assert all(0 < step <= 192 for step in frozen["critic_learning_rate=1e+30"])
-    assert found["arms"]["critic_learning_rate=1e+30"]["metrics"][RETURN]["mean"] is None
+    assert found["variants"]["critic_learning_rate=1e+30"]["metrics"][RETURN]["mean"] is None
     assert found["plan"]["width"] == MEMBERS
     rows = metrics(whole_sweep)
     assert len(rows) == EPOCHS * MEMBERS
     assert all(value is not None for row in rows for value in row.values())
-    assert rows[1]["arm"] == "critic_learning_rate=0.001"
+    assert rows[1]["variant"] == "critic_learning_rate=0.001"
     assert rows[1]["seed"] == 1
     names = {path.name for path in whole_sweep.iterdir()}
     assert {"configuration.json", "plan.json", "table.md", "line.png", "shards"} <= names
@@ -232,8 +232,8 @@ def test_a_sweep_over_eight_devices(whole_sweep, tmp_path):
     one, eight = metrics(whole_sweep), metrics(folder)
     assert len(one) == len(eight)
     for row, other in zip(one, eight, strict=True):
-        assert (row["arm"], row["seed"], row["frozen_at"]) == (
-            other["arm"],
+        assert (row["variant"], row["seed"], row["frozen_at"]) == (
+            other["variant"],
             other["seed"],
             other["frozen_at"],
         )

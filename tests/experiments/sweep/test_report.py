@@ -27,7 +27,7 @@ def sweep_of(seeds=3, **words):
 
 def history_of(sweep, returns, frozen=None):
     """Two epochs that end with these returns `(settings, seeds)`."""
-    history = History(sweep.arms, sweep.experiment.seeds)
+    history = History(sweep.variants, sweep.experiment.seeds)
     for epoch in range(2):
         metrics = {
             "environment_steps": np.full(np.shape(returns), 100 * (epoch + 1)),
@@ -62,7 +62,7 @@ def test_a_setting_that_lost_seeds_is_flagged_and_comes_last():
     returns = [[-3, -2, -1], [10, 10, 10], [-3, -2, math.nan]]
     results = results_of(sweep, returns, frozen)
     assert results["order"] == ["state_weight=0.1", "state_weight=1", "state_weight=10"]
-    entry = results["arms"]["state_weight=1"]
+    entry = results["variants"]["state_weight=1"]
     assert entry["frozen_at"] == [None, 150, 150]
     assert (entry["metrics"][RETURN]["mean"], entry["metrics"][RETURN]["count"]) == (10, 1)
     listing = tables.listing(results)
@@ -83,7 +83,7 @@ def test_a_setting_that_lost_seeds_is_flagged_and_comes_last():
                 "state_weight": "0 1",
                 "action_weight": "0 1",
                 "discount": "0.9 0.99",
-                "polyak": "0.1 1",
+                "tau": "0.1 1",
             },
             1,
             4,
@@ -132,12 +132,12 @@ def test_a_report_leaves_results_table_and_plots(words, seeds, kind, tmp_path):
     assert (tmp_path / "table.md").read_text().count("\n| ") == len(sweep.settings) + 2
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["plan"] == {"width": 1}
-    assert results["arms"][results["order"][0]]["metrics"][RETURN]["per_seed"]
+    assert results["variants"][results["order"][0]]["metrics"][RETURN]["per_seed"]
 
 
 def test_a_sweep_comes_back_from_json():
     sweep = replace(
-        sweep_of(slope_bound="1 inf", state_weight="0.1 1"), devices=2, memory=123, checkpoints=None
+        sweep_of(huber_delta="1 inf", state_weight="0.1 1"), devices=2, memory=123, checkpoints=None
     )
     again = sweep_from_json(json.loads(json.dumps(sweep_to_json(sweep))))
     assert replace(again.experiment, env_args=dict(again.experiment.env_args)) == sweep.experiment

@@ -18,7 +18,7 @@ IMMEDIATE, DELAYED, ENDLESS = range(3)
 class Probe:
     """Three systems in one, told apart by the observation `(kind (3), x, step)`.
 
-    - immediate: one step, reward `x - (a - x/2)^2`: value, both slopes, termination, and whether
+    - immediate: one step, reward `x - (a - x/2)^2`: value, both gradients, termination, and whether
       the policy finds `a = x/2`;
     - delayed: no reward, then `2 x`, then the end: bootstrapping and the discount;
     - endless: reward 1 for ever, cut by the time limit: truncation is no termination.
@@ -58,14 +58,14 @@ class Probe:
 
 @functools.cache
 def trained(name):
-    """The agent after training, as `value`, its slopes, and `act`."""
+    """The agent after training, as `value`, its gradients, and `act`."""
     module = importlib.import_module(f"sobolax.{name}")
     config = module.Config(
-        environment_steps=8_192,
-        environments=8,
+        total_timesteps=8_192,
+        num_envs=8,
         epochs=1,
-        updates_per_step=4,
-        prefill_steps=1_024,
+        gradient_steps=4,
+        learning_starts=1_024,
         batch_size=64,
         replay_capacity=8_192,
         hidden_sizes=(32, 32),
@@ -79,7 +79,7 @@ def trained(name):
         "critic_learning_rate": 3e-3,
         "actor_learning_rate": 1e-3,
         "discount": GAMMA,
-        "polyak": 0.02,
+        "tau": 0.02,
         "state_weight": 1.0,
         "action_weight": 1.0,
         # No entropy bonus to speak of, no smoothing: what is learned is the plain Q.
@@ -117,10 +117,10 @@ def test_every_hyperparameter_is_traced(name):
     """A sweep over all of them, and over seeds, is one program: nothing compiles here."""
     module = importlib.import_module(f"sobolax.{name}")
     config = module.Config(
-        environment_steps=16,
-        environments=2,
+        total_timesteps=16,
+        num_envs=2,
         epochs=1,
-        prefill_steps=4,
+        learning_starts=4,
         n_step=2,
         weighting="scale_free",
         report_states=0,
@@ -133,29 +133,29 @@ def test_every_hyperparameter_is_traced(name):
 
 
 # A small network after some thousand updates, at points within the data: seen are 0.005 to 0.05 for
-# values and up to 0.15 for slopes, of numbers of order 1 to 5.
-VALUE, SLOPE = 0.15, 0.35
+# values and up to 0.15 for gradients, of numbers of order 1 to 5.
+VALUE, GRADIENT = 0.15, 0.35
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_value_slopes_and_termination(name):
+def test_value_gradients_and_termination(name):
     evaluate, _ = trained(name)
     kind, x, step, a = points(IMMEDIATE)
     value, (along_x, along_a) = evaluate(kind, x, step, a.astype(jnp.float32))
     np.testing.assert_allclose(value, x - (a - x / 2) ** 2, atol=VALUE)
-    np.testing.assert_allclose(along_x, 1 + (a - x / 2), atol=SLOPE)
-    np.testing.assert_allclose(along_a, -2 * (a - x / 2), atol=SLOPE)
+    np.testing.assert_allclose(along_x, 1 + (a - x / 2), atol=GRADIENT)
+    np.testing.assert_allclose(along_a, -2 * (a - x / 2), atol=GRADIENT)
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_bootstrapping_and_discount_of_values_and_slopes(name):
+def test_bootstrapping_and_discount_of_values_and_gradients(name):
     evaluate, _ = trained(name)
     for step, share in ((0.0, GAMMA), (1.0, 1.0)):
         kind, x, step, a = points(DELAYED, step)
         value, (along_x, along_a) = evaluate(kind, x, step, a.astype(jnp.float32))
         np.testing.assert_allclose(value, share * 2 * x, atol=VALUE)
-        np.testing.assert_allclose(along_x, np.full(25, share * 2), atol=SLOPE)
-        np.testing.assert_allclose(along_a, np.zeros(25), atol=SLOPE)
+        np.testing.assert_allclose(along_x, np.full(25, share * 2), atol=GRADIENT)
+        np.testing.assert_allclose(along_a, np.zeros(25), atol=GRADIENT)
 
 
 @pytest.mark.parametrize("name", AGENTS)

@@ -1,4 +1,4 @@
-"""The critic's update: every weighting and slope target within it, and the line search."""
+"""The critic's update: every weighting and gradient target within it, and the line search."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +12,7 @@ import pytest
 
 import envs
 from sobolax.agents.critics import CriticHyperparameters, CriticOptions, make_critics
-from sobolax.controls import SLOPE_TARGETS
+from sobolax.controls import GRADIENT_TARGETS
 from sobolax.losses import Weights
 from sobolax.tangents.sources import make_source
 from sobolax.training import normalization
@@ -25,10 +25,10 @@ WITH_GRADIENTS = ("gradient_norm_balance", "conflict_free")
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Hyperparameters(CriticHyperparameters):
-    """Which weighting and which slope target, as places in their tables."""
+    """Which weighting and which gradient target, as places in their tables."""
 
     weighting: Any = 0
-    slope_target: Any = 0
+    gradient_target: Any = 0
 
 
 def make_learner(weightings=("constant",), line_search=False):
@@ -45,12 +45,12 @@ def make_learner(weightings=("constant",), line_search=False):
         made = [make_weighting(name, base, UPDATES) for name in weightings]
         return choose(hyper.weighting, made)
 
-    def slope_target(hyper):
-        targets = list(SLOPE_TARGETS.values())
-        return lambda errors, key: jax.lax.switch(hyper.slope_target, targets, errors, key)
+    def gradient_target(hyper):
+        targets = list(GRADIENT_TARGETS.values())
+        return lambda errors, key: jax.lax.switch(hyper.gradient_target, targets, errors, key)
 
     options = CriticOptions(
-        (8, 8), slope_target=slope_target, weighting=weighting, line_search=line_search
+        (8, 8), gradient_target=gradient_target, weighting=weighting, line_search=line_search
     )
     critics = make_critics(env.observation_size, env.action_size, options)
     normalizer = normalization.create(env.observation_size)
@@ -74,15 +74,15 @@ def make_learner(weightings=("constant",), line_search=False):
 def learn_side_by_side(gradients: bool):
     """Some updates of many members, one program: by name, parameters at last and metrics.
 
-    Weightings that need gradients or those that do not, slope targets and a bounded slope error,
-    with base weights of 0 and 1.
+    Weightings that need gradients or those that do not, gradient targets and a bounded gradient
+    error, with base weights of 0 and 1.
     """
     weightings = ("constant", *WITH_GRADIENTS) if gradients else WEIGHTINGS
     weightings = [name for name in weightings if gradients or name not in WITH_GRADIENTS]
     init, update = make_learner(tuple(weightings))
     changes = {name: {"weighting": at} for at, name in enumerate(weightings)}
-    changes |= {name: {"slope_target": at} for at, name in enumerate(SLOPE_TARGETS) if at}
-    changes |= {"huber": {"slope_bound": 1e-2}}
+    changes |= {name: {"gradient_target": at} for at, name in enumerate(GRADIENT_TARGETS) if at}
+    changes |= {"huber": {"huber_delta": 1e-2}}
     members = [
         Hyperparameters(weight, weight, **change)
         for change in changes.values()
@@ -104,19 +104,21 @@ def learn_side_by_side(gradients: bool):
     }
 
 
-VARIANTS = [name for name in (*WEIGHTINGS, *SLOPE_TARGETS) if name not in ("constant", "bellman")]
+VARIANTS = [
+    name for name in (*WEIGHTINGS, *GRADIENT_TARGETS) if name not in ("constant", "bellman")
+]
 
 
 @pytest.mark.parametrize("name", [*VARIANTS, "huber"])
-def test_a_variant_changes_the_update_and_without_slopes_leaves_it_plain(name):
+def test_a_variant_changes_the_update_and_without_gradients_leaves_it_plain(name):
     members = learn_side_by_side(name in WITH_GRADIENTS)
     plain, first_order = members["constant", 0], members["constant", 1]
-    # Without slopes gradients are summed in another order at most.
+    # Without gradients gradients are summed in another order at most.
     np.testing.assert_allclose(members[name, 0][0], plain[0], atol=1e-5)
     parameters, metrics = members[name, 1]
     assert np.isfinite(parameters).all()
     assert np.abs(parameters - first_order[0]).max() > 1e-5
-    # Whatever becomes of slopes, the first update sees the same values.
+    # Whatever becomes of gradients, the first update sees the same values.
     np.testing.assert_allclose(metrics["value_loss"][0], first_order[1]["value_loss"][0], rtol=1e-5)
     if name in WEIGHTINGS:
         weights = [metrics[f"weight_{term}"] for term in ("value", "state", "action")]
@@ -124,10 +126,10 @@ def test_a_variant_changes_the_update_and_without_slopes_leaves_it_plain(name):
         assert np.max(np.abs(np.asarray(weights) - 1.0)) > 1e-3
 
 
-def test_a_bounded_slope_error_pulls_less():
+def test_a_bounded_gradient_error_pulls_less():
     members = learn_side_by_side(False)
     bounded, squared = members["huber", 1][1], members["constant", 1][1]
-    for name in ("state_slope_loss", "action_slope_loss"):
+    for name in ("state_gradient_loss", "action_gradient_loss"):
         assert 0 < bounded[name][0] < squared[name][0]
 
 
@@ -138,7 +140,7 @@ def make_stepper(line_search: bool):
 
     def step(learning_rate, weight):
         # The target does not move, so that both looks at the loss are at the same target.
-        hyper = Hyperparameters(weight, weight, polyak=0.0, critic_learning_rate=learning_rate)
+        hyper = Hyperparameters(weight, weight, tau=0.0, critic_learning_rate=learning_rate)
         key = jax.random.key(2)
         before = init(jax.random.key(1), hyper)
 

@@ -44,9 +44,9 @@ def test_log_probability_is_exact_in_saturation(pre_image):
     u = np.float64(pre_image)
     log_cosh = np.abs(u) + np.log1p(np.exp(-2 * np.abs(u))) - np.log(2)
     expected = -0.125 - 0.5 * np.log(2 * np.pi) + 2 * log_cosh
-    found, slope = jax.value_and_grad(log_probability)(mean)
+    found, gradient = jax.value_and_grad(log_probability)(mean)
     np.testing.assert_allclose(found, expected, rtol=3e-6, atol=3e-6)  # a few float32 roundings
-    np.testing.assert_allclose(slope[0], 2 * np.tanh(u), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(gradient[0], 2 * np.tanh(u), rtol=1e-5, atol=1e-6)
 
 
 def test_the_density_of_actions_integrates_to_one():
@@ -65,6 +65,6 @@ def test_the_density_of_actions_integrates_to_one():
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
-def test_slopes_of_activations_do_not_jump(name):
-    slope = jax.vmap(jax.grad(ACTIVATIONS[name]))(jnp.linspace(-1.0, 1.0, 2001))
-    assert np.abs(np.diff(slope)).max() < 5e-3  # steps of 1e-3 times a curvature below 2
+def test_gradients_of_activations_do_not_jump(name):
+    gradient = jax.vmap(jax.grad(ACTIVATIONS[name]))(jnp.linspace(-1.0, 1.0, 2001))
+    assert np.abs(np.diff(gradient)).max() < 5e-3  # steps of 1e-3 times a curvature below 2

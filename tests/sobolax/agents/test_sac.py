@@ -109,7 +109,7 @@ def textbook_sac(env, hyper, steps=3):
         surplus = -log_probability - env.action_size * hyper.target_entropy
         change, alpha_o = adam.update(jnp.exp(log_alpha) * surplus, alpha_o)
         log_alpha = optax.apply_updates(log_alpha, change)
-        target_p = optax.incremental_update(critic_p, target_p, hyper.polyak)
+        target_p = optax.incremental_update(critic_p, target_p, hyper.tau)
         return (policy_p, critic_p, target_p, log_alpha, policy_o, critic_o, alpha_o), None
 
     start = agent.init(jax.random.key(1), hyper)
@@ -158,7 +158,7 @@ def test_zero_weights_give_the_plain_update_also_with_a_tangent_that_is_not_fini
             (plain.actor, plain.critics.parameters, plain.critics.target),
             (other.actor, other.critics.parameters, other.critics.target),
         )
-    np.testing.assert_allclose(metrics["slopes_dropped"], 1 / BATCH, rtol=1e-6)
+    np.testing.assert_allclose(metrics["gradients_dropped"], 1 / BATCH, rtol=1e-6)
 
 
 def test_a_planted_nan_changes_nothing_but_its_own_term_and_is_counted():
@@ -174,7 +174,7 @@ def test_a_planted_nan_changes_nothing_but_its_own_term_and_is_counted():
     assert_same(results[0][0], results[1][0])
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(results[0][0]))
     for _, metrics in results:
-        np.testing.assert_allclose(metrics["slopes_dropped"], 1 / BATCH, rtol=1e-6)
+        np.testing.assert_allclose(metrics["gradients_dropped"], 1 / BATCH, rtol=1e-6)
 
 
 class Spy:
@@ -203,10 +203,10 @@ def test_the_program_differentiates_the_simulator_only_where_asked(first_order, 
     env = Spy(envs.make("pendulum"))
     config = sac.Config(
         first_order=first_order,
-        environment_steps=32,
-        environments=4,
+        total_timesteps=32,
+        num_envs=4,
         epochs=1,
-        prefill_steps=8,
+        learning_starts=8,
         batch_size=4,
         replay_capacity=32,
         hidden_sizes=(8,),
@@ -239,7 +239,7 @@ def test_off_compiles_to_less_work_than_cached():
 
 
 def linear_problem():
-    """A TD error in one dimension whose slopes can be written down."""
+    """A TD error in one dimension whose gradients can be written down."""
 
     def critic(o, a):
         return 2.0 * o[0] + 3.0 * a[0]
@@ -260,8 +260,10 @@ def linear_problem():
     return critic, target_critic, policy, transition, tangents
 
 
-@pytest.mark.parametrize(("policy_slope", "following_slope"), [(1.0, 5 + 3.5 - 0.1), (0.0, 5)])
-def test_the_slope_of_the_target_goes_through_everything(policy_slope, following_slope):
+@pytest.mark.parametrize(
+    ("policy_response", "following_gradient"), [(1.0, 5 + 3.5 - 0.1), (0.0, 5)]
+)
+def test_the_gradient_of_the_target_goes_through_everything(policy_response, following_gradient):
     critic, target_critic, policy, transition, tangents = linear_problem()
     td_error = make_td_error(
         critic,
@@ -270,14 +272,14 @@ def test_the_slope_of_the_target_goes_through_everything(policy_slope, following
         temperature=0.4,
         discount=0.9,
         reward_scale=10.0,
-        policy_slope=policy_slope,
+        policy_response=policy_response,
     )
     terms = sobolev_terms(td_error, transition, tangents)
     # y = 10 r + 0.9 (5 o' + 7 * 0.5 o' - 0.4 * 0.25 o')
     value = 2 * 1 + 3 * 0.5 - (10 * 2 + 0.9 * (5 + 3.5 - 0.1) * 3)
     np.testing.assert_allclose(terms.value, value**2, rtol=1e-6)
-    state = 2 - (10 * 0.1 + 0.9 * following_slope * 0.8)
-    action = 3 - (10 * 0.2 + 0.9 * following_slope * 0.6)
+    state = 2 - (10 * 0.1 + 0.9 * following_gradient * 0.8)
+    action = 3 - (10 * 0.2 + 0.9 * following_gradient * 0.6)
     np.testing.assert_allclose(terms.state, [state**2], rtol=1e-5)
     np.testing.assert_allclose(terms.action, [action**2], rtol=1e-5)
 
@@ -292,7 +294,7 @@ def test_no_gradient_reaches_the_target():
         terms = sobolev_terms(td_error, transition, tangents)
         return terms.value + terms.state[0] + terms.action[0]
 
-    # With y and its slopes held fixed: sum of 2 (Q - y) Q and of 2 (q' - y') q'.
+    # With y and its gradients held fixed: sum of 2 (Q - y) Q and of 2 (q' - y') q'.
     terms = [
         (2 * 1 + 3 * 0.5, 2 + 0.9 * 8.4 * 3),
         (2.0, 0.1 + 0.9 * 8.4 * 0.8),
@@ -308,7 +310,7 @@ def test_no_gradient_reaches_the_target():
         ({"state_weight": -0.1}, r"state_weight=-0\.1 must be finite and at least 0"),
         ({"action_weight": float("nan")}, "action_weight=nan must be finite"),
         ({"discount": 1.5}, "discount=1.5 must be at most 1"),
-        ({"polyak": -1}, "polyak=-1 must be finite and at least 0"),
+        ({"tau": -1}, "tau=-1 must be finite and at least 0"),
         ({"initial_temperature": 0.0}, "initial_temperature=0.0 must be above 0"),
         ({"critic_learning_rate": np.asarray([1e-3, -1e-3])}, "critic_learning_rate"),
         ({"tangent_bound": 0.0}, "tangent_bound=0.0 must be above 0"),

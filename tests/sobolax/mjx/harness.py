@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from sobolax.mjx import displaced, step, step_and_jacobian
+from sobolax.mjx import integrate_position, step, step_and_jacobian
 from sobolax.mjx.engine import mjx
 from tests.sobolax.mjx.models import MODELS
 
 STATES = 12
-# The solver stops where rounding hides its cost's slope: accelerations are exact to 1e-8 or so, of
-# up to 1e3. Impedances bend within some 1e-2 m: of the fourth order, the rest is below 1e-7 here.
+# The solver stops where rounding hides its cost's gradient: accelerations are exact to 1e-8 or so,
+# of up to 1e3. Impedances bend within some 1e-2 m: of the fourth order, the rest is below 1e-7
+# here.
 STEP = 3e-5
 FREE, BALL = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)
 FIELDS = ("qpos", "qvel", "act", "ctrl", "qfrc_applied", "xfrc_applied", "mocap_pos", "mocap_quat")
@@ -25,7 +26,7 @@ compiled_quickly = functools.partial(
 )
 
 
-class Laboratory:
+class Harness:
     """Compiled functions of one model over a batch of `STATES` states.
 
     All calls run in float64, and nothing leaks: results are NumPy arrays.
@@ -63,7 +64,7 @@ class Laboratory:
         sizes = (model.nv, model.nv, model.na, model.nu, model.nv, 1, 1)
         dq, dv, act, ctrl, force, push, shift = jnp.split(direction, np.cumsum(sizes)[:-1])
         return data.replace(
-            qpos=displaced(model, data.qpos, dq),
+            qpos=integrate_position(model, data.qpos, dq),
             qvel=data.qvel + dv,
             act=data.act + act,
             ctrl=data.ctrl + ctrl,
@@ -144,12 +145,12 @@ class Laboratory:
             parts = jax.vmap(self._parts)
             for direction in STEP * np.eye(self.size):
 
-                def slope(times, direction=direction):
+                def gradient(times, direction=direction):
                     ahead = parts(self.mjx_step(times * direction), origin)
                     behind = parts(self.mjx_step(-times * direction), origin)
                     return {key: (ahead[key] - behind[key]) / (2 * times * STEP) for key in ahead}
 
-                near, far = slope(1), slope(2)
+                near, far = gradient(1), gradient(2)
                 columns.append(
                     {key: ((4 * near[key] - far[key]) / 3, near[key] - far[key]) for key in near}
                 )
@@ -159,15 +160,15 @@ class Laboratory:
             }
 
 
-def _smooth(slopes: np.ndarray, disagreement: np.ndarray) -> np.ndarray:
+def _smooth(gradients: np.ndarray, disagreement: np.ndarray) -> np.ndarray:
     """NaN for the states in which a part has a kink; curvature disagrees by less than 1e-3."""
-    if not slopes.size:
-        return slopes
-    scale = np.maximum(np.abs(slopes).max(axis=(1, 2), keepdims=True), 1e-2)
+    if not gradients.size:
+        return gradients
+    scale = np.maximum(np.abs(gradients).max(axis=(1, 2), keepdims=True), 1e-2)
     kinked = (np.abs(disagreement) > 1e-3 * scale).any(axis=(1, 2))
     # The box of `SHAPES` stands: which corner is which row of forces changes with a breath.
     assert kinked.mean() <= 0.25, f"too many states at a kink: {np.flatnonzero(kinked)}"
-    return np.where(kinked[:, None, None], np.nan, slopes)
+    return np.where(kinked[:, None, None], np.nan, gradients)
 
 
 def local(model, origin: jax.Array, qpos: jax.Array) -> jax.Array:
@@ -225,5 +226,5 @@ def _quaternions(model, data):
 
 
 @functools.cache
-def laboratory(name: str) -> Laboratory:
-    return Laboratory(name)
+def harness(name: str) -> Harness:
+    return Harness(name)

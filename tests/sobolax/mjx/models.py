@@ -7,7 +7,7 @@ Every model has at most 7 degrees of freedom, and mechanisms share one where a f
 _SOLVED = 'iterations="100" ls_iterations="50" tolerance="1e-15"'
 
 # A free body with a link: quaternions, air, gravity compensation, no constraint at all.
-# Keys: at rest (where MJX's own quaternions have no slope), at rest upside down, spinning fast.
+# Keys: at rest (where MJX's own quaternions have no gradient), at rest upside down, spinning fast.
 FLOATING = """
 <mujoco>
   <option timestep="0.01" density="1.2" viscosity="0.3" wind="1 0.5 -0.2"/>

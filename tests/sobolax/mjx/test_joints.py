@@ -3,7 +3,7 @@
 import pytest
 
 from tests.sobolax.mjx.checks import Checks
-from tests.sobolax.mjx.harness import laboratory as laboratory_of
+from tests.sobolax.mjx.harness import harness as harness_of
 
 _SLOW = ["equalities", "ball", "ball-explicit", "ball-implicitfast", "arm-euler", "friction-loss"]
 
@@ -16,8 +16,8 @@ _SLOW = ["equalities", "ball", "ball-explicit", "ball-implicitfast", "arm-euler"
         *(pytest.param(name, marks=pytest.mark.slow) for name in _SLOW),
     ],
 )
-def laboratory(request):
-    return laboratory_of(request.param)
+def harness(request):
+    return harness_of(request.param)
 
 
 class TestJoints(Checks):

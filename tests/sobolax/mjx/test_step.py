@@ -12,8 +12,8 @@ import pytest
 from sobolax.mjx import reason_against, step, step_and_jacobian
 from sobolax.mjx.engine import mjx
 from tests.sobolax.mjx.checks import assert_near
-from tests.sobolax.mjx.harness import Laboratory, compiled_quickly, draw_states
-from tests.sobolax.mjx.harness import laboratory as laboratory_of
+from tests.sobolax.mjx.harness import Harness, compiled_quickly, draw_states
+from tests.sobolax.mjx.harness import harness as harness_of
 from tests.sobolax.mjx.models import MODELS
 
 PARAMETERS = (
@@ -29,10 +29,10 @@ PARAMETERS = (
 
 @pytest.fixture(scope="module")
 def rod():
-    return laboratory_of("rod")
+    return harness_of("rod")
 
 
-def test_parameters_of_the_model_have_their_slopes(float64, rod: Laboratory):
+def test_parameters_of_the_model_have_their_gradients(float64, rod: Harness):
     """Of every one along a random direction, in both modes, against differences of `mjx.step`."""
     state = {name: value[2] for name, value in rod.states.items()}  # on the ground
     draw = np.random.default_rng(6)
@@ -52,7 +52,7 @@ def test_parameters_of_the_model_have_their_slopes(float64, rod: Laboratory):
 
     zero = jnp.zeros(len(PARAMETERS))
     plain = compiled_quickly(functools.partial(results, mjx.step))
-    slopes = jnp.stack(
+    gradients = jnp.stack(
         [
             (plain(1e-6 * direction) - plain(-1e-6 * direction)) / 2e-6
             for direction in np.eye(len(PARAMETERS))
@@ -66,13 +66,13 @@ def test_parameters_of_the_model_have_their_slopes(float64, rod: Laboratory):
         forward = jax.vmap(linear, out_axes=-1)(jnp.eye(len(PARAMETERS)))
         return forward, jax.linear_transpose(linear, zero)(weights)[0]
 
-    weights = draw.normal(size=slopes.shape[0])
+    weights = draw.normal(size=gradients.shape[0])
     forward, reverse = both(weights)
     for index, name in enumerate(PARAMETERS):
-        assert np.abs(slopes[:, index]).max() > 1e-3, f"{name} does nothing here"
+        assert np.abs(gradients[:, index]).max() > 1e-3, f"{name} does nothing here"
     # The solver's own accuracy, about 1e-9 of the acceleration, over the step of 1e-6.
-    scale = np.abs(slopes).max(axis=0)
-    np.testing.assert_allclose(forward / scale, slopes / scale, atol=1e-5)
+    scale = np.abs(gradients).max(axis=0)
+    np.testing.assert_allclose(forward / scale, gradients / scale, atol=1e-5)
     np.testing.assert_allclose(reverse, weights @ forward, rtol=1e-10)
 
 
@@ -80,7 +80,7 @@ def _get(model, name: str):
     return functools.reduce(getattr, name.split("."), model)
 
 
-def test_it_is_the_autodiff_of_mjx_step_where_that_is_right(float64, rod: Laboratory):
+def test_it_is_the_autodiff_of_mjx_step_where_that_is_right(float64, rod: Harness):
     """A converged solver differentiates in forward mode as it is."""
 
     @compiled_quickly
@@ -98,7 +98,7 @@ def test_it_is_the_autodiff_of_mjx_step_where_that_is_right(float64, rod: Labora
 
 
 @pytest.fixture(scope="module")
-def after_one_iteration(rod: Laboratory):
+def after_one_iteration(rod: Harness):
     """Of every state: forward and reverse mode, the whole Jacobian, and values of both steps."""
     with jax.enable_x64(True):
         model = rod.model.tree_replace({"opt.iterations": 1, "opt.ls_iterations": 1})
@@ -194,23 +194,23 @@ def test_what_is_not_of_mjx_or_a_batch_is_refused_with_what_to_do():
         reason_against(plain)
 
 
-def test_what_can_be_differentiated_is_not_refused(rod: Laboratory):
+def test_what_can_be_differentiated_is_not_refused(rod: Harness):
     assert reason_against(rod.model) is None
 
 
 @functools.cache
-def _slopes_of_speeds(name: str):
+def _gradients_of_speeds(name: str):
     """Of the last state, by `dq`: forward mode, reverse mode and differences of `mjx.step`."""
-    laboratory = laboratory_of(name)
+    harness = harness_of(name)
     # The only state of a ball at ease is its keyframe.
     state = {
-        key: value[0 if name == "ball-at-ease" else -1] for key, value in laboratory.states.items()
+        key: value[0 if name == "ball-at-ease" else -1] for key, value in harness.states.items()
     }
-    count = laboratory.plain.nv
+    count = harness.plain.nv
 
     def speeds(step, dq):
-        direction = jnp.zeros(laboratory.size).at[:count].set(dq)
-        return step(laboratory.model, laboratory.placed(state, direction)).qvel
+        direction = jnp.zeros(harness.size).at[:count].set(dq)
+        return step(harness.model, harness.placed(state, direction)).qvel
 
     plain, zero = compiled_quickly(functools.partial(speeds, mjx.step)), jnp.zeros(count)
 
@@ -220,8 +220,8 @@ def _slopes_of_speeds(name: str):
         rows = jax.vmap(jax.linear_transpose(linear, zero))(jnp.eye(count))[0]
         return jax.vmap(linear, out_axes=-1)(jnp.eye(count)), rows
 
-    slopes = [(plain(d) - plain(-d)) / 2e-6 for d in 1e-6 * np.eye(count)]
-    return *jax.device_get(both()), np.stack(slopes, axis=-1)
+    gradients = [(plain(d) - plain(-d)) / 2e-6 for d in 1e-6 * np.eye(count)]
+    return *jax.device_get(both()), np.stack(gradients, axis=-1)
 
 
 @pytest.mark.slow
@@ -231,17 +231,17 @@ def _slopes_of_speeds(name: str):
     "derivative is masked by where in forward mode, and not a number in reverse mode",
 )
 def test_reverse_mode_is_finite_at_odd_powers_of_impedance(float64):
-    _, reverse, _ = _slopes_of_speeds("rod-odd-power")
+    _, reverse, _ = _gradients_of_speeds("rod-odd-power")
     assert np.all(np.isfinite(reverse))
 
 
 def test_forward_mode_is_right_at_odd_powers_of_impedance(float64):
-    forward, _, slopes = _slopes_of_speeds("rod-odd-power")
-    np.testing.assert_allclose(forward, slopes, rtol=1e-6, atol=1e-7)
+    forward, _, gradients = _gradients_of_speeds("rod-odd-power")
+    np.testing.assert_allclose(forward, gradients, rtol=1e-6, atol=1e-7)
 
 
 def test_a_ball_joint_at_ease_is_stiff(float64):
     """Rotated by no angle, its spring and its servo still answer a rotation."""
-    forward, reverse, slopes = _slopes_of_speeds("ball-at-ease")
+    forward, reverse, gradients = _gradients_of_speeds("ball-at-ease")
     np.testing.assert_allclose(reverse, forward, rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(forward, slopes, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(forward, gradients, rtol=1e-6, atol=1e-7)

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from sobolax.mjx import displaced
+from sobolax.mjx import integrate_position
 from sobolax.mjx.tangent_space import rotated
 from tests.sobolax.mjx.harness import draw_states, local
 from tests.sobolax.mjx.models import MODELS
@@ -27,35 +27,39 @@ def test_a_move_is_that_of_mujoco(float64, model, size):
     start, move = _start(model), size * np.random.default_rng(4).normal(size=model.nv)
     expected = start.copy()
     mujoco.mj_integratePos(model, expected, move, 1)
-    np.testing.assert_allclose(displaced(model, start, move, normalise=True), expected, atol=1e-14)
+    np.testing.assert_allclose(
+        integrate_position(model, start, move, normalise=True), expected, atol=1e-14
+    )
     # `start` is normal to rounding, and so is the product of two unit quaternions.
-    np.testing.assert_allclose(displaced(model, start, move), expected, atol=1e-14)
+    np.testing.assert_allclose(integrate_position(model, start, move), expected, atol=1e-14)
 
 
 def test_no_move_keeps_every_bit(model):
     start = _start(model).astype(np.float32)
-    moved = displaced(model, jnp.asarray(start), jnp.zeros(model.nv))
+    moved = integrate_position(model, jnp.asarray(start), jnp.zeros(model.nv))
     np.testing.assert_array_equal(moved, start)
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-9, 1e-4, 1.0, 20.0])
 def test_the_end_turns_with_the_start_and_with_the_move(float64, model, size):
     start, move = _start(model), size * np.random.default_rng(5).normal(size=model.nv)
-    end = displaced(model, start, move)
+    end = integrate_position(model, start, move)
 
     def by_start(dq):
-        return local(model, end, displaced(model, displaced(model, start, dq), move))
+        return local(
+            model, end, integrate_position(model, integrate_position(model, start, dq), move)
+        )
 
     def by_move(dq):
-        return local(model, end, displaced(model, start, move + dq))
+        return local(model, end, integrate_position(model, start, move + dq))
 
     zero = jnp.zeros(model.nv)
     for value, function in zip(rotated(model, move), (by_start, by_move), strict=True):
         np.testing.assert_allclose(value, jax.jacfwd(function)(zero), atol=1e-14)
         # Central differences: h^2 of curvature up to 1 and rounding 1e-16 / h at angles up to 20.
         for index, direction in enumerate(1e-5 * np.eye(model.nv)):
-            slope = (function(direction) - function(-direction)) / 2e-5
-            np.testing.assert_allclose(value[:, index], slope, atol=2e-9)
+            gradient = (function(direction) - function(-direction)) / 2e-5
+            np.testing.assert_allclose(value[:, index], gradient, atol=2e-9)
 
 
 def test_at_rest_the_end_moves_as_much_as_the_move(float64, model):

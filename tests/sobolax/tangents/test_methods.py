@@ -1,4 +1,4 @@
-"""Ways to compute tangents, and what makes them reliable, on systems with known slopes."""
+"""Ways to compute tangents, and what makes them reliable, on systems with known gradients."""
 
 import math
 from dataclasses import replace
@@ -95,16 +95,16 @@ def test_differences_equal_forward_mode(float64, name, parameters):
 
 
 def test_differences_take_the_step_asked_for():
-    """Of |x|, from -1/4: halfway to the other side of the kink the slope is still -1."""
+    """Of |x|, from -1/4: halfway to the other side of the kink the gradient is still -1."""
     line = Line(jnp.abs)
-    for step, slope in ((0.1, -1.0), (0.5, -0.5), (1.0, -0.25)):
+    for step, gradient in ((0.1, -1.0), (0.5, -0.5), (1.0, -0.25)):
         options = Derivatives(method="differences", difference_step=step)
         found = at(line, make_tangent_function(line, options), -0.25)
-        np.testing.assert_allclose(found.state.next_observation, [[slope]], rtol=1e-5)
+        np.testing.assert_allclose(found.state.next_observation, [[gradient]], rtol=1e-5)
 
 
 def test_auto_takes_structured_derivatives_for_more_than_eight_directions():
-    """By a structured method that lies, which shows where it is taken."""
+    """By a analytic method that lies, which shows where it is taken."""
     environment = envs.make("lqr", dimension=5)  # five directions of either kind
     expected = exact(environment)
     state, action = environment.reset(KEY), jnp.zeros(5)
@@ -116,37 +116,37 @@ def test_auto_takes_structured_derivatives_for_more_than_eight_directions():
         (found, true) = (f(*arguments)[2].state.next_observation for f in (compute, expected))
         return not np.allclose(found, true)
 
-    offered = {"structured": scaled(expected, 2.0)}
+    offered = {"analytic": scaled(expected, 2.0)}
     assert is_structured(offered, (5, 5))
     assert is_structured(offered, (5, 4))
     assert not is_structured(offered, (5, 3))
     assert not is_structured(offered, (1, 1))
-    assert not is_structured({"structured": "it has none"}, (5, 5))
+    assert not is_structured({"analytic": "it has none"}, (5, 5))
     assert not is_structured({}, (5, 5))
 
 
 def test_an_environment_says_why_it_has_no_derivatives_of_a_kind():
     line = Line()
-    assert reason_against("engine", line) == "the environment offers none"
-    line.own_derivatives = {"structured": "its integrator is odd"}
-    assert reason_against("structured", line) == "its integrator is odd"
+    assert reason_against("mujoco_fd", line) == "the environment offers none"
+    line.own_derivatives = {"analytic": "its integrator is odd"}
+    assert reason_against("analytic", line) == "its integrator is odd"
     with pytest.raises(ValueError, match=r"is odd. These work: auto, forward, differences"):
-        make_tangent_function(line, Derivatives(method="structured"))
+        make_tangent_function(line, Derivatives(method="analytic"))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "backward"}, "choose one of auto, structured, forward, differences, engine"),
-        ({"method": "structured"}, "not to be had for environment 'pendulum'.*These work: auto"),
-        ({"method": "engine"}, "the environment offers none. These work: auto, forward"),
+        ({"method": "backward"}, "choose one of auto, analytic, forward, differences, engine"),
+        ({"method": "analytic"}, "not to be had for environment 'pendulum'.*These work: auto"),
+        ({"method": "mujoco_fd"}, "the environment offers none. These work: auto, forward"),
         ({"difference_step": 0.0}, "difference_step=0.0 must be finite and above 0"),
         ({"cap": -1.0}, "cap=-1.0 must be finite and above 0"),
         ({"cap": float("inf")}, "cap=inf must be finite"),
         ({"agreement": float("nan")}, "agreement=nan must be finite"),
-        ({"bundle_spread": 0.0}, "bundle_spread=0.0 must be finite and above 0"),
-        ({"bundle": 0}, "bundle=0 must be a whole number of at least 1"),
-        ({"bundle": 2.5}, "bundle=2.5 must be a whole number"),
+        ({"bundle_spread": 0.0}, "smoothing_scale=0.0 must be finite and above 0"),
+        ({"bundle": 0}, "smoothing_samples=0 must be a whole number of at least 1"),
+        ({"bundle": 2.5}, "smoothing_samples=2.5 must be a whole number"),
     ],
 )
 def test_bad_input(options, message):
@@ -162,7 +162,7 @@ def test_a_cap_shortens_and_keeps_directions():
     rows = jnp.asarray([[3.0, 4.0], [0.3, 0.4], [0.0, 0.0], [3e30, 4e30], [jnp.nan, 1.0]])
     given = Transition(None, None, rows[:, 0], None, rows[:, 1:])
     tangents = Tangents(given, given)
-    compute = filters.capped(lambda *arguments: (None, None, tangents), 1.0)
+    compute = filters.clip_norm(lambda *arguments: (None, None, tangents), 1.0)
     found = compute(None, None, None, None, None)[2]
     for side in (found.state, found.action):
         shortened = np.column_stack([side.reward, side.next_observation])
@@ -173,14 +173,14 @@ def test_a_cap_shortens_and_keeps_directions():
         assert np.isnan(shortened[4, 0])
 
 
-# There is no critic here: the slope through the physics is all that is looked at.
-@pytest.mark.filterwarnings("ignore::sobolax.loss_input.SlopesWarning")
+# There is no critic here: the gradient through the physics is all that is looked at.
+@pytest.mark.filterwarnings("ignore::sobolax.loss_input.GradientsWarning")
 def test_lying_tangents_are_taken_out_of_the_loss_and_true_ones_are_kept():
     line = Line()
     state, action, one = line.at(1.0), jnp.asarray([0.5]), jnp.ones((1, 1))
 
     def terms(factor):
-        compute = filters.agreeing(scaled(exact(line), factor), line, 0.1, 5e-3)
+        compute = filters.reject_disagreeing(scaled(exact(line), factor), line, 0.1, 5e-3)
         transition, _, tangents = jax.jit(compute)(KEY, state, action, one, one)
         return sobolev_terms(lambda t: jnp.sum(t.next_observation), transition, tangents)
 
@@ -201,7 +201,7 @@ def test_lying_tangents_are_taken_out_of_the_loss_and_true_ones_are_kept():
 def test_at_a_kink_no_tangent_agrees():
     """Within the step of a corner a tangent is right on one side only; far from it on both."""
     line = Line(jax.nn.relu)
-    compute = filters.agreeing(exact(line), line, 0.1, 5e-3)
+    compute = filters.reject_disagreeing(exact(line), line, 0.1, 5e-3)
     keys = jax.random.split(KEY, 20)
 
     def kept(x):
@@ -209,16 +209,16 @@ def test_at_a_kink_no_tangent_agrees():
         return np.isfinite(tangents.state.next_observation).mean()
 
     assert kept(0.1) == 1
-    # A slope of zero where nothing changes is right, too.
+    # A gradient of zero where nothing changes is right, too.
     assert kept(-0.1) == 1
     # But for draws that move state and action against each other, and x + a hardly.
     assert kept(1e-5) < 0.2
     assert kept(-1e-5) < 0.2
 
 
-def test_a_bundle_of_a_square_is_its_slope_in_the_mean(float64):
+def test_a_bundle_of_a_square_is_its_gradient_in_the_mean(float64):
     line, samples, spread = Line(), 4000, 0.1
-    compute = filters.bundled(exact(line), line, samples, spread)
+    compute = filters.smooth(exact(line), line, samples, spread)
     transition, _, tangents = jax.jit(compute)(
         KEY, line.at(0.7), jnp.asarray([0.2]), jnp.ones((1, 1)), jnp.ones((1, 1))
     )
@@ -235,9 +235,9 @@ def test_a_bundle_of_a_square_is_its_slope_in_the_mean(float64):
 
 
 @pytest.mark.parametrize("x", [-0.1, 0.0, 0.05])
-def test_a_bundle_at_a_corner_is_the_smoothed_slope(float64, x):
+def test_a_bundle_at_a_corner_is_the_smoothed_gradient(float64, x):
     line, samples, spread = Line(jax.nn.relu), 4000, 0.1
-    tangents = at(line, filters.bundled(exact(line), line, samples, spread), x)
+    tangents = at(line, filters.smooth(exact(line), line, samples, spread), x)
     # The share of the displacements that end above zero, and five deviations of it.
     share = 0.5 * (1 + math.erf(x / (math.sqrt(2) * spread) / math.sqrt(2)))
     bound = 5 * math.sqrt(share * (1 - share) / samples)
@@ -257,7 +257,9 @@ def test_all_of_it_together_has_the_shapes_of_the_plain_tangents():
         return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), result)
 
     # A linear system: the agreement is that of rounding and of the reward's curvature.
-    everything = Derivatives(cap=1e3, agreement=0.5, bundle=3, bundle_spread=1e-3)
+    everything = Derivatives(
+        max_norm=1e3, max_disagreement=0.5, smoothing_samples=3, smoothing_scale=1e-3
+    )
     plain = shapes(Derivatives(method="forward"))
     assert shapes(everything) == plain
     assert shapes(replace(everything, method="differences")) == plain

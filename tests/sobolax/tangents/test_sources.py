@@ -1,4 +1,4 @@
-"""All sources of slopes are one loss."""
+"""All sources of gradients are one loss."""
 
 from dataclasses import replace
 
@@ -72,13 +72,15 @@ def test_cached_recomputed_and_reverse_give_one_loss_and_one_gradient(float64, n
 
     results = [gradient(source) for source in ("cached", "recomputed", "reverse")]
     plain, _ = gradient("off")
-    loss, slope = results[0]
-    assert loss > plain * 1.0001, "the slopes must add something, or this test shows nothing"
-    for other_loss, other_slope in results[1:]:
+    loss, gradient = results[0]
+    assert loss > plain * 1.0001, "the gradients must add something, or this test shows nothing"
+    for other_loss, other_gradient in results[1:]:
         # Rounding of float64, through a simulator whose derivatives reach a few thousand.
         np.testing.assert_allclose(other_loss, loss, rtol=1e-10)
         jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9), other_slope, slope
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9),
+            other_gradient,
+            gradient,
         )
 
 
@@ -121,7 +123,7 @@ def test_a_source_stores_only_what_it_needs():
         (("cache", "pendulum"), "choose one of off, cached, recomputed, reverse"),
         (("cached", "pendulum", 3), "state_directions=3 does not fit .* choose 1 to 2"),
         (("cached", "pendulum", None, 0), "action_directions=0 does not fit"),
-        (("reverse", "pendulum", 1), "gives all slopes at once"),
+        (("reverse", "pendulum", 1), "gives all gradients at once"),
     ],
 )
 def test_bad_input(arguments, message):
@@ -134,5 +136,5 @@ def test_no_reverse_mode_through_several_solves_in_a_step():
     env = envs.make("reacher", integrator="rk4")
     with pytest.raises(ValueError, match=r"no reverse mode .* use the source 'cached'"):
         make_source("reverse", env)
-    with pytest.raises(ValueError, match=r"structured.* RK4 .* These work: auto, forward"):
-        make_source("cached", env, derivatives=Derivatives(method="structured"))
+    with pytest.raises(ValueError, match=r"analytic.* RK4 .* These work: auto, forward"):
+        make_source("cached", env, derivatives=Derivatives(method="analytic"))

@@ -155,8 +155,8 @@ def test_what_can_move_is_found_out(name, parameters, expected):
     assert moving_parts(env, 1, 1) == Moving()
 
 
-def slopes_of(source, env, state, action):
-    """Both kinds of slopes of some TD error, with numbers that do not cancel."""
+def gradients_of(source, env, state, action):
+    """Both kinds of gradients of some TD error, with numbers that do not cancel."""
     weights = jnp.cos(jnp.arange(1.0, env.observation_size + 1))
 
     def td_error(t):
@@ -169,12 +169,12 @@ def slopes_of(source, env, state, action):
 
     # The mean of a few draws: rounding errors, not random directions, are what is looked at.
     found = jax.jit(jax.vmap(errors))(jax.random.split(jax.random.key(3), 16))
-    return found, [slopes.critic - slopes.target for slopes in (found.state, found.action)]
+    return found, [gradients.critic - gradients.target for gradients in (found.state, found.action)]
 
 
 @pytest.mark.parametrize("directions", [(None, None), (2, 1)])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_slopes_are_those_of_float32_with_every_kind_of_transition(steps, directions):
+def test_gradients_are_those_of_float32_with_every_kind_of_transition(steps, directions):
     base = envs.make("point_mass", dimension=3)
     state, action = base.reset(jax.random.key(0)), jnp.asarray([0.3, -0.5, 0.8])
     env = base
@@ -182,14 +182,14 @@ def test_slopes_are_those_of_float32_with_every_kind_of_transition(steps, direct
         env = MultiStep(base, steps)
         later = 0.5 * jnp.ones((steps - 1, 3))
         state = start_of(state, later, jnp.asarray(steps), jnp.asarray(0.95))
-    exact, reference = slopes_of(make_source("cached", env, *directions), env, state, action)
+    exact, reference = gradients_of(make_source("cached", env, *directions), env, state, action)
     for dtype, tolerance in (("int8", 0.02), ("int4", 0.3)):
         source = make_source("cached", env, *directions, tangent_dtype=dtype)
-        found, slopes = slopes_of(source, env, state, action)
+        found, gradients = gradients_of(source, env, state, action)
         np.testing.assert_array_equal(found.value, exact.value)
         assert found.state.valid.all()
         assert found.action.valid.all()
-        for own, other in zip(slopes, reference, strict=True):
+        for own, other in zip(gradients, reference, strict=True):
             # Two neighbouring squares are up to 2/127 or 2/7 of the largest number apart.
             difference = jnp.linalg.norm(own - other)
             assert 0 < difference <= tolerance * jnp.linalg.norm(other)

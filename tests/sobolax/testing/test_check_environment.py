@@ -38,7 +38,7 @@ class Sound:
         physics = state.physics + displacement
         observation = jnp.stack([jnp.sin(physics[0]), physics[1]])
         still = jnp.all(displacement == 0)
-        # The value stays; the slope is that of the observation.
+        # The value stays; the gradient is that of the observation.
         kept = state.observation + observation - jax.lax.stop_gradient(observation)
         return replace(state, physics=physics, observation=jnp.where(still, kept, observation))
 
@@ -235,7 +235,7 @@ class OtherTangents(Sound):
             transition, state, found = forward_tangents(self, *arguments)
             return transition, state, replace(found, state=found.action)
 
-        self.own_derivatives = {"structured": tangents, "engine": "there is none"}
+        self.own_derivatives = {"analytic": tangents, "mujoco_fd": "there is none"}
 
 
 class WrongTangents(Sound):
@@ -244,11 +244,11 @@ class WrongTangents(Sound):
             transition, state, found = forward_tangents(self, *arguments)
             return transition, state, jax.tree.map(lambda leaf: 1.01 * leaf, found)
 
-        self.own_derivatives = {"structured": tangents}
+        self.own_derivatives = {"analytic": tangents}
 
 
 BROKEN = [
-    (IntegerObservation, "structure", "observation is int.*has no slopes"),
+    (IntegerObservation, "structure", "observation is int.*has no gradients"),
     (NumericTermination, "structure", r"terminated is float.*astype\(bool\)"),
     (OtherStructure, "structure", "step.*another structure than reset"),
     (WeakType, "structure", r"state.reward is weakly typed"),
@@ -272,8 +272,8 @@ BROKEN = [
     (Rough, "tangents", "agree in only"),
     (Clipped, "actions at their limits", "halved at exactly ±1.*clip"),
     (NoReverse, "reverse mode", "reverse mode fails.*reverse_mode = False"),
-    (OtherTangents, "own derivatives: structured", "tangents_of_block"),
-    (WrongTangents, "own derivatives: structured", "differs by 0.01"),
+    (OtherTangents, "own derivatives: analytic", "tangents_of_block"),
+    (WrongTangents, "own derivatives: analytic", "differs by 0.01"),
 ]
 
 

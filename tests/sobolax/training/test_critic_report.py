@@ -19,7 +19,7 @@ def env():
 
 @pytest.fixture(scope="module")
 def true_q(env):
-    """The value of acting by half the optimal gain: unlike Q*, it has a slope at those actions."""
+    """The value of acting by half the optimal gain: unlike Q*, its gradient there is not 0."""
     gain = 0.5 * env.optimal_gain
     closed_loop = env.dynamics - env.control @ gain
     cost = env.state_cost + gain.T @ env.action_cost @ gain
@@ -60,10 +60,10 @@ def test_the_true_critic_has_no_error(env, true_q):
     found = report(env, true_q)
     # What the reference misses beyond the horizon (4e-5), and float32 sums over 200 steps.
     assert found.value_error < 1e-3
-    assert found.state_slope_error < 1e-3
-    assert found.action_slope_error < 1e-3
-    assert found.state_slope_cosine > 1 - 1e-5
-    assert found.action_slope_cosine > 1 - 1e-5
+    assert found.state_gradient_error < 1e-3
+    assert found.action_gradient_error < 1e-3
+    assert found.state_gradient_cosine > 1 - 1e-5
+    assert found.action_gradient_cosine > 1 - 1e-5
     assert found.references_dropped == 0
     np.testing.assert_allclose(found.tail, env.discount**HORIZON, rtol=1e-4)
 
@@ -94,28 +94,28 @@ def test_known_errors_are_reported_as_such(env, true_q):
         return 3.0 * true_q(o, a)
 
     found = report(env, scaled)
-    np.testing.assert_allclose(found.state_slope_error, 2.0, rtol=1e-3)
-    np.testing.assert_allclose(found.state_slope_cosine, 1.0, rtol=1e-4)
+    np.testing.assert_allclose(found.state_gradient_error, 2.0, rtol=1e-3)
+    np.testing.assert_allclose(found.state_gradient_cosine, 1.0, rtol=1e-4)
     opposite = report(env, lambda o, a: -true_q(o, a))
-    np.testing.assert_allclose(opposite.action_slope_cosine, -1.0, rtol=1e-4)
-    np.testing.assert_allclose(opposite.action_slope_error, 2.0, rtol=1e-3)
+    np.testing.assert_allclose(opposite.action_gradient_cosine, -1.0, rtol=1e-4)
+    np.testing.assert_allclose(opposite.action_gradient_error, 2.0, rtol=1e-3)
     flat = report(env, lambda o, a: jnp.zeros(()) * o.sum() * a.sum() - 100.0)
-    np.testing.assert_allclose(flat.state_slope_error, 1.0, rtol=1e-4)
-    assert not np.isfinite(flat.state_slope_cosine)  # a flat critic points nowhere
+    np.testing.assert_allclose(flat.state_gradient_error, 1.0, rtol=1e-4)
+    assert not np.isfinite(flat.state_gradient_cosine)  # a flat critic points nowhere
 
 
 def test_steep_references_are_dropped_and_counted(env, true_q):
-    found = report(env, true_q, slope_bound=0.0)
+    found = report(env, true_q, huber_delta=0.0)
     assert found.references_dropped == 1.0
-    some = report(env, true_q, slope_bound=0.1)
+    some = report(env, true_q, huber_delta=0.1)
     assert 0.0 < some.references_dropped < 1.0
-    assert some.state_slope_error < 1e-2
+    assert some.state_gradient_error < 1e-2
 
 
 def test_the_reward_scale_changes_no_error(env, true_q):
     found = report(env, lambda o, a: 10.0 * true_q(o, a), reward_scale=10.0)
     assert found.value_error < 1e-3
-    assert found.state_slope_error < 1e-3
+    assert found.state_gradient_error < 1e-3
 
 
 def test_the_bonus_counts_from_the_second_step_on(env):

@@ -19,11 +19,11 @@ from sobolax.training.loop import LoopConfig
 
 ENVIRONMENTS, UPDATES = 2, 3
 LOOP = LoopConfig(
-    environment_steps=24,
+    total_timesteps=24,
     environments=ENVIRONMENTS,
     epochs=2,
-    updates_per_step=UPDATES,
-    prefill_steps=4,
+    gradient_steps=UPDATES,
+    learning_starts=4,
     batch_size=2,
     replay_capacity=32,
     first_order="off",
@@ -177,13 +177,13 @@ def test_statistics_of_observations_that_overflow_freeze_too():
     assert np.max(np.abs(state.normalizer.mean)) < 5
 
 
-# One network and its slopes: it compiles fast.
+# One network and its gradients: it compiles fast.
 SMALL = q_learning.Config(
-    environment_steps=64,
-    environments=4,
+    total_timesteps=64,
+    num_envs=4,
     epochs=2,
-    updates_per_step=2,
-    prefill_steps=16,
+    gradient_steps=2,
+    learning_starts=16,
     batch_size=8,
     replay_capacity=64,
     hidden_sizes=(8,),

@@ -15,11 +15,11 @@ from sobolax.training import replay
 from sobolax.training.evaluation import evaluate
 
 SMALL = sac.Config(
-    environment_steps=64,
-    environments=4,
+    total_timesteps=64,
+    num_envs=4,
     epochs=2,
-    updates_per_step=2,
-    prefill_steps=16,
+    gradient_steps=2,
+    learning_starts=16,
     batch_size=8,
     replay_capacity=64,
     hidden_sizes=(8,),
@@ -64,7 +64,7 @@ def trained(env, config=SMALL, hyper=None, seed=0):
 @pytest.fixture(scope="module")
 def quiet():
     """Only collection: no updates are compiled."""
-    return replace(SMALL, first_order="off", updates_per_step=0, report_states=0)
+    return replace(SMALL, first_order="off", gradient_steps=0, report_states=0)
 
 
 def test_truncation_bootstraps_from_the_true_last_observation(quiet):
@@ -203,17 +203,17 @@ def test_the_replay_buffer_is_not_copied(pendulum_training):
     ("changes", "message"),
     [
         ({"batch_size": 128}, "batch_size=128 is larger than replay_capacity=64"),
-        ({"environment_steps": 60}, "environment_steps=60 must be a multiple of .* 56 or 64"),
-        ({"replay_capacity": 66}, "replay_capacity=66 must be a multiple of environments=4"),
-        ({"environments": 0}, "environments=0 must be a whole number of at least 1"),
+        ({"total_timesteps": 60}, "total_timesteps=60 must be a multiple of .* 56 or 64"),
+        ({"replay_capacity": 66}, "replay_capacity=66 must be a multiple of num_envs=4"),
+        ({"num_envs": 0}, "num_envs=0 must be a whole number of at least 1"),
         ({"epochs": 1.5}, "epochs=1.5 must be a whole number"),
-        ({"prefill_steps": 64}, "prefill_steps=64 leaves nothing"),
-        ({"updates_per_step": -1}, "updates_per_step=-1"),
+        ({"learning_starts": 64}, "learning_starts=64 leaves nothing"),
+        ({"gradient_steps": -1}, "gradient_steps=-1"),
         ({"first_order": "on"}, "choose one of off, cached, recomputed, reverse"),
         ({"state_directions": 3}, "state_directions=3 does not fit environment 'pendulum'"),
         ({"tangent_dtype": "int2"}, "tangent_dtype='int2' must be one of float32"),
         ({"hidden_sizes": ()}, "hidden_sizes=.* must be one or more whole numbers"),
-        ({"activation": "relu"}, "its slope jumps"),
+        ({"activation": "relu"}, "its gradient jumps"),
         ({"activation": "swisch"}, "choose one of"),
         ({"report_states": 4}, "report_states=4 is more than evaluation_episodes=3"),
         ({"report_horizon": 1}, "report_horizon=1 must be a whole number of at least 2"),

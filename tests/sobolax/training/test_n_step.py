@@ -39,14 +39,14 @@ def test_tangents_are_chained_over_the_steps(float64, count):
     a, b, w, u = env.dynamics, env.control, env.state_cost, env.action_cost
     x, sensitivity = np.asarray(start.observation), np.eye(2)
     along_action, reward = np.zeros((2, 2)), 0.0
-    slope, action_slope = np.zeros(2), np.zeros(2)
+    gradient, action_gradient = np.zeros(2), np.zeros(2)
     for k in range(count):
         action = np.asarray(actions[k])
         reward -= GAMMA**k * (x @ w @ x + action @ u @ action)
-        slope -= GAMMA**k * 2 * (w @ x) @ sensitivity
-        action_slope -= GAMMA**k * 2 * (w @ x) @ along_action
+        gradient -= GAMMA**k * 2 * (w @ x) @ sensitivity
+        action_gradient -= GAMMA**k * 2 * (w @ x) @ along_action
         if k == 0:
-            action_slope -= 2 * u @ action
+            action_gradient -= 2 * u @ action
         along_action = a @ along_action + (b if k == 0 else 0)
         x, sensitivity = a @ x + b @ action, a @ sensitivity
     # Sums of a few products of order one in float64.
@@ -54,9 +54,9 @@ def test_tangents_are_chained_over_the_steps(float64, count):
     np.testing.assert_allclose(transition.reward, reward, **close)
     np.testing.assert_allclose(transition.next_observation, x, **close)
     np.testing.assert_allclose(transition.discount, GAMMA ** (count - 1), **close)
-    np.testing.assert_allclose(tangents.state.reward, slope, **close)
+    np.testing.assert_allclose(tangents.state.reward, gradient, **close)
     np.testing.assert_allclose(tangents.state.next_observation, sensitivity.T, **close)
-    np.testing.assert_allclose(tangents.action.reward, action_slope, **close)
+    np.testing.assert_allclose(tangents.action.reward, action_gradient, **close)
     np.testing.assert_allclose(tangents.action.next_observation, along_action.T, **close)
 
 
@@ -111,12 +111,12 @@ class Counter:
 
 
 CONFIG = sac.Config(
-    environment_steps=64,
-    environments=4,
+    total_timesteps=64,
+    num_envs=4,
     epochs=1,
     n_step=3,
-    updates_per_step=0,
-    prefill_steps=16,
+    gradient_steps=0,
+    learning_starts=16,
     batch_size=8,
     replay_capacity=64,
     hidden_sizes=(8,),

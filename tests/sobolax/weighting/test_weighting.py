@@ -77,16 +77,16 @@ def test_scale_free_divides_running_averages():
 def test_scale_free_is_free_of_units():
     terms, target = np.array([1.0, 2.0, 3.0]), np.array([4.0, 2.0, 8.0])
     ((_, state, action),) = run(scale_free(BASE), [make_signals(terms, target)])
-    # Rewards ten times as large: values and slopes too, their squares a hundred times.
+    # Rewards ten times as large: values and gradients too, their squares a hundred times.
     ((_, *rewarded),) = run(scale_free(BASE), [make_signals(100 * terms, 100 * target)])
     assert_weights(rewarded, (state, action))
-    # The state in units ten times as large: slopes along it are ten times as large; the weighted
-    # term, a weight times squared slopes, is the same.
+    # The state in units ten times as large: gradients along it are ten times as large; the weighted
+    # term, a weight times squared gradients, is the same.
     ((_, *other),) = run(scale_free(BASE), [make_signals(terms, target * [1.0, 100.0, 1.0])])
     assert_weights(other, (state / 100, action))
 
 
-def test_targets_without_slopes_weigh_nothing():
+def test_targets_without_gradients_weigh_nothing():
     found = run(scale_free(BASE), [make_signals(target=(4.0, 0.0, 8.0))])
     assert_weights(found, [(1.0, 0.0, 1.5)])
 
@@ -145,12 +145,12 @@ def conflict_free_vectors(vectors, base):
     ((value, state, action),) = run(conflict_free(base), [make_signals(gram=make_gram(vectors))])
     assert np.isfinite([value, state, action]).all()
     g_value = base.value * vectors[0]
-    g_slopes = base.state * vectors[1] + base.action * vectors[2]
-    return value * vectors[0] + state * vectors[1] + action * vectors[2], g_value, g_slopes
+    g_gradients = base.state * vectors[1] + base.action * vectors[2]
+    return value * vectors[0] + state * vectors[1] + action * vectors[2], g_value, g_gradients
 
 
 def test_conflict_free_by_hand():
-    # Norms 2 and 3 * 2 = 6, mean 4: the value's factor is 4/2, that of slopes 4/6.
+    # Norms 2 and 3 * 2 = 6, mean 4: the value's factor is 4/2, that of gradients 4/6.
     vectors = np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
     found = run(conflict_free(Weights(3.0, 1.0)), [make_signals(gram=make_gram(vectors))])
     assert_weights(found, [(2.0, 2.0, 2 / 3)])
@@ -160,25 +160,25 @@ def test_conflict_free_by_hand():
 def test_conflict_free_has_equal_positive_cosines(conflict):
     vectors = np.random.default_rng(0).normal(size=(3, 20)) * [[1.0], [3.0], [0.2]]
     vectors[1] += conflict * vectors[0]
-    update, value, slopes = conflict_free_vectors(vectors, Weights(0.7, 2.0))
-    onto = [g @ update / np.linalg.norm(g) for g in (value, slopes)]
+    update, value, gradients = conflict_free_vectors(vectors, Weights(0.7, 2.0))
+    onto = [g @ update / np.linalg.norm(g) for g in (value, gradients)]
     assert onto[0] > 0
     np.testing.assert_allclose(onto[0], onto[1], rtol=1e-4)  # float32 entries of the Gram matrix
     length = np.linalg.norm(update)
-    np.testing.assert_allclose(length, (value + slopes) @ update / length, rtol=1e-4)
+    np.testing.assert_allclose(length, (value + gradients) @ update / length, rtol=1e-4)
 
 
 def test_conflict_free_where_there_is_no_angle():
     one, base = np.array([3.0, 4.0]), Weights(2.0, 1.0)
     zero = 0.0 * one
-    update, value, slopes = conflict_free_vectors(np.stack([one, one, zero]), base)
-    assert_weights(update, value + slopes)  # parallel: their sum
+    update, value, gradients = conflict_free_vectors(np.stack([one, one, zero]), base)
+    assert_weights(update, value + gradients)  # parallel: their sum
     update, *_ = conflict_free_vectors(np.stack([one, -one, zero]), base)
     np.testing.assert_allclose(update, 0.0, atol=1e-5)  # opposite: nothing helps both
     update, value, _ = conflict_free_vectors(np.stack([one, zero, zero]), base)
     assert_weights(update, value)
-    update, _, slopes = conflict_free_vectors(np.stack([zero, one, one]), base)
-    assert_weights(update, slopes)
+    update, _, gradients = conflict_free_vectors(np.stack([zero, one, one]), base)
+    assert_weights(update, gradients)
     update, _, _ = conflict_free_vectors(np.stack([zero, zero, zero]), base)
     assert_weights(update, zero)
 
@@ -221,7 +221,7 @@ def test_the_multiplier_rises_while_the_bound_is_violated_and_falls_after():
 
 
 @pytest.mark.parametrize("name", WEIGHTINGS)
-def test_without_slopes_the_loss_is_the_ordinary_one(name):
+def test_without_gradients_the_loss_is_the_ordinary_one(name):
     weighting = make_weighting(name, Weights(0.0, 0.0), 10)
     signals = [make_signals(), make_signals((5.0, 0.1, 30.0), gram=np.diag([1e4, 1.0, 3.0]))]
     assert_weights(run(weighting, signals * 2), [(1.0, 0.0, 0.0)] * 4)
@@ -328,8 +328,8 @@ def custom(weight=lambda signals: signals.value, init=lambda: (), after=lambda s
     ("weighting", "message"),
     [
         (custom(lambda s: -s.value), r"'typical' signals gives state=-1\.0, but .* at least 0"),
-        (custom(lambda s: s.value / s.state), "'no slopes' signals gives state=inf"),
-        (custom(lambda s: s.state / s.action), "'no slopes' signals gives state=nan"),
+        (custom(lambda s: s.value / s.state), "'no gradients' signals gives state=inf"),
+        (custom(lambda s: s.state / s.action), "'no gradients' signals gives state=nan"),
         (custom(lambda s: jnp.stack([s.value] * 2)), r"of shape \(2,\)"),
         (custom(init=lambda: 0.0), "weakly typed"),
         (custom(init=lambda: jnp.zeros(2), after=lambda s: (s, s)), "another structure"),

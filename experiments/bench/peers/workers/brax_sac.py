@@ -14,12 +14,12 @@ import protocol
 NAMES = (
     "environment",
     "backend",
-    "environments",
-    "updates_per_step",
+    "num_envs",
+    "gradient_steps",
     "batch_size",
     "hidden_sizes",
     "replay_capacity",
-    "prefill_steps",
+    "learning_starts",
     "episode_length",
     "rounds",
     "collect_rounds",
@@ -61,7 +61,7 @@ def main() -> None:
             return environment.backend
 
     environment: Any = envs.get_environment(sizes["environment"], backend=sizes["backend"])
-    count, updates = sizes["environments"], sizes["updates_per_step"]
+    count, updates = sizes["num_envs"], sizes["gradient_steps"]
     make_networks: Any = functools.partial(
         networks.make_sac_networks,
         hidden_layer_sizes=tuple(sizes["hidden_sizes"]),
@@ -88,7 +88,7 @@ def main() -> None:
             raise SystemExit(0)
         clock = protocol.Clock()
 
-    prefill = -(-sizes["prefill_steps"] // count) * count
+    prefill = -(-sizes["learning_starts"] // count) * count
     train.train(
         environment,
         num_timesteps=prefill + (sizes["segments"] + 1) * steps,
@@ -100,7 +100,7 @@ def main() -> None:
         batch_size=sizes["batch_size"],
         grad_updates_per_step=updates,
         normalize_observations=True,
-        min_replay_size=sizes["prefill_steps"],
+        min_replay_size=sizes["learning_starts"],
         max_replay_size=sizes["replay_capacity"],
         discounting=0.99,
         learning_rate=3e-4,
@@ -123,7 +123,7 @@ def _collector(sizes, environment, make_networks, envs, acting, networks, jax):
             jax.random.split(key, sizes["collect_rounds"]),
         )[0]
 
-    keys = jax.random.split(jax.random.PRNGKey(1), sizes["environments"])
+    keys = jax.random.split(jax.random.PRNGKey(1), sizes["num_envs"])
     state = jax.jit(wrapped.reset)(keys)
     key = jax.random.PRNGKey(2)
     state = jax.block_until_ready(collect(state, key))
@@ -132,7 +132,7 @@ def _collector(sizes, environment, make_networks, envs, acting, networks, jax):
         nonlocal state
         clock = protocol.Clock()
         state = jax.block_until_ready(collect(state, key))
-        return clock.segment(sizes["collect_rounds"] * sizes["environments"], 0)
+        return clock.segment(sizes["collect_rounds"] * sizes["num_envs"], 0)
 
     return run
 

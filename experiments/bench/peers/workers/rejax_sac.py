@@ -6,12 +6,12 @@ import protocol
 
 NAMES = (
     "environment",
-    "environments",
-    "updates_per_step",
+    "num_envs",
+    "gradient_steps",
     "batch_size",
     "hidden_sizes",
     "replay_capacity",
-    "prefill_steps",
+    "learning_starts",
     "rounds",
     "collect_rounds",
 )
@@ -21,7 +21,7 @@ def main() -> None:
     """Prepares, and serves the driver."""
     channel, sizes = protocol.Channel(), protocol.settings(NAMES)
     # Pendulum-v1 of gymnax ends after 200 steps, as everywhere.
-    train = _segments(sizes, sizes["rounds"], sizes["updates_per_step"])
+    train = _segments(sizes, sizes["rounds"], sizes["gradient_steps"])
     collect = _segments(sizes, sizes["collect_rounds"], 0)
     channel.ready(protocol.versions("rejax", "gymnax", "jax", "flax", "optax"))
     channel.serve({"train": train, "collect": collect})
@@ -32,14 +32,14 @@ def _segments(sizes, rounds: int, updates: int):
     import jax
     import rejax  # pyright: ignore[reportMissingImports]
 
-    steps = rounds * sizes["environments"]
+    steps = rounds * sizes["num_envs"]
     algorithm = rejax.SAC.create(
         env=sizes["environment"],
-        num_envs=sizes["environments"],
+        num_envs=sizes["num_envs"],
         num_epochs=updates,
         batch_size=sizes["batch_size"],
         buffer_size=sizes["replay_capacity"],
-        fill_buffer=sizes["prefill_steps"],
+        fill_buffer=sizes["learning_starts"],
         agent_kwargs={"activation": "swish"},
         hidden_layer_sizes=tuple(sizes["hidden_sizes"]),
         normalize_observations=True,
@@ -55,7 +55,7 @@ def _segments(sizes, rounds: int, updates: int):
 
     state = jax.jit(algorithm.init_state)(jax.random.PRNGKey(0))
     # At least twice: the state's first types are weak, and it is compiled once more without them.
-    for _ in range(2 + sizes["prefill_steps"] // steps):
+    for _ in range(2 + sizes["learning_starts"] // steps):
         state = jax.block_until_ready(run(state))
 
     def segment() -> protocol.Segment:

@@ -8,13 +8,13 @@ import protocol
 
 NAMES = (
     "environment",
-    "environments",
-    "updates_per_step",
+    "num_envs",
+    "gradient_steps",
     "train_frequency",
     "batch_size",
     "hidden_sizes",
     "replay_capacity",
-    "prefill_steps",
+    "learning_starts",
     "rounds",
     "collect_rounds",
 )
@@ -23,7 +23,7 @@ NAMES = (
 def main() -> None:
     """Prepares, and serves the driver."""
     channel, sizes = protocol.Channel(), protocol.settings(NAMES)
-    train = _segments(sizes, sizes["rounds"], sizes["updates_per_step"])
+    train = _segments(sizes, sizes["rounds"], sizes["gradient_steps"])
     collect = _segments(sizes, sizes["collect_rounds"], 0)
     names = "sbx-rl", "stable-baselines3", "gymnasium", "mujoco", "jax", "flax", "optax"
     channel.ready(protocol.versions(*names))
@@ -37,13 +37,13 @@ def _segments(sizes, rounds: int, updates: int):
     from sbx import SAC  # pyright: ignore[reportMissingImports]
     from stable_baselines3.common import env_util  # pyright: ignore[reportMissingImports]
 
-    steps, frequency = rounds * sizes["environments"], sizes["train_frequency"]
+    steps, frequency = rounds * sizes["num_envs"], sizes["train_frequency"]
     model = SAC(
         "MlpPolicy",
-        env_util.make_vec_env(sizes["environment"], n_envs=sizes["environments"], seed=0),
+        env_util.make_vec_env(sizes["environment"], n_envs=sizes["num_envs"], seed=0),
         batch_size=sizes["batch_size"],
         buffer_size=sizes["replay_capacity"],
-        learning_starts=sizes["prefill_steps"],
+        learning_starts=sizes["learning_starts"],
         train_freq=(frequency, "step"),
         gradient_steps=frequency * updates,
         policy_kwargs={"net_arch": list(sizes["hidden_sizes"]), "activation_fn": linen.swish},
@@ -54,7 +54,7 @@ def _segments(sizes, rounds: int, updates: int):
         model.learn(count, reset_num_timesteps=False, log_interval=None)
         jax.block_until_ready(model.policy.actor_state.params)
 
-    learn(sizes["prefill_steps"] + steps)
+    learn(sizes["learning_starts"] + steps)
 
     def segment() -> protocol.Segment:
         # It counts its updates itself, and rounds the steps up to whole training rounds.

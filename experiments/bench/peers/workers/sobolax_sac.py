@@ -8,12 +8,12 @@ import protocol
 NAMES = (
     "environment",
     "environment_arguments",
-    "environments",
-    "updates_per_step",
+    "num_envs",
+    "gradient_steps",
     "batch_size",
     "hidden_sizes",
     "replay_capacity",
-    "prefill_steps",
+    "learning_starts",
     "episode_length",
     "rounds",
     "collect_rounds",
@@ -24,7 +24,7 @@ def main() -> None:
     """Prepares, and serves the driver."""
     channel, sizes = protocol.Channel(), protocol.settings(NAMES)
     sys.path.append(str(Path(__file__).parents[4]))  # for `envs`, which is not installed
-    train = _segments(sizes, sizes["rounds"], sizes["updates_per_step"])
+    train = _segments(sizes, sizes["rounds"], sizes["gradient_steps"])
     collect = _segments(sizes, sizes["collect_rounds"], 0)
     channel.ready(protocol.versions("sobolax", "brax", "mujoco-mjx", "jax", "flax", "optax"))
     channel.serve({"train": train, "collect": collect})
@@ -37,15 +37,15 @@ def _segments(sizes, rounds: int, updates: int):
 
     import sobolax
 
-    count = sizes["environments"]
+    count = sizes["num_envs"]
     environment = _environment(sizes)
-    filled = -(-sizes["prefill_steps"] // count) // rounds + 1  # segments until all is filled
+    filled = -(-sizes["learning_starts"] // count) // rounds + 1  # segments until all is filled
     config = sobolax.agents.sac.Config(
-        environment_steps=(filled + 1) * rounds * count,
+        total_timesteps=(filled + 1) * rounds * count,
         epochs=filled + 1,  # what follows is counted on by the index
-        environments=count,
-        updates_per_step=updates,
-        prefill_steps=sizes["prefill_steps"],
+        num_envs=count,
+        gradient_steps=updates,
+        learning_starts=sizes["learning_starts"],
         batch_size=sizes["batch_size"],
         replay_capacity=sizes["replay_capacity"],
         hidden_sizes=tuple(sizes["hidden_sizes"]),

@@ -23,14 +23,14 @@ from experiments.launch.sweep.policies import load_policy
 
 ROOT = Path(__file__).parents[4]
 SWEEP = [
-    *("--env", "lqr", "--environments", "4", "--prefill-steps", "8", "--batch-size", "8"),
-    *("--replay-capacity", "256", "--hidden-sizes", "8", "8", "--updates-per-step", "1"),
+    *("--env", "lqr", "--num-envs", "4", "--learning-starts", "8", "--batch-size", "8"),
+    *("--replay-capacity", "256", "--hidden-sizes", "8", "8", "--gradient-steps", "1"),
     *("--evaluation-episodes", "2", "--report-states", "0", "--seeds", "2"),
     *("--state-weight", "0.1", "1", "--action-weight", "0", "1", "--checkpoint-seconds", "0"),
 ]
-SHORT = [*SWEEP, "--steps", "640", "--epochs", "8"]
+SHORT = [*SWEEP, "--total-timesteps", "640", "--epochs", "8"]
 # Time enough to be killed in.
-LONG = [*SWEEP, "--steps", "9600", "--epochs", "60"]
+LONG = [*SWEEP, "--total-timesteps", "9600", "--epochs", "60"]
 
 
 def start(arguments, devices=4, **variables):
@@ -69,7 +69,7 @@ def outcome(folder):
     rows = run_folder.read_lines(folder / run_folder.METRICS)
     for row in rows:
         del row["seconds"]
-    return json.loads((folder / run_folder.RESULTS).read_text())["arms"], rows
+    return json.loads((folder / run_folder.RESULTS).read_text())["variants"], rows
 
 
 @pytest.fixture(scope="module")

@@ -24,11 +24,11 @@ from experiments.launch.sweep.machines import Machines
 
 ROOT = Path(__file__).parents[4]
 SWEEP = [
-    *("--env", "lqr", "--environments", "4", "--prefill-steps", "8", "--batch-size", "8"),
-    *("--replay-capacity", "256", "--hidden-sizes", "8", "8", "--updates-per-step", "1"),
+    *("--env", "lqr", "--num-envs", "4", "--learning-starts", "8", "--batch-size", "8"),
+    *("--replay-capacity", "256", "--hidden-sizes", "8", "8", "--gradient-steps", "1"),
     *("--evaluation-episodes", "2", "--report-states", "0", "--seeds", "2"),
     *("--state-weight", "0.1", "1", "--action-weight", "0", "1", "--checkpoint-seconds", "0"),
-    *("--steps", "9600", "--epochs", "60"),
+    *("--total-timesteps", "9600", "--epochs", "60"),
 ]
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 # Two shards at a time, however many cores there are.
@@ -92,7 +92,7 @@ def outcome(folder):
     rows = run_folder.read_lines(folder / run_folder.METRICS)
     for row in rows:
         del row["seconds"]
-    return json.loads((folder / run_folder.RESULTS).read_text())["arms"], rows
+    return json.loads((folder / run_folder.RESULTS).read_text())["variants"], rows
 
 
 def planned_alike(folder, copy):

@@ -137,7 +137,7 @@ VARIED = [*TINY, "--state-weight", "0.1", "1"]
         ([*VARIED, "--agent", "q_learning", "--actor-learning-rate", "1"], "exploration_rate"),
         ([*TINY, "--batch-size", "64", "128"], "batch_size is static"),
         ([*VARIED, "--first-order", "cached", "off"], "first_order is static"),
-        ([*VARIED, "--first-order", "off"], "has no slopes to weight"),
+        ([*VARIED, "--first-order", "off"], "has no gradients to weight"),
         (TINY, "nothing varies"),
         ([*TINY, "--state-weight"], "the grid is empty"),
         ([*TINY, "--state-weight", "0.1", "1e-1"], "names 0.1 twice"),
@@ -173,18 +173,28 @@ def test_flags_reach_the_sweep(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     prepared = command.parse(
         [
-            *("--env", "pendulum", "--agent", "td3", "--steps", "2048", "--hidden-sizes", "8", "8"),
+            *(
+                "--env",
+                "pendulum",
+                "--agent",
+                "td3",
+                "--total-timesteps",
+                "2048",
+                "--hidden-sizes",
+                "8",
+                "8",
+            ),
             *("--state-weight", "1e-3..10", "--discount", "0.9", "0.99", "--random", "7"),
-            *("--polyak=0.01", "--seeds", "2", "--memory", "2GB", "--no-checkpoints"),
+            *("--tau=0.01", "--seeds", "2", "--memory", "2GB", "--no-checkpoints"),
         ]
     )
     sweep = prepared.sweep
     assert sweep.experiment.config.hidden_sizes == (8, 8)
-    assert sweep.experiment.config.environment_steps == 2048
-    assert sweep.experiment.hyper.polyak == 0.01
-    assert len(sweep.arms) == 7
+    assert sweep.experiment.config.total_timesteps == 2048
+    assert sweep.experiment.hyper.tau == 0.01
+    assert len(sweep.variants) == 7
     assert [axis.name for axis in sweep.axes] == ["state_weight", "discount"]
     assert (sweep.drawn, sweep.memory, sweep.checkpoints) == (True, 2 * 10**9, None)
-    assert sweep.arms[0].hyper.discount in (0.9, 0.99)
+    assert sweep.variants[0].hyper.discount in (0.9, 0.99)
     assert "sweep" in prepared.folder.name
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""What is compared: families of arms, and the programs that train them."""
+"""What is compared: families of variants, and the programs that train them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sobolax
-from experiments.launch.configuration import Arm
+from experiments.launch.configuration import Variant
 from experiments.studies.selection import Hyperparameters
-from sobolax.controls import SLOPE_TARGETS
+from sobolax.controls import GRADIENT_TARGETS
 
 if TYPE_CHECKING:
     from experiments.studies.scaling.options import Scaling
 
 WEIGHTINGS = ("constant", "scale_free")
 
-# A family's arms differ in what is chosen from; its best arm at each size stands for it.
+# A family's variants differ in what is chosen from; its best variant at each size stands for it.
 PLAIN = {"plain": "plain SAC", "plain_more": "plain SAC, more updates"}
-SLOPES = {
+GRADIENTS = {
     "both": "λ_s and λ_a",
     "scale_free": "both, scale-free",
     "state_only": "λ_s only",
@@ -25,14 +25,14 @@ SLOPES = {
     "both_more": "λ_s and λ_a, more updates",
 }
 CONTROLS = {
-    "zero": "slope towards 0",
-    "unit_norm": "slope norm towards 1",
-    "shuffled": "shuffled slopes",
-    "random": "random slopes, same norm",
+    "zero": "gradient towards 0",
+    "unit_norm": "gradient norm towards 1",
+    "shuffled": "shuffled gradients",
+    "random": "random gradients, same norm",
     "frozen": "policy's part frozen",
-    "smoothed": "no slopes, smoothed target action",
+    "smoothed": "no gradients, smoothed target action",
 }
-LABELS = {**PLAIN, **SLOPES, **CONTROLS}
+LABELS = {**PLAIN, **GRADIENTS, **CONTROLS}
 
 _SMOOTHING = 0.2  # TD3's, of actions in [-1, 1]
 _SMOOTHED_REWARD_SCALES = (1.0, 0.1)  # relative: plain SAC's best scale is often the smaller one
@@ -44,21 +44,21 @@ class Group:
 
     Attributes:
         name: What people call it.
-        arms: Its arms.
+        variants: Its variants.
         families: The family of each.
         settings: What each was chosen with, for tables.
         config: Of all of them.
-        slope_targets: What `slope_target` of their hyperparameters points into.
+        gradient_targets: What `gradient_target` of their hyperparameters points into.
         weightings: What `weighting` of their hyperparameters points into.
-        ends_early: Whether training ends once all seeds of one of its arms are there.
+        ends_early: Whether training ends once all seeds of one of its variants are there.
     """
 
     name: str
-    arms: tuple[Arm, ...]
+    variants: tuple[Variant, ...]
     families: tuple[str, ...]
     settings: tuple[str, ...]
     config: sobolax.agents.sac.Config
-    slope_targets: tuple[str, ...] = ("bellman",)
+    gradient_targets: tuple[str, ...] = ("bellman",)
     weightings: tuple[str, ...] = ("constant",)
     ends_early: bool = False
 
@@ -66,8 +66,8 @@ class Group:
 def make_groups(scaling: Scaling, size: int) -> tuple[Group, ...]:
     """The programs of a size that were asked for."""
     makers = {
-        "slopes_more": lambda: _slopes_more(scaling, size),
-        "slopes": lambda: _slopes(scaling, size),
+        "gradients_more": lambda: _gradients_more(scaling, size),
+        "gradients": lambda: _gradients(scaling, size),
         "plain": lambda: _plain(scaling, size, "plain", 1, scaling.plain_budget),
         "plain_more": lambda: _plain(
             scaling, size, "plain_more", scaling.more, scaling.plain_more_budget
@@ -79,13 +79,13 @@ def make_groups(scaling: Scaling, size: int) -> tuple[Group, ...]:
 def make_config(
     scaling: Scaling, source: str, steps: int, more: int = 1, **changes: Any
 ) -> sobolax.agents.sac.Config:
-    """What shapes the program of some arms."""
+    """What shapes the program of some variants."""
     values = {
-        "environment_steps": steps,
-        "environments": scaling.environments,
+        "total_timesteps": steps,
+        "num_envs": scaling.num_envs,
         "epochs": max(1, steps // scaling.epoch_steps),
-        "updates_per_step": scaling.updates_per_step * more,
-        "prefill_steps": scaling.prefill_steps,
+        "gradient_steps": scaling.gradient_steps * more,
+        "learning_starts": scaling.learning_starts,
         "batch_size": scaling.batch_size,
         "replay_capacity": steps,
         "first_order": source,
@@ -97,12 +97,12 @@ def make_config(
 
 
 def make_hyper(scaling: Scaling, rate: float, weight: float, **changes: Any) -> Hyperparameters:
-    """Hyperparameters that all arms of a family share, but for the changes."""
+    """Hyperparameters that all variants of a family share, but for the changes."""
     values = {
         "state_weight": weight,
         "action_weight": weight,
         "discount": scaling.discount,
-        "polyak": scaling.polyak,
+        "tau": scaling.tau,
         "critic_learning_rate": rate,
         "actor_learning_rate": rate,
         "temperature_learning_rate": rate,
@@ -112,29 +112,29 @@ def make_hyper(scaling: Scaling, rate: float, weight: float, **changes: Any) -> 
 
 
 def _setting(scaling: Scaling, weight: float) -> str:
-    """What an arm with slopes was chosen with; a report merges arms by it."""
+    """What an arm with gradients was chosen with; a report merges variants by it."""
     scale = scaling.reward_scale
     return f"λ = {weight:g}" + (f", reward × {scale:g}" if scale != 1 else "")
 
 
 def _plain(scaling: Scaling, size: int, family: str, more: int, budget: int) -> Group:
-    arms, settings = [], []
+    variants, settings = [], []
     for rate in scaling.plain_learning_rates:
         for scale in scaling.plain_reward_scales:
             setting = f"lr {rate:g}, reward × {scale:g}"
-            arms.append(
-                Arm(f"{family}: {setting}", make_hyper(scaling, rate, 0.0, reward_scale=scale))
+            variants.append(
+                Variant(f"{family}: {setting}", make_hyper(scaling, rate, 0.0, reward_scale=scale))
             )
             settings.append(setting)
     config = make_config(scaling, "off", scaling.steps_at(size) * budget, more)
     return Group(
-        family, tuple(arms), (family,) * len(arms), tuple(settings), config, ends_early=True
+        family, tuple(variants), (family,) * len(variants), tuple(settings), config, ends_early=True
     )
 
 
-def _slopes_more(scaling: Scaling, size: int) -> Group:
-    arms = tuple(
-        Arm(
+def _gradients_more(scaling: Scaling, size: int) -> Group:
+    variants = tuple(
+        Variant(
             f"both_more: {_setting(scaling, weight)}",
             make_hyper(scaling, scaling.learning_rate, weight),
         )
@@ -142,14 +142,14 @@ def _slopes_more(scaling: Scaling, size: int) -> Group:
     )
     settings = tuple(_setting(scaling, weight) for weight in scaling.weights)
     config = make_config(scaling, scaling.source, scaling.steps_at(size), scaling.more)
-    return Group("slopes_more", arms, ("both_more",) * len(arms), settings, config)
+    return Group("gradients_more", variants, ("both_more",) * len(variants), settings, config)
 
 
-def _slopes(scaling: Scaling, size: int) -> Group:
+def _gradients(scaling: Scaling, size: int) -> Group:
     found: list[tuple[str, str, Hyperparameters]] = []
     controls = scaling.controls if size in scaling.control_sizes else ()
-    # What no arm needs costs no compilation.
-    targets = ("bellman", *(name for name in SLOPE_TARGETS if name in controls))
+    # What no variant needs costs no compilation.
+    targets = ("bellman", *(name for name in GRADIENT_TARGETS if name in controls))
 
     def add(family: str, weight: float, **changes: Any) -> None:
         hyper = make_hyper(scaling, scaling.learning_rate, weight, **changes)
@@ -172,13 +172,13 @@ def _slopes(scaling: Scaling, size: int) -> Group:
             continue
         for weight in scaling.control_weights:
             if name == "frozen":
-                add(name, weight, policy_slope=0.0)
+                add(name, weight, policy_response=0.0)
             else:
-                add(name, weight, slope_target=targets.index(name))
+                add(name, weight, gradient_target=targets.index(name))
     families, settings, hypers = zip(*found, strict=True)
-    arms = tuple(
-        Arm(f"{family}: {setting}", hyper)
+    variants = tuple(
+        Variant(f"{family}: {setting}", hyper)
         for family, setting, hyper in zip(families, settings, hypers, strict=True)
     )
     config = make_config(scaling, scaling.source, scaling.steps_at(size))
-    return Group("slopes", arms, families, settings, config, targets, WEIGHTINGS)
+    return Group("gradients", variants, families, settings, config, targets, WEIGHTINGS)
