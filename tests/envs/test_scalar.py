@@ -116,7 +116,7 @@ def test_the_envelope_theorem_holds_within_the_limits_and_at_them(systems):
 
 
 def test_a_tie_of_two_actions_is_a_kink_of_the_value():
-    """With a goal on either side the best action in the middle jumps, and the value's gradient too."""
+    """With a goal on either side the best action in the middle jumps, the value's gradient too."""
 
     def two_goals(state, action):
         following, _ = move("linear", state, action, np)
