@@ -85,11 +85,11 @@ def test_the_step_that_differentiates_runs():
     assert gradient[2] > 0
 
 
-OWN = read("docs/environments.md")
+OWN = read("docs/reference/environments.md")
 
 
 def test_an_environment_of_ones_own_keeps_the_protocol_and_trains(monkeypatch):
-    """The very lines of docs/environments.md, at small sizes."""
+    """The very lines of docs/reference/environments.md, at small sizes."""
     definition, use = blocks("python", OWN)
     assert len(definition.splitlines()) <= 32  # 30 and two blank lines
     sizes = functools.partial(sobolax.agents.sac.Config, **SMALL)

@@ -1,7 +1,7 @@
 """How physics moves on by MuJoCo's own C engine: differences on the host, on all of its cores.
 
 It is there to be compared with, and asks nothing of MJX's derivatives. The engine is the original
-of which MJX is a translation; where the two differ (`docs/contact_derivatives.md`), so do
+of which MJX is a translation; where the two differ (`docs/concepts/contact_derivatives.md`), so do
 gradients.
 """
 

@@ -7,7 +7,7 @@ gradient is the residual of inverse dynamics
 
 and its Hessian is `H = M + J' K J`. By the implicit function theorem `dw = -H^-1 dR`, with `dR` at
 fixed `w`: the solver's loop is not differentiated at all, whatever it did and however long it
-took. `docs/contact_derivatives.md` derives this and says where it ends.
+took. `docs/concepts/contact_derivatives.md` derives this and says where it ends.
 """
 
 from typing import Any, TypeVar

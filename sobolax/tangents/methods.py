@@ -8,7 +8,7 @@
 - `mujoco_fd`: central differences of MuJoCo's C engine on the host, on all cores.
 - `auto`: `analytic` where there is one and more than a few directions are wanted, else `forward`.
 
-`docs/contact_derivatives.md` says from measurements when to take which.
+`docs/concepts/contact_derivatives.md` says from measurements when to take which.
 
 An environment with ways of its own has `own_derivatives`, a mapping from their names to functions
 (`TangentFunction`), or to the reason why it has not. `reverse` is no way to compute tangents but a

@@ -36,7 +36,7 @@ class Suites:
         states: At how many states tangents are held to differences.
         timeout: Seconds that an environment may take.
         processes: How many are tried side by side; each takes one core and up to 4 GB.
-        page: Where the table is also written, say docs/environment_table.md; replaced if there.
+        page: Where the table is also written, say docs/results/suites.md; replaced if there.
         output: Folder, new or empty; None for a new one under runs/.
     """
 
@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = json.loads(json.dumps(asdict(suites), default=str))
     results = {"suites": asked, **run_folder.provenance(), "trials": trials}
     run_folder.write_json(folder / run_folder.RESULTS, results)
-    page = report.page(trials, f"{PROGRAM} --page docs/environment_table.md")
+    page = report.page(trials, f"{PROGRAM} --page docs/results/suites.md")
     run_folder.write_whole(folder / "table.md", page)
     if suites.page is not None:
         run_folder.write_whole(suites.page, page)

@@ -19,7 +19,7 @@ class Toy:
     Plain learning beside Sobolev learning and the controls: leaves a table, plots and JSON.
 
     Attributes:
-        study: "main" for the table of docs/toy.md; "tuning" for what its learning rates and
+        study: "main" for the table of docs/results/toy.md; "tuning" for what its learning rates and
             weights were chosen by, which is no part of the table and takes longer.
         systems: Which systems, of "linear", "smooth", "steep" and "contact".
         critics: Which critics beside the main one, swish.
