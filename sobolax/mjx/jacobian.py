@@ -3,7 +3,8 @@
 At a frozen acceleration inverse dynamics needs no solver, no factorisation and no line search: its
 Jacobian is cheap forward mode, split by what moves. Positions go through everything, speeds
 through velocities and forces alone, activations and controls through actuators alone. One inverse
-of the solver's Hessian then serves all columns. `docs/concepts/contact_derivatives.md` has the formulas.
+of the solver's Hessian then serves all columns. `docs/concepts/contact_derivatives.md` has the
+formulas.
 """
 
 from dataclasses import dataclass

@@ -124,7 +124,9 @@ def _flags(base: Experiment) -> Any:
         "hyperparameters": mirror(
             base.hyper, "What may vary: one value, several, or a range LOW..HIGH.", several=True
         ),
-        "machines": mirror(Machines(), "Several machines: docs/guides/clusters.md says what to type."),
+        "machines": mirror(
+            Machines(), "Several machines: docs/guides/clusters.md says what to type."
+        ),
     }
     fields: list[Any] = [(name, cls, field(default_factory=cls)) for name, cls in groups.items()]
     flags = dataclasses.make_dataclass(
