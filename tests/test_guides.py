@@ -58,13 +58,20 @@ def figures(text: str) -> list[str]:
     return re.findall(r"−?\d[\d,]*(?:\.\d+)?", text)
 
 
+def with_tables(page: str) -> list[str]:
+    """A page and the CSV files beside it that it links to."""
+    text = read(f"docs/{page}")
+    folder = (ROOT / "docs" / page).parent
+    return [text, *((folder / name).read_text() for name in re.findall(r"\]\((\w+\.csv)\)", text))]
+
+
 ITEMS = re.findall(r"^- (.*?)(?=^- |^#|^$)", read("docs/guides/when.md"), re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("item", ITEMS, ids=[item[2:30] for item in ITEMS])
 def test_figures_stand_on_the_page_that_is_linked(item):
     pages = set(re.findall(r"\]\(\.\./([^)#]+)", item))
-    there = [number for page in pages for number in figures(read(f"docs/{page}"))]
+    there = [number for page in pages for text in with_tables(page) for number in figures(text)]
     found = figures(item)
     assert found
     assert not [number for number in found if number not in there], f"not in {pages}"

@@ -1,4 +1,4 @@
-"""Where a sweep runs when one machine is not enough; `docs/guides/clusters.md` says what to type."""
+"""Where a sweep runs when one machine is not enough; see `docs/guides/clusters.md`."""
 
 from dataclasses import dataclass, replace
 
