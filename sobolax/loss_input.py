@@ -51,7 +51,7 @@ def check_tangents(transition: Transition, tangents: Tangents) -> None:
 
     Args:
         transition: One unbatched transition.
-        tangents: `(directions, ...)` in all parts that are not None.
+        tangents: `(..., directions)` in all parts that are not None.
 
     Raises:
         ValueError: Naming the leaf, its shape and the one that it must have.
@@ -79,22 +79,22 @@ def check_tangents(transition: Transition, tangents: Tangents) -> None:
         }
         if not shapes:
             raise ValueError(
-                f"tangents.{kind} is None in all parts: hand over zeros of shape (0, ...) for no "
+                f"tangents.{kind} is None in all parts: hand over zeros of shape (..., 0) for no "
                 f"directions of the {kind}"
             )
         first, shape = next(iter(shapes.items()))
-        directions = shape[:1]
+        directions = shape[-1:]
         for name, shape in shapes.items():
             own = jnp.shape(getattr(transition, name))
-            if len(shape) != len(own) + 1 or shape[1:] != own:
+            if len(shape) != len(own) + 1 or shape[:-1] != own:
                 raise ValueError(
                     f"tangents.{kind}.{name} has shape {shape}, but transition.{name} has "
-                    f"{own}: it must be (directions, {str(own)[1:-1].rstrip(',')}), directions "
-                    "first. The loss takes one transition: vmap it over a batch"
+                    f"{own}: it must be ({', '.join(map(str, (*own, 'directions')))}), directions last. "
+                    "The loss takes one transition: vmap it over a batch"
                 )
-            if shape[:1] != directions:
+            if shape[-1:] != directions:
                 raise ValueError(
-                    f"tangents.{kind}.{name} has {shape[0]} directions, but "
+                    f"tangents.{kind}.{name} has {shape[-1]} directions, but "
                     f"tangents.{kind}.{first} has {directions[0]}"
                 )
 

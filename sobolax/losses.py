@@ -392,19 +392,17 @@ def _gradients(
     bound: jax.typing.ArrayLike,
     finite: jax.Array,
 ) -> DirectionalDerivatives:
-    """Contracts a gradient with tangents `(directions, ...)`, and says which of those count."""
+    """Contracts a gradient with tangents `(..., directions)`, and says which of those count."""
 
     def pair(name: str) -> tuple[jax.Array, jax.Array] | None:
         along, tangent = jnp.ravel(getattr(gradient, name)), getattr(tangents, name)
         if tangent is None:
             return None
-        return along, tangent.reshape(tangent.shape[0], -1).T.astype(along.dtype)
+        return along, tangent.reshape(-1, tangent.shape[-1]).astype(along.dtype)
 
     own = [pair("observation"), pair("action")]
     following = [pair("reward"), pair("discount"), pair("next_observation")]
     present = [found for found in (*own, *following) if found is not None]
-    # Directions are the last axis, as they lie in the replay buffer: sums over parts of the
-    # transition then run along it, several at once.
     size = jnp.sqrt(sum(jnp.sum(jnp.square(tangent), axis=0) for _, tangent in present))
     valid = finite & jnp.isfinite(size) & (size <= bound)
 

@@ -42,15 +42,19 @@ class Transition:
 class Tangents:
     """Tangents of one transition along directions of the physics state and of the action.
 
+    Directions are the last axis, everywhere: `n` directions in a space of some size are the columns
+    of a matrix `V`, `(size, n)`, and the tangents of a leaf of shape `S` are `S + (n,)`. For a
+    vector they are `J @ V`, with the Jacobian `J`.
+
     Attributes:
-        state: `Transition` of tangents; every leaf has the directions as its leading axis.
-        action: The same for directions of the action.
+        state: `Transition` of tangents along directions of the physics state.
+        action: The same along directions of the action.
 
     Example:
         >>> from sobolax.cart import example_transition
         >>> transition, tangents = example_transition()
-        >>> tangents.state.next_observation.tolist()  # along the position, the speed
-        [[1.0, 0.0], [0.5, 1.0]]
+        >>> tangents.state.next_observation.tolist()  # columns: along the position, the speed
+        [[1.0, 0.5], [0.0, 1.0]]
         >>> tangents.state.action is None  # a displacement of the state does not move the action
         True
     """

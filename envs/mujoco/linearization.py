@@ -66,19 +66,21 @@ def tangents_of_move(
         move: How physics and its displacements move on.
         state: One unbatched state.
         action: `(action_size,)`.
-        state_directions: `(number of state directions, state_size)`.
-        action_directions: `(number of action directions, action_size)`.
+        state_directions: `(state_size, number of state directions)`.
+        action_directions: `(action_size, number of action directions)`.
     """
     dtype = state.observation.dtype
     control = environment._control(action)
     state_directions = state_directions.astype(dtype)
     action_directions = action_directions.astype(action.dtype)
-    driven = jax.vmap(lambda along: jax.jvp(environment._control, (action,), (along,))[1])(
-        action_directions
-    )
+    driven = jax.vmap(
+        lambda along: jax.jvp(environment._control, (action,), (along,))[1],
+        in_axes=-1,
+        out_axes=-1,
+    )(action_directions)
     starts, actions = direction_block(state_directions, action_directions)
     _, controls = direction_block(state_directions, driven)
-    physics, ends = move(state.physics, control, starts.T, controls.T)
+    physics, ends = move(state.physics, control, starts, controls)
 
     def outcome(start: jax.Array, action: jax.Array, end: jax.Array):
         before = environment._displaced(state.physics, start)
@@ -89,14 +91,14 @@ def tangents_of_move(
         )
         return transition, (terminated, metrics)
 
-    still = jnp.zeros(state_directions.shape[1], dtype)
+    still = jnp.zeros(state_directions.shape[0], dtype)
 
     def push(*directions: jax.Array):
         return jax.jvp(outcome, (still, action, still), directions, has_aux=True)
 
-    transition, tangent, (terminated, metrics) = jax.vmap(push, out_axes=(None, 0, None))(
-        starts, actions, ends.T
-    )
+    transition, tangent, (terminated, metrics) = jax.vmap(
+        push, in_axes=-1, out_axes=(None, -1, None)
+    )(starts, actions, ends)
     end = State(physics, transition.next_observation, transition.reward, terminated, metrics)
-    tangents = tangents_of_block(tangent, state_directions.shape[0])
+    tangents = tangents_of_block(tangent, state_directions.shape[-1])
     return transition_to(end, state.observation, action), end, tangents

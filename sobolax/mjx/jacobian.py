@@ -138,7 +138,7 @@ def step_and_jacobian(model: mjx.Model, data: mjx.Data) -> tuple[mjx.Data, StepJ
 def _columns(function: Any, at: jax.Array) -> tuple[jax.Array, ...]:
     """Jacobians of a function of one vector, columns last."""
     basis = jnp.eye(at.shape[0], dtype=at.dtype)
-    return jax.vmap(lambda direction: jax.jvp(function, (at,), (direction,))[1], out_axes=1)(basis)
+    return jax.vmap(lambda along: jax.jvp(function, (at,), (along,))[1], -1, -1)(basis)
 
 
 def _positioned(model: mjx.Model, data: mjx.Data) -> mjx.Data:

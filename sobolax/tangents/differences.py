@@ -49,8 +49,8 @@ def difference_tangents(
         environment: The environment; only its values are used.
         state: One unbatched state.
         action: `(action_size,)`; the differences reach `step` beyond it.
-        state_directions: `(number of state directions, state_size)`.
-        action_directions: `(number of action directions, action_size)`.
+        state_directions: `(state_size, number of state directions)`.
+        action_directions: `(action_size, number of action directions)`.
         step: How far to go to both sides; None for `default_step`.
 
     Returns:
@@ -72,11 +72,13 @@ def difference_tangents(
         state_directions.astype(dtype), action_directions.astype(action.dtype)
     )
     tangent = jax.vmap(
-        lambda displacement, move: central_difference(apply, action, displacement, move, size)
+        lambda displacement, move: central_difference(apply, action, displacement, move, size),
+        in_axes=-1,
+        out_axes=-1,
     )(displacements, moves)
     # How the action moves is known, and free of rounding.
     tangent = replace(tangent, action=moves)
-    return transition, end, tangents_of_block(tangent, state_directions.shape[0])
+    return transition, end, tangents_of_block(tangent, state_directions.shape[-1])
 
 
 def central_difference(

@@ -17,8 +17,8 @@ from sobolax.tangents.forward import TangentFunction, plain_transition, transiti
 from sobolax.transition import Tangents, Transition
 
 
-def clip_norm(tangents_at: TangentFunction, cap: float) -> TangentFunction:
-    """Shortens every tangent that is longer than `cap` to that length; its direction stays.
+def clip_norm(tangents_at: TangentFunction, max_norm: float) -> TangentFunction:
+    """Shortens every tangent that is longer than `max_norm` to that length; its direction stays.
 
     `tangent_bound` of the agents drops such a tangent instead; this keeps what it says about
     directions, as gradient clipping does. Lengths are Euclidean, over all parts of the transition.
@@ -42,10 +42,8 @@ def clip_norm(tangents_at: TangentFunction, cap: float) -> TangentFunction:
 
     def shorten(tangent: Transition) -> Transition:
         length = lengths(tangent)
-        factor = jnp.where(length > cap, cap / length, 1.0)
-        return jax.tree.map(
-            lambda leaf: leaf * factor.reshape(-1, *(1,) * (leaf.ndim - 1)), tangent
-        )
+        factor = jnp.where(length > max_norm, max_norm / length, 1.0)
+        return jax.tree.map(lambda leaf: leaf * factor, tangent)
 
     return compute
 
@@ -84,11 +82,11 @@ def reject_disagreeing(
         dtype = state.observation.dtype
         # A combination of the directions that there are tangents for.
         weights = (
-            jax.random.normal(for_state, state_directions.shape[:1], dtype),
-            jax.random.normal(for_action, action_directions.shape[:1], dtype),
+            jax.random.normal(for_state, state_directions.shape[-1:], dtype),
+            jax.random.normal(for_action, action_directions.shape[-1:], dtype),
         )
-        displacement = weights[0] @ state_directions.astype(dtype)
-        move = weights[1] @ action_directions.astype(dtype)
+        displacement = state_directions.astype(dtype) @ weights[0]
+        move = action_directions.astype(dtype) @ weights[1]
         difference = central_difference(
             transition_map(environment, state), action, displacement, move, step
         )
@@ -96,7 +94,7 @@ def reject_disagreeing(
         for part in ("reward", "next_observation"):
             change = getattr(difference, part)
             predicted = sum(
-                jnp.tensordot(weight, getattr(tangent, part).astype(dtype), axes=1)
+                getattr(tangent, part).astype(dtype) @ weight
                 for weight, tangent in zip(weights, (tangents.state, tangents.action), strict=True)
             )
             square_error += jnp.sum((predicted - change) ** 2)
@@ -169,8 +167,8 @@ def lengths(tangent: Transition) -> jax.Array:
         1.31
     """
     leaves: list[Any] = jax.tree.leaves(tangent)
-    rows = jnp.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in leaves], axis=1)
+    columns = jnp.concatenate([leaf.reshape(-1, leaf.shape[-1]) for leaf in leaves])
     # In units of the largest: squares of 1e20 are infinite in float32, and the length is not.
-    largest = jnp.max(jnp.abs(rows), axis=1)
+    largest = jnp.max(jnp.abs(columns), axis=0)
     unit = jnp.where(largest > 0, largest, 1.0)
-    return unit * jnp.sqrt(jnp.sum((rows / unit[:, None]) ** 2, axis=1))
+    return unit * jnp.sqrt(jnp.sum((columns / unit) ** 2, axis=0))

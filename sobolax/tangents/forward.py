@@ -49,13 +49,13 @@ def random_directions(key: jax.Array, count: int, size: int) -> jax.Array:
         size: Numbers in a direction.
 
     Returns:
-        `(count, size)`: a uniformly random orthonormal frame times `sqrt(size / count)`.
+        `(size, count)`: a uniformly random orthonormal frame times `sqrt(size / count)`.
 
     Raises:
         ValueError: If `count` is not in 1 to `size`.
 
     Example:
-        >>> [direction] = random_directions(jax.random.key(0), count=1, size=2)
+        >>> direction = random_directions(jax.random.key(0), count=1, size=2)
         >>> round(float(jnp.sum(direction**2)), 3)  # one for two: as long as both
         2.0
     """
@@ -76,7 +76,7 @@ def random_directions(key: jax.Array, count: int, size: int) -> jax.Array:
         return frame.at[index].set(rest / jnp.sqrt(jnp.sum(jnp.square(rest))))
 
     frame = jax.lax.fori_loop(0, count, orthogonalise, jnp.zeros_like(draws))
-    return frame * jnp.sqrt(size / count).astype(frame.dtype)
+    return frame.T * jnp.sqrt(size / count).astype(frame.dtype)
 
 
 def draw_directions(key: jax.Array, count: int | None, size: int) -> jax.Array:
@@ -86,7 +86,7 @@ def draw_directions(key: jax.Array, count: int | None, size: int) -> jax.Array:
         >>> draw_directions(jax.random.key(0), None, 2).tolist()
         [[1.0, 0.0], [0.0, 1.0]]
         >>> draw_directions(jax.random.key(0), 1, 2).shape
-        (1, 2)
+        (2, 1)
     """
     return basis_directions(size) if count is None else random_directions(key, count, size)
 
@@ -155,21 +155,21 @@ def direction_block(
     One batch, not two: the simulator is compiled and evaluated once.
 
     Args:
-        state_directions: `(number of state directions, state_size)`.
-        action_directions: `(number of action directions, action_size)`.
+        state_directions: `(state_size, number of state directions)`.
+        action_directions: `(action_size, number of action directions)`.
 
     Returns:
-        Displacements `(number of both, state_size)` and moves `(number of both, action_size)`.
+        Displacements `(state_size, number of both)` and moves `(action_size, number of both)`.
 
     Example:
         >>> displacements, moves = direction_block(jnp.eye(2), jnp.eye(1))
         >>> displacements.tolist(), moves.tolist()
-        ([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], [[0.0], [0.0], [1.0]])
+        ([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], [[0.0, 0.0, 1.0]])
     """
-    states, actions = state_directions.shape[0], action_directions.shape[0]
+    states, actions = state_directions.shape[-1], action_directions.shape[-1]
     return (
-        jnp.pad(state_directions, ((0, actions), (0, 0))),
-        jnp.pad(action_directions, ((states, 0), (0, 0))),
+        jnp.pad(state_directions, ((0, 0), (0, actions))),
+        jnp.pad(action_directions, ((0, 0), (states, 0))),
     )
 
 
@@ -177,7 +177,7 @@ def tangents_of_block(tangent: Transition, state_count: int) -> Tangents:
     """Tangents from those along a `direction_block`, without the parts that cannot move.
 
     Args:
-        tangent: Every leaf has the directions of the block as its leading axis.
+        tangent: Along the directions of the block.
         state_count: How many of them, the first ones, are directions of the state.
 
     Returns:
@@ -185,15 +185,15 @@ def tangents_of_block(tangent: Transition, state_count: int) -> Tangents:
         along an action direction, and for the discount along both.
 
     Example:
-        >>> seen, done, none = jnp.zeros((3, 2)), jnp.zeros((3, 1)), jnp.zeros(3)
+        >>> seen, done, none = jnp.zeros((2, 3)), jnp.zeros((1, 3)), jnp.zeros(3)
         >>> block = Transition(seen, done, jnp.arange(3.0), none, seen)
         >>> tangents = tangents_of_block(block, state_count=2)
         >>> tangents.state.reward.tolist(), tangents.action.reward.tolist()
         ([0.0, 1.0], [2.0])
     """
     along_state, along_action = (
-        jax.tree.map(lambda leaf, rows=rows: leaf[rows], tangent)
-        for rows in (slice(None, state_count), slice(state_count, None))
+        jax.tree.map(lambda leaf, columns=columns: leaf[..., columns], tangent)
+        for columns in (slice(None, state_count), slice(state_count, None))
     )
     return Tangents(
         state=replace(along_state, action=None, discount=None),
@@ -214,8 +214,8 @@ def forward_tangents(
         environment: The environment.
         state: One unbatched state.
         action: `(action_size,)`.
-        state_directions: `(number of state directions, state_size)`.
-        action_directions: `(number of action directions, action_size)`.
+        state_directions: `(state_size, number of state directions)`.
+        action_directions: `(action_size, number of action directions)`.
 
     Returns:
         The transition, the state that follows, and the tangents. Parts that cannot move are
@@ -238,5 +238,7 @@ def forward_tangents(
     def push(displacement: jax.Array, action_tangent: jax.Array):
         return jax.jvp(apply, (zero, action), (displacement, action_tangent))
 
-    (transition, end), (tangent, _) = jax.vmap(push, out_axes=(None, 0))(displacements, actions)
-    return transition, end, tangents_of_block(tangent, state_directions.shape[0])
+    (transition, end), (tangent, _) = jax.vmap(push, in_axes=-1, out_axes=(None, -1))(
+        displacements, actions
+    )
+    return transition, end, tangents_of_block(tangent, state_directions.shape[-1])

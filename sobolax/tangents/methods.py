@@ -153,7 +153,7 @@ def make_tangent_function(environment: Environment, options: Derivatives) -> Tan
         action_directions: jax.Array,
     ):
         own = own_derivatives(environment).get("analytic", "")
-        many = state_directions.shape[0] + action_directions.shape[0] > _FEW_DIRECTIONS
+        many = state_directions.shape[-1] + action_directions.shape[-1] > _FEW_DIRECTIONS
         compute = forward if isinstance(own, str) or not many else own
         return compute(key, state, action, state_directions, action_directions)
 

@@ -1,7 +1,5 @@
 """How tangents lie in the replay buffer: how precise, and what of them need not be kept at all.
 
-Directions are the last axis of all that is kept: that is how the loss reads it fastest.
-
 - `float32`, `bfloat16`, `float16`: all numbers, in that type.
 - `int8`, `int4`: tangents of the next observation in 8 or 4 bits a number, all others as they are
   (float32, or bfloat16 beside 4 bits), and only where they can be other than zero: in the full
@@ -168,13 +166,8 @@ def make_storage(dtype: str, moving: Moving | None = None) -> TangentStorage:
     """
     if dtype not in _PACKED:
         return TangentStorage(
-            lambda key, tangents: jax.tree.map(
-                lambda leaf: jnp.moveaxis(leaf, 0, -1).astype(dtype), tangents
-            ),
-            lambda stored, bound: (
-                jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), stored),
-                bound,
-            ),
+            lambda key, tangents: jax.tree.map(lambda leaf: leaf.astype(dtype), tangents),
+            lambda stored, bound: (stored, bound),
         )
     bits, precise = _PACKED[dtype]
     moving = moving or Moving()
@@ -229,12 +222,12 @@ def moving_parts(
         # Constants of the program to be, also where this one is built inside another.
         with jax.ensure_compile_time_eval():
             reached = jax.jit(lambda key: _reached(environment, key))(jax.random.key(0))
-        observation = tuple(np.flatnonzero(np.asarray(reached).T).tolist())
+        observation = tuple(np.flatnonzero(np.asarray(reached)).tolist())
     return Moving(observation, action)
 
 
 def _reached(environment: Environment, key: jax.Array, states: int = 4) -> jax.Array:
-    """Which of the observation every direction of the state reaches, `(state size, size)` bool."""
+    """Which of the observation every direction reaches, `(observation_size, state_size)` bool."""
     size = environment.state_size
 
     def one(key: jax.Array) -> jax.Array:
@@ -250,7 +243,7 @@ def _reached(environment: Environment, key: jax.Array, states: int = 4) -> jax.A
                 (jnp.where(direction, jnp.nan, 0.0).astype(dtype),),
             )[1]
 
-        return jnp.isnan(jax.vmap(along)(jnp.eye(size, dtype=bool)))
+        return jnp.isnan(jax.vmap(along, in_axes=-1, out_axes=-1)(jnp.eye(size, dtype=bool)))
 
     return jnp.any(jax.vmap(one)(jax.random.split(key, states)), axis=0)
 
@@ -259,15 +252,14 @@ def _pack(
     key: jax.Array, tangent: Transition, places: dict[str, Places], bits: int, precise: str
 ) -> PackedTangent:
     present = {name: leaf for name, leaf in vars(tangent).items() if leaf is not None}
-    # Directions are the last axis from here on.
-    columns = {name: leaf.reshape(leaf.shape[0], -1).T for name, leaf in present.items()}
+    columns = {name: leaf.reshape(-1, leaf.shape[-1]) for name, leaf in present.items()}
     count = next(iter(columns.values())).shape[1]
     lengths = jnp.sqrt(sum(jnp.sum(jnp.square(leaf), axis=0) for leaf in columns.values()))
     described, kept = [], []
     for name in _AS_IT_IS:
         if name in columns:
             where = places.get(name)
-            described.append((name, present[name].shape[1:], where))
+            described.append((name, present[name].shape[:-1], where))
             kept.append(columns[name].ravel()[_index(where)].astype(precise))
             lengths = jnp.where(_has_others(columns[name], where), jnp.nan, lengths)
     matrix = columns.get("next_observation", jnp.zeros((0, count)))
@@ -276,7 +268,7 @@ def _pack(
     codes, directions, numbers = (
         _narrow(whole, bits) for whole in _round(key, matrix, lengths.astype(matrix.dtype), bits)
     )
-    shape = present["next_observation"].shape[1:] if "next_observation" in present else None
+    shape = present["next_observation"].shape[:-1] if "next_observation" in present else None
     layout = _Layout(count, tuple(described), shape, bits)
     return PackedTangent(lengths, tuple(kept), codes, directions, numbers, layout)
 
@@ -291,7 +283,7 @@ def _unpack(packed: PackedTangent, bound: Any) -> Transition:
         if where is not None:
             dense = jnp.zeros(math.prod(shape) * count).at[_index(where)].set(dense)
         dense = jnp.where(valid, dense.reshape(-1, count), jnp.nan)
-        found[name] = dense.T.reshape(-1, *shape)
+        found[name] = dense.reshape(*shape, count)
     if layout.next_observation is not None:
         size = math.prod(layout.next_observation)
         codes = _widen(packed.codes, size * count, layout.bits).reshape(size, count)
@@ -300,7 +292,7 @@ def _unpack(packed: PackedTangent, bound: Any) -> Transition:
         numbers = _decode(_widen(packed.number_scales, size, layout.bits), layout.bits)
         scales = jnp.where(valid, lengths * directions, jnp.nan) * numbers[:, None]
         dense = scales * codes * jnp.abs(codes)
-        found["next_observation"] = dense.T.reshape(-1, *layout.next_observation)
+        found["next_observation"] = dense.reshape(*layout.next_observation, count)
     return Transition(**found)
 
 

@@ -248,6 +248,6 @@ def _structure_fault(expected: Any, found: Any) -> str | None:
             if (a.shape, a.dtype) != (b.shape, b.dtype):
                 return (
                     f"{path} has shape {b.shape} and type {b.dtype}, but must have {a.shape} and "
-                    f"{a.dtype}: directions are the leading axis"
+                    f"{a.dtype}: directions are the last axis"
                 )
     return None

@@ -94,12 +94,12 @@ class Harness:
         worst = 0.0
         for part in ("observation", "reward", "next_observation"):
             values = np.asarray(getattr(ends, part))
-            differences = (values[:total] - values[total:]) / (2 * STEP)
+            differences = np.moveaxis(values[:total] - values[total:], 0, -1) / (2 * STEP)
             along_state = np.asarray(getattr(tangents.state, part))
             along_action = getattr(tangents.action, part)
             if along_action is None:
-                along_action = np.zeros((total - size, *along_state.shape[1:]))
-            computed = np.concatenate([along_state, along_action])
+                along_action = np.zeros((*along_state.shape[:-1], total - size))
+            computed = np.concatenate([along_state, along_action], axis=-1)
             assert np.all(np.isfinite(computed)), part
             scale = max(np.max(np.abs(differences)), 1e-2)
             worst = max(worst, float(np.max(np.abs(computed - differences)) / scale))

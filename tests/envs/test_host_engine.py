@@ -102,7 +102,7 @@ def test_a_state_that_is_not_finite_gives_nan_and_spoils_no_other(
     bad = replace(states, physics=replace(states.physics, qvel=qvel))
     found = compute(jax.random.key(0), bad, *arguments)[2]
     for lane in (0, 2):
-        assert np.all(np.isnan(found.state.next_observation[lane][0]))
+        assert np.all(np.isnan(found.state.next_observation[lane][:, 0]))
     for lane in (1, 3):
         jax.tree.map(
             lambda one, other, lane=lane: np.testing.assert_array_equal(one[lane], other[lane]),

@@ -69,7 +69,8 @@ def test_its_tangents_are_differences_of_its_step(float64):
     observation = jnp.stack([jnp.cos(at[0]), jnp.sin(at[0]), at[1]])
     _, tangents = step_and_tangents(observation, at[2:], largest_action=2.0)
     for part in ("reward", "next_observation"):
-        found = np.concatenate([getattr(tangents.state, part), getattr(tangents.action, part)])
-        expected = np.stack([getattr(move, part) for move in moves])
+        sides = getattr(tangents.state, part), getattr(tangents.action, part)
+        found = np.concatenate(sides, axis=-1)
+        expected = np.stack([getattr(move, part) for move in moves], axis=-1)
         # Rounding of differences at this step is 1e-10 of values up to 4.
         np.testing.assert_allclose(found, expected, atol=1e-8)

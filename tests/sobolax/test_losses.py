@@ -115,7 +115,7 @@ def test_random_directions_are_unbiased_and_converge_at_the_rate_of_the_square_r
 
     def estimate(key, count):
         directions = random_directions(key, count, gradient.size)
-        return jnp.sum(jnp.square(directions @ gradient))
+        return jnp.sum(jnp.square(gradient @ directions))
 
     true = float(gradient @ gradient)
     keys = jax.random.split(jax.random.key(0), 2**14)
@@ -172,7 +172,7 @@ def simple_batch(size=4):
     transition = Transition(draw(2), draw(1), draw(), jnp.ones(size), draw(2))
     tangents = Tangents(
         state=Transition(draw(2, 2), None, draw(2), None, draw(2, 2)),
-        action=Transition(None, draw(1, 1), draw(1), None, draw(1, 2)),
+        action=Transition(None, draw(1, 1), draw(1), None, draw(2, 1)),
     )
     return transition, tangents
 

@@ -92,7 +92,7 @@ def local(moved: np.ndarray, frames: np.ndarray) -> np.ndarray:
     """Displacements in local coordinates of moved physics, by least squares.
 
     Args:
-        moved: Along each direction, `(batch, directions, numbers)`.
+        moved: Along each direction, `(batch, numbers, directions)`.
         frames: `(batch, numbers, state_size)`, each where the movement ends.
 
     Returns:
@@ -102,8 +102,8 @@ def local(moved: np.ndarray, frames: np.ndarray) -> np.ndarray:
     sound = np.asarray(np.isfinite(frames).all(axis=(1, 2)))[:, None, None]
     frames = np.where(sound, frames, np.eye(*frames.shape[1:]))
     # Hidden numbers may be anything: times zero they would still spoil others if not finite.
-    visible = np.where(np.asarray(frames.any(axis=2))[:, None, :], moved, 0.0)
+    visible = np.where(np.asarray(frames.any(axis=2))[:, :, None], moved, 0.0)
     with np.errstate(invalid="ignore", over="ignore"):
-        right = np.swapaxes(visible @ frames, 1, 2)
-        found = np.linalg.solve(np.swapaxes(frames, 1, 2) @ frames, right)
+        transposed = np.swapaxes(frames, 1, 2)
+        found = np.linalg.solve(transposed @ frames, transposed @ visible)
     return np.where(sound, found, np.nan)

@@ -163,7 +163,7 @@ class Programs:
 
         def both(part: str) -> np.ndarray:
             along = getattr(tangents.state, part), getattr(tangents.action, part)
-            return np.concatenate(along, axis=1)
+            return np.concatenate(along, axis=-1)
 
         return ends, self._gradients(ends, both("next_observation"), both("reward"))
 
@@ -171,10 +171,8 @@ class Programs:
         self, ends: State, seen: np.ndarray, reward: np.ndarray
     ) -> DirectionalDerivatives:
         size = self.observation_size
-        observation = np.swapaxes(seen[..., :size], 1, 2)
-        return DirectionalDerivatives(
-            local(seen[..., size:], self.frames(ends)), observation, reward[:, None]
-        )
+        physics = local(seen[:, size:], self.frames(ends))
+        return DirectionalDerivatives(physics, seen[:, :size], reward[:, None])
 
     def frames(self, states: State) -> np.ndarray:
         """`frame` of each state."""
@@ -210,7 +208,7 @@ class Programs:
 
             def difference(values: np.ndarray, at: int = at, step: float = step) -> np.ndarray:
                 sides = values[at : at + total], values[at + total : at + 2 * total]
-                return ((sides[0] - sides[1]) / (2 * step))[None]
+                return np.moveaxis((sides[0] - sides[1]) / (2 * step), 0, -1)[None]
 
             seen = difference(found.next_observation)
             both.append(self._gradients(ended, seen, difference(found.reward)))

@@ -150,7 +150,7 @@ def _unrolled(programs: Programs, short: Any, physics: Any, actions: np.ndarray)
         def push(direction: jax.Array):
             return jax.jvp(moved, (still,), (direction,))
 
-        end, tangents = jax.vmap(push, out_axes=(None, 0))(jnp.eye(short.state_size))
+        end, tangents = jax.vmap(push, in_axes=-1, out_axes=(None, -1))(jnp.eye(short.state_size))
         positions, speeds = short.mujoco_model.nq, short.mujoco_model.nv
         ended = type(physics)(
             end[:positions],

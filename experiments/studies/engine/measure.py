@@ -143,8 +143,8 @@ def _exact(ours: Any, state: list[np.ndarray], actions: np.ndarray, repetitions:
     gradients = {}
     for part in PARTS:
         columns = [np.asarray(getattr(side, part)) for side in (found.state, found.action)]
-        both = np.concatenate(columns, axis=1)
-        gradients[part] = np.moveaxis(both.reshape(*both.shape[:2], -1), 1, 2)
+        both = np.concatenate(columns, axis=-1)
+        gradients[part] = both.reshape(len(both), -1, both.shape[-1])
     seconds = {
         "MJX step": _timed(lambda: jax.block_until_ready(step(states, at)), repetitions),
         "MJX Jacobian": _timed(lambda: jax.block_until_ready(tangents(states, at)), repetitions),

@@ -24,11 +24,11 @@ def draw_tangents(seed=0, states=4, size=6, actions=3):
     def normal(*shape):
         return jnp.asarray(draw.normal(size=shape), jnp.float32)
 
-    scale = jnp.asarray([1e-3, 1.0, 30.0, 1.0, 1e-2, 1.0])
+    scale = jnp.asarray([1e-3, 1.0, 30.0, 1.0, 1e-2, 1.0])[:, None]
     return Tangents(
-        Transition(normal(states, size), None, normal(states), None, normal(states, size) * scale),
+        Transition(normal(size, states), None, normal(states), None, normal(size, states) * scale),
         Transition(
-            None, jnp.eye(actions), 10 * normal(actions), None, normal(actions, size) * scale
+            None, jnp.eye(actions), 10 * normal(actions), None, normal(size, actions) * scale
         ),
     )
 
@@ -69,8 +69,8 @@ def test_rounding_is_small_beside_the_direction_and_right_in_the_mean(dtype):
         np.testing.assert_allclose(leaves(found)[name][0], leaves(given)[name], rtol=precision)
     for kind in ("state", "action"):
         numbers, rounded = (getattr(part, kind).next_observation for part in (given, found))
-        direction = jnp.max(jnp.abs(numbers), axis=1, keepdims=True)
-        largest = jnp.max(jnp.abs(numbers / direction), axis=0)
+        direction = jnp.max(jnp.abs(numbers), axis=0)
+        largest = jnp.max(jnp.abs(numbers / direction), axis=1, keepdims=True)
         # Both scales are powers of 2^(1/8), or of 2^(1/2) down to 2^(-7.5) with 4 bits.
         levels, slack, smallest = {"int8": (127, 2**0.25, 0), "int4": (7, 2.0, 2**-7.5)}[dtype]
         scale = direction * jnp.maximum(largest, smallest) * slack
@@ -97,22 +97,20 @@ def test_what_is_not_finite_or_too_long_is_dropped_as_it_was(dtype):
     given = draw_tangents(states=7)
     state = given.state
     length = jnp.sqrt(
-        jnp.sum(state.observation**2, axis=1)
+        jnp.sum(state.observation**2, axis=0)
         + state.reward**2
-        + jnp.sum(state.next_observation**2, axis=1)
+        + jnp.sum(state.next_observation**2, axis=0)
     )
     bound = 10.0
     # bfloat16 has 8 bits: what is nearer to the bound than that may fall on either side.
     near = 2**-7 if dtype in ("bfloat16", "int4", "float16") else 1e-5
     wanted = bound * jnp.asarray([0.5, 1.0 - near, 1.0 + near, 1e-3, 2.0, 0.5, 1e-6])
-    state = jax.tree.map(
-        lambda leaf: leaf * (wanted / length).reshape(-1, *(1,) * (leaf.ndim - 1)), state
-    )
+    state = jax.tree.map(lambda leaf: leaf * wanted / length, state)
     # One is no number in what is rounded, another is infinite in what is not.
     state = replace(
         state,
         reward=state.reward.at[5].set(jnp.nan),
-        observation=state.observation.at[3, 2].set(-jnp.inf),
+        observation=state.observation.at[2, 3].set(-jnp.inf),
     )
     storage = make_storage(dtype)
     stored = storage.pack(jax.random.key(0), Tangents(state, given.action))
@@ -136,7 +134,7 @@ def test_a_number_where_none_can_be_takes_its_direction_out():
     places = tuple(place for place in range(24) if place != 4 * 2 + 1)  # number 2, direction 1
     storage = make_storage("int8", Moving(observation=places))
     found, _ = storage.unpack(storage.pack(jax.random.key(0), given), jnp.inf)
-    broken = jnp.isnan(found.state.next_observation).any(axis=1)
+    broken = jnp.isnan(found.state.next_observation).any(axis=0)
     assert broken.tolist() == [False, True, False, False]
 
 

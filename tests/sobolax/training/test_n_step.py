@@ -55,9 +55,9 @@ def test_tangents_are_chained_over_the_steps(float64, count):
     np.testing.assert_allclose(transition.next_observation, x, **close)
     np.testing.assert_allclose(transition.discount, GAMMA ** (count - 1), **close)
     np.testing.assert_allclose(tangents.state.reward, gradient, **close)
-    np.testing.assert_allclose(tangents.state.next_observation, sensitivity.T, **close)
+    np.testing.assert_allclose(tangents.state.next_observation, sensitivity, **close)
     np.testing.assert_allclose(tangents.action.reward, action_gradient, **close)
-    np.testing.assert_allclose(tangents.action.next_observation, along_action.T, **close)
+    np.testing.assert_allclose(tangents.action.next_observation, along_action, **close)
 
 
 @pytest.mark.parametrize("off_optimum", [0.0, 0.3])
