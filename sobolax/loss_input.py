@@ -89,8 +89,8 @@ def check_tangents(transition: Transition, tangents: Tangents) -> None:
             if len(shape) != len(own) + 1 or shape[:-1] != own:
                 raise ValueError(
                     f"tangents.{kind}.{name} has shape {shape}, but transition.{name} has "
-                    f"{own}: it must be ({', '.join(map(str, (*own, 'directions')))}), directions last. "
-                    "The loss takes one transition: vmap it over a batch"
+                    f"{own}: it must be ({', '.join(map(str, (*own, 'directions')))}), directions "
+                    "last. The loss takes one transition: vmap it over a batch"
                 )
             if shape[-1:] != directions:
                 raise ValueError(

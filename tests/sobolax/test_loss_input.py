@@ -102,7 +102,7 @@ NOTHING = replace(
         (state_part(reward=jnp.zeros((2, 1))), r"state\.reward has shape \(2, 1\), but.*has \(\)"),
         (
             state_part(next_observation=jnp.zeros((3, 2))),
-            r"next_observation has.*\(2, directions\)",
+            r"observation has.*\(2, directions\)",
         ),
         (state_part(reward=jnp.zeros(5)), r"state\.reward has 5 dir.*state\.observation has 2"),
         (replace(TANGENTS, action=NOTHING), r"tangents\.action is None in all parts"),
