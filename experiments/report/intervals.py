@@ -1,10 +1,14 @@
-"""Means and medians with confidence intervals over seeds, and paired differences."""
+"""Means and medians with 95 % confidence intervals over seeds, and paired differences.
+
+`scipy.stats` is imported when the first interval is computed: it takes a second to load.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import bdtr, stdtrit
+
+COVERAGE = 0.95
 
 
 @dataclass(frozen=True)
@@ -25,30 +29,10 @@ class Estimate:
     count: int
     total: int
 
-
-def estimate(values: ArrayLike, confidence: float = 0.95) -> Estimate:
-    """Mean and Student's t interval of independent values, say one per seed.
-
-    With few seeds a percentile bootstrap is too narrow; the t interval is exact for normal values.
-    Values that are not finite are left out and show in `count < total`.
-    """
-    values = np.asarray(values, np.float64).ravel()
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        return Estimate(None, None, None, 0, values.size)
-    mean = float(finite.mean())
-    if finite.size == 1:
-        return Estimate(mean, None, None, 1, values.size)
-    quantile = stdtrit(finite.size - 1, 0.5 + confidence / 2)
-    half = float(quantile * finite.std(ddof=1) / np.sqrt(finite.size))
-    return Estimate(mean, mean - half, mean + half, finite.size, values.size)
-
-
-def paired_difference(values: ArrayLike, reference: ArrayLike) -> Estimate:
-    """Estimate of `values - reference`, where entries at the same place share a seed."""
-    values, reference = np.asarray(values, np.float64), np.asarray(reference, np.float64)
-    with np.errstate(invalid="ignore"):  # inf - inf is one of the values left out
-        return estimate(values - reference)
+    @property
+    def value(self) -> float | None:
+        """The mean."""
+        return self.mean
 
 
 @dataclass(frozen=True)
@@ -69,33 +53,66 @@ class Median:
     count: int
     total: int
 
+    @property
+    def value(self) -> float | None:
+        """The median."""
+        return self.median
 
-def median(values: ArrayLike, confidence: float = 0.95) -> Median:
+
+def estimate(values: ArrayLike) -> Estimate:
+    """Mean and Student's t interval of independent values, say one per seed.
+
+    With few seeds a percentile bootstrap is too narrow; the t interval is exact for normal values.
+    Values that are not finite are left out and show in `count < total`.
+    """
+    from scipy import stats
+
+    values = np.asarray(values, np.float64).ravel()
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return Estimate(None, None, None, 0, values.size)
+    mean = float(finite.mean())
+    if finite.size == 1:
+        return Estimate(mean, None, None, 1, values.size)
+    half = float(stats.t.ppf(0.5 + COVERAGE / 2, finite.size - 1) * stats.sem(finite))
+    return Estimate(mean, mean - half, mean + half, finite.size, values.size)
+
+
+def paired_difference(values: ArrayLike, reference: ArrayLike) -> Estimate:
+    """Estimate of `values - reference`, where entries at the same place share a seed."""
+    values, reference = np.asarray(values, np.float64), np.asarray(reference, np.float64)
+    with np.errstate(invalid="ignore"):  # inf - inf is one of the values left out
+        return estimate(values - reference)
+
+
+def median(values: ArrayLike) -> Median:
     """Median of independent values, and the interval between two of them that covers the true one.
 
-    Each value lies below the true median with probability one half, whatever the distribution, so
-    that the number of those that do is binomial; the interval is the narrowest symmetric one that
-    covers with at least the confidence (of 20 values the 6th to the 15th: 95.9 %). A value that is
-    not finite counts as larger than any other: an error that diverged.
+    The interval is that of the sign test, whatever the distribution (of 20 values the 6th to the
+    15th). A value that is not finite counts as larger than any other: an error that diverged.
     """
+    from scipy import stats
+
     values = np.asarray(values, np.float64).ravel()
     if values.size == 0:
         return Median(None, None, None, 0, 0)
     finite = np.isfinite(values)
     ordered = np.sort(np.where(finite, values, np.inf))
-    size, counts = ordered.size, (int(finite.sum()), ordered.size)
-    middle = float((ordered[(size - 1) // 2] + ordered[size // 2]) / 2)
-    # The most values that may be left out on either side.
-    left_out = [k for k in range(size // 2) if bdtr(k, size, 0.5) <= (1 - confidence) / 2]
-    if not left_out:
-        return Median(middle, None, None, *counts)
-    rank = left_out[-1]
-    return Median(middle, float(ordered[rank]), float(ordered[size - 1 - rank]), *counts)
+    middle = float((ordered[(ordered.size - 1) // 2] + ordered[ordered.size // 2]) / 2)
+    found = stats.quantile_test(ordered, p=0.5).confidence_interval(COVERAGE)
+    low, high = (None if np.isnan(end) else float(end) for end in (found.low, found.high))
+    if low is None or high is None:
+        low = high = None
+    return Median(middle, low, high, int(finite.sum()), ordered.size)
 
 
 def bands(values: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, low and high per row of `(epochs, seeds)`, with NaN where there is none."""
-    rows = [estimate(row) for row in np.asarray(values, np.float64)]
-    columns = [(row.mean, row.low, row.high) for row in rows]
-    mean, low, high = np.array(columns, np.float64).reshape(-1, 3).T
-    return mean, low, high
+    return columns([estimate(row) for row in np.asarray(values, np.float64)])
+
+
+def columns(found: "list[Estimate] | list[Median]") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values, lows and highs of several estimates, `(estimates,)`, NaN where there is none."""
+    parts = [(one.value, one.low, one.high) for one in found]
+    value, low, high = np.array(parts, np.float64).reshape(-1, 3).T
+    return value, low, high

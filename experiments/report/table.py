@@ -1,36 +1,63 @@
-"""A table that is shown on the console and written in Markdown, with the same rows."""
+"""Tables: the same cells on the console, in Markdown, in CSV and in JSON."""
 
+import csv
+import io
+import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
 
+from rich import table as rich_table
 from rich.box import SIMPLE_HEAVY
-from rich.console import Console, RenderableType
-from rich.table import Table
+from rich.console import Console
+from rich.measure import Measurement
 
-from experiments.report.intervals import Estimate
+from experiments.launch.run_folder import write_whole
+from experiments.report.intervals import Estimate, Median
+
+Cell: TypeAlias = str | int | float | Estimate | Median | None
+
+_WIDE = 230
 
 
 @dataclass(frozen=True)
-class Listing:
+class Table:
     """A table.
 
     Attributes:
         title: What it shows.
-        headings: Of its columns.
-        rows: Of as many cells each.
-        leading: How many columns are names, not numbers.
-        note: A sentence on how to read it.
+        headings: Of its columns; on the console a line ends at a comma.
+        rows: Of as many cells each. Numbers stay numbers until they are printed.
+        names: How many of the first columns are names, aligned left.
+        note: How to read it.
+        signed: Headings of columns whose numbers carry a sign, as differences do.
     """
 
     title: str
     headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    leading: int = 1
+    rows: Sequence[Sequence[Cell]]
+    names: int = 1
     note: str = ""
+    signed: Sequence[str] = ()
 
-    def rendered(self) -> RenderableType:
+    @property
+    def file_name(self) -> str:
+        """The title as a file's name, without an ending."""
+        return re.sub(r"\W+", "_", self.title.lower()).strip("_")
+
+    def texts(self, intervals: bool = True) -> list[list[str]]:
+        """All cells as text."""
+        signs = [heading in self.signed for heading in self.headings]
+        return [
+            [text(cell, sign, intervals) for cell, sign in zip(row, signs, strict=True)]
+            for row in self.rows
+        ]
+
+    def rendered(self, intervals: bool = True) -> rich_table.Table:
         """For the console."""
-        table = Table(
+        table = rich_table.Table(
             title=self.title,
             title_justify="left",
             title_style="bold",
@@ -41,39 +68,101 @@ class Listing:
             pad_edge=False,
         )
         for index, heading in enumerate(self.headings):
-            side = "left" if index < self.leading else "right"
+            side = "left" if index < self.names else "right"
             table.add_column(heading.replace(", ", "\n"), justify=side, no_wrap=True)
-        for row in self.rows:
+        for row in self.texts(intervals):
             table.add_row(*row)
         return table
 
     def markdown(self) -> str:
         """For a page."""
-        marks = ["---" if at < self.leading else "--:" for at in range(len(self.headings))]
-        lines = [self.headings, marks, *self.rows]
+        marks = ["---" if at < self.names else "--:" for at in range(len(self.headings))]
+        lines = [self.headings, marks, *self.texts()]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         note = f"{self.note}\n\n" if self.note else ""
         return f"{note}{table}\n"
 
+    def csv(self) -> str:
+        """The numbers with all digits; an interval has columns of its own."""
+        wide = [
+            any(isinstance(row[at], Estimate | Median) for row in self.rows)
+            for at in range(len(self.headings))
+        ]
+        headings: list[str] = []
+        for heading, several in zip(self.headings, wide, strict=True):
+            headings += [heading, f"{heading}, low", f"{heading}, high"] if several else [heading]
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(headings)
+        for row in self.rows:
+            line: list[Any] = []
+            for cell, several in zip(row, wide, strict=True):
+                if isinstance(cell, Estimate | Median):
+                    line += [cell.value, cell.low, cell.high]
+                else:
+                    line += [cell, None, None] if several else [cell]
+            writer.writerow(line)
+        return file.getvalue()
 
-def wide_console(console: Console) -> Console:
-    """Where the output is no terminal, a console as wide as any table needs."""
-    return console if console.is_terminal else Console(file=console.file, width=170)
+    def to_json(self) -> dict[str, Any]:
+        """For `results.json`."""
+        return asdict(self)
 
 
-def with_interval(found: Estimate | None, signed: bool = False) -> str:
-    """A mean and its interval."""
-    if found is None or found.mean is None:
+def text(cell: Cell, signed: bool = False, intervals: bool = True) -> str:
+    """A cell; a star says that some seeds have no finite value."""
+    if cell is None or isinstance(cell, str):
+        return "–" if cell is None else cell
+    if isinstance(cell, int | float):
+        return number(cell, signed)
+    if cell.value is None:
         return "–"
-    text = number(found.mean, signed)
-    if found.low is not None and found.high is not None:
-        text += f" [{number(found.low)}, {number(found.high)}]"
-    return text + ("*" if found.count < found.total else "")
+    found = number(cell.value, signed)
+    if intervals and cell.low is not None and cell.high is not None:
+        found += f" [{number(cell.low)}, {number(cell.high)}]"
+    return found + ("*" if cell.count < cell.total else "")
 
 
 def number(value: float, signed: bool = False) -> str:
-    """Three digits or so."""
-    if value != 0 and (abs(value) >= 1e5 or abs(value) < 9.5e-4):
-        return f"{value:+.1e}" if signed else f"{value:.1e}"
-    digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3
-    return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    """Three digits; whole numbers have all of theirs."""
+    sign = "+" if signed else ""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    size = abs(value)
+    if isinstance(value, int) or size == 0:
+        return f"{value:{sign},.0f}"
+    if size >= 1e5 or size < 1e-3:
+        mantissa, exponent = f"{value:{sign}.1e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
+    return f"{value:{sign},.{digits}f}"
+
+
+def wide_console(console: Console) -> Console:
+    """Where the output is no terminal, a console as wide as any table needs."""
+    return console if console.is_terminal else Console(file=console.file, width=_WIDE)
+
+
+def show(tables: Sequence[Table], console: Console) -> None:
+    """Prints tables; those too wide for the console without their intervals."""
+    console = wide_console(console)
+    for table in tables:
+        whole = table.rendered()
+        width = Measurement.get(console, console.options.update(width=10_000), whole).maximum
+        console.print(whole if width <= console.width else table.rendered(intervals=False))
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """All tables as one page, each below its title."""
+    return "\n".join(f"## {table.title}\n\n{table.markdown()}" for table in tables)
+
+
+def save(folder: Path, tables: Sequence[Table], name: str = "table.md") -> None:
+    """Writes all tables into one page, and each into a CSV of its own in `tables/`."""
+    write_whole(folder / name, markdown(tables))
+    beside = folder / "tables"
+    beside.mkdir(exist_ok=True)
+    for table in tables:
+        write_whole(beside / f"{table.file_name}.csv", table.csv())

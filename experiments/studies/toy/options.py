@@ -1,22 +1,27 @@
-"""What the toy is asked for, and what can be checked before anything compiles."""
+"""What the toy varies, and the fits that this comes to."""
 
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from envs.analytic.scalar import KINDS
-from experiments.launch import run_folder
-from experiments.studies.toy.critics import CRITICS
+from experiments.studies.study import Plan
+from experiments.studies.toy.critics import CRITICS, MAIN
 from experiments.studies.toy.fit import CHUNK, Sizes
+from experiments.studies.toy.variants import PAIR, TUNED, VARIANTS, Variant
 
 LARGEST = 100_000
+RATES = (0.003, 0.01, 0.03, 0.1)
+# Variants in a call of a program: few, so that calls are short and fit into a processor's cache.
+_VARIANTS_PER_CALL = 2
 
 
 @dataclass(frozen=True)
-class Toy:
+class Options:
     """Fitted Q iteration on systems with one state, one action and a known Q*.
 
-    Plain learning beside Sobolev learning and the controls: leaves a table, plots and JSON.
+    Plain learning beside Sobolev learning and the controls.
 
     Attributes:
         study: "main" for the table of docs/results/toy.md; "tuning" for what its learning rates and
@@ -29,7 +34,6 @@ class Toy:
         iterations: Of fitted Q iteration.
         updates: Steps of Adam per iteration.
         seed: Where random numbers start.
-        output: Folder, new or empty; None for a new one under runs/.
     """
 
     study: Literal["main", "tuning"] = "main"
@@ -41,7 +45,6 @@ class Toy:
     iterations: int = 60
     updates: int = 50
     seed: int = 0
-    output: Path | None = None
 
     @property
     def shape(self) -> Sizes:
@@ -52,40 +55,97 @@ class Toy:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Options that are known to be sound; nothing is compiled and nothing written yet."""
+class Job:
+    """One call of a program.
 
-    toy: Toy
-    folder: Path
+    Attributes:
+        critic: Name of the critic.
+        system: Name of the system.
+        transitions: How many.
+        variants: As many for all jobs.
+        gradient_targets: Of the program.
+        learning_rate: Adam's at first.
+    """
+
+    critic: str
+    system: str
+    transitions: int
+    variants: tuple[Variant, ...]
+    gradient_targets: tuple[str, ...]
+    learning_rate: float
+
+    @property
+    def name(self) -> str:
+        """Says all that it differs from other jobs in."""
+        variants = " and ".join(dict.fromkeys(variant.name for variant in self.variants))
+        rate = f"{self.learning_rate:g}"
+        return f"{self.system}, {self.critic} at {rate}, {self.transitions}: {variants}"
 
 
-def prepare(toy: Toy) -> Prepared:
-    """Checks what was asked for; compiles nothing.
+def prepare(options: Options) -> Plan[Options, Job]:
+    """Checks the options.
 
     Raises:
         ValueError: Saying what is wrong and what to do instead.
     """
     for name in ("seeds", "iterations", "updates", "transitions"):
-        value = getattr(toy, name)
+        value = getattr(options, name)
         _check(name, value, 1 <= value <= LARGEST, f"from 1 to {LARGEST}")
-    rising = all(a < b for a, b in zip(toy.sizes, toy.sizes[1:], strict=False))
-    sound = bool(toy.sizes) and toy.sizes[0] >= 1 and toy.sizes[-1] <= LARGEST and rising
-    _check("sizes", toy.sizes, sound, f"rising numbers from 1 to {LARGEST}, such as 8 32 128")
-    _check("seed", toy.seed, 0 <= toy.seed < 2**31, "from 0 to 2**31 - 1")
+    sizes = options.sizes
+    rising = all(a < b for a, b in itertools.pairwise(sizes))
+    sound = bool(sizes) and sizes[0] >= 1 and sizes[-1] <= LARGEST and rising
+    _check("sizes", sizes, sound, f"rising numbers from 1 to {LARGEST}, such as 8 32 128")
+    _check("seed", options.seed, 0 <= options.seed < 2**31, "from 0 to 2**31 - 1")
     for name, known in (("systems", KINDS), ("critics", tuple(CRITICS))):
-        for value in getattr(toy, name):
+        for value in getattr(options, name):
             if value not in known:
                 raise ValueError(f"--{name} {value!r} is unknown: choose from {', '.join(known)}")
-    if not toy.systems:
+    if not options.systems:
         raise ValueError(f"--systems names none: choose from {', '.join(KINDS)}")
-    toy = replace(
-        toy,
-        systems=tuple(dict.fromkeys(toy.systems)),
-        critics=tuple(dict.fromkeys(toy.critics)),
+    options = replace(
+        options,
+        systems=tuple(dict.fromkeys(options.systems)),
+        critics=tuple(dict.fromkeys(options.critics)),
     )
-    return Prepared(toy, run_folder.choose(toy.output, "toy", [toy.study]))
+    jobs = _tuning(options) if options.study == "tuning" else _main(options)
+    return Plan(options, {job.name: job for job in jobs}, label=options.study)
 
 
 def _check(name: str, value: object, sound: bool, rule: str) -> None:
     if not sound:
         raise ValueError(f"--{name} {value} must be {rule}")
+
+
+def _main(options: Options) -> Iterator[Job]:
+    for system in options.systems:
+        yield from _jobs(MAIN, system, options.transitions, VARIANTS)
+        for critic in options.critics:
+            yield from _jobs(critic, system, options.transitions, PAIR)
+        for count in options.sizes:
+            yield from _jobs(MAIN, system, count, PAIR)
+
+
+def _tuning(options: Options) -> Iterator[Job]:
+    for system in options.systems:
+        yield from _jobs(MAIN, system, options.transitions, TUNED)
+        for critic in options.critics:
+            for rate in RATES:
+                yield from _jobs(critic, system, options.transitions, PAIR, rate)
+        for rate in RATES:
+            yield from _jobs(MAIN, system, options.sizes[-1], PAIR, rate)
+
+
+def _jobs(
+    critic: str, system: str, count: int, variants: Sequence[Variant], rate: float | None = None
+) -> Iterator[Job]:
+    """Variants by twos, those with other gradients than Bellman's apart: these cost more."""
+    rate = CRITICS[critic].learning_rate if rate is None else rate
+    bellman = [variant for variant in variants if variant.gradient_target == "bellman"]
+    controls = [variant for variant in variants if variant.gradient_target != "bellman"]
+    for group in (bellman, controls):
+        names = tuple(sorted({variant.gradient_target for variant in group}))
+        for start in range(0, len(group), _VARIANTS_PER_CALL):
+            chosen = group[start : start + _VARIANTS_PER_CALL]
+            # One more of the same where one is missing, so that the program is the same.
+            chosen = (chosen * _VARIANTS_PER_CALL)[:_VARIANTS_PER_CALL]
+            yield Job(critic, system, count, tuple(chosen), names, rate)

@@ -1,18 +1,17 @@
-"""Tables of a study: the same rows on the console and in Markdown."""
+"""Tables of the toy: errors to Q*, and how many times smaller than plain learning's they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from experiments.report.intervals import Median, median
-from experiments.report.table import Listing
-from experiments.studies.toy.critics import MAIN
-from experiments.studies.toy.study import pick
+from experiments.report.rows import Rows
+from experiments.report.table import Cell, Table, number
+from experiments.studies.toy.critics import CRITICS, MAIN
+from experiments.studies.toy.measure import shown_arrays
 from experiments.studies.toy.systems import MEASURES
-from experiments.studies.toy.variants import PLAIN, SOBOLEV
-
-Results = Mapping[str, Any]
+from experiments.studies.toy.variants import LABELS, PLAIN, SOBOLEV
 
 # Mean squared errors of Q of the paper's MLP on its own toy (arXiv 2511.19165), which is not
 # public: the ratio compares with ours, the values do not.
@@ -22,178 +21,120 @@ _HEADINGS = (
     *(f"{symbol}, MSE" for symbol in _SYMBOLS.values()),
     *(f"{symbol}, factor" for symbol in _SYMBOLS.values()),
 )
-
-
-def listings(results: Results, intervals: bool = True) -> list[Listing]:
-    """All tables of a study.
-
-    Args:
-        results: Of the study.
-        intervals: Whether intervals stand beside medians, for which a terminal is too narrow.
-    """
-    if results["toy"]["study"] == "tuning":
-        return [best_rates(results), rates(results, intervals), weights(results, intervals)]
-    found = [controls(results, system, intervals) for system in results["systems"]]
-    return [*found, critics(results, intervals), sizes(results, intervals)]
-
-
-def controls(results: Results, system: str, intervals: bool = True) -> Listing:
-    """Every variant on one system, by the main critic."""
-    count = results["toy"]["transitions"]
-    rows = [
-        (results["variants"][fit["variant"]]["label"], *_cells(results, fit, intervals))
-        for fit in pick(results, critic=MAIN, system=system, transitions=count)
-    ]
-    ratio = PAPER[PLAIN.name] / PAPER[SOBOLEV.name]
-    rows += [
-        ("paper, plain MLP", f"{PAPER[PLAIN.name]:.2e}", "–", "–", "1", "–", "–"),
-        ("paper, Sobolev MLP", f"{PAPER[SOBOLEV.name]:.2e}", "–", "–", f"{ratio:.2f}", "–", "–"),
-    ]
-    described = results["systems"][system]
-    scale = described["variance"]["value"], *(described["mean_square"][n] for n in MEASURES[1:])
-    note = (
-        f"{results['critics'][MAIN]['label']}, {count} transitions. The mean of Q* as a guess, and "
-        f"gradients of 0, have MSEs of {_number(scale[0])}, {_number(scale[1])} and "
-        f"{_number(scale[2])}. {_HOW} λ = 1 where nothing else is said. The paper's toy is another "
-        "one and not public: its factor compares, its values do not."
-    )
-    return Listing(f"Controls, {described['label']}", ("variant", *_HEADINGS), rows, 1, note)
-
-
 _HOW = (
     "MSE: the mean squared error over all states and actions; factor: plain's MSE divided by this "
     "one, of the same seed. Of both the median over seeds and its 95 % interval."
 )
+_FIT = ("system", "critic", "transitions", "learning_rate")
 
 
-def critics(results: Results, intervals: bool = True) -> Listing:
-    """Plain and Sobolev by every critic."""
-    count = results["toy"]["transitions"]
-    rows = [
-        (
-            results["systems"][system]["label"],
-            results["critics"][critic]["label"],
-            results["variants"][fit["variant"]]["label"],
-            *_cells(results, fit, intervals),
-        )
-        for system in results["systems"]
-        for critic in results["critics"]
-        for fit in _pair(results, critic=critic, system=system, transitions=count)
+def tables(rows: Rows) -> list[Table]:
+    """All tables of a study."""
+    count = rows.options["transitions"]
+    own_rate = CRITICS[MAIN].learning_rate
+    if rows.options["study"] == "tuning":
+        return [
+            best_rates(rows),
+            _table(
+                "Learning rates", _pairs(rows), ("critic", "system", "transitions", "learning_rate")
+            ),
+            _table(
+                "Weights of controls",
+                rows.where(critic=MAIN, transitions=count, learning_rate=own_rate),
+                ("system",),
+                hidden=(SOBOLEV.name,),
+            ),
+        ]
+    main = rows.where(critic=MAIN)
+    return [
+        *(
+            controls(main.where(system=system, transitions=count))
+            for system in rows.distinct("system")
+        ),
+        _table("Critics", _pairs(rows.where(transitions=count)), ("system", "critic")),
+        _table("Numbers of transitions", _pairs(main), ("system", "transitions")),
     ]
-    note = f"{count} transitions."
-    return Listing("Critics", ("system", "critic", "variant", *_HEADINGS), rows, 3, note)
 
 
-def sizes(results: Results, intervals: bool = True) -> Listing:
-    """Plain and Sobolev by numbers of transitions."""
-    rows = [
-        (
-            results["systems"][system]["label"],
-            str(count),
-            results["variants"][fit["variant"]]["label"],
-            *_cells(results, fit, intervals),
-        )
-        for system in results["systems"]
-        for count in results["toy"]["sizes"]
-        for fit in _pair(results, critic=MAIN, system=system, transitions=count)
+def controls(rows: Rows) -> Table:
+    """Every variant on one system, by the main critic."""
+    system, count = rows[0]["system"], rows.options["transitions"]
+    table = _table(f"Controls, {system}", rows, ())
+    ratio = PAPER[PLAIN.name] / PAPER[SOBOLEV.name]
+    paper: list[Sequence[Cell]] = [
+        ("paper, plain MLP", PAPER[PLAIN.name], None, None, 1, None, None),
+        ("paper, Sobolev MLP", PAPER[SOBOLEV.name], None, None, ratio, None, None),
     ]
-    note = f"{results['critics'][MAIN]['label']}."
-    headings = ("system", "transitions", "variant", *_HEADINGS)
-    return Listing("Numbers of transitions", headings, rows, 3, note)
-
-
-def rates(results: Results, intervals: bool = True) -> Listing:
-    """Plain and Sobolev by learning rates."""
-    rows = [
-        (
-            results["critics"][critic]["label"],
-            results["systems"][system]["label"],
-            str(count),
-            f"{fit['learning_rate']:g}",
-            results["variants"][fit["variant"]]["label"],
-            *_cells(results, fit, intervals),
+    note = f"{CRITICS[MAIN].label}, {count} transitions. "
+    if found := shown_arrays(rows, system):
+        value, state, action = found["surfaces"][:, 0]
+        scale = [number(float(x)) for x in (np.var(value), np.mean(state**2), np.mean(action**2))]
+        note += (
+            f"The mean of Q* as a guess, and gradients of 0, have MSEs of {scale[0]}, {scale[1]} "
+            f"and {scale[2]}. "
         )
-        for critic in results["critics"]
-        for system in results["systems"]
-        for count in (results["toy"]["transitions"], results["toy"]["sizes"][-1])
-        for fit in _pair(results, critic=critic, system=system, transitions=count)
-    ]
-    headings = ("critic", "system", "transitions", "rate", "variant", *_HEADINGS)
-    return Listing("Learning rates", headings, rows, 5, _HOW)
+    note += (
+        f"{_HOW} λ = 1 where nothing else is said. The paper's toy is another one and not public: "
+        "its factor compares, its values do not."
+    )
+    return Table(table.title, table.headings, [*table.rows, *paper], 1, note)
 
 
-def best_rates(results: Results) -> Listing:
+def best_rates(rows: Rows) -> Table:
     """Which learning rate serves plain learning best."""
-    count = results["toy"]["transitions"]
-    rates = sorted({fit["learning_rate"] for fit in results["fits"]})
+    count = rows.options["transitions"]
+    plain = rows.where(transitions=count, variant=PLAIN.name)
+    rates = sorted(plain.distinct("learning_rate"))
 
     def mean(critic: str, rate: float) -> float:
-        chosen = pick(
-            results, critic=critic, learning_rate=rate, transitions=count, variant=PLAIN.name
-        )
-        medians = [median(fit["errors"]["value"]).median for fit in chosen]
-        return float(np.exp(np.mean(np.log(np.asarray(medians, np.float64)))))
+        chosen = plain.where(critic=critic, learning_rate=rate)
+        found = [median(some.column("value")).median for _, some in chosen.groups("system")]
+        return float(np.exp(np.mean(np.log(np.asarray(found, np.float64)))))
 
-    rows = [
-        (described["label"], *(_number(mean(critic, rate)) for rate in rates))
-        for critic, described in results["critics"].items()
+    lines = [
+        (CRITICS[critic].label, *(mean(critic, rate) for rate in rates))
+        for critic in plain.distinct("critic")
     ]
     note = f"Plain learning, {count} transitions: MSE of Q, the geometric mean over systems."
-    return Listing("Best learning rates", ("critic", *(f"{r:g}" for r in rates)), rows, 1, note)
+    return Table("Best learning rates", ("critic", *(f"{r:g}" for r in rates)), lines, 1, note)
 
 
-def weights(results: Results, intervals: bool = True) -> Listing:
-    """Controls by their weights."""
-    rate, count = results["critics"][MAIN]["learning_rate"], results["toy"]["transitions"]
-    rows = [
-        (
-            results["systems"][system]["label"],
-            results["variants"][fit["variant"]]["label"],
-            *_cells(results, fit, intervals),
-        )
-        for system in results["systems"]
-        for fit in pick(results, critic=MAIN, system=system, transitions=count, learning_rate=rate)
-        if fit["variant"] != SOBOLEV.name
-    ]
-    return Listing("Weights of controls", ("system", "variant", *_HEADINGS), rows, 2, _HOW)
-
-
-def factors(fit: Results, plain: Results) -> dict[str, Median]:
-    """How many times smaller than plain's an arm's squared errors are, seed by seed."""
+def factors(rows: Rows, plain: Rows) -> dict[str, Median]:
+    """How many times smaller than plain learning's squared errors are, seed by seed."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return {
-            name: median(np.asarray(plain["errors"][name]) / np.asarray(fit["errors"][name]))
-            for name in MEASURES
+        return {name: median(plain.column(name) / rows.column(name)) for name in MEASURES}
+
+
+def _pairs(rows: Rows) -> Rows:
+    return rows.among("variant", (PLAIN.name, SOBOLEV.name))
+
+
+def _table(title: str, rows: Rows, names: Sequence[str], hidden: Sequence[str] = ()) -> Table:
+    """A row for each fit: what it differs in by name, its errors, its factors."""
+
+    def place(fit: dict[str, Any]) -> list[Any]:
+        systems, critics = rows.distinct("system"), list(CRITICS)
+        known = fit | {
+            "system": systems.index(fit["system"]),
+            "critic": critics.index(fit["critic"]),
         }
+        return [known[name] for name in names]
 
-
-def _pair(results: Results, **chosen: Any) -> list[Results]:
-    names = (PLAIN.name, SOBOLEV.name)
-    return [fit for fit in pick(results, **chosen) if fit["variant"] in names]
-
-
-def _cells(results: Results, fit: Results, intervals: bool) -> Sequence[str]:
-    """Errors and factors of a fit."""
-    same = {name: fit[name] for name in ("critic", "system", "transitions", "learning_rate")}
-    tell = _interval if intervals else lambda found: _number(found.median)
-    errors = [tell(median(fit["errors"][name])) for name in MEASURES]
-    if fit["variant"] == PLAIN.name:
-        return (*errors, "1", "1", "1")
-    plain = pick(results, variant=PLAIN.name, **same)[0]
-    return (*errors, *(tell(found) for found in factors(fit, plain).values()))
-
-
-def _interval(found: Median) -> str:
-    if found.low is None or found.high is None:
-        return _number(found.median)
-    return f"{_number(found.median)} [{_number(found.low)}, {_number(found.high)}]"
-
-
-def _number(value: float | None) -> str:
-    if value is None or not np.isfinite(value):
-        return "–" if value is None else "∞"
-    if value == 0:
-        return "0"
-    if value >= 1e4 or value < 1e-2:
-        return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+    fits = [(dict(zip(_FIT, key, strict=True)), some) for key, some in rows.groups(*_FIT)]
+    lines: list[Sequence[Cell]] = []
+    for fit, fitted in sorted(fits, key=lambda one: place(one[0])):
+        plain = fitted.where(variant=PLAIN.name)
+        texts = fit | {"critic": CRITICS[fit["critic"]].label}
+        for (variant,), some in fitted.groups("variant"):
+            if variant in hidden:
+                continue
+            cells: list[Cell] = [median(some.column(name)) for name in MEASURES]
+            if variant == PLAIN.name or not plain:
+                cells += [1 if variant == PLAIN.name else None] * len(MEASURES)
+            else:
+                cells += factors(some, plain).values()
+            lines.append((*(str(texts[name]) for name in names), LABELS[variant], *cells))
+    headings = (*(name.replace("_", " ") for name in names), "variant", *_HEADINGS)
+    counts = "" if "transitions" in names else f"{rows.options['transitions']} transitions. "
+    critics = "" if "critic" in names else f"{CRITICS[MAIN].label}. "
+    return Table(title, headings, lines, len(names) + 1, f"{critics}{counts}{_HOW}")

@@ -44,7 +44,7 @@ SOBOLEV = Variant("sobolev", "Sobolev", 1.0, 1.0)
 PAIR = (PLAIN, SOBOLEV)
 # Noise and decay are those that served best in `--study tuning`. The penalties served the better
 # the smaller their weight: they are shown at Sobolev's own, and at a tenth of a thousandth of it.
-ARMS = (
+VARIANTS = (
     *PAIR,
     Variant("state_only", "λ_s only", 1.0, 0.0),
     Variant("action_only", "λ_a only", 0.0, 1.0),
@@ -59,3 +59,19 @@ ARMS = (
     Variant("shuffled", "gradients shuffled in the batch", 1.0, 1.0, "shuffled"),
     Variant("random", "random gradients of the same norm", 1.0, 1.0, "random"),
 )
+
+# What noise, decay and the weights of penalties were chosen from.
+TUNED = (
+    *(Variant(f"bellman {w:g}", f"Sobolev, λ = {w:g}", w, w) for w in (0.1, 1.0, 10.0)),
+    *(
+        Variant(f"decay {w:g}", f"weight decay {w:g}", weight_decay=w)
+        for w in (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+    ),
+    *(Variant(f"noise {w:g}", f"action noise {w:g}", action_noise=w) for w in (0.05, 0.1, 0.2)),
+    *(
+        Variant(f"{name} {weight:g}", f"{name}, λ = {weight:g}", weight, weight, name)
+        for weight in (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+        for name in ("zero", "unit_norm", "shuffled", "random")
+    ),
+)
+LABELS = {variant.name: variant.label for variant in (*VARIANTS, *TUNED)}

@@ -1,0 +1,173 @@
+"""One style for all figures: fonts, colours of variants, bands, points, legends, saving."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from experiments.report.intervals import Estimate, Median, columns
+
+# Colours of Okabe and Ito: told apart with any colour vision, and in grey.
+BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
+)  # fmt: skip
+CYCLE = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY)
+GREY, BLACK = "#777777", "black"
+# Of variants that every page shows.
+COLORS = {"plain": ORANGE, "sobolev": BLUE}
+
+_STYLE = {
+    "figure.titlesize": 10,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8.5,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def style() -> AbstractContextManager[None]:
+    """What figures are drawn in, from the first axes to the last label."""
+    return mpl.rc_context(_STYLE)
+
+
+def panels(
+    rows: int, columns: int, width: float, height: float, **options: Any
+) -> tuple[Figure, np.ndarray]:
+    """A figure and its axes, `(rows, columns)`.
+
+    Args:
+        rows: Of axes.
+        columns: Of axes.
+        width: Of the figure in inches.
+        height: Of the figure in inches.
+        options: Of `Figure.subplots`.
+    """
+    figure = Figure(figsize=(width, height), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def color(variant: str) -> str:
+    """A variant's colour; grey for those without one of their own."""
+    return COLORS.get(variant, GREY)
+
+
+def line(variant: str) -> Literal["-", "--"]:
+    """How a variant's line is drawn."""
+    return "--" if variant == "plain" else "-"
+
+
+def band(
+    axes: Axes,
+    across: Sequence[float] | np.ndarray,
+    found: Sequence[Estimate | Median],
+    color: str,
+    **options: Any,
+) -> None:
+    """Draws estimates as a line with their intervals around it.
+
+    Args:
+        axes: Where to.
+        across: Where they lie.
+        found: One for each.
+        color: Of line and band.
+        options: Of `Axes.plot`.
+    """
+    value, low, high = columns(list(found))
+    fill(axes, across, low, high, color)
+    # One alone is a point, which a line would not show.
+    options.setdefault("marker", "o" if len(value) == 1 else None)
+    axes.plot(across, value, color=color, markersize=3.5, **options)
+
+
+def fill(axes: Axes, across: Any, low: Any, high: Any, color: str) -> None:
+    """Shades what lies between two lines."""
+    axes.fill_between(across, low, high, color=color, alpha=0.16, linewidth=0)
+
+
+def point(axes: Axes, place: float, found: Estimate | Median, color: str, upright: bool) -> None:
+    """Draws one estimate and its interval.
+
+    Args:
+        axes: Where to.
+        place: Along the other axis.
+        found: The estimate; nothing is drawn where it has no value.
+        color: Its colour.
+        upright: Whether values run upwards.
+    """
+    if found.value is None:
+        return
+    ends = [found.value if end is None else end for end in (found.low, found.high)]
+    for along, across, options in (
+        ([place, place], ends, {"linewidth": 1.7, "alpha": 0.7}),
+        ([place], [found.value], {"marker": "o", "markersize": 4.5}),
+    ):
+        axes.plot(*((along, across) if upright else (across, along)), color=color, **options)
+
+
+def handles(variants: Mapping[str, str]) -> list[Line2D]:
+    """Entries of a legend for names of variants and their labels."""
+    return [
+        Line2D([], [], color=color(name), linestyle=line(name), label=label)
+        for name, label in variants.items()
+    ]
+
+
+def legend_below(figure: Figure, entries: Sequence[Line2D], columns: int | None = None) -> None:
+    """One legend for all axes, below them."""
+    figure.legend(
+        handles=entries, loc="outside lower center", ncols=columns or max(1, len(entries))
+    )
+
+
+def log_scale(axes: Axes, which: Literal["x", "y"], ticks: Sequence[float] | None = None) -> None:
+    """A logarithmic axis.
+
+    Args:
+        axes: Which axes.
+        which: Which axis.
+        ticks: Where it is labelled, and nowhere else; None for powers of ten.
+    """
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axes.set(**{f"{which}scale": "log"})
+    if ticks is None:
+        axis.set_major_locator(LogLocator(numticks=7))
+    else:
+        axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def plain_log_labels(axes: Axes, numbers: np.ndarray) -> None:
+    """A logarithmic axis upwards with labels such as 0.2, fewer the more decades there are."""
+    axes.set_yscale("log")
+    wide = numbers.max() / numbers.min() > 100
+    axes.yaxis.set_minor_locator(LogLocator(subs=() if wide else (2, 5)))
+    for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        set_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def save(figure: Figure, path: Path, title: str = "") -> None:
+    """Writes a PNG, a new file."""
+    with style():
+        if title:
+            figure.suptitle(title)
+        with path.open("xb") as file:
+            figure.savefig(file, format="png")

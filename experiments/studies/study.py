@@ -1,0 +1,347 @@
+"""What all studies share: options, folders, rows on disk as they come, resuming, merging, drawing.
+
+A study is its options, what it measures, its tables and its figures (`Study`); `main` does the
+rest. What every run leaves:
+
+- `configuration.json`: the options, versions and commit;
+- `rows.csv`: everything measured, raw, written anew after every job;
+- `arrays/`: what does not fit into rows, where a study has it;
+- `results.json`, `table.md`, `tables/*.csv` and `*.png`: drawn from these.
+"""
+
+import dataclasses
+import functools
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.text import Text
+
+from experiments.launch import run_folder
+from experiments.launch.exit_status import INTERRUPTED, bad_input, second_interrupt_quits
+from experiments.launch.history import History
+from experiments.launch.program import keep_compiled_programs
+from experiments.launch.progress import (
+    Progress,
+    Step,
+    clock,
+    console_progress,
+    seconds_left,
+    status,
+)
+from experiments.report import figure, rows, table
+from experiments.report.rows import Row, Rows
+from experiments.report.table import Table
+
+Options = TypeVar("Options", bound=Any)
+Options_contra = TypeVar("Options_contra", contravariant=True)
+Job = TypeVar("Job")
+
+
+@dataclass(frozen=True)
+class Plan(Generic[Options, Job]):
+    """What a study will measure.
+
+    Attributes:
+        options: Known to be sound.
+        jobs: By name, in the order of their rows. `main` leaves out those that are done.
+        label: Part of the name of a new folder.
+        folder: Of the run; `main` sets it.
+    """
+
+    options: Options
+    jobs: Mapping[str, Job]
+    label: str = ""
+    folder: Path = Path()
+
+
+@dataclass(frozen=True)
+class Done:
+    """What one job gave: it is on disk before the next one's is asked for.
+
+    Attributes:
+        job: Its name.
+        rows: Names and numbers.
+        arrays: What does not fit into rows; `Rows.arrays` reads them.
+    """
+
+    job: str
+    rows: Sequence[Row]
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+class Study(Protocol[Options_contra]):
+    """A study.
+
+    `tables` and `figures` also get the rows of runs that were interrupted, and of several runs
+    merged.
+    """
+
+    name: str
+
+    def prepare(self, options: Options_contra) -> Plan[Any, Any]:
+        """Checks the options; compiles nothing and writes nothing.
+
+        Raises:
+            ValueError: Saying what is wrong and what to do instead.
+        """
+        ...
+
+    def measure(self, plan: Plan[Any, Any], progress: Progress) -> Iterator[Done]:
+        """Measures every job of the plan, in any order.
+
+        Whatever takes long runs by `experiments.launch.program.call`, so that Ctrl-C gets through.
+        """
+        ...
+
+    def tables(self, rows: Rows) -> list[Table]:
+        """The tables."""
+        ...
+
+    def figures(self, rows: Rows) -> Iterator[tuple[str, Figure]]:
+        """The figures, and their files' names without an ending."""
+        ...
+
+
+def main(
+    study: Study[Options],
+    options_type: type[Options],
+    argv: Sequence[str] | None = None,
+    program: str = "",
+) -> int:
+    """Runs the command of a study.
+
+    Args:
+        study: The study.
+        options_type: A dataclass whose fields are the flags.
+        argv: The command line; None for the process's own.
+        program: The command's name, where it is not the study's.
+
+    Returns:
+        The exit status: 0, 2 for bad input, 130 after Ctrl-C.
+    """
+    console = Console()
+    program = program or f"python -m experiments.studies.{study.name}"
+    try:
+        options, flags = _read(study, options_type, argv, program)
+        if flags.report:
+            folder = run_folder.choose(flags.output, study.name, ["report"])
+            merged = merge(flags.report)
+            run_folder.create(folder)
+            _write_merged(study, folder, flags.report, merged)
+            _draw(study, folder, console)
+            return 0
+        plan = study.prepare(options)
+        folder = flags.resume or run_folder.choose(flags.output, study.name, [plan.label])
+        done = _rows_by_job(rows.read(folder)) if flags.resume else {}
+    except ValueError as error:
+        return bad_input(error)
+    keep_compiled_programs()
+    if not flags.resume:
+        run_folder.create(folder)
+        _write_configuration(study, folder, options)
+    try:
+        with run_folder.locked(folder):
+            interrupted = _measure(study, dataclasses.replace(plan, folder=folder), done, console)
+            _draw(study, folder, console, interrupted)
+    except run_folder.FolderInUseError as error:
+        return bad_input(error)
+    return INTERRUPTED if interrupted else 0
+
+
+def merge(folders: Sequence[Path]) -> list[Row]:
+    """The rows of several runs of a study.
+
+    Raises:
+        ValueError: If a folder holds no rows, or two hold the same job.
+    """
+    found: dict[str, list[Row]] = {}
+    for folder in folders:
+        here = _rows_by_job(rows.read(folder))
+        if not here:
+            raise ValueError(f"{folder} holds no {rows.ROWS} of a study: name the folder of a run")
+        for job in here:
+            if job in found:
+                raise ValueError(
+                    f"{folder} holds {job!r}, and so does another of the folders: name one of them"
+                )
+        found |= here
+    return [row for job in found.values() for row in job]
+
+
+class TrainingProgress(Progress):
+    """Shows a training that is one job of a study: its epochs are phases of the job."""
+
+    def __init__(
+        self, progress: Progress, job: str, status: Callable[[History], str] | None = None
+    ):
+        self._progress, self._job, self._status = progress, job, status
+
+    def phase(self, name: str) -> None:
+        """Shows the phase after the job's name."""
+        self._progress.phase(f"{self._job}: {name}")
+
+    def epoch(self, history: History, epochs: int) -> None:
+        """Shows how far the training is."""
+        text = self._status(history) if self._status else " · ".join(status(history))
+        left = clock(seconds_left(history, epochs))
+        self.phase(f"epoch {len(history.epochs)}/{epochs}  {text}  {left} left")
+
+    def note(self, text: str) -> None:
+        """Shows it after the job's name."""
+        self._progress.note(f"{self._job}: {text}")
+
+    def warn(self, text: str) -> None:
+        """Shows it after the job's name."""
+        self._progress.warn(f"{self._job}: {text}")
+
+
+@dataclass(frozen=True)
+class _Flags:
+    output: Path | None
+    resume: Path | None
+    report: tuple[Path, ...]
+
+
+_HELP = {
+    "output": "Folder, new or empty; None for a new one under runs/.",
+    "resume": "Folder of a run that was stopped or killed: measures what is missing there, with "
+    "the options saved there.",
+    "report": "Folders of runs: measures nothing, merges their rows and draws them into --output.",
+}
+
+
+def _read(
+    study: Study[Options], options_type: type[Options], argv: Sequence[str] | None, program: str
+) -> tuple[Options, _Flags]:
+    """The options, and the flags that all studies have."""
+    own = [
+        (entry.name, Annotated[entry.type, tyro.conf.arg(help=_HELP[entry.name])], default)
+        for entry, default in zip(dataclasses.fields(_Flags), (None, None, ()), strict=True)
+    ]
+    made = dataclasses.make_dataclass(
+        "Flags",
+        own,
+        bases=(options_type,),
+        frozen=True,  # fields after the study's
+    )
+    made.__doc__ = options_type.__doc__
+    parse = functools.partial(tyro.cli, made, args=argv, prog=program)
+    given: Any = parse()
+    flags = _Flags(given.output, given.resume, tuple(given.report))
+    names = [entry.name for entry in dataclasses.fields(options_type)]
+    if flags.resume is None:
+        return options_type(**{name: getattr(given, name) for name in names}), flags
+    if flags.report:
+        raise ValueError("--resume and --report exclude each other: give one of them")
+    saved = run_folder.read_configuration(flags.resume)
+    if saved.get("study") != study.name:
+        raise ValueError(f"--resume {flags.resume} is no run of {program}")
+    try:
+        options = options_type(**{name: _tuples(value) for name, value in saved["options"].items()})
+    except TypeError as error:
+        raise ValueError(f"{flags.resume} was written by another version: {error}") from error
+    given = parse(default=made(**dataclasses.asdict(options), resume=flags.resume))
+    unlike = run_folder.differences(
+        run_folder.plain(asdict(options)),
+        run_folder.plain({name: getattr(given, name) for name in names}),
+    )
+    if flags.output not in (None, flags.resume):
+        unlike.append(f"output: {flags.resume} -> {flags.output}")
+    if unlike:
+        raise ValueError(
+            f"--resume {flags.resume} goes on with the options saved there, but these flags differ "
+            f"(saved -> given): {'; '.join(unlike)}. Leave them out, or start anew without --resume"
+        )
+    return options, flags
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _write_configuration(study: Study[Any], folder: Path, options: Any, **more: Any) -> None:
+    values = {"study": study.name, "options": asdict(options), **more, **run_folder.provenance()}
+    run_folder.write_json(folder / run_folder.CONFIGURATION, values)
+
+
+def _measure(
+    study: Study[Any], plan: Plan[Any, Any], done: dict[str, list[Row]], console: Console
+) -> bool:
+    """Measures what is missing; says whether Ctrl-C cut it short."""
+    missing = {name: job for name, job in plan.jobs.items() if name not in done}
+    count, begin = len(done), time.monotonic()
+    with second_interrupt_quits(), console_progress(console, interval=10.0) as progress:
+        if done:
+            progress.note(f"{count} of {len(plan.jobs)} jobs are done in {plan.folder}")
+        try:
+            for found in study.measure(dataclasses.replace(plan, jobs=missing), progress):
+                _save(plan, found, done)
+                new = len(done) - count
+                left = (time.monotonic() - begin) / new * (len(missing) - new)
+                progress.step(Step(len(done), len(plan.jobs), (found.job,), left, "job"))
+        except KeyboardInterrupt:
+            return True
+    return False
+
+
+def _save(plan: Plan[Any, Any], found: Done, done: dict[str, list[Row]]) -> None:
+    if found.arrays:
+        path = rows.arrays_path(plan.folder, found.job)
+        path.parent.mkdir(exist_ok=True)
+        np.savez_compressed(path, **found.arrays)  # pyright: ignore[reportArgumentType]
+    done[found.job] = [{"job": found.job, **row} for row in found.rows]
+    # In the plan's order, whatever order they came in.
+    order = [name for name in plan.jobs if name in done]
+    rows.write(plan.folder, [row for name in order for row in done[name]])
+
+
+def _write_merged(
+    study: Study[Any], folder: Path, sources: Sequence[Path], merged: list[Row]
+) -> None:
+    saved = [run_folder.read_configuration(source) for source in sources]
+    values = {"merged": [str(source) for source in sources], "runs": saved}
+    options = saved[0]["options"]
+    run_folder.write_json(
+        folder / run_folder.CONFIGURATION, {"study": study.name, "options": options, **values}
+    )
+    for source in sources:
+        if (source / rows.ARRAYS).exists():
+            shutil.copytree(source / rows.ARRAYS, folder / rows.ARRAYS, dirs_exist_ok=True)
+    rows.write(folder, merged)
+
+
+def _draw(study: Study[Any], folder: Path, console: Console, interrupted: bool = False) -> None:
+    """Tables and figures of what the folder holds, and `results.json`; replaces older ones."""
+    configuration = run_folder.read_configuration(folder)
+    measured = Rows(rows.read(folder), configuration["options"], folder)
+    if len(measured):
+        tables = study.tables(measured)
+        with figure.style():
+            for name, drawn in study.figures(measured):
+                path = folder / f"{name}.png"
+                path.unlink(missing_ok=True)
+                figure.save(drawn, path)
+        table.save(folder, tables)
+        results = {**configuration, "interrupted": interrupted, "rows": len(measured)}
+        results["tables"] = [one.to_json() for one in tables]
+        (folder / run_folder.RESULTS).unlink(missing_ok=True)
+        run_folder.write_json(folder / run_folder.RESULTS, results)
+        table.show(tables, console)
+    if interrupted:
+        console.print("Interrupted: what was done is kept, and --resume goes on with it.")
+    console.print(Text(f"Everything is in {folder}"), soft_wrap=True)
+
+
+def _rows_by_job(found: Sequence[Row]) -> dict[str, list[Row]]:
+    by_job: dict[str, list[Row]] = {}
+    for row in found:
+        by_job.setdefault(row.get("job", ""), []).append(row)
+    return by_job
