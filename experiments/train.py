@@ -20,12 +20,13 @@ from experiments.launch.configuration import (
     variants,
 )
 from experiments.launch.exit_status import INTERRUPTED, bad_input, leave, second_interrupt_quits
+from experiments.launch.history import steady_steps_per_second
 from experiments.launch.job import Job, make_job
 from experiments.launch.program import call, keep_compiled_programs
-from experiments.launch.progress import Listener, Silent, listener
+from experiments.launch.progress import Progress, Silent, console_progress
 from experiments.launch.runner import train_members
 from experiments.report import curves, run_table
-from experiments.report.results import Timing, steady_steps_per_second, summarise
+from experiments.report.results import Timing, summarise
 from sobolax import make_training
 
 _AUTOMATIC = CheckpointRule()
@@ -97,7 +98,7 @@ def _to_resume(experiment: Experiment) -> Path:
 
 def run(
     experiment: Experiment,
-    listener: Listener | None = None,
+    progress: Progress | None = None,
     checkpoints: CheckpointRule | None = _AUTOMATIC,
     resume: bool = False,
 ) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def run(
 
     Args:
         experiment: What to run.
-        listener: Whom to tell; nobody if left out.
+        progress: Shows how it goes on; nothing is shown if left out.
         checkpoints: When checkpoints are taken; None for never.
         resume: Whether to go on in the folder `experiment.output`.
 
@@ -115,10 +116,10 @@ def run(
     Raises:
         ValueError: If the experiment cannot work, before anything compiles.
     """
-    return execute(prepare(experiment, checkpoints, resume), listener or Silent())
+    return execute(prepare(experiment, checkpoints, resume), progress or Silent())
 
 
-def execute(prepared: Prepared, listener: Listener) -> dict[str, Any]:
+def execute(prepared: Prepared, progress: Progress) -> dict[str, Any]:
     """Trains, then writes results, plots and the page."""
     start = time.perf_counter()
     folder = prepared.folder
@@ -131,19 +132,19 @@ def execute(prepared: Prepared, listener: Listener) -> dict[str, Any]:
             **run_folder.provenance(),
         }
         run_folder.write_json(folder / run_folder.CONFIGURATION, configuration)
-    outcome = train_members(prepared.job, folder, listener, prepared.checkpoints)
+    outcome = train_members(prepared.job, folder, progress, prepared.checkpoints)
     history = outcome.history
     if prepared.resume and history.epochs:
         run_folder.remove_results(folder)
     title = title_of(prepared)
     try:
         if outcome.policies is not None:
-            listener.phase("drawing")
+            progress.phase("drawing")
             curves.save_learning_curves(folder / run_folder.LEARNING_CURVES, history, title)
             curves.save_gradient_error(folder / run_folder.GRADIENT_ERROR, history, title)
         # An interrupt means to be done soon, and the page needs another compilation.
         if outcome.policies is not None and not outcome.interrupted:
-            replay(prepared, outcome.policies, listener)
+            replay(prepared, outcome.policies, progress)
     except KeyboardInterrupt:
         outcome.interrupted = True
     timing = Timing(
@@ -164,14 +165,14 @@ def execute(prepared: Prepared, listener: Listener) -> dict[str, Any]:
     return results
 
 
-def replay(prepared: Prepared, policies: Any, listener: Listener) -> None:
+def replay(prepared: Prepared, policies: Any, progress: Progress) -> None:
     """Writes the 3D page: the first seed of every variant, from the same start."""
     if not hasattr(prepared.environment, "frame"):
         return
     # MuJoCo is needed here alone; an analytic environment does without.
     from experiments.render import write_members
 
-    listener.phase("rolling policies out for the 3D page")
+    progress.phase("rolling policies out for the 3D page")
     job = prepared.job
     firsts = [index * job.seeds for index in range(len(job.variants))]
     path, title = (
@@ -203,18 +204,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return bad_input(error)
     results = run_folder.read_results(prepared.folder)
     if prepared.resume and results is not None and not results["interrupted"]:
-        told = f"{prepared.folder} is complete, with {results['epochs']} epochs: nothing is left"
-        console.print(Text(told), soft_wrap=True)
+        text = f"{prepared.folder} is complete, with {results['epochs']} epochs: nothing is left"
+        console.print(Text(text), soft_wrap=True)
         return 0
     keep_compiled_programs()
-    told = listener(console)
+    progress = console_progress(console)
     with second_interrupt_quits():
         try:
-            results = execute(prepared, told)
+            results = execute(prepared, progress)
         except (CheckpointError, run_folder.FolderInUseError) as error:
             return bad_input(error)
         finally:
-            told.close()
+            progress.close()
     console.print()
     run_table.show(results, title_of(prepared), console)
     if not hasattr(prepared.environment, "frame"):

@@ -8,6 +8,8 @@ import numpy as np
 
 from experiments.launch.configuration import Variant
 
+RETURN = "evaluation_return"
+
 
 @dataclass
 class History:
@@ -76,3 +78,12 @@ class History:
             for index, variant in enumerate(self.variants)
             for seed in range(self.seeds)
         ]
+
+
+def steady_steps_per_second(history: History) -> float | None:
+    """Environment steps of all members per second, the first epoch left out."""
+    steps = history.values("environment_steps")
+    if steps is None or len(steps) < 2:
+        return None
+    passed = history.seconds[-1] - history.seconds[0]
+    return float((steps[-1] - steps[0]).sum() / passed) if passed > 0 else None

@@ -1,221 +1,210 @@
-"""What a person sees while a run goes on."""
+"""What a person sees while something runs: one `Progress` for training, sweeps and studies."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+from rich import progress as rich_progress
 from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from rich.text import Text
 
-from experiments.launch.history import History
-from experiments.report.results import RETURN, steady_steps_per_second
+from experiments.launch.history import RETURN, History, steady_steps_per_second
 
 
 @dataclass(frozen=True)
-class Stand:
-    """How far something is.
+class Step:
+    """How far something has come.
 
     Attributes:
-        done: Epochs done.
-        total: Epochs in all.
-        status: Short texts on the last one.
-        left: Seconds; None where that is not known.
+        done: Steps done: epochs, rows of a study, ...
+        total: Steps in all.
+        status: Short texts about the last one.
+        seconds_left: None where that is not known.
+        unit: What a step is called.
     """
 
     done: int
     total: int
-    status: Sequence[str]
-    left: float | None
+    status: Sequence[str] = ()
+    seconds_left: float | None = None
+    unit: str = "epoch"
 
 
-class Listener(Protocol):
-    """Gets told how a run goes on; a `KeyboardInterrupt` from here ends it in good order."""
+class Progress:
+    """Called as something goes on; subclasses override what they show.
+
+    A `KeyboardInterrupt` raised by one of the methods ends a training in good order, with its
+    results written. Used as a context manager, it closes itself.
+    """
 
     def phase(self, name: str) -> None:
         """A new phase began: compiling, training, ..."""
-        ...
 
     def epoch(self, history: History, epochs: int) -> None:
-        """An epoch is done and lies in the history and on disk."""
-        ...
+        """An epoch of a training is done; it is in the history and on disk."""
+        self.step(Step(len(history.epochs), epochs, status(history), seconds_left(history, epochs)))
+
+    def step(self, step: Step) -> None:
+        """A step of anything is done."""
 
     def note(self, text: str) -> None:
-        """Something that is worth a line."""
-        ...
+        """Something worth a line."""
 
     def warn(self, text: str) -> None:
         """Something that should not be overlooked."""
-        ...
 
     def close(self) -> None:
-        """The run is over."""
-        ...
+        """Nothing follows."""
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
-class Silent:
-    """Says nothing."""
-
-    def phase(self, name: str) -> None:
-        """Says nothing."""
+class Silent(Progress):
+    """Shows nothing."""
 
     def epoch(self, history: History, epochs: int) -> None:
-        """Says nothing."""
-
-    def note(self, text: str) -> None:
-        """Says nothing."""
-
-    def warn(self, text: str) -> None:
-        """Says nothing."""
-
-    def close(self) -> None:
-        """Says nothing."""
+        """Shows nothing."""
 
 
-class Lines:
-    """A line per phase and per epoch, for files and pipes."""
+class Lines(Progress):
+    """A line per phase and per step, for files and pipes.
 
-    def __init__(self, console: Console):
-        self._console = console
+    Args:
+        console: Where to print.
+        interval: Least seconds between the lines of two steps; the last step always has one.
+    """
+
+    def __init__(self, console: Console, interval: float = 0.0):
+        self._console, self._interval = console, interval
+        self._printed = float("-inf")
 
     def phase(self, name: str) -> None:
         """Prints the phase's name."""
         self._print(f"{name} ...")
 
-    def epoch(self, history: History, epochs: int) -> None:
+    def step(self, step: Step) -> None:
         """Prints one line."""
-        self.show(stand(history, epochs))
-
-    def show(self, stand: Stand) -> None:
-        """Prints one line."""
-        left, told = clock(stand.left), " · ".join(stand.status)
-        self._print(f"epoch {stand.done}/{stand.total}  {told}  {left} left")
+        now = time.monotonic()
+        if now - self._printed < self._interval and step.done < step.total:
+            return
+        self._printed = now
+        left = f"{clock(step.seconds_left)} left"
+        self._print(f"{step.unit} {step.done}/{step.total}  {' · '.join(step.status)}  {left}")
 
     def note(self, text: str) -> None:
         """Prints it."""
         self._print(text)
 
     def warn(self, text: str) -> None:
-        """Prints it with what it is in front."""
+        """Prints it, marked as a warning."""
         self._print(f"WARNING: {text}")
-
-    def close(self) -> None:
-        """There is nothing to close."""
 
     def _print(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)
         self._console.file.flush()
 
 
-class Bar:
-    """A progress bar with the numbers of the last epoch beneath it."""
+class Bar(Progress):
+    """A progress bar with the numbers of the last step beneath it."""
 
     def __init__(self, console: Console):
         self._status: Sequence[str] = ()
         self._deadline: float | None = None
-        self._progress = _Progress(
-            self._tell,
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
+        self._bar = _BarWithText(
+            self._text,
+            rich_progress.SpinnerColumn(),
+            rich_progress.TextColumn("{task.description}"),
+            rich_progress.BarColumn(bar_width=None),
+            rich_progress.MofNCompleteColumn(),
+            rich_progress.TimeElapsedColumn(),
+            rich_progress.TextColumn("{task.fields[left]}"),
             console=console,
             expand=True,
             transient=True,
         )
-        self._task = self._progress.add_task("starting", total=None, left="")
-        self._progress.start()
+        self._task = self._bar.add_task("starting", total=None, left="")
+        self._bar.start()
 
     def phase(self, name: str) -> None:
-        """Names the phase at the bar's left; the bar itself moves with epochs alone."""
-        self._progress.update(self._task, description=name)
+        """Names the phase at the bar's left; only steps move the bar."""
+        self._bar.update(self._task, description=name)
 
-    def epoch(self, history: History, epochs: int) -> None:
+    def step(self, step: Step) -> None:
         """Moves the bar."""
-        self.show(stand(history, epochs))
-
-    def show(self, stand: Stand) -> None:
-        """Moves the bar."""
-        self._status = stand.status
-        self._deadline = None if stand.left is None else time.monotonic() + stand.left
-        self._progress.update(self._task, completed=stand.done, total=stand.total)
+        self._status = step.status
+        left = step.seconds_left
+        self._deadline = None if left is None else time.monotonic() + left
+        self._bar.update(self._task, completed=step.done, total=step.total)
 
     def note(self, text: str) -> None:
         """Prints it above the bar, where it stays."""
-        self._progress.console.print(Text(text))
+        self._bar.console.print(Text(text))
 
     def warn(self, text: str) -> None:
         """The same, in red."""
-        self._progress.console.print(Text(f"WARNING: {text}", style="bold red"))
+        self._bar.console.print(Text(f"WARNING: {text}", style="bold red"))
 
     def close(self) -> None:
         """Takes the bar away."""
-        self._progress.stop()
+        self._bar.stop()
 
-    def _tell(self) -> str:
+    def _text(self) -> str:
         # Read at every refresh, so that the time left counts down within an epoch.
         if self._deadline is not None:
             left = clock(max(0.0, self._deadline - time.monotonic()))
-            self._progress.update(self._task, left=f"{left} left")
+            self._bar.update(self._task, left=f"{left} left")
         return "  " + " · ".join(self._status) if self._status else ""
 
 
-class _Progress(Progress):
+class _BarWithText(rich_progress.Progress):
     """A progress bar with a line of text beneath."""
 
-    def __init__(self, tell: Callable[[], str], *columns: ProgressColumn, **options: Any):
-        self._tell = tell
+    def __init__(
+        self, text: Callable[[], str], *columns: rich_progress.ProgressColumn, **options: Any
+    ):
+        self._text = text
         super().__init__(*columns, **options)
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        text = Text(self._tell())
+        text = Text(self._text())
         yield self.make_tasks_table(self.tasks)
         yield text
 
 
-def listener(console: Console) -> Bar | Lines:
-    """A bar on a terminal, lines elsewhere."""
-    return Bar(console) if console.is_terminal else Lines(console)
-
-
-def stand(history: History, epochs: int) -> Stand:
-    """How far a run is."""
-    return Stand(len(history.epochs), epochs, status(history), seconds_left(history, epochs))
+def console_progress(console: Console, interval: float = 0.0) -> Bar | Lines:
+    """A bar on a terminal, lines elsewhere, at most one per `interval` seconds."""
+    return Bar(console) if console.is_terminal else Lines(console, interval)
 
 
 def status(history: History) -> list[str]:
     """Steps, mean return of each variant and speed, as short texts."""
-    told = []
+    texts = []
     steps = history.last("environment_steps")
     if steps is not None:
-        told.append(f"{steps.mean():,.0f} steps")
+        texts.append(f"{steps.mean():,.0f} steps")
     returns = history.sound(RETURN)
     if returns is not None:
         pairs = zip(history.variants, returns[-1], strict=True)
-        told.append("return " + ", ".join(f"{variant.name} {_mean(row)}" for variant, row in pairs))
+        texts.append(
+            "return " + ", ".join(f"{variant.name} {_mean(row)}" for variant, row in pairs)
+        )
     frozen = history.last("frozen")
     if frozen is not None and frozen.any():
-        told.append(f"{int(frozen.sum())} frozen")
+        texts.append(f"{int(frozen.sum())} frozen")
     speed = steady_steps_per_second(history)
     if speed is not None:
-        told.append(f"{speed:,.0f} steps/s")
-    return told
+        texts.append(f"{speed:,.0f} steps/s")
+    return texts
 
 
 def seconds_left(history: History, epochs: int) -> float | None:
-    """From the mean time of the epochs done, the first one left out where there are more."""
+    """From the mean time of the epochs done, without the first one where there are more."""
     done = len(history.seconds)
     if not done:
         return None

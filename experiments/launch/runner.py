@@ -19,7 +19,7 @@ from experiments.launch.checkpoints import CheckpointRule, Checkpoints
 from experiments.launch.history import History
 from experiments.launch.job import Job
 from experiments.launch.program import Program, call, compile_program, size_of
-from experiments.launch.progress import Listener
+from experiments.launch.progress import Progress
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Outcome:
         initialise_seconds: Networks, buffer, prefill; or bringing a checkpoint back.
         interrupted: Whether Ctrl-C cut it short.
         resumed_from: How many epochs the checkpoint had that it went on from; None for none.
-        metrics_seconds: What training waited for metrics, copies of policies and the listener.
+        metrics_seconds: What training waited for metrics, copies of policies and `progress`.
         checkpoints: How many were saved and how many failed, and seconds they took: what training
             waited for, and what went on beside it.
         warnings: What went wrong without stopping it.
@@ -54,7 +54,7 @@ class Outcome:
 def train_members(
     job: Job,
     folder: Path,
-    listener: Listener,
+    progress: Progress,
     checkpoints: CheckpointRule | None = None,
     program: Program | Callable[[], Program] | None = None,
 ) -> Outcome:
@@ -68,7 +68,7 @@ def train_members(
     Args:
         job: What to train.
         folder: An existing folder, of this job alone.
-        listener: Whom to tell.
+        progress: Shows how it goes on.
         checkpoints: When checkpoints are taken; None for never.
         program: The job's, where it is compiled already, or what compiles it if it is needed.
 
@@ -80,7 +80,7 @@ def train_members(
         FolderInUseError: If another process trains in the folder.
     """
     running = _Running(
-        job, folder, listener, Checkpoints(folder, jobs.fingerprint(job), checkpoints)
+        job, folder, progress, Checkpoints(folder, jobs.fingerprint(job), checkpoints)
     )
     with run_folder.locked(folder):
         try:
@@ -99,9 +99,9 @@ def train_members(
 class _Running:
     """One call of `train_members`."""
 
-    def __init__(self, job: Job, folder: Path, listener: Listener, checkpoints: Checkpoints):
+    def __init__(self, job: Job, folder: Path, progress: Progress, checkpoints: Checkpoints):
         self.outcome = Outcome(History(job.variants, job.seeds))
-        self._job, self._folder, self._listener = job, folder, listener
+        self._job, self._folder, self._progress = job, folder, progress
         self._checkpoints = checkpoints
         self._start: Any = None  # the state of a checkpoint, in the host's memory
         self._policy_paths: Any = None
@@ -115,7 +115,7 @@ class _Running:
         """Takes over what the folder holds."""
         policy, lines = self._folder / run_folder.POLICY, self._folder / run_folder.METRICS
         if policy.exists() or self._checkpoints.folder.exists():
-            self._listener.phase("reading checkpoints")
+            self._progress.phase("reading checkpoints")
             like = call(jobs.template, self._job)
             self._policy_paths = jobs.policy_paths(self._job.training, like)
             found = call(self._finished, policy)
@@ -134,7 +134,7 @@ class _Running:
         """The epochs that are left."""
         job, outcome = self._job, self.outcome
         if not isinstance(program, Program):
-            self._listener.phase("compiling")
+            self._progress.phase("compiling")
             default = partial(compile_program, job.training, job.keys, job.hypers)
             program = call(program or default)
         outcome.compile_seconds = program.compile_seconds
@@ -143,8 +143,8 @@ class _Running:
         outcome.initialise_seconds = time.perf_counter() - start
         self._policy_paths = jobs.policy_paths(job.training, state)
         for text in self._checkpoints.open(size_of(state)):
-            self._listener.note(text)
-        self._listener.phase("training")
+            self._progress.note(text)
+        self._progress.phase("training")
         done = len(outcome.history.epochs)
         start = time.perf_counter() - (outcome.history.seconds[-1] if done else 0.0)
         for epoch in range(done, job.epochs):
@@ -154,7 +154,7 @@ class _Running:
             outcome.history.add(jax.device_get(metrics), time.perf_counter() - start)
             outcome.policies = policies
             self._write_lines()
-            self._listener.epoch(outcome.history, job.epochs)
+            self._progress.epoch(outcome.history, job.epochs)
             outcome.metrics_seconds += time.perf_counter() - epoch_ended
             if not self.complete and self._checkpoints.due():
                 self._save(state)
@@ -169,7 +169,7 @@ class _Running:
             self._write_lines()
         saved = outcome.resumed_from == done
         if outcome.policies is not None and not saved:
-            self._listener.phase("saving policies")
+            self._progress.phase("saving policies")
             arrays = jobs.policy_arrays(self._policy_paths, outcome.policies)
             saved = call(made.finish, done, arrays | jobs.history_arrays(outcome.history))
         made.wait()
@@ -205,7 +205,7 @@ class _Running:
         strange = jobs.strangeness(found)
         if strange:
             self._warn(strange)
-        self._listener.note(f"goes on after epoch {found.epochs}, from {found.path}")
+        self._progress.note(f"goes on after epoch {found.epochs}, from {found.path}")
         self._start = like, found.arrays
 
     def _first_state(self, program: Program) -> Any:
@@ -260,7 +260,7 @@ class _Running:
     def _warn(self, text: str) -> None:
         if text not in self.outcome.warnings:
             self.outcome.warnings.append(text)
-            self._listener.warn(text)
+            self._progress.warn(text)
 
     def _tell_news(self) -> None:
         for text in self._checkpoints.news():

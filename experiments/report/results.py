@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.launch.history import History
+from experiments.launch.history import RETURN, History
 from experiments.report.intervals import Estimate, estimate, paired_difference
 
-RETURN = "evaluation_return"
 RETURN_OVER_TRAINING = "evaluation_return_over_training"
 
 
@@ -31,15 +30,6 @@ class Timing:
     train_seconds: float
     steady_steps_per_second: float | None
     wall_seconds: float
-
-
-def steady_steps_per_second(history: History) -> float | None:
-    """Environment steps of all members per second, the first epoch left out."""
-    steps = history.values("environment_steps")
-    if steps is None or len(steps) < 2:
-        return None
-    passed = history.seconds[-1] - history.seconds[0]
-    return float((steps[-1] - steps[0]).sum() / passed) if passed > 0 else None
 
 
 def summarise(

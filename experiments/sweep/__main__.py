@@ -9,7 +9,7 @@ from rich.text import Text
 from experiments.launch import run_folder
 from experiments.launch.exit_status import INTERRUPTED, bad_input, leave, second_interrupt_quits
 from experiments.launch.program import keep_compiled_programs
-from experiments.launch.progress import Bar, Lines, listener
+from experiments.launch.progress import Progress, console_progress
 from experiments.launch.sweep import flags, shards
 from experiments.launch.sweep.options import PROGRAM, Asked, Prepared, prepare_asked
 from experiments.sweep import report
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 0
     keep_compiled_programs()
-    told = listener(console)
+    told = console_progress(console)
     try:
         with second_interrupt_quits():
             return execute(prepared, told, console)
@@ -62,7 +62,7 @@ def _on_several(asked: Asked, console: Console) -> int:
         return INTERRUPTED
 
 
-def execute(prepared: Prepared, told: Bar | Lines, console: Console) -> int:
+def execute(prepared: Prepared, told: Progress, console: Console) -> int:
     """Plans, trains what is left, and writes results, table and plots.
 
     Args:

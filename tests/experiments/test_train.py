@@ -132,7 +132,7 @@ class Interrupting(Silent):
 
 
 def test_an_interrupted_run_keeps_what_was_done(compile_once, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(train, "listener", lambda console: Interrupting(after=2))
+    monkeypatch.setattr(train, "console_progress", lambda console: Interrupting(after=2))
     folder = tmp_path / "run"
     assert train.main([*TINY, "--output", str(folder)]) == 130
     assert len(read_lines(folder / "metrics.jsonl")) == 2 * 2 * SEEDS

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from experiments.launch import run_folder
 from experiments.launch.exit_status import INTERRUPTED
-from experiments.launch.progress import Bar, Lines, listener
+from experiments.launch.progress import Lines, Progress, console_progress
 from experiments.launch.runner import Outcome
 from experiments.launch.sweep import options, shards
 from experiments.launch.sweep.options import Asked, Prepared, sweep_to_json
@@ -36,7 +36,7 @@ def run(asked: Asked, console: Console) -> int:
     """
     start = time.perf_counter()
     processes = join(asked.machines)
-    told = listener(console) if processes.index == 0 else _Marked(console, processes.index)
+    told = console_progress(console) if processes.index == 0 else _Marked(console, processes.index)
     try:
         status = _run(asked, processes, told, console, start)
     except ValueError:
@@ -48,9 +48,7 @@ def run(asked: Asked, console: Console) -> int:
     return status
 
 
-def _run(
-    asked: Asked, processes: Processes, told: Bar | Lines, console: Console, start: float
-) -> int:
+def _run(asked: Asked, processes: Processes, told: Progress, console: Console, start: float) -> int:
     prepared = processes.agree(lambda: _prepare(asked, processes))
     sweep, whole = prepared.sweep, _compare(asked, prepared, processes)
     if processes.gather((whole / run_folder.RESULTS).exists())[0]:

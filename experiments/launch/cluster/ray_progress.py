@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from experiments.launch.progress import Lines, Stand, clock
+from experiments.launch.progress import Lines, Step, clock
 
 _ROWS = 16  # shards shown on a terminal; the last line counts all
 
@@ -25,7 +25,7 @@ class _Shard:
     starts: int = 0
     where: str = ""
     phase: str = ""
-    stand: Stand | None = None
+    stand: Step | None = None
     over: bool = False
 
 
@@ -69,13 +69,13 @@ class Overview:
         self._shards[index].phase = name
         self._line(index, f"{name} ...")
 
-    def epoch(self, index: int, stand: Stand) -> None:
+    def epoch(self, index: int, stand: Step) -> None:
         """An epoch of a shard is done."""
         self._shards[index].stand = stand
         self._line(
             index,
             f"epoch {stand.done}/{stand.total}  {' · '.join(stand.status)}  "
-            f"{clock(stand.left)} left, {clock(self.left)} for all",
+            f"{clock(stand.seconds_left)} left, {clock(self.left)} for all",
         )
 
     def over(self, index: int, text: str) -> None:
@@ -103,7 +103,7 @@ class Overview:
             stand = shard.stand
             done, told, left = 0, shard.phase, ""
             if stand is not None:
-                done, told, left = stand.done, " · ".join(stand.status), clock(stand.left)
+                done, told, left = stand.done, " · ".join(stand.status), clock(stand.seconds_left)
             table.add_row(
                 Text(self._place(index) + shard.where),
                 ProgressBar(total=self._epochs, completed=done, width=20),
@@ -126,7 +126,7 @@ class Overview:
     def left(self) -> float | None:
         """Seconds until all are done: those that train, then the others at the same speed."""
         stands = [shard.stand for _, shard in self._running() if shard.stand is not None]
-        known = [(stand, stand.left) for stand in stands if stand.left is not None]
+        known = [(stand, stand.seconds_left) for stand in stands if stand.seconds_left is not None]
         if not known:
             return None
         waiting = sum(not shard.starts and not shard.over for shard in self._shards)

@@ -16,7 +16,7 @@ from experiments.launch import run_folder
 from experiments.launch.cluster.ray_progress import Event
 from experiments.launch.history import History
 from experiments.launch.program import Program
-from experiments.launch.progress import Stand, seconds_left
+from experiments.launch.progress import Progress, Step, seconds_left
 from experiments.launch.runner import Outcome
 from experiments.launch.sweep import memory, options, shards
 from experiments.launch.sweep.options import Prepared
@@ -42,8 +42,8 @@ class Board:
         return events
 
 
-class _Teller:
-    """A listener that passes everything on to the board, and waits for nothing."""
+class _BoardProgress(Progress):
+    """Progress that passes everything on to the board, and waits for nothing."""
 
     def __init__(self, board: Any, index: int):
         self._board, self._index = board, index
@@ -56,7 +56,7 @@ class _Teller:
 
     def epoch(self, history: History, epochs: int) -> None:
         left = seconds_left(history, epochs)
-        self._tell("epoch", Stand(len(history.epochs), epochs, status(history), left))
+        self._tell("epoch", Step(len(history.epochs), epochs, status(history), left))
 
     def note(self, text: str) -> None:
         self._tell("note", text)
@@ -134,7 +134,7 @@ def train(folder: Path, index: int, parts: Sequence[range], board: Any, gpus: in
     """
     import ray
 
-    teller = _Teller(board, index)
+    teller = _BoardProgress(board, index)
     teller.begins(f"{ray.util.get_node_ip_address()}, process {os.getpid()}")
     prepared = _prepare(folder, None, gpus)
 

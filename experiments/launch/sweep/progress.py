@@ -1,45 +1,22 @@
 """What a person sees of a sweep: all shards as one, with the time left."""
 
-from typing import Protocol
-
 import numpy as np
 
-from experiments.launch.history import History
-from experiments.launch.progress import Stand, seconds_left
-from experiments.report.results import RETURN, steady_steps_per_second
+from experiments.launch.history import RETURN, History, steady_steps_per_second
+from experiments.launch.progress import Progress, Step, seconds_left
 
 
-class Shower(Protocol):
-    """Shows how something goes on; the listeners of `experiments.launch.progress` do."""
-
-    def phase(self, name: str) -> None:
-        """A new phase began."""
-        ...
-
-    def show(self, stand: Stand) -> None:
-        """How far it is."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Something that is worth a line."""
-        ...
-
-    def warn(self, text: str) -> None:
-        """Something that should not be overlooked."""
-        ...
-
-
-class OverShards:
-    """A listener for every shard in turn, which tells of all of them together.
+class OverShards(Progress):
+    """The progress of every shard in turn, shown as that of all of them together.
 
     Args:
-        shower: Shows it.
+        progress: Shows it.
         shards: How many there are.
         epochs: How many each one has.
     """
 
-    def __init__(self, shower: Shower, shards: int, epochs: int):
-        self._shower, self._shards, self._epochs = shower, shards, epochs
+    def __init__(self, progress: Progress, shards: int, epochs: int):
+        self._progress, self._shards, self._epochs = progress, shards, epochs
         self._index = 0
         self._told: set[str] = set()
 
@@ -49,7 +26,7 @@ class OverShards:
 
     def phase(self, name: str) -> None:
         """Names the phase, and the shard where there are several."""
-        self._shower.phase(f"{self._place()}{name}")
+        self._progress.phase(f"{self._place()}{name}")
 
     def epoch(self, history: History, epochs: int) -> None:
         """One epoch of the shard is done."""
@@ -60,20 +37,20 @@ class OverShards:
             each = each or history.seconds[-1]
             left += each * epochs * (self._shards - self._index - 1)
         texts = [text for text in (self._place().rstrip(": "), *status(history)) if text]
-        self._shower.show(Stand(done, self._shards * epochs, texts, left))
+        self._progress.step(Step(done, self._shards * epochs, texts, left))
 
     def note(self, text: str) -> None:
         """Passes it on, once: shards are alike."""
         if text not in self._told:
             self._told.add(text)
-            self._shower.note(text)
+            self._progress.note(text)
 
     def warn(self, text: str) -> None:
         """Passes it on."""
-        self._shower.warn(f"{self._place()}{text}")
+        self._progress.warn(f"{self._place()}{text}")
 
     def close(self) -> None:
-        """There is nothing to close: the shower is its maker's."""
+        """There is nothing to close: `progress` is its maker's."""
 
     def _place(self) -> str:
         return f"shard {self._index + 1}/{self._shards}: " if self._shards > 1 else ""

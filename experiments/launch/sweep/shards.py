@@ -12,16 +12,16 @@ import numpy as np
 
 from experiments.launch import run_folder
 from experiments.launch.configuration import Variant
-from experiments.launch.history import History
+from experiments.launch.history import History, steady_steps_per_second
 from experiments.launch.job import Job
 from experiments.launch.program import Program, compile_program, members, size_of
-from experiments.launch.progress import Listener
+from experiments.launch.progress import Progress
 from experiments.launch.runner import Outcome, train_members
 from experiments.launch.sweep import memory
 from experiments.launch.sweep.memory import Plan
 from experiments.launch.sweep.options import PROCESS_FOLDERS, Prepared, Sweep, sweep_to_json
-from experiments.launch.sweep.progress import OverShards, Shower
-from experiments.report.results import Timing, steady_steps_per_second
+from experiments.launch.sweep.progress import OverShards
+from experiments.report.results import Timing
 
 PLAN, SHARDS = "plan.json", "shards"
 
@@ -109,23 +109,23 @@ def save_plan(folder: Path, described: Mapping[str, Any]) -> None:
         run_folder.write_json(folder / PLAN, described)
 
 
-def run_all(prepared: Prepared, made: Plan, shower: Shower, start: float) -> Done:
+def run_all(prepared: Prepared, made: Plan, progress: Progress, start: float) -> Done:
     """Trains every shard that is not done, one after another.
 
     Args:
         prepared: The sweep.
         made: Its plan.
-        shower: Shows how it goes on.
+        progress: Shows how it goes on.
         start: When the sweep started, by `time.perf_counter`.
     """
-    outcomes = train_all(prepared, made, shower)
+    outcomes = train_all(prepared, made, progress)
     wall_seconds = time.perf_counter() - start
     return merge_shards(prepared.sweep, outcomes, made.program.compile_seconds, wall_seconds)
 
 
-def train_all(prepared: Prepared, made: Plan, shower: Shower) -> list[Outcome]:
+def train_all(prepared: Prepared, made: Plan, progress: Progress) -> list[Outcome]:
     """Trains the shards of a plan that are not done, on disk epoch by epoch, until Ctrl-C."""
-    over = OverShards(shower, len(made.shards), prepared.sweep.experiment.config.epochs)
+    over = OverShards(progress, len(made.shards), prepared.sweep.experiment.config.epochs)
     outcomes: list[Outcome] = []
     for index, part in enumerate(made.shards):
         over.begin(index)
@@ -140,7 +140,7 @@ def run_shard(
     part: range,
     index: int,
     program: Program | Callable[[], Program],
-    listener: Listener,
+    progress: Progress,
 ) -> Outcome:
     """Trains one shard in its folder, from where it was left; of one that is done, nothing.
 
@@ -149,12 +149,12 @@ def run_shard(
         part: Its members.
         index: Which shard.
         program: Compiled for as many or more; or what compiles it, where something is left to do.
-        listener: Whom to tell.
+        progress: Shows how it goes on.
     """
     folder = shard_folder(prepared.folder, index)
     run_folder.create(folder)
     job = make_job(prepared, part)
-    return train_members(job, folder, listener, prepared.sweep.checkpoints, program)
+    return train_members(job, folder, progress, prepared.sweep.checkpoints, program)
 
 
 def merge_shards(

@@ -15,7 +15,7 @@ from experiments.launch import run_folder
 from experiments.launch.configuration import Experiment, defaults, merge
 from experiments.launch.exit_status import INTERRUPTED, bad_input, leave, second_interrupt_quits
 from experiments.launch.program import keep_compiled_programs
-from experiments.launch.progress import Bar, Lines, listener
+from experiments.launch.progress import Progress, console_progress
 from experiments.report.table import wide_console
 from experiments.studies.engine import curves
 from experiments.studies.engine.measure import PAIRS
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         return bad_input(error)
     keep_compiled_programs()
-    told = listener(console)
+    told = console_progress(console)
     try:
         with second_interrupt_quits():
             done = execute(asked, folder, told)
@@ -144,7 +144,7 @@ def _given(asked: EngineTraining, *names: str) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(asked, name)) is not None}
 
 
-def execute(asked: EngineTraining, folder: Path, told: Bar | Lines) -> bool:
+def execute(asked: EngineTraining, folder: Path, told: Progress) -> bool:
     """Trains on both, or what is left of that.
 
     Returns:

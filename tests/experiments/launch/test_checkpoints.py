@@ -25,7 +25,7 @@ from experiments.launch import job as jobs
 from experiments.launch.checkpoint_files import CheckpointError
 from experiments.launch.checkpoints import CheckpointRule, Checkpoints
 from experiments.launch.program import compile_program, size_of
-from experiments.launch.progress import Silent, listener
+from experiments.launch.progress import Silent, console_progress
 from experiments.launch.runner import train_members
 from sobolax import make_training
 
@@ -49,7 +49,7 @@ FLAGS = [
 ]
 
 
-class Listening(Silent):
+class Recorded(Silent):
     """Keeps what it is told, and interrupts after an epoch."""
 
     def __init__(self, stop_after: int | None = None):
@@ -102,7 +102,7 @@ def stopped(job, program, tmp_path):
 
 
 def stop(job, program, folder, after=3, rule=EVERY):
-    outcome = train_members(job, folder, Listening(stop_after=after), rule, program)
+    outcome = train_members(job, folder, Recorded(stop_after=after), rule, program)
     assert outcome.interrupted
     assert len(outcome.history.epochs) == after
     return outcome
@@ -201,14 +201,14 @@ def test_empty_arrays_and_partial_reads(tmp_path):
 
 
 def test_checkpoints_change_nothing(job, program, reference, tmp_path):
-    listener = Listening()
-    outcome = train_members(job, tmp_path, listener, EVERY, program)
+    progress = Recorded()
+    outcome = train_members(job, tmp_path, progress, EVERY, program)
     assert_same(outcome, tmp_path, reference)
     assert outcome.checkpoints["saved"] == EPOCHS - 1  # the last epoch leaves the policies
-    [note] = listener.notes
+    [note] = progress.notes
     size = size_of(program.initialise(job.keys, job.hypers)) / 2**20
     assert f"takes up to {size:,.1f} MiB; the last 2 are kept" in note
-    assert listener.warnings == outcome.warnings == []
+    assert progress.warnings == outcome.warnings == []
     # Nothing needs them any more.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "policy"]
     # What is complete is not computed again.
@@ -225,14 +225,14 @@ def test_a_stopped_run_ends_as_if_it_never_stopped(after, job, program, referenc
     assert {row["epoch"] for row in rows} == set(range(after))
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "ar')  # as kill -9 leaves it
-    listener = Listening()
-    outcome = train_members(job, tmp_path, listener, EVERY, program)
+    progress = Recorded()
+    outcome = train_members(job, tmp_path, progress, EVERY, program)
     assert_same(outcome, tmp_path, reference)
     assert outcome.resumed_from == (after - 1 or None)
     if after == 1:
-        assert "holds no checkpoint: training begins at the start" in listener.warnings[0]
+        assert "holds no checkpoint: training begins at the start" in progress.warnings[0]
         return
-    assert listener.notes[0] == f"goes on after epoch 2, from {tmp_path}/checkpoints/epoch-000002"
+    assert progress.notes[0] == f"goes on after epoch 2, from {tmp_path}/checkpoints/epoch-000002"
     assert outcome.history.seconds[:2] == before.history.seconds[:2]  # time goes on, too
     assert outcome.history.seconds == sorted(outcome.history.seconds)
     assert run_folder.read_lines(tmp_path / "metrics.jsonl")[: len(rows) - 4] == rows[:-4]
@@ -314,11 +314,11 @@ def test_a_bad_checkpoint_is_named_and_the_last_good_one_taken(
     damage, what = BAD[how]
     path = stopped / "checkpoints" / "epoch-000002"
     damage(path)
-    listener = Listening()
-    outcome = train_members(job, stopped, listener, EVERY, program)
+    progress = Recorded()
+    outcome = train_members(job, stopped, progress, EVERY, program)
     assert outcome.resumed_from == 1
     [told] = outcome.warnings
-    assert listener.warnings == [told]
+    assert progress.warnings == [told]
     assert str(path) in told
     assert re.search(what, told), told
     assert "set aside as epoch-000002.unusable" in told
@@ -393,14 +393,14 @@ def test_a_full_disk_stops_nothing_but_the_checkpoint(
         original(path, arrays)
 
     monkeypatch.setattr(checkpoint_files, "write_arrays", full)
-    listener = Listening()
-    outcome = train_members(job, tmp_path, listener, EVERY, program)
+    progress = Recorded()
+    outcome = train_members(job, tmp_path, progress, EVERY, program)
     assert_same(outcome, tmp_path, reference)
     assert len(tries) == EPOCHS  # every one is tried, and the policies
     assert outcome.checkpoints["saved"] == 1
     assert outcome.checkpoints["failed"] == 2
-    assert len(listener.warnings) == 2
-    assert listener.warnings == outcome.warnings
+    assert len(progress.warnings) == 2
+    assert progress.warnings == outcome.warnings
     for epoch, warning in enumerate(outcome.warnings, 1):
         assert f"the checkpoint after epoch {epoch} failed: the disk is full;" in warning
     assert not list(tmp_path.rglob("*.partial"))
@@ -456,7 +456,7 @@ def test_parameters_that_are_not_finite_make_no_checkpoint(job, program, tmp_pat
         return replace(state, agent=jax.tree.unflatten(structure, leaves)), metrics
 
     sick = replace(program, epoch=poisoned)
-    outcome = train_members(job, tmp_path, Listening(stop_after=3), EVERY, sick)
+    outcome = train_members(job, tmp_path, Recorded(stop_after=3), EVERY, sick)
     assert names(tmp_path) == ["epoch-000001"]
     [told] = outcome.warnings
     assert "parameters are not finite: those of sobolev, seed 0" in told
@@ -540,7 +540,7 @@ def test_members_that_fill_up_devices_are_left_out(job, program):
 @pytest.mark.parametrize("terminal", [False, True])
 def test_notes_and_warnings_stay_in_sight(terminal):
     out = io.StringIO()
-    told = listener(Console(file=out, width=100, force_terminal=terminal))
+    told = console_progress(Console(file=out, width=100, force_terminal=terminal))
     told.note("a checkpoint takes up to 3 MiB")
     told.warn("the disk is full")
     told.close()

@@ -66,7 +66,7 @@ def command(program, tmp_path, monkeypatch):
     """Runs the command with that program, interrupted after some epochs."""
 
     def run(*flags, after=None):
-        monkeypatch.setattr(train, "listener", lambda console: Interrupting(after))
+        monkeypatch.setattr(train, "console_progress", lambda console: Interrupting(after))
         return train.main([str(flag) for flag in flags])
 
     # The cache of compiled programs is the process's: leave its place alone.

@@ -18,7 +18,7 @@ from experiments.launch import run_folder
 from experiments.launch.cluster import ray_tasks
 from experiments.launch.cluster.ray_cluster import connected
 from experiments.launch.cluster.ray_progress import Overview
-from experiments.launch.progress import Stand
+from experiments.launch.progress import Step
 from experiments.launch.sweep import shards
 from experiments.launch.sweep.machines import Machines
 
@@ -227,7 +227,7 @@ def test_what_all_shards_tell_is_one_view():
     console = Console(file=io.StringIO(), width=200)
     overview = Overview(console, shards=3, epochs=10, places=2)
     overview.hear([(0, "begins", "a, process 1"), (1, "begins", "b, process 2")])
-    overview.hear([(0, "epoch", Stand(4, 10, ["480 steps"], 60.0))])
+    overview.hear([(0, "epoch", Step(4, 10, ["480 steps"], 60.0))])
     # Ten seconds an epoch: one minute is left of this shard, and then comes the third.
     assert overview.left == 60 + 100
     overview.hear([(0, "begins", "c, process 3"), (1, "warn", "look")])
@@ -244,9 +244,9 @@ def test_on_a_terminal_every_shard_that_trains_has_a_row():
     console = Console(file=io.StringIO(), width=120, force_terminal=True)
     overview = Overview(console, shards=3, epochs=10, places=2)
     overview.hear([(0, "begins", "here"), (1, "begins", "there"), (1, "phase", "compiling")])
-    overview.hear([(0, "epoch", Stand(4, 10, ["480 steps"], 61.0))])
+    overview.hear([(0, "epoch", Step(4, 10, ["480 steps"], 61.0))])
     overview.over(0, "done")
-    overview.hear([(1, "epoch", Stand(5, 10, ["600 steps"], 61.0))])
+    overview.hear([(1, "epoch", Step(5, 10, ["600 steps"], 61.0))])
     plain = Console(file=io.StringIO(), width=120)
     plain.print(overview.rendered())
     overview.close()
