@@ -23,7 +23,7 @@ from experiments.launch.policy import TrainedRun, load_run
 from experiments.launch.program import call, keep_compiled_programs
 from experiments.report.intervals import estimate, paired_difference
 from experiments.report.results import counted
-from experiments.report.table import Listing, wide_console
+from experiments.report.table import Table, wide_console
 from sobolax.training.evaluation import Evaluation, evaluate
 
 # Training evaluates with keys folded in by the epoch's number, which is never as large.
@@ -153,7 +153,7 @@ def evaluate_run(found: TrainedRun, episodes: int, seed: int) -> dict[str, Any]:
     }
 
 
-def table(results: Mapping[str, Any], title: str) -> Listing:
+def table(results: Mapping[str, Any], title: str) -> Table:
     """The table of an evaluation."""
     rows = []
     for variant in results["variants"].values():
@@ -166,7 +166,7 @@ def table(results: Mapping[str, Any], title: str) -> Listing:
     headings = ("variant", "return [95 %]", "deviation, of episodes", "length", "non-finite")
     over = results["interval"].split()[-1]
     told = f"{title}, {results['episodes']:,} episodes, mean and 95 % interval over {over}"
-    return Listing(told, headings, rows)
+    return Table(told, headings, rows)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from experiments.report.intervals import Estimate, Median, columns
 
@@ -24,12 +24,14 @@ GREY, BLACK = "#777777", "black"
 # Of variants that every page shows.
 COLORS = {"plain": ORANGE, "sobolev": BLUE}
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "figure.titlesize": 10,
     "axes.titlesize": 9,
     "axes.labelsize": 8.5,
     "xtick.labelsize": 7.5,
     "ytick.labelsize": 7.5,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
     "legend.fontsize": 8,
     "legend.frameon": False,
     "lines.linewidth": 1.5,
@@ -90,7 +92,7 @@ def band(
         color: Of line and band.
         options: Of `Axes.plot`.
     """
-    value, low, high = columns(list(found))
+    value, low, high = columns(found)
     fill(axes, across, low, high, color)
     # One alone is a point, which a line would not show.
     options.setdefault("marker", "o" if len(value) == 1 else None)
@@ -115,11 +117,13 @@ def point(axes: Axes, place: float, found: Estimate | Median, color: str, uprigh
     if found.value is None:
         return
     ends = [found.value if end is None else end for end in (found.low, found.high)]
-    for along, across, options in (
-        ([place, place], ends, {"linewidth": 1.7, "alpha": 0.7}),
-        ([place], [found.value], {"marker": "o", "markersize": 4.5}),
-    ):
-        axes.plot(*((along, across) if upright else (across, along)), color=color, **options)
+    here, middle = [place, place], [found.value]
+    axes.plot(*_turned(here, ends, upright), color=color, linewidth=1.7, alpha=0.7)
+    axes.plot(*_turned(here[:1], middle, upright), color=color, marker="o", markersize=4.5)
+
+
+def _turned(along: list[float], values: list[float], upright: bool) -> tuple[list, list]:
+    return (along, values) if upright else (values, along)
 
 
 def handles(variants: Mapping[str, str]) -> list[Line2D]:
@@ -138,30 +142,29 @@ def legend_below(figure: Figure, entries: Sequence[Line2D], columns: int | None 
 
 
 def log_scale(axes: Axes, which: Literal["x", "y"], ticks: Sequence[float] | None = None) -> None:
-    """A logarithmic axis.
+    """A logarithmic axis with labels such as 0.2.
 
     Args:
         axes: Which axes.
         which: Which axis.
-        ticks: Where it is labelled, and nowhere else; None for powers of ten.
+        ticks: Where it is labelled, and nowhere else; None for powers of ten, and for 2 and 5
+            times these where there are few.
     """
     axis = axes.xaxis if which == "x" else axes.yaxis
     axes.set(**{f"{which}scale": "log"})
-    if ticks is None:
-        axis.set_major_locator(LogLocator(numticks=7))
-    else:
+    if ticks is not None:
         axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
+        return
 
+    def label(value: float, _: Any) -> str:
+        low, high = axis.get_view_interval()
+        return f"{value:g}" if high / low < 100 else ""
 
-def plain_log_labels(axes: Axes, numbers: np.ndarray) -> None:
-    """A logarithmic axis upwards with labels such as 0.2, fewer the more decades there are."""
-    axes.set_yscale("log")
-    wide = numbers.max() / numbers.min() > 100
-    axes.yaxis.set_minor_locator(LogLocator(subs=() if wide else (2, 5)))
-    for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        set_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_locator(LogLocator(numticks=7))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axis.set_minor_formatter(FuncFormatter(label))
 
 
 def save(figure: Figure, path: Path, title: str = "") -> None:

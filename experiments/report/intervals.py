@@ -3,6 +3,7 @@
 `scipy.stats` is imported when the first interval is computed: it takes a second to load.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,7 +112,7 @@ def bands(values: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return columns([estimate(row) for row in np.asarray(values, np.float64)])
 
 
-def columns(found: "list[Estimate] | list[Median]") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def columns(found: Sequence[Estimate | Median]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Values, lows and highs of several estimates, `(estimates,)`, NaN where there is none."""
     parts = [(one.value, one.low, one.high) for one in found]
     value, low, high = np.array(parts, np.float64).reshape(-1, 3).T

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -90,7 +91,8 @@ class Rows(Sequence[Row]):
 
 def arrays_path(folder: Path, job: str) -> Path:
     """Where arrays of a job lie."""
-    return folder / ARRAYS / f"{job.replace('/', '_')}.npz"
+    name = re.sub(r"[^\w.]+", "_", job)
+    return folder / ARRAYS / f"{name}.npz"
 
 
 def write(folder: Path, rows: Sequence[Row]) -> None:

@@ -136,8 +136,8 @@ def number(value: float, signed: bool = False) -> str:
     if size >= 1e5 or size < 1e-3:
         mantissa, exponent = f"{value:{sign}.1e}".split("e")
         return f"{mantissa}e{int(exponent)}"
-    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
-    return f"{value:{sign},.{digits}f}"
+    leading = int(f"{size:.2e}".split("e")[1])  # of the rounded number: 0.9999 has that of 1
+    return f"{value:{sign},.{max(0, 2 - leading)}f}"
 
 
 def wide_console(console: Console) -> Console:

@@ -7,14 +7,14 @@ from rich.text import Text
 
 from experiments.launch.configuration import environment_title
 from experiments.report.results import RETURN, RETURN_OVER_TRAINING, counted, frozen_members, metric
-from experiments.report.table import Listing, wide_console, with_interval
+from experiments.report.table import Table, text, wide_console
 from experiments.sweep.summary import Results, sentence, to_best
 
 TABLE = "table.md"
 _SHOWN = 30  # rows on the terminal; the file has all
 
 
-def listing(results: Results, rows: int | None = None) -> Listing:
+def listing(results: Results, rows: int | None = None) -> Table:
     """The table.
 
     Args:
@@ -32,10 +32,10 @@ def listing(results: Results, rows: int | None = None) -> Listing:
         difference = to_best(results, order, name, RETURN)
         cells = [
             *(f"{float(value):g}" for value in results["settings"][name].values()),
-            with_interval(final),
-            "best" if name == order[0] else with_interval(difference, signed=True),
+            text(final),
+            "best" if name == order[0] else text(difference, signed=True),
             "≈" if name in close else "",
-            with_interval(metric(results, name, RETURN_OVER_TRAINING)),
+            text(metric(results, name, RETURN_OVER_TRAINING)),
         ]
         if anything_lost:
             cells.append(_lost(results, name))
@@ -56,7 +56,7 @@ def listing(results: Results, rows: int | None = None) -> Listing:
             " *: over the seeds that are left. Settings that lost seeds, frozen or not finite, "
             "come last."
         )
-    return Listing(title(results), headings, table, len(results["varied"]), note)
+    return Table(title(results), headings, table, len(results["varied"]), note)
 
 
 def title(results: Results) -> str:

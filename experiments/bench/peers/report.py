@@ -8,14 +8,14 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments.launch import run_folder
-from experiments.report.table import Listing, wide_console
+from experiments.report.table import Table, wide_console
 
 TABLE = "table.md"
 # Steps/s over the peer's: what issue 5 asks for, and what it hopes for.
 GOALS = {"brax": (1.2, 2.0), "rejax": (1.0, 5.0), "sbx": (1.0, 5.0)}
 
 
-def summary(results: Mapping[str, Any]) -> Listing:
+def summary(results: Mapping[str, Any]) -> Table:
     """A row for each comparison."""
     rows = []
     for one in results["comparisons"]:
@@ -36,10 +36,10 @@ def summary(results: Mapping[str, Any]) -> Listing:
         "same per second of processor time, which what else runs on the machine disturbs less."
     )
     headings = ("comparison", "ratio", "min to max", "processor time", "reach / go for", "")
-    return Listing("Plain SAC against other libraries", headings, rows, note=note)
+    return Table("Plain SAC against other libraries", headings, rows, note=note)
 
 
-def contenders(one: Mapping[str, Any]) -> Listing:
+def contenders(one: Mapping[str, Any]) -> Table:
     """A row for each contender of a comparison."""
     best = next(r for r in one["contenders"] if r["label"] == one["ratio"]["peer"])
     rows = []
@@ -65,7 +65,7 @@ def contenders(one: Mapping[str, Any]) -> Listing:
         "CPU µs per step collected",
         "start s",
     )
-    return Listing(one["title"], headings, rows, note=one["note"])
+    return Table(one["title"], headings, rows, note=one["note"])
 
 
 def show(results: Mapping[str, Any], console: Console) -> None:

@@ -4,18 +4,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.report.table import Listing
+from experiments.report.table import Table
 
 Results = Mapping[str, Any]
 
 
-def listings(many: Sequence[Results]) -> list[Listing]:
+def listings(many: Sequence[Results]) -> list[Table]:
     """All tables of some audits; those that would be empty are left out."""
     makers = (soundness, errors, norms, growth, rollouts, within, price, one_iteration)
     return [listing for listing in (make(many) for make in makers) if listing.rows]
 
 
-def summary(many: Sequence[Results]) -> Listing:
+def summary(many: Sequence[Results]) -> Table:
     """One row for each environment."""
     rows = []
     for results in many:
@@ -53,10 +53,10 @@ def summary(many: Sequence[Results]) -> Listing:
         "median over states of the kind where it is largest, of the first method. Norm and "
         "exponent: along rollouts of the random policy. Price: in plain steps, all directions."
     )
-    return Listing("All of it in short", headings, rows, 1, note)
+    return Table("All of it in short", headings, rows, 1, note)
 
 
-def soundness(many: Sequence[Results]) -> Listing:
+def soundness(many: Sequence[Results]) -> Table:
     """Finite and not zero, by kind and method."""
     rows = []
     for results, kind, method, found in _entries(many):
@@ -76,10 +76,10 @@ def soundness(many: Sequence[Results]) -> Listing:
     headings = ("env", "states of", "method", "count", "states, not finite", "∂f/∂s, finite")
     headings += ("∂f/∂s, not zero", "∂f/∂a, finite", "∂f/∂a, not zero", "not finite, in all")
     note = "f is the whole transition: the state that follows, its observation and the reward."
-    return Listing("Finite and not zero", headings, _merged(rows), 3, note)
+    return Table("Finite and not zero", headings, _merged(rows), 3, note)
 
 
-def errors(many: Sequence[Results]) -> Listing:
+def errors(many: Sequence[Results]) -> Table:
     """Against central differences."""
     rows = []
     for results, kind, method, found in _entries(many):
@@ -96,10 +96,10 @@ def errors(many: Sequence[Results]) -> Listing:
         "is no error. One as large as the error is a kink within their reach, as at the joint "
         "limits where pusher starts: no derivative is right there."
     )
-    return Listing("Error", headings, rows, 3, note)
+    return Table("Error", headings, rows, 3, note)
 
 
-def norms(many: Sequence[Results]) -> Listing:
+def norms(many: Sequence[Results]) -> Table:
     """Spectral norms of one step."""
     rows = []
     for results, kind, method, found in _entries(many):
@@ -109,7 +109,7 @@ def norms(many: Sequence[Results]) -> Listing:
     bound = _common(many, "bound")
     headings = ("env", "states of", "method", "median", "90 %", "99 %", "largest")
     headings += (f"above {bound}",)
-    return Listing(
+    return Table(
         "Spectral norm of one step's ∂s'/∂s",
         headings,
         _merged(rows),
@@ -118,7 +118,7 @@ def norms(many: Sequence[Results]) -> Listing:
     )
 
 
-def rollouts(many: Sequence[Results]) -> Listing:
+def rollouts(many: Sequence[Results]) -> Table:
     """What is not finite along rollouts."""
     rows = []
     for results in many:
@@ -138,10 +138,10 @@ def rollouts(many: Sequence[Results]) -> Listing:
             )
     headings = ("env", "rollouts of", "states", "states, not finite", "derivatives, not finite")
     headings += ("episodes, ended", "norm, median", "norm, 99 %", "norm, largest")
-    return Listing("Rollouts", (*headings, f"above {_common(many, 'bound')}"), rows, 2)
+    return Table("Rollouts", (*headings, f"above {_common(many, 'bound')}"), rows, 2)
 
 
-def growth(many: Sequence[Results]) -> Listing:
+def growth(many: Sequence[Results]) -> Table:
     """Chained environment steps and the exponent."""
     steps = sorted({entry["steps"] for r in many for entry in _chains(r)})
     rows = []
@@ -166,10 +166,10 @@ def growth(many: Sequence[Results]) -> Listing:
         f"log 1/γ = {shown} (γ = {discount}): above it, chaos rules gradients of long returns. "
         "Of some tens of steps it is an estimate: growth by a power of n counts as a little."
     )
-    return Listing("Growth over environment steps", headings, rows, 2, note)
+    return Table("Growth over environment steps", headings, rows, 2, note)
 
 
-def within(many: Sequence[Results]) -> Listing:
+def within(many: Sequence[Results]) -> Table:
     """Growth over the physics steps of one environment step."""
     audited = [results for results in many if results["within_step"]]
     most = max((len(results["within_step"]) for results in audited), default=0)
@@ -180,10 +180,10 @@ def within(many: Sequence[Results]) -> Listing:
         rows.append((_name(results), *cells, *["–"] * (most - len(cells)), worst))
     headings = ("env", *(f"{count + 1}" for count in range(most)), "whole step, largest")
     note = "Median spectral norm of the product of so many physics steps, states of random policy."
-    return Listing("Growth over the physics steps of one step", headings, rows, 1, note)
+    return Table("Growth over the physics steps of one step", headings, rows, 1, note)
 
 
-def price(many: Sequence[Results]) -> Listing:
+def price(many: Sequence[Results]) -> Table:
     """In plain steps."""
     rows = []
     for results in many:
@@ -209,10 +209,10 @@ def price(many: Sequence[Results]) -> Listing:
         "state a call is mostly overhead, and the ratio says little. What else the machine did "
         "shows between the smallest and the largest ratio."
     )
-    return Listing("Price", (*headings, "compile s"), rows, 2, note)
+    return Table("Price", (*headings, "compile s"), rows, 2, note)
 
 
-def one_iteration(many: Sequence[Results]) -> Listing:
+def one_iteration(many: Sequence[Results]) -> Table:
     """What one solver iteration is worth."""
     rows = []
     for results in many:
@@ -234,7 +234,7 @@ def one_iteration(many: Sequence[Results]) -> Listing:
     )
     headings = ("env", "derivative", "constrained", "warm start, median", "warm start, 90 %")
     headings += ("cold, median", "cold, 90 %")
-    return Listing("One solver iteration", headings, rows, 2, note)
+    return Table("One solver iteration", headings, rows, 2, note)
 
 
 def _above(exponent: Mapping[str, float | None], limit: float) -> str:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from experiments.launch import run_folder
 from experiments.launch.exit_status import bad_input
-from experiments.report.table import Listing, wide_console
+from experiments.report.table import Table, wide_console
 from experiments.studies.engine.measure import PAIRS, PARTS, measure
 
 PROGRAM = "python -m experiments.studies.engine"
@@ -57,7 +57,7 @@ def prepare(asked: EngineGradients) -> Path:
     return run_folder.choose(asked.output, "engine_gradients", asked.tasks)
 
 
-def agreement(found: Sequence[Mapping[str, Any]]) -> Listing:
+def agreement(found: Sequence[Mapping[str, Any]]) -> Table:
     """How far the Jacobians agree."""
     rows = []
     for one in found:
@@ -86,10 +86,10 @@ def agreement(found: Sequence[Mapping[str, Any]]) -> Listing:
         "of our twin on MJX; error relative to the latter's length; *touching*: a contact or a "
         "limit acts at the state."
     )
-    return Listing("Numerical against exact Jacobians", headings, rows, leading=3, note=note)
+    return Table("Numerical against exact Jacobians", headings, rows, names=3, note=note)
 
 
-def costs(found: Sequence[Mapping[str, Any]]) -> Listing:
+def costs(found: Sequence[Mapping[str, Any]]) -> Table:
     """What they cost."""
     rows = [
         (
@@ -108,7 +108,7 @@ def costs(found: Sequence[Mapping[str, Any]]) -> Listing:
         "Per transition, of a batch, in float64, on all cores, in one run. The engine's step is "
         "Gymnasium's own Python around MuJoCo's C, the state restored before and read after."
     )
-    return Listing("What Jacobians cost", headings, rows, note=note)
+    return Table("What Jacobians cost", headings, rows, note=note)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from experiments.launch import run_folder
 from experiments.report.curves import COLORS
 from experiments.report.intervals import Estimate, bands
 from experiments.report.results import RETURN, RETURN_OVER_TRAINING, metric
-from experiments.report.table import Listing, with_interval
+from experiments.report.table import Table, text
 
 ENGINE, TWIN = "mujoco_fd", "mjx"
 _NAMES = {ENGINE: "C engine, differences", TWIN: "MJX, exact"}
@@ -23,7 +23,7 @@ _STYLES: dict[str, Literal["-", "--"]] = {ENGINE: "-", TWIN: "--"}
 CURVES, TABLE = "curves.png", "table.md"
 
 
-def write(folder: Path, configuration: Mapping[str, Any]) -> Listing:
+def write(folder: Path, configuration: Mapping[str, Any]) -> Table:
     """Writes the table and the plot of a run whose parts are done.
 
     Args:
@@ -44,7 +44,7 @@ def write(folder: Path, configuration: Mapping[str, Any]) -> Listing:
     return listed
 
 
-def listing(results: Mapping[str, Mapping[str, Any]], title: str) -> Listing:
+def listing(results: Mapping[str, Mapping[str, Any]], title: str) -> Table:
     """Returns, what gradients gain on either, and how fast it went."""
     rows = []
     for side, result in results.items():
@@ -55,10 +55,10 @@ def listing(results: Mapping[str, Mapping[str, Any]], title: str) -> Listing:
                 (
                     _NAMES[side],
                     told["label"],
-                    with_interval(metric(result, variant, RETURN)),
-                    with_interval(metric(result, variant, RETURN_OVER_TRAINING)),
+                    text(metric(result, variant, RETURN)),
+                    text(metric(result, variant, RETURN_OVER_TRAINING)),
                     *(
-                        with_interval(Estimate(**gain[name]), signed=True) if gain else "–"
+                        text(Estimate(**gain[name]), signed=True) if gain else "–"
                         for name in (RETURN, RETURN_OVER_TRAINING)
                     ),
                     f"{told['whole_run']['gradients_dropped']:.2%}",
@@ -73,7 +73,7 @@ def listing(results: Mapping[str, Mapping[str, Any]], title: str) -> Listing:
         "steps/s, all members",
     )
     note = "*Gain*: over the plain agent on the same engine, paired by seed. [95 % interval]"
-    return Listing(title, headings, rows, leading=2, note=note)
+    return Table(title, headings, rows, names=2, note=note)
 
 
 def save(path: Path, rows: Mapping[str, list[dict[str, Any]]], title: str) -> None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from experiments.report.table import Listing
+from experiments.report.table import Table
 from experiments.studies.scaling import analysis
 from experiments.studies.scaling.analysis import Median, Size, Variant, median
 from experiments.studies.scaling.variants import CONTROLS, GRADIENTS, LABELS, PLAIN
@@ -15,7 +15,7 @@ NOTES = {
 }
 
 
-def listings(sizes: Sequence[Size]) -> list[Listing]:
+def listings(sizes: Sequence[Size]) -> list[Table]:
     """All tables, in the order they are read; those that would be empty are left out."""
     made = [
         advantages(sizes),
@@ -28,7 +28,7 @@ def listings(sizes: Sequence[Size]) -> list[Listing]:
     return [listing for listing in made if listing.rows]
 
 
-def needed(sizes: Sequence[Size], quantity: str) -> Listing:
+def needed(sizes: Sequence[Size], quantity: str) -> Table:
     """A row for each family, a column for each n, and the exponent of n."""
     rows = []
     for family in analysis.families_of(sizes):
@@ -38,7 +38,7 @@ def needed(sizes: Sequence[Size], quantity: str) -> Listing:
             cells.append("" if variant is None else cell(size, variant, quantity))
         fitted = analysis.exponent(sizes, family, quantity)
         rows.append((LABELS[family], *cells, "" if fitted is None else power(fitted)))
-    return Listing(
+    return Table(
         f"{NOTES[quantity].split(';')[0].split(' of a run')[0]} to the stated return",
         ("", *(f"n = {size['n']}" for size in sizes), "exponent of n"),
         rows,
@@ -47,7 +47,7 @@ def needed(sizes: Sequence[Size], quantity: str) -> Listing:
     )
 
 
-def advantages(sizes: Sequence[Size]) -> Listing:
+def advantages(sizes: Sequence[Size]) -> Table:
     """How many times as much tuned plain SAC needs, in steps and in time."""
     rows = []
     for size in sizes:
@@ -65,17 +65,17 @@ def advantages(sizes: Sequence[Size]) -> Listing:
                 _number(seconds.careful),
             )
         )
-    return Listing(
+    return Table(
         "Tuned plain SAC over the best variant with gradients",
         ("n", "plain SAC's best", "best with gradients", "steps", "at least", "time", "at least "),
         rows,
-        leading=3,
+        names=3,
         note="Ratios of medians; 'at least' is the ratio of the ends of their intervals that are "
         "nearest to each other. > marks a lower bound: plain SAC spent its budget.",
     )
 
 
-def returns(sizes: Sequence[Size]) -> Listing:
+def returns(sizes: Sequence[Size]) -> Table:
     """The share of the way at the same number of steps, a column for each n."""
     rows = []
     for family in analysis.families_of(sizes):
@@ -84,7 +84,7 @@ def returns(sizes: Sequence[Size]) -> Listing:
             variant = analysis.best(size, [family])
             cells.append("" if variant is None else share(variant["shares_at_shared_steps"]))
         rows.append((LABELS[family], *cells))
-    return Listing(
+    return Table(
         "Return after the steps that variants with gradients have",
         ("", *(f"n = {size['n']}, {size['shared_steps']:,} steps" for size in sizes)),
         rows,
@@ -93,7 +93,7 @@ def returns(sizes: Sequence[Size]) -> Listing:
     )
 
 
-def choices(sizes: Sequence[Size]) -> Listing:
+def choices(sizes: Sequence[Size]) -> Table:
     """Every setting of every family."""
     rows = []
     kinds = {**dict.fromkeys(PLAIN, "plain"), **dict.fromkeys(GRADIENTS, "gradients")}
@@ -114,16 +114,16 @@ def choices(sizes: Sequence[Size]) -> Listing:
             mark = " *" if found[0] is analysis.best(size, [family]) else ""
             cells.append(steps_cell(found[0], middle) + mark)
         rows.append((LABELS[family], setting, *cells))
-    return Listing(
+    return Table(
         "All settings: environment steps",
         ("", "setting", *(f"n = {size['n']}" for size in sizes)),
         rows,
-        leading=2,
+        names=2,
         note="Median over seeds, seeds that got there; * marks the setting chosen.",
     )
 
 
-def references(sizes: Sequence[Size]) -> Listing:
+def references(sizes: Sequence[Size]) -> Table:
     """What the stated return is."""
     rows = []
     for size in sizes:
@@ -131,7 +131,7 @@ def references(sizes: Sequence[Size]) -> Listing:
         stated = low + size["share"] * (high - low)
         rows.append((str(size["n"]), f"{low:.1f}", f"{high:.1f}", f"{stated:.1f}"))
     controller = sizes[0]["controller"] if sizes else ""
-    return Listing(
+    return Table(
         "The stated return",
         ("n", "doing nothing", "reference controller", "stated return"),
         rows,
@@ -139,7 +139,7 @@ def references(sizes: Sequence[Size]) -> Listing:
     )
 
 
-def prices(sizes: Sequence[Size]) -> Listing:
+def prices(sizes: Sequence[Size]) -> Table:
     """What a step and an update cost."""
     rows = []
     for size in sizes:
@@ -153,7 +153,7 @@ def prices(sizes: Sequence[Size]) -> Listing:
         # Updates that cost less than the clock tells have no ratio.
         times = f"{gradients['seconds_per_update'] / below:.1f}" if below > 0 else "–"
         rows.append((str(size["n"]), *cells, times))
-    return Listing(
+    return Table(
         "Prices",
         (
             "n",

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.report.table import Listing
+from experiments.report.table import Table
 from experiments.studies.suites import trial
 
 HEADINGS = ("environment", "verdict", "tangents' error", "judged", "in", "reverse mode", "why")
@@ -17,7 +17,7 @@ NOTE = (
 _LONGEST = 160
 
 
-def listing(trials: Sequence[Mapping[str, Any]], short: bool = False) -> Listing:
+def listing(trials: Sequence[Mapping[str, Any]], short: bool = False) -> Table:
     """A row for each environment.
 
     Args:
@@ -41,7 +41,7 @@ def listing(trials: Sequence[Mapping[str, Any]], short: bool = False) -> Listing
                 why[:60] if short else why[:_LONGEST] + ("..." if len(why) > _LONGEST else ""),
             )
         )
-    return Listing("Environments", HEADINGS, rows, leading=2, note="" if short else NOTE)
+    return Table("Environments", HEADINGS, rows, names=2, note="" if short else NOTE)
 
 
 def page(trials: Sequence[Mapping[str, Any]], command: str) -> str:

@@ -79,7 +79,7 @@ def surfaces(rows: Rows, system: str, arrays: dict[str, np.ndarray]) -> Figure:
     """Q* and what was learnt over state and action, by the seed whose plain error is the median."""
     figure, axes = panels(3, 3, 7.6, 6.6, sharex=True, sharey=True)
     for row, name, values in zip(axes, MEASURES, arrays["surfaces"], strict=True):
-        true = values[0]
+        true, image = values[0], None
         for panel, one in zip(row, values, strict=True):
             panel.grid(False)
             image = panel.imshow(
@@ -93,6 +93,7 @@ def surfaces(rows: Rows, system: str, arrays: dict[str, np.ndarray]) -> Figure:
             )
             panel.plot(*arrays["places"].T, "o", ms=2.5, color="white", mec="black")
         row[0].set_ylabel("action a")
+        assert image is not None
         bar = figure.colorbar(image, ax=list(row), shrink=0.9)
         bar.set_label(_SYMBOLS[name])
     for panel, label in zip(axes[0], ("$Q^*$", *_LABELS.values()), strict=True):
@@ -153,8 +154,8 @@ def draw_controls(rows: Rows) -> Figure:
                     panel.axvline(found.median or np.nan, color=own, lw=0.7, alpha=0.6, ls=":")
             log_scale(panel, "x")
         row[0].set_yticks(range(len(names)), [LABELS[name] for name in names])
-        row[0].invert_yaxis()
         row[0].set_ylabel(system)
+    axes[0, 0].invert_yaxis()  # of all, which share it
     for panel, name in zip(axes[0], MEASURES, strict=True):
         panel.set_title(_SYMBOLS[name])
     for panel in axes[-1]:

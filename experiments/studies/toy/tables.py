@@ -25,7 +25,7 @@ _HOW = (
     "MSE: the mean squared error over all states and actions; factor: plain's MSE divided by this "
     "one, of the same seed. Of both the median over seeds and its 95 % interval."
 )
-_FIT = ("system", "critic", "transitions", "learning_rate")
+_FIT: tuple[str, ...] = ("system", "critic", "transitions", "learning_rate")
 
 
 def tables(rows: Rows) -> list[Table]:

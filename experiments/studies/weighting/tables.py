@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from experiments.report.intervals import Estimate
-from experiments.report.table import Listing, number, with_interval
+from experiments.report.table import Table, number, text
 from experiments.studies.weighting.rules import PLAIN, RULES
 from experiments.studies.weighting.summary import (
     BEST,
@@ -23,12 +23,12 @@ _ERRORS = {
 }
 
 
-def listings(many: Sequence[Results]) -> list[Listing]:
+def listings(many: Sequence[Results]) -> list[Table]:
     """All tables."""
     return [overview(many), *(make(one) for one in many for make in (scores, critics))]
 
 
-def overview(many: Sequence[Results]) -> Listing:
+def overview(many: Sequence[Results]) -> Table:
     """A row for each rule: its final score on every task, and how far the best constant is."""
     labels: dict[str, str] = {}
     papers = {rule.name: rule.paper for rule in RULES}
@@ -42,8 +42,8 @@ def overview(many: Sequence[Results]) -> Listing:
             if name not in rows(results):
                 cells += ["–", "–"]
                 continue
-            cells.append(with_interval(mean_of(results, name, SCORE)))
-            cells.append(with_interval(difference(results, name, BEST, SCORE), signed=True))
+            cells.append(text(mean_of(results, name, SCORE)))
+            cells.append(text(difference(results, name, BEST, SCORE), signed=True))
         table.append((labels.get(name, "best constant"), papers.get(name) or "–", *cells))
     headings = ["rule", "after"]
     for results in many:
@@ -57,19 +57,19 @@ def overview(many: Sequence[Results]) -> Listing:
         "with 95 % intervals, not corrected for how many there are. Digits of Q*: -log10 of the "
         "critic's relative error."
     )
-    return Listing("All tasks in short", headings, table, 2, note)
+    return Table("All tasks in short", headings, table, 2, note)
 
 
-def scores(results: Results) -> Listing:
+def scores(results: Results) -> Table:
     """All rules of one task: final score, score over training, and paired differences."""
     table = []
     for name, label in rows(results).items():
         cells = []
         for measure in (SCORE, OVER_TRAINING):
-            cells.append(with_interval(mean_of(results, name, measure)))
+            cells.append(text(mean_of(results, name, measure)))
             for reference in (PLAIN, BEST):
                 found = difference(results, name, reference, measure)
-                cells.append(with_interval(found, signed=True))
+                cells.append(text(found, signed=True))
         table.append((label, *cells))
     score = results["score"]
     headings = ["rule", score, f"{score}, − plain", f"{score}, − best constant", "over training"]
@@ -80,10 +80,10 @@ def scores(results: Results) -> Listing:
         "Best constant: the weight that one half of the seeds chooses by its final score, judged "
         "on the other half, both ways. * some seeds are not finite and left out."
     )
-    return Listing(f"{results['task']}: {score}", headings, table, 1, note)
+    return Table(f"{results['task']}: {score}", headings, table, 1, note)
 
 
-def critics(results: Results) -> Listing:
+def critics(results: Results) -> Table:
     """All rules of one task: the critic's errors, and what the weights came to."""
     errors = [
         name
@@ -92,7 +92,7 @@ def critics(results: Results) -> Listing:
     ]
     table = []
     for name, label in rows(results).items():
-        cells = [with_interval(mean_of(results, name, error)) for error in errors]
+        cells = [text(mean_of(results, name, error)) for error in errors]
         # The best constant is a choice of two: its label says which.
         weights = [None if name == BEST else mean_of(results, name, ratio) for ratio in RATIOS]
         table.append((label, *cells, *map(_mean, weights)))
@@ -103,7 +103,7 @@ def critics(results: Results) -> Listing:
         "with "
         "Adam a common factor of both changes nothing."
     )
-    return Listing(f"{results['task']}: critic and weights", headings, table, 1, note)
+    return Table(f"{results['task']}: critic and weights", headings, table, 1, note)
 
 
 def _mean(found: Estimate | None) -> str:

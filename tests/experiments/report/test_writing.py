@@ -185,7 +185,7 @@ def test_lines_and_bar_tell_steps_returns_and_time_left():
     bar = Bar(Console(file=out, width=100, force_terminal=True))
     bar.phase("training")
     bar.epoch(history(10), epochs=20)
-    bar._progress.refresh()
+    bar._bar.refresh()
     bar.close()
     for part in ("training", "10/20", "0:20 left", "return plain", "steps/s"):
         assert part in out.getvalue()

@@ -8,23 +8,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.report import rows
+from experiments.report.rows import Rows
+from experiments.report.table import number
 from experiments.studies.toy import __main__ as command
-from experiments.studies.toy import study, tables
+from experiments.studies.toy import tables
 from experiments.studies.toy.critics import CRITICS, MAIN
 from experiments.studies.toy.fit import CHUNK, Sizes, make_fit, stack
-from experiments.studies.toy.options import Toy, prepare
-from experiments.studies.toy.study import Job, plan
+from experiments.studies.toy.options import RATES, Job, Options, prepare
 from experiments.studies.toy.systems import (
     DISCOUNT,
     MEASURES,
+    Surface,
     grid,
     make_systems,
     optimal,
     transitions,
 )
-from experiments.studies.toy.variants import ARMS, PAIR, PLAIN, SOBOLEV, Variant
+from experiments.studies.toy.variants import PAIR, SOBOLEV, VARIANTS, Variant
 
-TINY = Toy(
+TINY = Options(
     systems=("smooth",), critics=(), transitions=4, sizes=(4, 8), seeds=6, iterations=2, updates=3
 )
 SIZES = Sizes(iterations=60, updates=50, capacity=48)
@@ -35,17 +38,17 @@ def fitted():
     """Quadratic features on the linear system, by every variant: Q* is within reach."""
     system, count = make_systems()["linear"], 16
     keys = jax.random.split(jax.random.key(0), 2)
-    targets = tuple(sorted({variant.gradient_target for variant in ARMS}))
+    targets = tuple(sorted({variant.gradient_target for variant in VARIANTS}))
     data = transitions(system, keys, SIZES.capacity)
     critic = CRITICS["quadratic"]
     program = jax.jit(make_fit(critic.module, SIZES, targets))
-    members = stack(ARMS, targets, keys, data, count)
+    members = stack(VARIANTS, targets, keys, data, count)
     rate, discount = jnp.float32(critic.learning_rate), jnp.float32(DISCOUNT)
     found = jax.device_get(program(members, rate, discount))
-    parts = [np.asarray(part, np.float64).reshape(len(ARMS), len(keys), -1) for part in found]
+    parts = [np.asarray(part, np.float64).reshape(len(VARIANTS), len(keys), -1) for part in found]
     return {
-        variant.name: study.Surface(*each)
-        for variant, each in zip(ARMS, zip(*parts, strict=True), strict=True)
+        variant.name: Surface(*each)
+        for variant, each in zip(VARIANTS, zip(*parts, strict=True), strict=True)
     }
 
 
@@ -66,7 +69,7 @@ def test_wrong_gradients_are_felt(fitted):
 
 
 def test_all_arms_of_a_seed_begin_alike_and_end_apart(fitted):
-    ends = [fitted[variant.name].value[0] for variant in ARMS]
+    ends = [fitted[variant.name].value[0] for variant in VARIANTS]
     for index, one in enumerate(ends):
         assert not any(np.array_equal(one, other) for other in ends[:index])
 
@@ -102,29 +105,29 @@ def test_q_star_and_its_gradients_agree_with_differences():
 
 def test_a_study_names_every_fit_once():
     toy = replace(TINY, critics=("quadratic", MAIN), systems=("linear", "contact"))
-    jobs = plan(toy)
+    jobs = list(prepare(toy).jobs.values())
     assert len(jobs) == len(set(jobs))
     assert len({len(job.variants) for job in jobs}) == 1
-    told = {
-        (job.critic, job.system, job.count, variant.name)
+    named = {
+        (job.critic, job.system, job.transitions, variant.name)
         for job in jobs
         for variant in job.variants
     }
     for system in toy.systems:
-        assert {(MAIN, system, 4, variant.name) for variant in ARMS} <= told
-        assert {("quadratic", system, 4, variant.name) for variant in PAIR} <= told
-        assert {(MAIN, system, 8, variant.name) for variant in PAIR} <= told
+        assert {(MAIN, system, 4, variant.name) for variant in VARIANTS} <= named
+        assert {("quadratic", system, 4, variant.name) for variant in PAIR} <= named
+        assert {(MAIN, system, 8, variant.name) for variant in PAIR} <= named
     # Programs that need no control do not pay for one.
     assert all(
         job.gradient_targets == ("bellman",)
         or {variant.gradient_target for variant in job.variants} != {"bellman"}
         for job in jobs
     )
-    tuning = plan(replace(toy, study="tuning"))
-    assert {job.learning_rate for job in tuning if job.critic == "quadratic"} == set(study.RATES)
+    tuning = prepare(replace(toy, study="tuning")).jobs.values()
+    assert {job.learning_rate for job in tuning if job.critic == "quadratic"} == set(RATES)
 
 
-def test_the_command_writes_tables_plots_and_numbers(tmp_path, capsys):
+def test_the_command_writes_tables_figures_and_rows(tmp_path, capsys):
     folder = tmp_path / "runs" / "toy"
     sizes = "--transitions 4 --sizes 4 8 --seeds 6 --iterations 2 --updates 3"
     arguments = f"--systems smooth --critics swish {sizes} --output {folder}".split()
@@ -132,23 +135,34 @@ def test_the_command_writes_tables_plots_and_numbers(tmp_path, capsys):
     printed = capsys.readouterr().out
     for part in ("Sobolev", "paper, plain MLP", "3.56", "Numbers of transitions"):
         assert part in printed
-    text = (folder / command.RESULTS).read_text()
+    text = (folder / "results.json").read_text()
     assert not {"NaN", "Infinity"} & set(text.replace(",", " ").split())
-    results = json.loads(text)
-    assert len(results["fits"]) == len(ARMS) + len(PAIR)
-    assert all(len(fit["errors"][name]) == 6 for fit in results["fits"] for name in MEASURES)
+    assert [table["title"] for table in json.loads(text)["tables"]] == [
+        "Controls, smooth", "Critics", "Numbers of transitions",
+    ]  # fmt: skip
     assert {path.name for path in folder.iterdir()} == {
-        "toy.json", "table.md", "cuts.png", "surfaces_smooth.png", "sizes.png", "controls.png",
+        "configuration.json", "rows.csv", "arrays", "results.json", "table.md", "tables",
+        "cuts.png", "surfaces_smooth.png", "sizes.png", "controls.png",
     }  # fmt: skip
-    # The table says what the numbers say.
-    [plain] = study.pick(results, variant=PLAIN.name, transitions=8)
-    [sobolev] = study.pick(results, variant=SOBOLEV.name, transitions=8)
-    ratio = np.median(np.divide(plain["errors"]["value"], sobolev["errors"]["value"]))
+    measured = Rows(rows.read(folder), {"transitions": 4})
+    assert len(measured) == (len(VARIANTS) + len(PAIR)) * 6
+    # The table says what the rows say.
+    large = measured.where(transitions=8)
+    plain, sobolev = (large.where(variant=variant.name) for variant in PAIR)
+    ratio = np.median(plain.column("value") / sobolev.column("value"))
     assert tables.factors(sobolev, plain)["value"].median == pytest.approx(ratio)
-    rows = tables.sizes(results).rows
-    assert rows[-1][:3] == ("smooth", "8", "Sobolev")
-    assert rows[-1][6].startswith(f"{ratio:.2g} [")
+    last = (folder / "table.md").read_text().splitlines()[-1]
+    assert last.startswith("| smooth | 8 | Sobolev |")
+    assert last.split(" | ")[6].startswith(f"{number(ratio)} [")
     assert command.main(arguments) == 2  # nothing is overwritten
+    # Nothing is missing: nothing is measured, and the same is drawn.
+    before = (folder / "table.md").read_text()
+    assert command.main(["--resume", str(folder)]) == 0
+    assert (folder / "table.md").read_text() == before
+    merged = tmp_path / "merged"
+    assert command.main(["--report", str(folder), "--output", str(merged)]) == 0
+    assert (merged / "rows.csv").read_text() == (folder / "rows.csv").read_text()
+    assert (merged / "cuts.png").read_bytes() == (folder / "cuts.png").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -196,22 +210,21 @@ def test_members_share_their_data_and_have_as_much_as_they_should():
 
 
 def test_tuning_says_which_rate_serves_plain_learning_best():
-    def fit(critic, system, rate, variant, error):
-        errors = {name: np.full(6, error) for name in MEASURES}
-        names = ("critic", "system", "transitions", "learning_rate", "variant", "errors")
-        return dict(zip(names, (critic, system, 4, rate, variant, errors), strict=True))
+    def fit(system, rate, variant, error):
+        names = ("critic", "system", "transitions", "learning_rate", "variant", "value")
+        return dict(zip(names, ("tanh", system, 4, rate, variant, error), strict=True))
 
-    results = {
-        "toy": {"transitions": 4},
-        "critics": {"tanh": {"label": "tanh"}},
-        "fits": [
-            fit("tanh", "linear", 0.1, "plain", 1e-4),
-            fit("tanh", "smooth", 0.1, "plain", 1e-2),
-            fit("tanh", "linear", 0.01, "plain", 4.0),
-            fit("tanh", "smooth", 0.01, "plain", 9.0),
-            fit("tanh", "linear", 0.1, "sobolev", 1e-9),
-        ],
-    }
-    listing = tables.best_rates(results)
-    assert listing.headings == ("critic", "0.01", "0.1")
-    assert listing.rows == [("tanh", "6", "1.0e-3")]
+    table = tables.best_rates(
+        Rows(
+            [
+                fit("linear", 0.1, "plain", 1e-4),
+                fit("smooth", 0.1, "plain", 1e-2),
+                fit("linear", 0.01, "plain", 4.0),
+                fit("smooth", 0.01, "plain", 9.0),
+                fit("linear", 0.1, "sobolev", 1e-9),
+            ],
+            {"transitions": 4},
+        )
+    )
+    assert table.headings == ("critic", "0.01", "0.1")
+    assert table.texts() == [["MLP 32 × 32, tanh", "6.00", "0.00100"]]

@@ -68,7 +68,7 @@ def test_a_constant_that_diverged_is_not_the_best():
     assert best.rules == ("constant_100", "constant_1")
     values = best.values(results, SCORE)
     assert np.isnan(values[0])
-    assert tables.with_interval(estimate(values)).endswith("*")
+    assert tables.text(estimate(values)).endswith("*")
 
 
 def test_the_summary_holds_paired_differences():

@@ -1,0 +1,180 @@
+"""The skeleton of all studies: rows on disk as they come, resuming, merging, refusing."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from experiments.launch import run_folder
+from experiments.report import rows
+from experiments.report.figure import band, panels
+from experiments.report.intervals import estimate
+from experiments.report.table import Table
+from experiments.studies import study
+from experiments.studies.study import Done, Plan
+
+
+@dataclass(frozen=True)
+class Options:
+    """Squares of numbers.
+
+    Attributes:
+        numbers: Which.
+        scale: Of the noise.
+    """
+
+    numbers: tuple[int, ...] = (1, 2, 3)
+    scale: float = 0.5
+
+
+class Squares:
+    """A study that is done at once, and can be stopped before a job."""
+
+    name = "squares"
+
+    def __init__(self, stop_before=None):
+        self.stop_before, self.measured = stop_before, []
+
+    def prepare(self, options):
+        if options.scale <= 0:
+            raise ValueError(f"--scale {options.scale} must be positive")
+        return Plan(options, {f"{number} squared": number for number in options.numbers}, "all")
+
+    def measure(self, plan, progress):
+        for name, number in reversed(plan.jobs.items()):
+            if number == self.stop_before:
+                raise KeyboardInterrupt
+            self.measured.append(number)
+            noise = plan.options.scale * np.random.default_rng(number).normal(size=4)
+            found = [
+                {
+                    "number": number,
+                    "seed": seed,
+                    "square": value,
+                    "note": 'a, "b"' if seed else None,
+                }
+                for seed, value in enumerate(number**2 + noise)
+            ]
+            yield Done(name, found, {"noise": noise})
+
+    def tables(self, measured):
+        lines = [
+            (
+                str(number),
+                estimate(some.column("square")),
+                len(measured.arrays(some[0]["job"])["noise"]),
+            )
+            for (number,), some in measured.groups("number")
+        ]
+        return [Table("All squares", ("number", "square", "seeds"), lines, note="Of numbers.")]
+
+    def figures(self, measured):
+        figure, axes = panels(1, 1, 3.0, 2.0)
+        groups = list(measured.groups("number"))
+        band(
+            axes[0, 0],
+            [key[0] for key, _ in groups],
+            [estimate(g.column("square")) for _, g in groups],
+            "black",
+        )
+        yield "squares", figure
+
+
+def run(flags, stop_before=None):
+    made = Squares(stop_before)
+    return study.main(made, Options, [str(flag) for flag in flags]), made.measured
+
+
+def test_a_run_leaves_rows_tables_and_figures(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert run(["--output", folder]) == (0, [3, 2, 1])
+    assert {path.name for path in folder.iterdir()} == {
+        "configuration.json", "rows.csv", "arrays", "results.json", "table.md", "tables",
+        "squares.png",
+    }  # fmt: skip
+    found = rows.read(folder)
+    # In the plan's order, with the types and all digits they had.
+    assert [row["number"] for row in found] == [1] * 4 + [2] * 4 + [3] * 4
+    assert found[0]["square"] == 1 + 0.5 * np.random.default_rng(1).normal(size=4)[0]
+    assert (found[0]["note"], found[1]["note"]) == (None, 'a, "b"')
+    results = json.loads((folder / "results.json").read_text())
+    assert results["options"] == {"numbers": [1, 2, 3], "scale": 0.5}
+    assert not results["interrupted"]
+    cell = results["tables"][0]["rows"][0][1]
+    assert cell["mean"] == pytest.approx(np.mean([row["square"] for row in found[:4]]))
+    assert (
+        (folder / "tables" / "all_squares.csv")
+        .read_text()
+        .startswith('number,square,"square, low","square, high",seeds\n1,')
+    )
+    assert "All squares" in (folder / "table.md").read_text()
+    assert "All squares" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_keeps_what_is_done_and_goes_on_with_the_rest(tmp_path):
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    run(["--output", whole])
+    assert run(["--output", folder], stop_before=2) == (130, [3])
+    assert json.loads((folder / "results.json").read_text())["interrupted"]
+    assert len(rows.read(folder)) == 4
+    assert run(["--resume", folder]) == (0, [2, 1])
+    for name in ("rows.csv", "table.md"):
+        assert (folder / name).read_text() == (whole / name).read_text()
+    assert not json.loads((folder / "results.json").read_text())["interrupted"]
+    assert run(["--resume", folder]) == (0, [])
+
+
+def test_an_interrupt_before_anything_is_done_can_be_resumed(tmp_path):
+    folder = tmp_path / "run"
+    assert run(["--output", folder], stop_before=3) == (130, [])
+    assert {path.name for path in folder.iterdir()} == {"configuration.json"}
+    assert run(["--resume", folder]) == (0, [3, 2, 1])
+
+
+def test_runs_are_merged(tmp_path):
+    whole, one, other, merged = (tmp_path / name for name in ("whole", "one", "other", "merged"))
+    run(["--output", whole])
+    run(["--numbers", 1, 2, "--output", one])
+    run(["--numbers", 3, "--output", other])
+    assert run(["--report", one, other, "--output", merged]) == (0, [])
+    for name in ("rows.csv", "table.md"):
+        assert (merged / name).read_text() == (whole / name).read_text()
+    assert len(list((merged / "arrays").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--scale", "-1"], "--scale -1.0 must be positive"),
+        (["--output", "run"], "holds another run"),
+        (["--resume", "nowhere"], "holds no configuration.json"),
+        (["--resume", "other"], "is no run of python -m experiments.studies.squares"),
+        (["--resume", "run", "--scale", "2"], "scale: 0.5 -> 2.0"),
+        (["--resume", "run", "--output", "elsewhere"], "output: run -> elsewhere"),
+        (["--resume", "run", "--report", "run"], "exclude each other"),
+        (["--report", "other", "--output", "new"], "holds no rows.csv"),
+        (["--report", "run", "run", "--output", "new"], "holds '1 squared', and so does another"),
+        (["--report", "run", "--output", "run"], "holds another run"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(flags, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run(["--output", "run"])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "configuration.json").write_text('{"study": "cubes", "options": {}}')
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert run(flags) == (2, [])
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_a_folder_in_use_is_refused(tmp_path, capsys):
+    folder = tmp_path / "run"
+    run(["--output", folder], stop_before=2)
+    with run_folder.locked(folder):
+        assert run(["--resume", folder]) == (2, [])
+    assert "another process" in capsys.readouterr().err
