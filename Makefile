@@ -9,12 +9,13 @@ UV_VERSION := 0.13.9
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 1
 
-.PHONY: help setup train test test-all test-suites check bench bench-peers audit toy docs lock clean
+.PHONY: help setup train test coverage test-all test-suites check bench bench-peers audit toy docs lock clean
 
 help:
 	@echo "make train     SAC and Sobolev SAC side by side on MuJoCo physics (under 10 minutes on 2 cores)"
 	@echo "make test      the fast tests"
 	@echo "make test-all  all tests, the slow ones too"
+	@echo "make coverage  branch coverage of sobolax by the fast tests"
 	@echo "make test-suites  tests of other people's environments, with gymnax and Playground in an environment of their own"
 	@echo "make check     formatting, lints, types, layers"
 	@echo "make bench     speed: side by side, in one run, as ratios"
@@ -39,11 +40,15 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 train: setup
 	$(RUN) -m experiments.train $(ARGS)
 
-# Two processes, whole files each: most of the time is compilation, and fixtures are per file.
+# Two processes; tests/conftest.py says which files go together.
 PYTEST := $(RUN) -m pytest --numprocesses 2 --dist loadfile
 
 test: setup
 	$(PYTEST) $(ARGS)
+
+# Branch coverage of the library by the same tests.
+coverage: setup
+	$(PYTEST) --cov=sobolax --cov-branch --cov-report=term $(ARGS)
 
 test-all: setup
 	$(PYTEST) -m "not gpu" $(ARGS)

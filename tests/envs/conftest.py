@@ -5,10 +5,7 @@ import numpy as np
 import pytest
 
 import envs
-from tests.envs.harness import Harness
-
-# Its programs take the compiler a minute, those of any other environment half of that at most.
-_SLOW = {"humanoid"}
+from tests.envs.harness import Harness, named
 
 
 @functools.cache
@@ -16,12 +13,7 @@ def _harness(name: str) -> Harness:
     return Harness(name)
 
 
-@pytest.fixture(
-    scope="session",
-    params=[
-        pytest.param(name, marks=pytest.mark.slow if name in _SLOW else ()) for name in envs.names()
-    ],
-)
+@pytest.fixture(scope="session", params=named(*envs.names()))
 def harness(request) -> Harness:
     """Every environment in turn, compiled once for all tests."""
     return _harness(request.param)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import envs
 from sobolax.tangents.forward import transition_map
@@ -13,6 +14,13 @@ from sobolax.tangents.methods import Derivatives, make_tangent_function
 # Small members of the families: the same code, compiled faster.
 PARAMETERS = {"chain": {"joints": 3}, "lqr": {"dimension": 3, "actions": 2}}
 STEP = 1e-6
+# Two are enough to compile for what holds for all: the hopper has contacts, the reacher limits.
+SLOW = {"ant", "half_cheetah", "humanoid", "pusher", "walker2d"}
+
+
+def named(*names: str) -> list:
+    """Environments as parameters of a test, those that take the compiler long marked as slow."""
+    return [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in names]
 
 
 class Harness:

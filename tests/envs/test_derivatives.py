@@ -12,6 +12,8 @@ import mujoco
 import numpy as np
 import pytest
 
+from tests.envs.harness import named
+
 SMOOTH, CONTACT = 1e-8, 1e-5
 
 
@@ -28,13 +30,7 @@ def test_smooth_systems(harness_of, name):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "hopper",
-        pytest.param("half_cheetah", marks=pytest.mark.slow),
-        pytest.param("walker2d", marks=pytest.mark.slow),
-        pytest.param("ant", marks=pytest.mark.slow),
-        pytest.param("humanoid", marks=pytest.mark.slow),
-    ],
+    named("hopper", "half_cheetah", "walker2d", "ant", "humanoid"),
 )
 def test_in_the_air_and_on_the_floor(harness_of, name):
     harness = harness_of(name)

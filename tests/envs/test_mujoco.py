@@ -13,6 +13,7 @@ import pytest
 import envs
 from envs.mujoco import gymnasium_models
 from sobolax.mjx.tangent_space import integrate_position
+from tests.envs.harness import named
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +90,9 @@ def _agreement(env, states, lane: int, action) -> float | None:
     return agreement
 
 
-ANT, HUMANOID = (pytest.param(name, marks=pytest.mark.slow) for name in ("ant", "humanoid"))
-NAMESAKES = ["reacher", "hopper", "half_cheetah", "walker2d", "pusher", ANT, HUMANOID]
-
-
-@pytest.mark.parametrize("name", NAMESAKES)
+@pytest.mark.parametrize(
+    "name", named("reacher", "hopper", "half_cheetah", "walker2d", "pusher", "ant", "humanoid")
+)
 def test_observations_rewards_and_termination_are_gymnasiums(harness_of, gymnasium, tmp_path, name):
     harness = harness_of(name)
     theirs = _namesake(gymnasium, tmp_path, name, harness.env)
@@ -142,7 +141,7 @@ def _center_of_mass(theirs) -> float:
     return theirs.model.body_mass @ theirs.data.xipos[:, 0] / theirs.model.body_mass.sum()
 
 
-@pytest.mark.parametrize("name", ["hopper", "walker2d", ANT, HUMANOID])
+@pytest.mark.parametrize("name", named("hopper", "walker2d", "ant", "humanoid"))
 def test_termination_at_planted_states_is_gymnasiums(harness_of, gymnasium, tmp_path, name):
     harness = harness_of(name)
     theirs = _namesake(gymnasium, tmp_path, name, harness.env)
@@ -168,7 +167,7 @@ def test_termination_at_planted_states_is_gymnasiums(harness_of, gymnasium, tmp_
     assert len(set(seen)) == 2
 
 
-@pytest.mark.parametrize("name", ["hopper", "walker2d", ANT, HUMANOID])
+@pytest.mark.parametrize("name", named("hopper", "walker2d", "ant", "humanoid"))
 def test_what_is_not_finite_is_seen_and_terminates_nothing(harness_of, name):
     harness = harness_of(name)
     states = harness.reset()
@@ -181,7 +180,7 @@ def test_what_is_not_finite_is_seen_and_terminates_nothing(harness_of, name):
     assert np.all(np.isfinite(transition.next_observation[1:]))
 
 
-@pytest.mark.parametrize("name", ["chain", "reacher", "pusher"])
+@pytest.mark.parametrize("name", named("chain", "reacher", "pusher"))
 def test_tips_in_closed_form_are_the_models(harness_of, name):
     harness = harness_of(name)
     states = harness.roll(harness.reset(), 5)
@@ -199,6 +198,7 @@ def test_tips_in_closed_form_are_the_models(harness_of, name):
         np.testing.assert_allclose(states.observation[lane, -len(seen) :], seen, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_pusher_pushes_as_one_with_a_cylinder(harness_of, pushing):
     """Along its side, the capsule that the object is here is the cylinder that it is there."""
     harness = harness_of("pusher")

@@ -200,7 +200,8 @@ print("equal", len(one))
 
 
 def run_on_eight_devices(*command):
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    environment = os.environ | {"XLA_FLAGS": flags}
     environment["PYTHONPATH"] = str(ROOT)
     return subprocess.run(
         [sys.executable, *command],

@@ -34,7 +34,7 @@ LONG = [*SWEEP, "--total-timesteps", "9600", "--epochs", "60"]
 
 
 def start(arguments, devices=4, **variables):
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     environment = os.environ | {"XLA_FLAGS": flags, "PYTHONUNBUFFERED": "1"} | variables
     return subprocess.Popen(
         [sys.executable, "-m", "experiments.sweep", *map(str, arguments)],
