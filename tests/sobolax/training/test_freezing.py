@@ -20,7 +20,7 @@ from sobolax.training.loop import LoopConfig
 ENVIRONMENTS, UPDATES = 2, 3
 LOOP = LoopConfig(
     total_timesteps=24,
-    environments=ENVIRONMENTS,
+    num_envs=ENVIRONMENTS,
     epochs=2,
     gradient_steps=UPDATES,
     learning_starts=4,
