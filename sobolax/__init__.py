@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         transition,
         weighting,
     )
-    from sobolax.agents.config import make_train, make_training
+    from sobolax.training.loop import make_train, make_training
 
 __version__ = "0.1.0"
 
@@ -57,7 +57,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in ("make_train", "make_training"):
-        return getattr(importlib.import_module("sobolax.agents.config"), name)
+        return getattr(importlib.import_module("sobolax.training.loop"), name)
     if name in __all__:
         return importlib.import_module(f"sobolax.{name}")
     raise AttributeError(f"module 'sobolax' has no attribute {name!r}")

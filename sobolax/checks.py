@@ -1,6 +1,7 @@
 """Checks that run before anything compiles, with errors that say what to do instead."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -8,6 +9,39 @@ import jax.numpy as jnp
 import numpy as np
 
 from sobolax.environment import Environment, State
+from sobolax.transition import Tangents, Transition
+
+_PARTS = ("observation", "action", "reward", "discount", "next_observation")
+
+
+def owner_of(values: Any) -> str:
+    """What messages call a configuration: its module and its class.
+
+    Example:
+        >>> from sobolax.agents import sac
+        >>> owner_of(sac.Config())
+        'sac.Config'
+    """
+    return f"{type(values).__module__.rpartition('.')[2]}.{type(values).__name__}"
+
+
+def check_choice(what: str, value: Any, choices: Iterable[str]) -> None:
+    """Checks that a name is one of those there are.
+
+    Raises:
+        ValueError: With the nearest name, and all of them.
+
+    Example:
+        >>> check_choice("mine: gradient_target=", "belman", ["bellman", "zero"])
+        Traceback (most recent call last):
+        ValueError: mine: gradient_target='belman' is unknown (did you mean 'bellman'?): ...
+    """
+    choices = tuple(choices)
+    if value not in choices:
+        given = str(value).lower().replace("-", "_")
+        near = difflib.get_close_matches(given, choices, n=1, cutoff=0.5)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(f"{what}{value!r} is unknown{hint}: choose one of {', '.join(choices)}")
 
 
 def check_scalars(
@@ -52,7 +86,7 @@ def check_counts(owner: str, values: Any, at_least: dict[str, int]) -> None:
         ValueError: Naming the attribute, its value and what is allowed.
 
     Example:
-        >>> from sobolax.training.loop import LoopConfig
+        >>> from sobolax.training.config import LoopConfig
         >>> check_counts("mine", LoopConfig(epochs=0), {"epochs": 1})
         Traceback (most recent call last):
         ValueError: mine: epochs=0 must be a whole number of at least 1
@@ -143,6 +177,102 @@ def check_environment(environment: Environment) -> None:
     ):
         result = _shape_of(owner, call, function, state, argument)
         _check_same(owner, call, state, result)
+
+
+def check_transition(transition: Transition) -> None:
+    """Checks that all parts of a transition have gradients.
+
+    Raises:
+        ValueError: Naming the part that is no array of floating-point numbers.
+
+    Example:
+        >>> check_transition(Transition(jnp.zeros(2, int), jnp.zeros(1), 1.0, 1.0, jnp.zeros(2)))
+        Traceback (most recent call last):
+        ValueError: transition.observation is int32, which has no gradients: ...
+    """
+    for name in _PARTS:
+        dtype = jnp.result_type(getattr(transition, name))
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(
+                f"transition.{name} is {dtype}, which has no gradients: hand over floating-point "
+                "numbers. Counts and pixels can be converted, but their gradients mean nothing; "
+                "for discrete actions there is no Sobolev loss"
+            )
+
+
+def check_tangents(transition: Transition, tangents: Tangents) -> None:
+    """Checks that tangents are those of such a transition.
+
+    Args:
+        transition: One unbatched transition.
+        tangents: `(..., directions)` in all parts that are not None.
+
+    Raises:
+        ValueError: Naming the leaf, its shape and the one that it must have.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> transition, tangents = example_transition()
+        >>> check_tangents(transition, tangents)
+        >>> check_tangents(jax.tree.map(lambda leaf: jnp.stack([leaf]), transition), tangents)
+        Traceback (most recent call last):
+        ValueError: tangents.state.observation has shape (2, 2), but transition.observation has ...
+    """
+    for kind in ("state", "action"):
+        side = getattr(tangents, kind, None)
+        if not isinstance(side, Transition):
+            raise ValueError(
+                f"tangents.{kind} is a {type(side).__name__}, but must be a "
+                "sobolax.transition.Transition whose parts are tangents, or None where they are "
+                "zero; sobolax.tangents.forward makes them"
+            )
+        shapes = {
+            name: jnp.shape(getattr(side, name))
+            for name in _PARTS
+            if getattr(side, name) is not None
+        }
+        if not shapes:
+            raise ValueError(
+                f"tangents.{kind} is None in all parts: hand over zeros of shape (..., 0) for no "
+                f"directions of the {kind}"
+            )
+        first, shape = next(iter(shapes.items()))
+        directions = shape[-1:]
+        for name, shape in shapes.items():
+            own = jnp.shape(getattr(transition, name))
+            if len(shape) != len(own) + 1 or shape[:-1] != own:
+                raise ValueError(
+                    f"tangents.{kind}.{name} has shape {shape}, but transition.{name} has "
+                    f"{own}: it must be ({', '.join(map(str, (*own, 'directions')))}), directions "
+                    "last. The loss takes one transition: vmap it over a batch"
+                )
+            if shape[-1:] != directions:
+                raise ValueError(
+                    f"tangents.{kind}.{name} has {shape[-1]} directions, but "
+                    f"tangents.{kind}.{first} has {directions[0]}"
+                )
+
+
+def check_one_number(delta: jax.Array) -> jax.Array:
+    """Checks that a TD error of one transition is one number, and passes it on.
+
+    Raises:
+        ValueError: If it is not.
+
+    Example:
+        >>> check_one_number(jnp.zeros(2))
+        Traceback (most recent call last):
+        ValueError: td_error gives an array of shape (2,) for one transition, but must give ...
+    """
+    shape = getattr(delta, "shape", None)
+    if shape != ():
+        found = f"a {type(delta).__name__}" if shape is None else f"an array of shape {shape}"
+        raise ValueError(
+            f"td_error gives {found} for one transition, but must give one number, (): take the "
+            "critic's last axis away, say with [..., 0]; for several critics vmap over their "
+            "parameters"
+        )
+    return delta
 
 
 def _shape_of(owner: str, call: str, function: Any, *arguments: Any) -> State:

@@ -13,13 +13,13 @@ gradients did not achieve: mere smoothing did.
 - `random`: a gradient of random direction and of the norm of Bellman's.
 """
 
-import difflib
 from collections.abc import Callable
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 
+from sobolax.checks import check_choice
 from sobolax.losses import DirectionalDerivatives, Errors
 
 #: `(errors of a batch, key) -> errors of the batch`; the batch is the first axis, directions the
@@ -137,20 +137,14 @@ GRADIENT_TARGETS: dict[str, GradientTarget] = {
 
 
 def check_gradient_target(owner: str, name: str, first_order: str) -> None:
-    """Raises ValueError, with the mend, if there is no such target or nothing to apply it to.
+    """Raises ValueError if there is no such target, or if no tangents are stored to apply it to.
 
     Example:
         >>> check_gradient_target("mine", "belman", first_order="cached")
         Traceback (most recent call last):
-        ValueError: mine: gradient_target='belman' is unknown (did you mean 'bellman'?); ...
+        ValueError: mine: gradient_target='belman' is unknown (did you mean 'bellman'?): ...
     """
-    if name not in GRADIENT_TARGETS:
-        near = difflib.get_close_matches(str(name), GRADIENT_TARGETS, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(
-            f"{owner}: gradient_target={name!r} is unknown{hint}; choose one of "
-            f"{', '.join(GRADIENT_TARGETS)}"
-        )
+    check_choice(f"{owner}: gradient_target=", name, GRADIENT_TARGETS)
     if name != "bellman" and first_order == "off":
         raise ValueError(
             f"{owner}: gradient_target={name!r} needs tangents, and first_order='off' stores none: "

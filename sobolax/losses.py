@@ -6,6 +6,9 @@ Reinforcement Learning (arXiv 2511.19165) is
 
     delta^2 + state_weight * sum_i (d delta / d x_i)^2 + action_weight * sum_j (d delta / d a_j)^2.
 
+It is made in four steps: `sobolev_errors` (the TD error and its gradients), `squares`, `mean_terms`
+and `weighted_sum`; `batch_loss` and `sobolev_td_loss` are these for a batch and for one transition.
+
 The TD error is all that this module knows of an agent: a function of one unbatched transition that
 gives one number. Whatever it closes over is free to be differentiated: hand the loss to `jax.grad`
 with respect to the critic's parameters alone, and no gradient reaches the target. For several
@@ -20,14 +23,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sobolax.environment import State
-from sobolax.loss_input import check_tangents, check_td_error, check_transition
+from sobolax.checks import check_one_number, check_tangents, check_transition
+from sobolax.tangents.forward import TransitionMap
 from sobolax.transition import Tangents, Transition
 
 #: TD error of one unbatched transition, `()`.
 TDError = Callable[[Transition], jax.Array]
-#: Of `sobolax.tangents.forward.transition_map`.
-TransitionMap = Callable[[jax.Array, jax.Array], tuple[Transition, State]]
 
 
 @jax.tree_util.register_dataclass
@@ -130,37 +131,27 @@ class Terms:
     action_valid: jax.Array
 
 
-def value_error(td_error: TDError, transition: Transition) -> Errors:
-    """The ordinary TD error of one transition, without any gradient (no directions).
-
-    Example:
-        >>> from sobolax.cart import example_transition
-        >>> transition, _ = example_transition()
-        >>> float(value_error(lambda t: t.observation[0] - t.reward, transition).value)
-        2.5625
-    """
-    valid = _all_finite(transition)
-    delta = td_error(_zero_unless(valid, transition))
-    none = jnp.zeros(0, delta.dtype)
-    gradients = DirectionalDerivatives(none, none, jnp.zeros(0, bool))
-    return Errors(jnp.where(valid, delta, 0.0), valid, gradients, gradients)
-
-
 def sobolev_errors(
     td_error: TDError,
     transition: Transition,
-    tangents: Tangents,
+    tangents: Tangents | TransitionMap | None,
     tangent_bound: jax.typing.ArrayLike = jnp.inf,
 ) -> Errors:
     """TD error and its gradients along tangents, for one transition.
 
-    The derivative of the TD error is one reverse pass through networks alone.
+    With tangents the derivative of the TD error is one reverse pass through networks alone. With a
+    transition map it is pulled back through the simulator too, at the state where the map is
+    anchored: nothing needs to be stored, and every call costs the simulator's reverse pass.
 
     Args:
         td_error: TD error of a transition, `()`.
-        transition: One unbatched transition.
-        tangents: Its tangents; parts that are `None` are zero.
-        tangent_bound: Tangents of larger Euclidean norm are taken out (and not valid).
+        transition: One unbatched transition, as it was collected.
+        tangents: Its tangents, where parts that are `None` are zero; or its
+            `sobolax.tangents.forward.TransitionMap`, for gradients along the full basis in reverse
+            mode; or None for the ordinary TD error, without any gradient.
+        tangent_bound: Tangents of larger Euclidean norm are taken out (and not valid). A reverse
+            pass sees no single tangent: there the bound is on the gradients of the TD error, and
+            one that is too long or not finite takes out all gradients of its kind.
 
     Returns:
         The errors; the TD error's gradient is `critic - target`.
@@ -168,95 +159,42 @@ def sobolev_errors(
     Raises:
         ValueError: Naming the leaf, if a part of the transition is not floating-point, tangents are
             not those of such a transition, or the TD error is no single number.
-
-    Warns:
-        GradientsWarning: If gradients of critic or target are lost in the TD error, or it has a
-            ReLU in it (see `sobolax.loss_input`).
+            `sobolax.testing.check_td_error` finds what is not that plain.
 
     Example:
-        >>> from sobolax.cart import example_transition
-        >>> errors = sobolev_errors(lambda t: t.observation[0] - t.reward, *example_transition())
+        >>> from sobolax.cart import Cart, example_transition
+        >>> from sobolax.tangents.forward import TransitionMap
+        >>> td_error = lambda t: t.observation[0] - t.reward
+        >>> transition, tangents = example_transition()
+        >>> errors = sobolev_errors(td_error, transition, tangents)
         >>> (errors.state.critic - errors.state.target).tolist()
         [3.5, 1.25]
+        >>> where = TransitionMap(Cart(), Cart().at(1.0, 0.0))
+        >>> sobolev_errors(td_error, transition, where).state.target.tolist()
+        [-2.5, -1.25]
+        >>> float(sobolev_errors(td_error, transition, None).value)
+        2.5625
     """
     check_transition(transition)
-    check_tangents(transition, tangents)
-    check_td_error(td_error, transition)
+    if not (tangents is None or isinstance(tangents, TransitionMap)):
+        check_tangents(transition, tangents)
     finite = _all_finite(transition)
     transition = _zero_unless(finite, transition)
-    delta, gradient = jax.value_and_grad(td_error)(transition)
-    return Errors(
-        jnp.where(finite, delta, 0.0),
-        finite,
-        _gradients(gradient, tangents.state, tangent_bound, finite),
-        _gradients(gradient, tangents.action, tangent_bound, finite),
-    )
 
+    def delta_of(transition: Transition) -> jax.Array:
+        return check_one_number(td_error(transition))
 
-def sobolev_errors_by_reverse_mode(
-    td_error: TDError,
-    transition: Transition,
-    transition_map: TransitionMap,
-    state_size: int,
-    gradient_bound: jax.typing.ArrayLike = jnp.inf,
-) -> Errors:
-    """The same errors along the full basis, by a reverse pass through the simulator.
-
-    The derivative of the TD error is pulled back through the networks and on through the
-    transition map, at whatever state the map is anchored: no tangents are needed, at the price
-    of the simulator's reverse pass (which it must support) at every call.
-
-    Args:
-        td_error: TD error of a transition, `()`.
-        transition: The transition as it was collected; its TD error is taken from it.
-        transition_map: See `sobolax.tangents.forward.transition_map`.
-        state_size: Numbers in a displacement of the state.
-        gradient_bound: Gradients of the TD error of larger Euclidean norm are taken out; a reverse
-            pass sees no single tangent, so the bound is on what it does see.
-
-    Returns:
-        The errors. A gradient that is not finite takes out all gradients of its kind: a reverse
-        pass mixes them.
-
-    Raises:
-        ValueError: As `sobolev_errors`.
-
-    Warns:
-        GradientsWarning: As `sobolev_errors`.
-
-    Example:
-        >>> from sobolax.cart import (Cart, example_transition)
-        >>> from sobolax.tangents.forward import transition_map
-        >>> where = transition_map(Cart(), Cart().at(1.0, 0.0))
-        >>> errors = sobolev_errors_by_reverse_mode(
-        ...     lambda t: t.observation[0] - t.reward, example_transition()[0], where, state_size=2
-        ... )
-        >>> (errors.state.critic - errors.state.target).tolist()
-        [3.5, 1.25]
-    """
-    check_transition(transition)
-    check_td_error(td_error, transition)
-    finite = _all_finite(transition)
-    transition = _zero_unless(finite, transition)
-    delta, gradient = jax.value_and_grad(td_error)(transition)
-    zero = jnp.zeros(state_size, transition.observation.dtype)
-    _, through_physics = jax.vjp(lambda *where: transition_map(*where)[0], zero, transition.action)
-    # The observation before the step needs no simulation, and what is left of its pass is cheap.
-    _, through_observation = jax.vjp(
-        lambda displacement: transition_map(displacement, transition.action)[0].observation, zero
-    )
-    whole = through_physics(gradient)
-    parts = (*through_observation(gradient.observation), gradient.action)
-
-    def check(gradient: jax.Array, critic: jax.Array) -> DirectionalDerivatives:
-        size = jnp.sqrt(jnp.sum(jnp.square(jax.lax.stop_gradient(gradient))))
-        valid = finite & jnp.isfinite(size) & (size <= gradient_bound)
-        critic, gradient = (jnp.where(valid, part, 0.0) for part in (critic, gradient))
-        return DirectionalDerivatives(
-            critic, critic - gradient, jnp.broadcast_to(valid, gradient.shape)
-        )
-
-    state, action = map(check, whole, parts)
+    if tangents is None:
+        delta = delta_of(transition)
+        nothing = jnp.zeros(0, delta.dtype)
+        state = action = DirectionalDerivatives(nothing, nothing, jnp.zeros(0, bool))
+    else:
+        delta, gradient = jax.value_and_grad(delta_of)(transition)
+        if isinstance(tangents, TransitionMap):
+            state, action = _pull_back(gradient, transition, tangents, tangent_bound, finite)
+        else:
+            state = _contract(gradient, tangents.state, tangent_bound, finite)
+            action = _contract(gradient, tangents.action, tangent_bound, finite)
     return Errors(jnp.where(finite, delta, 0.0), finite, state, action)
 
 
@@ -311,8 +249,50 @@ def sobolev_terms(
     return squares(sobolev_errors(td_error, transition, tangents, tangent_bound))
 
 
+def mean_terms(terms: Terms) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Masked means over a batch, with squared gradients summed over directions.
+
+    Args:
+        terms: Terms with a leading batch axis.
+
+    Returns:
+        Of the value, of gradients along the state and along the action, each `()`.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> terms = sobolev_terms(lambda t: t.observation[0] - t.reward, *example_transition())
+        >>> batch = jax.tree.map(lambda term: jnp.stack([term, term]), terms)
+        >>> [float(mean) for mean in mean_terms(batch)]
+        [6.56640625, 13.8125, 0.390625]
+    """
+    return (
+        _masked_mean(terms.value, terms.value_valid),
+        jnp.sum(_masked_mean(terms.state, terms.state_valid)),
+        jnp.sum(_masked_mean(terms.action, terms.action_valid)),
+    )
+
+
+def weighted_sum(parts: tuple[Any, Any, Any], weights: Weights) -> Any:
+    """Adds up what belongs to value, state and action: terms, or gradients of terms.
+
+    Args:
+        parts: Three arrays, or three pytrees of one structure.
+        weights: How much each of them counts.
+
+    Example:
+        >>> weighted_sum((1.0, 10.0, 100.0), Weights(state=0.5, action=0.25))
+        31.0
+    """
+    return jax.tree.map(
+        lambda value, state, action: (
+            weights.value * value + weights.state * state + weights.action * action
+        ),
+        *parts,
+    )
+
+
 def batch_loss(terms: Terms, weights: Weights) -> jax.Array:
-    """The loss of a batch: every term's mean over the transitions in which it is valid.
+    """The loss of a batch: the weighted sum of the means of its terms.
 
     Args:
         terms: Terms with a leading batch axis.
@@ -324,29 +304,11 @@ def batch_loss(terms: Terms, weights: Weights) -> jax.Array:
     Example:
         >>> from sobolax.cart import example_transition
         >>> terms = sobolev_terms(lambda t: t.observation[0] - t.reward, *example_transition())
-        >>> batch = jax.tree.map(lambda term: jnp.stack([term, term]), terms)  # vmap, in earnest
+        >>> batch = jax.tree.map(lambda term: jnp.stack([term, term]), terms)
         >>> float(batch_loss(batch, Weights(state=1.0, action=0.0)))  # 2.5625^2 + 3.5^2 + 1.25^2
         20.37890625
     """
-    value, state, action = mean_terms(terms)
-    return weights.value * value + weights.state * state + weights.action * action
-
-
-def mean_terms(terms: Terms) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Masked means over a batch: of the value term and of both sums of squared gradients.
-
-    Example:
-        >>> from sobolax.cart import example_transition
-        >>> terms = sobolev_terms(lambda t: t.observation[0] - t.reward, *example_transition())
-        >>> batch = jax.tree.map(lambda term: jnp.stack([term, term]), terms)  # vmap, in earnest
-        >>> [float(mean) for mean in mean_terms(batch)]
-        [6.56640625, 13.8125, 0.390625]
-    """
-    return (
-        _masked_mean(terms.value, terms.value_valid),
-        jnp.sum(_masked_mean(terms.state, terms.state_valid)),
-        jnp.sum(_masked_mean(terms.action, terms.action_valid)),
-    )
+    return weighted_sum(mean_terms(terms), weights)
 
 
 def sobolev_td_loss(
@@ -379,14 +341,10 @@ def sobolev_td_loss(
         20.76953125
     """
     terms = sobolev_terms(td_error, transition, tangents, tangent_bound)
-    return (
-        weights.value * terms.value
-        + weights.state * jnp.sum(terms.state)
-        + weights.action * jnp.sum(terms.action)
-    )
+    return batch_loss(jax.tree.map(lambda term: term[None], terms), weights)
 
 
-def _gradients(
+def _contract(
     gradient: Transition,
     tangents: Transition,
     bound: jax.typing.ArrayLike,
@@ -401,8 +359,8 @@ def _gradients(
         return along, tangent.reshape(-1, tangent.shape[-1]).astype(along.dtype)
 
     own = [pair("observation"), pair("action")]
-    following = [pair("reward"), pair("discount"), pair("next_observation")]
-    present = [found for found in (*own, *following) if found is not None]
+    after = [pair("reward"), pair("discount"), pair("next_observation")]
+    present = [found for found in (*own, *after) if found is not None]
     size = jnp.sqrt(sum(jnp.sum(jnp.square(tangent), axis=0) for _, tangent in present))
     valid = finite & jnp.isfinite(size) & (size <= bound)
 
@@ -416,7 +374,33 @@ def _gradients(
             start=jnp.zeros(valid.shape, present[0][0].dtype),
         )
 
-    return DirectionalDerivatives(contract(own), -contract(following), valid)
+    return DirectionalDerivatives(contract(own), -contract(after), valid)
+
+
+def _pull_back(
+    gradient: Transition,
+    transition: Transition,
+    transition_map: TransitionMap,
+    bound: jax.typing.ArrayLike,
+    finite: jax.Array,
+) -> tuple[DirectionalDerivatives, DirectionalDerivatives]:
+    """The derivatives along state and action, by a reverse pass through the simulator."""
+    zero = jnp.zeros(transition_map.state_size, transition.observation.dtype)
+    _, through_physics = jax.vjp(lambda *where: transition_map(*where)[0], zero, transition.action)
+    # The observation before the step needs no simulation, and what is left of its pass is cheap.
+    _, through_observation = jax.vjp(
+        lambda displacement: transition_map(displacement, transition.action)[0].observation, zero
+    )
+
+    def derivatives(whole: jax.Array, critic: jax.Array) -> DirectionalDerivatives:
+        size = jnp.sqrt(jnp.sum(jnp.square(jax.lax.stop_gradient(whole))))
+        valid = finite & jnp.isfinite(size) & (size <= bound)
+        critic, whole = (jnp.where(valid, part, 0.0) for part in (critic, whole))
+        return DirectionalDerivatives(critic, critic - whole, jnp.broadcast_to(valid, whole.shape))
+
+    (along_state,) = through_observation(gradient.observation)
+    state, action = map(derivatives, through_physics(gradient), (along_state, gradient.action))
+    return state, action
 
 
 def _huber(squared: jax.Array, bound: jax.typing.ArrayLike) -> jax.Array:

@@ -21,7 +21,7 @@ from experiments.launch.configuration import (
     parse_environment_arguments,
     to_json,
 )
-from sobolax.agents.critics import CriticHyperparameters
+from sobolax.agents.config import CriticHyperparameters
 
 DEFAULT_ENVIRONMENT = "chain"
 _ALIASES = {}

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from experiments.presets import Preset, preset
-from sobolax.agents.config import AgentConfig
-from sobolax.agents.critics import CriticHyperparameters
+from sobolax.agents.config import AgentConfig, CriticHyperparameters
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ class TrainedPolicy:
 
     Attributes:
         environment: What it was trained on.
-        parameters: Of one member, a `sobolax.training.loop.Policy`.
+        parameters: Of one member, a `sobolax.training.state.Policy`.
         act: `(parameters, observation) -> action`, deterministic.
     """
 

@@ -17,7 +17,6 @@ from sobolax.agents import sac as agent
 from sobolax.controls import GRADIENT_TARGETS, GradientTarget, check_gradient_target
 from sobolax.environment import Environment
 from sobolax.losses import Errors, Weights
-from sobolax.training import loop
 from sobolax.training.loop import Training
 
 
@@ -60,18 +59,16 @@ def make_training(
     """
     if not gradient_targets or not weightings:
         raise ValueError("make_training: name at least one gradient target and one weighting")
-    config.check(environment)
     for name in gradient_targets:
         check_gradient_target("selection", name, config.first_order)
     for name in weightings:
         weighting.make_weighting(name, Weights(1.0, 1.0), max(1, config.updates))
 
     def chosen_weighting(hyper: Hyperparameters) -> weighting.Weighting:
-        base = Weights(hyper.state_weight, hyper.action_weight)
         updates = max(1, config.updates)
         return weighting.choose(
             _index(hyper.weighting),
-            [weighting.make_weighting(name, base, updates) for name in weightings],
+            [weighting.make_weighting(name, hyper.weights, updates) for name in weightings],
         )
 
     options = replace(
@@ -81,11 +78,8 @@ def make_training(
         ),
         weighting=chosen_weighting,
     )
-    return loop.make_training(
-        environment,
-        agent.make_agent(environment.observation_size, environment.action_size, options),
-        config,
-    )
+    made = agent.make_agent(environment.observation_size, environment.action_size, options)
+    return sobolax.make_training(environment, config, made)
 
 
 def choose(

@@ -1,4 +1,4 @@
-"""What shapes the training of an agent: the loop, the networks and the options of the loss."""
+"""What every agent's training has in common: its static configuration and its traced numbers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,21 +8,79 @@ import jax
 
 from sobolax.agents.critics import CriticOptions
 from sobolax.agents.networks import ACTIVATIONS
+from sobolax.checks import check_choice, check_scalars, owner_of
 from sobolax.controls import check_gradient_target
 from sobolax.environment import Environment
 from sobolax.losses import Weights
-from sobolax.training import loop
-from sobolax.training.agent import Agent, Metrics
-from sobolax.training.loop import LoopConfig, Training, TrainingState
+from sobolax.training.config import LoopConfig
 from sobolax.weighting import Weighting, check_weighting, make_weighting
 
-#: `(key, hyperparameters) -> (state, metrics of all epochs)`.
-Train = Callable[[jax.Array, Any], tuple[TrainingState, Metrics]]
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class CriticHyperparameters:
+    """What a sweep may vary in every agent: numbers that are traced.
+
+    Attributes:
+        state_weight: lambda_s, the weight of gradients with respect to the physics state.
+        action_weight: lambda_a, the weight of gradients with respect to the action.
+        discount: gamma.
+        tau: Share of the online critic that goes into the target critic at every update.
+        critic_learning_rate: Of Adam.
+        reward_scale: Multiplies every reward that the critic learns from.
+        tangent_bound: Tangents of larger Euclidean norm take their own term out of the loss.
+        huber_delta: Gradient errors of larger Euclidean norm count linearly, not squared (Huber).
+        target_action_noise: Standard deviation of the noise that smooths the target's action.
+        target_action_noise_bound: That noise is clipped to this size.
+
+    Example:
+        >>> CriticHyperparameters(discount=1.5)
+        Traceback (most recent call last):
+        ValueError: critics.Hyperparameters: discount=1.5 must be at most 1
+    """
+
+    state_weight: Any = 1.0
+    action_weight: Any = 1.0
+    discount: Any = 0.99
+    tau: Any = 0.005
+    critic_learning_rate: Any = 3e-4
+    reward_scale: Any = 1.0
+    tangent_bound: Any = 1e3
+    huber_delta: Any = float("inf")
+    target_action_noise: Any = 0.0
+    target_action_noise_bound: Any = 0.5
+
+    @property
+    def weights(self) -> Weights:
+        """Weights of the loss's terms."""
+        return Weights(self.state_weight, self.action_weight)
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that cannot work; tracers pass."""
+        check_scalars(
+            owner_of(self),
+            self,
+            at_least_zero=(
+                "state_weight",
+                "action_weight",
+                "discount",
+                "tau",
+                "critic_learning_rate",
+                "target_action_noise",
+            ),
+            above_zero=(
+                "reward_scale",
+                "tangent_bound",
+                "huber_delta",
+                "target_action_noise_bound",
+            ),
+            at_most_one=("discount", "tau"),
+        )
 
 
 @dataclass(frozen=True)
 class AgentConfig(LoopConfig):
-    """What shapes a training program; see also `sobolax.training.loop.LoopConfig`.
+    """What shapes a training program; see also `sobolax.training.config.LoopConfig`.
 
     Attributes:
         hidden_sizes: Of actor and critics.
@@ -41,7 +99,7 @@ class AgentConfig(LoopConfig):
         >>> from sobolax.cart import Cart
         >>> sac.Config(activation="relu").check(Cart())
         Traceback (most recent call last):
-        ValueError: sac.Config: activation='relu' is not to be had: its gradient jumps, ...
+        ValueError: sac.Config: activation='relu' is not smooth: its gradient jumps, and ...
     """
 
     hidden_sizes: tuple[int, ...] = (128, 128)
@@ -51,9 +109,9 @@ class AgentConfig(LoopConfig):
     line_search: bool = False
 
     def check(self, environment: Environment) -> None:
-        """Raises ValueError, with the mend, for what cannot work; compiles nothing."""
+        """Raises ValueError, saying what to do instead, for what cannot work; compiles nothing."""
         super().check(environment)
-        owner = f"{type(self).__module__.rpartition('.')[2]}.Config"
+        owner = owner_of(self)
         if not self.hidden_sizes or any(
             not isinstance(size, int) or size < 1 for size in self.hidden_sizes
         ):
@@ -61,16 +119,12 @@ class AgentConfig(LoopConfig):
                 f"{owner}: hidden_sizes={self.hidden_sizes!r} must be one or more whole "
                 "numbers of at least 1, say (128, 128)"
             )
-        if self.activation not in ACTIVATIONS:
-            why = (
-                ": its gradient jumps, and gradients are what is trained"
-                if self.activation == "relu"
-                else ""
-            )
+        if self.activation == "relu":
             raise ValueError(
-                f"{owner}: activation={self.activation!r} is not to be had{why}; choose one "
-                f"of {', '.join(ACTIVATIONS)}"
+                f"{owner}: activation='relu' is not smooth: its gradient jumps, and gradients are "
+                f"trained. Choose one of {', '.join(ACTIVATIONS)}"
             )
+        check_choice(f"{owner}: activation=", self.activation, ACTIVATIONS)
         check_gradient_target(owner, self.gradient_target, self.first_order)
         check_weighting(self.make_weighting(Weights(1.0, 1.0)))
 
@@ -80,10 +134,6 @@ class AgentConfig(LoopConfig):
             return make_weighting(self.weighting, base, max(1, self.updates))
         return self.weighting(base)
 
-    def make_agent(self, environment: Environment) -> Agent:
-        """The agent for an environment; every agent's own `Config` says which."""
-        raise NotImplementedError
-
     def critic_options(self, critics: int) -> CriticOptions:
         """What the agent's critics are made of."""
         return CriticOptions(
@@ -91,56 +141,6 @@ class AgentConfig(LoopConfig):
             activation=self.activation,
             count=critics,
             gradient_target=self.gradient_target,
-            weighting=lambda hyper: self.make_weighting(
-                Weights(hyper.state_weight, hyper.action_weight)
-            ),
+            weighting=lambda hyper: self.make_weighting(hyper.weights),
             line_search=self.line_search,
         )
-
-
-def make_training(environment: Environment, config: AgentConfig) -> Training:
-    """A training of the configuration's agent, epoch by epoch.
-
-    Args:
-        environment: The environment.
-        config: Sizes, counts and options.
-
-    Returns:
-        Pure functions; nothing is compiled yet.
-
-    Raises:
-        ValueError: If the configuration cannot work, before anything is compiled.
-
-    Example:
-        >>> from sobolax.agents import sac
-        >>> from sobolax.cart import Cart
-        >>> training = make_training(Cart(), sac.Config(replay_capacity=1_600))
-        >>> state = jax.eval_shape(loop.init, jax.random.key(0), sac.Hyperparameters())
-        >>> state.replay.rows.shape[0]
-        1600
-    """
-    config.check(environment)
-    return loop.make_training(environment, config.make_agent(environment), config)
-
-
-def make_train(environment: Environment, config: AgentConfig) -> Train:
-    """A whole training of the configuration's agent as one pure function.
-
-    Args:
-        environment: The environment.
-        config: Sizes, counts and options.
-
-    Returns:
-        `train(key, hyperparameters) -> (state, metrics)`; every metric is `(epochs,)`.
-
-    Raises:
-        ValueError: If the configuration cannot work, before anything is compiled.
-
-    Example:
-        >>> from sobolax.agents import sac
-        >>> from sobolax.cart import Cart
-        >>> make_train(Cart(), sac.Config(epochs=7))
-        Traceback (most recent call last):
-        ValueError: ...environment_steps=32768 must be a multiple of num_envs * epochs=112...
-    """
-    return make_training(environment, config).run

@@ -15,18 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sobolax.agents.config import AgentConfig
-from sobolax.agents.critics import (
-    CriticHyperparameters,
-    CriticOptions,
-    CriticState,
-    make_critics,
-    smoothing_noise,
-)
+from sobolax.agents.config import AgentConfig, CriticHyperparameters
+from sobolax.agents.critics import CriticOptions, CriticState, make_critics
+from sobolax.agents.distributions import smoothing_noise
 from sobolax.agents.td3 import make_td_error
-from sobolax.checks import check_scalars
+from sobolax.checks import check_scalars, owner_of
 from sobolax.environment import Environment
-from sobolax.tangents.sources import ComputeErrors, Experience
+from sobolax.tangents.sources import Experience, FindTangents
 from sobolax.training.agent import Agent, Metrics
 from sobolax.training.normalization import Normalizer
 
@@ -48,7 +43,7 @@ class Config(AgentConfig):
     grid_points: int = 9
 
     def check(self, environment: Environment) -> None:
-        """Raises ValueError, with the mend, for what cannot work; compiles nothing."""
+        """Raises ValueError, saying what to do instead, for what cannot work; compiles nothing."""
         super().check(environment)
         action_grid(environment.action_size, self.grid_points)
 
@@ -81,7 +76,7 @@ class Hyperparameters(CriticHyperparameters):
         """Refuses numbers that cannot work; tracers pass."""
         super().__post_init__()
         check_scalars(
-            "q_learning.Hyperparameters",
+            owner_of(self),
             self,
             at_least_zero=("exploration_rate",),
             at_most_one=("exploration_rate",),
@@ -121,7 +116,7 @@ def action_grid(action_size: int, points: int) -> np.ndarray:
     """
     if points < 2 or points**action_size > LARGEST_GRID:
         fitting = int(LARGEST_GRID ** (1 / action_size) + 1e-9)
-        mend = (
+        instead = (
             f"choose 2 to {fitting} points"
             if fitting >= 2
             else "use an agent with an actor (ddpg, td3, sac)"
@@ -129,7 +124,7 @@ def action_grid(action_size: int, points: int) -> np.ndarray:
         raise ValueError(
             f"q_learning: grid_points={points} in {action_size} action dimensions makes "
             f"{points**action_size} actions, but 2 points or more in each dimension and at most "
-            f"{LARGEST_GRID} actions are possible: {mend}"
+            f"{LARGEST_GRID} actions are possible: {instead}"
         )
     axis = np.linspace(-1.0, 1.0, points)
     return np.asarray(list(itertools.product(axis, repeat=action_size)))
@@ -156,7 +151,7 @@ def make_agent(
         >>> from sobolax.training import normalization
         >>> agent = make_agent(2, 1, CriticOptions(hidden_sizes=(8,)), grid_points=3)
         >>> state = jax.eval_shape(agent.init, jax.random.key(0), Hyperparameters())
-        >>> jax.eval_shape(agent.act, state, normalization.create(2), jnp.zeros(2)).shape
+        >>> jax.eval_shape(agent.act, state, normalization.init(2), jnp.zeros(2)).shape
         (1,)
     """
     critics = make_critics(observation_size, action_size, options or CriticOptions())
@@ -164,9 +159,7 @@ def make_agent(
 
     def best_action(parameters, normalizer: Normalizer, observation) -> jax.Array:
         actions = jnp.asarray(grid, observation.dtype)
-        values = jax.vmap(lambda a: critics.smallest(parameters, normalizer, observation, a))(
-            actions
-        )
+        values = jax.vmap(lambda a: critics.min_q(parameters, normalizer, observation, a))(actions)
         return actions[jnp.argmax(values)]
 
     def init(key: jax.Array, hyper: Hyperparameters) -> QLearningState:
@@ -186,25 +179,26 @@ def make_agent(
         return action, jnp.zeros((), action.dtype)
 
     def value(state: QLearningState, normalizer: Normalizer, observation, action) -> jax.Array:
-        return critics.smallest(state.critics.parameters, normalizer, observation, action)
+        return critics.min_q(state.critics.parameters, normalizer, observation, action)
 
     def update(
         state: QLearningState,
         normalizer: Normalizer,
         batch: Experience,
-        errors: ComputeErrors,
+        find_tangents: FindTangents,
         key: jax.Array,
         hyper: Hyperparameters,
     ) -> tuple[QLearningState, Metrics]:
-        noise_key, errors_key = jax.random.split(key)
-        following = batch.transition.next_observation
-        best = jax.vmap(lambda o: best_action(state.critics.target, normalizer, o))(following)
+        noise_key, tangents_key = jax.random.split(key)
+        best = jax.vmap(lambda o: best_action(state.critics.target, normalizer, o))(
+            batch.transition.next_observation
+        )
         noise = smoothing_noise(noise_key, best.shape, hyper)
 
         def td_error(critic: Callable, action: jax.Array):
             return make_td_error(
                 critic,
-                lambda o, a: critics.smallest(state.critics.target, normalizer, o, a),
+                lambda o, a: critics.min_q(state.critics.target, normalizer, o, a),
                 lambda o: action,
                 discount=hyper.discount,
                 reward_scale=hyper.reward_scale,
@@ -212,7 +206,7 @@ def make_agent(
 
         actions = jnp.clip(best + noise, -1.0, 1.0)
         critic_state, metrics = critics.update(
-            state.critics, normalizer, batch, td_error, actions, errors, errors_key, hyper
+            state.critics, normalizer, batch, td_error, actions, find_tangents, tangents_key, hyper
         )
         return QLearningState(critic_state), metrics
 

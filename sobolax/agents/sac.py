@@ -13,22 +13,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sobolax.agents.config import AgentConfig
-from sobolax.agents.critics import (
-    CriticHyperparameters,
-    CriticOptions,
-    CriticState,
-    adam_step,
-    make_critics,
-    scale_gradient,
-    smoothing_noise,
-)
-from sobolax.agents.distributions import sample_tanh_gaussian
+from sobolax.agents.config import AgentConfig, CriticHyperparameters
+from sobolax.agents.critics import CriticOptions, CriticState, make_critics
+from sobolax.agents.distributions import sample_tanh_gaussian, smoothing_noise
+from sobolax.agents.gradients import adam_step, scale_gradient
 from sobolax.agents.networks import GaussianActor
-from sobolax.checks import check_scalars
+from sobolax.checks import check_scalars, owner_of
 from sobolax.environment import Environment
 from sobolax.losses import TDError
-from sobolax.tangents.sources import ComputeErrors, Experience
+from sobolax.tangents.sources import Experience, FindTangents
 from sobolax.training.agent import Agent, Metrics
 from sobolax.training.normalization import Normalizer, normalize
 from sobolax.transition import Transition
@@ -78,7 +71,7 @@ class Hyperparameters(CriticHyperparameters):
         """Refuses numbers that cannot work; tracers pass."""
         super().__post_init__()
         check_scalars(
-            "sac.Hyperparameters",
+            owner_of(self),
             self,
             at_least_zero=("policy_response", "actor_learning_rate", "temperature_learning_rate"),
             at_most_one=("policy_response",),
@@ -129,7 +122,7 @@ def make_agent(
         >>> from sobolax.training import normalization
         >>> agent = make_agent(2, 1, CriticOptions(hidden_sizes=(8,)))
         >>> state = jax.eval_shape(agent.init, jax.random.key(0), Hyperparameters())
-        >>> seen = normalization.create(2)
+        >>> seen = normalization.init(2)
         >>> jax.eval_shape(agent.value, state, seen, jnp.zeros(2), jnp.zeros(1)).shape
         ()
     """
@@ -167,17 +160,17 @@ def make_agent(
         return action, -jnp.exp(state.log_temperature) * log_probability
 
     def value(state: SacState, normalizer: Normalizer, observation, action) -> jax.Array:
-        return critics.smallest(state.critics.parameters, normalizer, observation, action)
+        return critics.min_q(state.critics.parameters, normalizer, observation, action)
 
     def update(
         state: SacState,
         normalizer: Normalizer,
         batch: Experience,
-        errors: ComputeErrors,
+        find_tangents: FindTangents,
         key: jax.Array,
         hyper: Hyperparameters,
     ) -> tuple[SacState, Metrics]:
-        target_key, actor_key, errors_key = jax.random.split(key, 3)
+        target_key, actor_key, tangents_key = jax.random.split(key, 3)
         observations = batch.transition.observation
         size = observations.shape[0]
         temperature = jnp.exp(state.log_temperature)
@@ -191,7 +184,7 @@ def make_agent(
 
             return make_td_error(
                 critic,
-                lambda o, a: critics.smallest(state.critics.target, normalizer, o, a),
+                lambda o, a: critics.min_q(state.critics.target, normalizer, o, a),
                 smoothed,
                 temperature=temperature,
                 discount=hyper.discount,
@@ -207,8 +200,8 @@ def make_agent(
             batch,
             td_error,
             (noise, smoothing),
-            errors,
-            errors_key,
+            find_tangents,
+            tangents_key,
             hyper,
         )
 
@@ -217,7 +210,7 @@ def make_agent(
         def actor_loss(parameters):
             def one(observation, noise):
                 action, log_probability = policy(parameters, normalizer, observation, noise)
-                value = critics.smallest(critic_state.parameters, normalizer, observation, action)
+                value = critics.min_q(critic_state.parameters, normalizer, observation, action)
                 return temperature * log_probability - value, log_probability
 
             losses, log_probabilities = jax.vmap(one)(observations, actor_noise)
@@ -269,7 +262,7 @@ def make_policy(
         >>> from sobolax.training import normalization
         >>> actor = GaussianActor(hidden_sizes=(8,), action_size=1)
         >>> parameters = jax.eval_shape(actor.init, jax.random.key(0), jnp.zeros(2))
-        >>> seen, policy = normalization.create(2), make_policy(actor)
+        >>> seen, policy = normalization.init(2), make_policy(actor)
         >>> drawn = jax.eval_shape(policy, parameters, seen, jnp.zeros(2), jnp.zeros(1))
         >>> [part.shape for part in drawn]  # the action, and its log-probability
         [(1,), ()]
@@ -323,9 +316,9 @@ def make_td_error(
     """
 
     def td_error(transition: Transition) -> jax.Array:
-        following = transition.next_observation
-        action, log_probability = policy(scale_gradient(following, policy_response))
-        next_value = target_critic(following, action) - temperature * log_probability
+        next_observation = transition.next_observation
+        action, log_probability = policy(scale_gradient(next_observation, policy_response))
+        next_value = target_critic(next_observation, action) - temperature * log_probability
         target = reward_scale * transition.reward + discount * transition.discount * next_value
         return critic(transition.observation, transition.action) - target
 

@@ -12,21 +12,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sobolax.agents.config import AgentConfig
-from sobolax.agents.critics import (
-    CriticHyperparameters,
-    CriticOptions,
-    CriticState,
-    adam_step,
-    make_critics,
-    scale_gradient,
-    smoothing_noise,
-)
+from sobolax.agents.config import AgentConfig, CriticHyperparameters
+from sobolax.agents.critics import CriticOptions, CriticState, make_critics
+from sobolax.agents.distributions import smoothing_noise
+from sobolax.agents.gradients import adam_step, scale_gradient
 from sobolax.agents.networks import MLP
-from sobolax.checks import check_counts, check_scalars
+from sobolax.checks import check_counts, check_scalars, owner_of
 from sobolax.environment import Environment
 from sobolax.losses import TDError
-from sobolax.tangents.sources import ComputeErrors, Experience
+from sobolax.tangents.sources import Experience, FindTangents
 from sobolax.training.agent import Agent, Metrics
 from sobolax.training.normalization import Normalizer, normalize
 from sobolax.transition import Transition
@@ -47,9 +41,9 @@ class Config(AgentConfig):
     actor_delay: int = 2
 
     def check(self, environment: Environment) -> None:
-        """Raises ValueError, with the mend, for what cannot work; compiles nothing."""
+        """Raises ValueError, saying what to do instead, for what cannot work; compiles nothing."""
         super().check(environment)
-        check_counts("td3.Config", self, {"actor_delay": 1})
+        check_counts(owner_of(self), self, {"actor_delay": 1})
 
     def make_agent(self, environment: Environment) -> Agent:
         """TD3 with two critics."""
@@ -87,7 +81,7 @@ class Hyperparameters(CriticHyperparameters):
         """Refuses numbers that cannot work; tracers pass."""
         super().__post_init__()
         check_scalars(
-            f"{type(self).__module__.rpartition('.')[2]}.Hyperparameters",
+            owner_of(self),
             self,
             at_least_zero=("policy_response", "actor_learning_rate", "exploration_noise"),
             at_most_one=("policy_response",),
@@ -138,7 +132,7 @@ def make_agent(
         >>> from sobolax.training import normalization
         >>> agent = make_agent(2, 1, CriticOptions(hidden_sizes=(8,)), actor_delay=2)
         >>> state = jax.eval_shape(agent.init, jax.random.key(0), Hyperparameters())
-        >>> jax.eval_shape(agent.act, state, normalization.create(2), jnp.zeros(2)).shape
+        >>> jax.eval_shape(agent.act, state, normalization.init(2), jnp.zeros(2)).shape
         (1,)
     """
     options = options or CriticOptions()
@@ -174,23 +168,23 @@ def make_agent(
         return action, jnp.zeros((), action.dtype)
 
     def value(state: Td3State, normalizer: Normalizer, observation, action) -> jax.Array:
-        return critics.first(state.critics.parameters, normalizer, observation, action)
+        return critics.first_q(state.critics.parameters, normalizer, observation, action)
 
     def update(
         state: Td3State,
         normalizer: Normalizer,
         batch: Experience,
-        errors: ComputeErrors,
+        find_tangents: FindTangents,
         key: jax.Array,
         hyper: Hyperparameters,
     ) -> tuple[Td3State, Metrics]:
-        noise_key, errors_key = jax.random.split(key)
+        noise_key, tangents_key = jax.random.split(key)
         observations = batch.transition.observation
 
         def td_error(critic, noise):
             return make_td_error(
                 critic,
-                lambda o, a: critics.smallest(state.critics.target, normalizer, o, a),
+                lambda o, a: critics.min_q(state.critics.target, normalizer, o, a),
                 lambda o: jnp.clip(policy(state.target_actor, normalizer, o) + noise, -1.0, 1.0),
                 discount=hyper.discount,
                 reward_scale=hyper.reward_scale,
@@ -199,13 +193,13 @@ def make_agent(
 
         noises = smoothing_noise(noise_key, (observations.shape[0], action_size), hyper)
         critic_state, critic_metrics = critics.update(
-            state.critics, normalizer, batch, td_error, noises, errors, errors_key, hyper
+            state.critics, normalizer, batch, td_error, noises, find_tangents, tangents_key, hyper
         )
 
         def actor_loss(parameters):
             def one(observation):
                 action = policy(parameters, normalizer, observation)
-                return -critics.first(critic_state.parameters, normalizer, observation, action)
+                return -critics.first_q(critic_state.parameters, normalizer, observation, action)
 
             return jnp.mean(jax.vmap(one)(observations))
 
@@ -264,8 +258,9 @@ def make_td_error(
     """
 
     def td_error(transition: Transition) -> jax.Array:
-        following = transition.next_observation
-        next_value = target_critic(following, policy(scale_gradient(following, policy_response)))
+        next_observation = transition.next_observation
+        next_action = policy(scale_gradient(next_observation, policy_response))
+        next_value = target_critic(next_observation, next_action)
         target = reward_scale * transition.reward + discount * transition.discount * next_value
         return critic(transition.observation, transition.action) - target
 

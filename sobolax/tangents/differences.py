@@ -11,7 +11,6 @@ from sobolax.tangents.forward import (
     direction_block,
     plain_transition,
     tangents_of_block,
-    transition_map,
 )
 from sobolax.transition import Tangents, Transition
 
@@ -64,7 +63,7 @@ def difference_tangents(
         >>> tangents.state.reward.tolist(), tangents.action.reward.tolist()  # exact for a square
         ([-2.5, -1.25], [-0.625])
     """
-    apply = transition_map(environment, state)
+    apply = TransitionMap(environment, state)
     dtype = state.observation.dtype
     size = default_step(dtype) if step is None else step
     transition, end = plain_transition(environment, state, action)
@@ -91,7 +90,7 @@ def central_difference(
     """The tangent of a transition along one direction, from a step to either side.
 
     Args:
-        apply: Of `sobolax.tangents.forward.transition_map`.
+        apply: Of `sobolax.tangents.forward.TransitionMap`.
         action: Where the map is differentiated, `(action_size,)`.
         displacement: The direction's part in the state, `(state_size,)`.
         move: Its part in the action, `(action_size,)`.
@@ -99,7 +98,7 @@ def central_difference(
 
     Example:
         >>> from sobolax.cart import Cart
-        >>> apply = transition_map(Cart(), Cart().at(1.0, 0.0))
+        >>> apply = TransitionMap(Cart(), Cart().at(1.0, 0.0))
         >>> along_position = jnp.array([1.0, 0.0]), jnp.zeros(1)
         >>> float(central_difference(apply, jnp.ones(1), *along_position, step=0.25).reward)
         -2.5

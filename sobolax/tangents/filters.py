@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from sobolax.environment import Environment, State
 from sobolax.tangents.differences import central_difference
-from sobolax.tangents.forward import TangentFunction, plain_transition, transition_map
+from sobolax.tangents.forward import TangentFunction, TransitionMap, plain_transition
 from sobolax.transition import Tangents, Transition
 
 
@@ -88,7 +88,7 @@ def reject_disagreeing(
         displacement = state_directions.astype(dtype) @ weights[0]
         move = action_directions.astype(dtype) @ weights[1]
         difference = central_difference(
-            transition_map(environment, state), action, displacement, move, step
+            TransitionMap(environment, state), action, displacement, move, step
         )
         square_error = square_change = jnp.zeros((), dtype)
         for part in ("reward", "next_observation"):

@@ -7,7 +7,7 @@ kept beside it.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +21,6 @@ from sobolax.transition import Tangents, Transition
 TangentFunction = Callable[
     [jax.Array, State, jax.Array, jax.Array, jax.Array], tuple[Transition, State, Tangents]
 ]
-
-#: A transition, and the state that follows, as a function of a displacement of the state and of
-#: the action.
-TransitionMap = Callable[[jax.Array, jax.Array], tuple[Transition, State]]
 
 
 def basis_directions(size: int, dtype: jnp.dtype | None = None) -> jax.Array:
@@ -91,32 +87,39 @@ def draw_directions(key: jax.Array, count: int | None, size: int) -> jax.Array:
     return basis_directions(size) if count is None else random_directions(key, count, size)
 
 
-def transition_map(environment: Environment, state: State) -> TransitionMap:
-    """The transition as a function of a displacement of `state` and of the action.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TransitionMap:
+    """A transition as a function of a displacement of the state and of the action.
 
-    Args:
-        environment: The environment.
+    `(displacement (state_size,), action (action_size,)) -> (transition, next state)`. Termination
+    is a step function of the state: it is a constant of the map, and its tangent is zero.
+
+    Attributes:
+        environment: The environment; static.
         state: The unbatched state at which the map is anchored.
-
-    Returns:
-        A function of `displacement (state_size,)` and `action (action_size,)` that gives the
-        transition and the state that follows. Termination is a step function of the state: it is
-        a constant of the map, and its tangent is zero.
 
     Example:
         >>> from sobolax.cart import Cart
-        >>> apply = transition_map(Cart(), Cart().at(1.0, 0.0))
+        >>> apply = TransitionMap(Cart(), Cart().at(1.0, 0.0))
         >>> transition, following = apply(jnp.array([0.5, 0.0]), jnp.ones(1))
         >>> transition.observation.tolist(), following.observation.tolist()
         ([1.5, 0.0], [1.75, 0.5])
     """
 
-    def apply(displacement: jax.Array, action: jax.Array) -> tuple[Transition, State]:
-        start = environment.perturb(state, displacement)
-        end = environment.step(start, action)
-        return transition_to(end, start.observation, action), end
+    environment: Environment = field(metadata={"static": True})
+    state: State
 
-    return apply
+    @property
+    def state_size(self) -> int:
+        """Numbers in a displacement."""
+        return self.environment.state_size
+
+    def __call__(self, displacement: jax.Array, action: jax.Array) -> tuple[Transition, State]:
+        """The transition from the moved state, and the state that follows."""
+        start = self.environment.perturb(self.state, displacement)
+        end = self.environment.step(start, action)
+        return transition_to(end, start.observation, action), end
 
 
 def plain_transition(
@@ -229,7 +232,7 @@ def forward_tangents(
         >>> tangents.state.reward.tolist(), tangents.action.reward.tolist()
         ([-2.5, -1.25], [-0.625])
     """
-    apply = transition_map(environment, state)
+    apply = TransitionMap(environment, state)
     zero = jnp.zeros(environment.state_size, state.observation.dtype)
     displacements, actions = direction_block(
         state_directions.astype(zero.dtype), action_directions.astype(action.dtype)

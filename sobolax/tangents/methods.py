@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 
+from sobolax.checks import check_choice
 from sobolax.environment import Environment, State
 from sobolax.tangents import filters
 from sobolax.tangents.differences import default_step, difference_tangents
@@ -66,11 +67,7 @@ class Derivatives:
 
     def check(self, environment: Environment) -> None:
         """Raises ValueError, with the mend, for what cannot work; compiles nothing."""
-        if self.method not in METHODS:
-            raise ValueError(
-                f"derivatives: method={self.method!r} is unknown: choose one of "
-                f"{', '.join(METHODS)}"
-            )
+        check_choice("derivatives: method=", self.method, METHODS)
         reason = reason_against(self.method, environment)
         if reason is not None:
             possible = [name for name in METHODS if reason_against(name, environment) is None]

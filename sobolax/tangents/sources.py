@@ -6,9 +6,9 @@
 - `recomputed`: they are computed at every update; the buffer keeps the environment's state instead.
 - `reverse`: a reverse pass through the simulator at every update, likewise.
 
-How tangents are computed is another question (`sobolax.tangents.methods`). With the full basis
-all but
-`off` are the same loss, to rounding.
+A source knows no loss: it says what is collected, and what `sobolax.losses.sobolev_errors` takes
+gradients along. With the full basis all but `off` give the same loss, to rounding. How tangents are
+computed is another question (`sobolax.tangents.methods`).
 """
 
 from collections.abc import Callable
@@ -16,19 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+from sobolax.checks import check_choice
 from sobolax.environment import Environment, State
-from sobolax.losses import (
-    Errors,
-    TDError,
-    sobolev_errors,
-    sobolev_errors_by_reverse_mode,
-    value_error,
-)
-from sobolax.tangents.forward import draw_directions, plain_transition, transition_map
+from sobolax.tangents.forward import TransitionMap, draw_directions, plain_transition
 from sobolax.tangents.methods import Derivatives, make_tangent_function
 from sobolax.tangents.storage import is_packed, make_storage, moving_parts
-from sobolax.transition import Transition
+from sobolax.transition import Tangents, Transition
 
 #: Their names.
 SOURCES = ("off", "cached", "recomputed", "reverse")
@@ -59,8 +54,10 @@ class Experience:
 
 #: `(key, state, action) -> (experience, next state)`.
 Collect = Callable[[jax.Array, State, jax.Array], tuple[Experience, State]]
-#: `(td_error, experience, key, tangent_bound) -> Errors`.
-ComputeErrors = Callable[[TDError, Experience, jax.Array, Any], Errors]
+#: `(experience, key, tangent_bound) -> (tangents, tangent_bound)`, see `Source`.
+FindTangents = Callable[
+    [Experience, jax.Array, Any], tuple[Tangents | TransitionMap | None, jax.typing.ArrayLike]
+]
 
 
 @dataclass(frozen=True)
@@ -69,19 +66,20 @@ class Source:
 
     Attributes:
         collect: `(key, state, action) -> (experience, next state)`.
-        errors: `(td_error, experience, key, tangent_bound) -> Errors`.
+        tangents: `(experience, key, tangent_bound) -> (tangents, tangent_bound)`, at an update:
+            what `sobolax.losses.sobolev_errors` takes, and the bound that it still has to apply.
 
     Example:
         >>> from sobolax.cart import Cart
         >>> source, key = make_source("cached", Cart()), jax.random.key(0)
         >>> experience, _ = source.collect(key, Cart().at(1.0, 0.0), jnp.ones(1))
-        >>> errors = source.errors(lambda t: t.observation[0] - t.reward, experience, key, 1e3)
-        >>> (errors.state.critic - errors.state.target).tolist()
-        [3.5, 1.25]
+        >>> tangents, bound = source.tangents(experience, key, 1e3)
+        >>> tangents.state.reward.tolist(), bound
+        ([-2.5, -1.25], 1000.0)
     """
 
     collect: Collect
-    errors: ComputeErrors
+    tangents: FindTangents
 
 
 def make_source(
@@ -147,31 +145,22 @@ def make_source(
         stored = storage.pack(jax.random.fold_in(key, 3), tangents)
         return Experience(transition, stored, None), end
 
-    def errors_plain(td_error, experience, key, tangent_bound):
-        return value_error(td_error, experience.transition)
+    def unpacked(experience, key, tangent_bound):
+        return storage.unpack(experience.tangents, tangent_bound)
 
-    def errors_cached(td_error, experience, key, tangent_bound):
-        tangents, bound = storage.unpack(experience.tangents, tangent_bound)
-        return sobolev_errors(td_error, experience.transition, tangents, bound)
+    def recomputed(experience, key, tangent_bound):
+        _, _, tangents = tangents_at(key, experience.state, experience.transition.action)
+        return tangents, tangent_bound
 
-    def errors_recomputed(td_error, experience, key, tangent_bound):
-        transition = experience.transition
-        _, _, tangents = tangents_at(key, experience.state, transition.action)
-        return sobolev_errors(td_error, transition, tangents, tangent_bound)
-
-    def errors_reverse(td_error, experience, key, tangent_bound):
-        return sobolev_errors_by_reverse_mode(
-            td_error,
-            experience.transition,
-            transition_map(environment, experience.state),
-            environment.state_size,
-        )
+    def anchored_map(experience, key, tangent_bound):
+        # A reverse pass sees no tangent whose length could be bounded.
+        return TransitionMap(environment, experience.state), jnp.inf
 
     return {
-        "off": Source(collect_plain, errors_plain),
-        "cached": Source(collect_tangents, errors_cached),
-        "recomputed": Source(collect_state, errors_recomputed),
-        "reverse": Source(collect_state, errors_reverse),
+        "off": Source(collect_plain, lambda experience, key, bound: (None, bound)),
+        "cached": Source(collect_tangents, unpacked),
+        "recomputed": Source(collect_state, recomputed),
+        "reverse": Source(collect_state, anchored_map),
     }[name]
 
 
@@ -182,7 +171,7 @@ def check_source(
     action_directions: int | None,
     derivatives: Derivatives | None = None,
 ) -> None:
-    """Raises ValueError, with the mend, where `make_source` could not work.
+    """Raises ValueError, saying what to do instead, where `make_source` could not work.
 
     Example:
         >>> from sobolax.cart import Cart
@@ -191,10 +180,7 @@ def check_source(
         ValueError: state_directions=3 does not fit environment 'cart', which has 2: ...
     """
     (derivatives or Derivatives()).check(environment)
-    if name not in SOURCES:
-        raise ValueError(
-            f"unknown source of gradients {name!r}: choose one of {', '.join(SOURCES)}"
-        )
+    check_choice("source of gradients ", name, SOURCES)
     for what, count, size in (
         ("state_directions", state_directions, environment.state_size),
         ("action_directions", action_directions, environment.action_size),

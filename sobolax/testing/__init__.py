@@ -1,6 +1,7 @@
 """Tests that somebody else's code can run on itself.
 
-`check_environment(environment)` holds an environment to the protocol of `sobolax.environment`.
+- `check_environment(environment)` holds an environment to the protocol of `sobolax.environment`.
+- `check_td_error(td_error, transition, tangents)` finds gradients that are lost in a TD error.
 """
 
 from sobolax.testing.conformance import (
@@ -8,5 +9,12 @@ from sobolax.testing.conformance import (
     NonconformingEnvironment,
     check_environment,
 )
+from sobolax.testing.td_error import GradientsWarning, check_td_error
 
-__all__ = ["EnvironmentReport", "NonconformingEnvironment", "check_environment"]
+__all__ = [
+    "EnvironmentReport",
+    "GradientsWarning",
+    "NonconformingEnvironment",
+    "check_environment",
+    "check_td_error",
+]

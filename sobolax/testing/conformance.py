@@ -104,7 +104,7 @@ def check_environment(
 
     Raises:
         NonconformingEnvironment: A ValueError that lists every broken promise, naming the leaf and
-            the mend.
+            what to do instead.
         ValueError: If `steps` or `states` is below 1.
 
     Example:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sobolax.environment import State
-from sobolax.tangents.forward import basis_directions, forward_tangents, transition_map
+from sobolax.tangents.forward import TransitionMap, basis_directions, forward_tangents
 from sobolax.tangents.methods import own_derivatives as own_derivatives_of
 from sobolax.testing.harness import LANES, Harness, lane_of, leaves_of
 from sobolax.transition import Transition
@@ -169,7 +169,7 @@ def reverse(harness: Harness, states: State) -> str | None:
     weights = harness.random.normal(size=(environment.observation_size + 1,)).astype(dtype)
 
     def total(displacement: jax.Array, action: jax.Array, state: State) -> jax.Array:
-        transition, _ = transition_map(environment, state)(displacement, action)
+        transition, _ = TransitionMap(environment, state)(displacement, action)
         return jnp.dot(weights[1:], transition.next_observation) + weights[0] * transition.reward
 
     zero = np.zeros(environment.state_size, dtype)

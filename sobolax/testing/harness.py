@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sobolax.environment import Environment, State
-from sobolax.tangents.forward import transition_map
+from sobolax.tangents.forward import TransitionMap
 from sobolax.transition import Transition
 
 # Few enough for physics to compile and run fast, enough for a rollout to meet something.
@@ -101,9 +101,7 @@ class Harness:
         return self.random.uniform(-0.9, 0.9, (LANES, self.environment.action_size))
 
     def _pushed(self, state: State, at: Any, along: Any):
-        (transition, end), (tangent, _) = jax.jvp(
-            transition_map(self.environment, state), at, along
-        )
+        (transition, end), (tangent, _) = jax.jvp(TransitionMap(self.environment, state), at, along)
         return transition, end, tangent
 
 

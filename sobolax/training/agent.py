@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from sobolax.tangents.sources import ComputeErrors, Experience
+from sobolax.tangents.sources import Experience, FindTangents
 from sobolax.training.normalization import Normalizer
 
 Metrics = dict[str, jax.Array]
@@ -28,15 +28,15 @@ class Agent:
             and what is added to the reward of that step (an entropy bonus, or 0).
         value: `(agent state, normalizer, observation, action) -> ()`: the critic that the actor
             climbs, in the units of the scaled reward.
-        update: `(agent state, normalizer, batch, errors, key, hyperparameters) -> (agent state,
-            metrics)`; `errors` gives the TD error of one experience and its gradients.
+        update: `(agent state, normalizer, batch, find_tangents, key, hyperparameters) -> (agent
+            state, metrics)`; `find_tangents` is that of a source (`sobolax.tangents.sources`).
 
     Example:
         >>> from sobolax.training import normalization
         >>> from sobolax.agents import td3
         >>> agent = td3.make_agent(observation_size=2, action_size=1)
         >>> state = jax.eval_shape(agent.init, jax.random.key(0), td3.Hyperparameters())
-        >>> jax.eval_shape(agent.act, state, normalization.create(2), jnp.zeros(2)).shape
+        >>> jax.eval_shape(agent.act, state, normalization.init(2), jnp.zeros(2)).shape
         (1,)
     """
 
@@ -46,5 +46,5 @@ class Agent:
     sample: Callable[[Any, Normalizer, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
     value: Callable[[Any, Normalizer, jax.Array, jax.Array], jax.Array]
     update: Callable[
-        [Any, Normalizer, Experience, ComputeErrors, jax.Array, Any], tuple[Any, Metrics]
+        [Any, Normalizer, Experience, FindTangents, jax.Array, Any], tuple[Any, Metrics]
     ]

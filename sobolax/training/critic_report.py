@@ -1,6 +1,6 @@
 """How right a critic is: its values and its gradients against rollouts and their exact derivative.
 
-The reference is what the critic claims to know: the discounted return of following the policy
+The reference is what the critic claims to know: the discounted return of next_state the policy
 from a state and an action, entropy bonus included, over `horizon` steps, with the policy's noise
 drawn beforehand (so that the return is a differentiable function of state and action), averaged
 over some draws. Its gradients are the exact derivative of that number through the simulator and the
@@ -16,7 +16,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from sobolax.environment import Environment, State
 
@@ -117,15 +116,16 @@ def report_on_critic(
     def compare(state: State, action: jax.Array, noise: jax.Array):
         value, gradients = jax.value_and_grad(estimated, argnums=(1, 2))(state, zero, action)
 
-        def reference(where: tuple[jax.Array, jax.Array]) -> jax.Array:
+        def reference(displacement: jax.Array, action: jax.Array) -> jax.Array:
+            start = environment, policy, state, displacement, action
             returns = jax.vmap(
-                lambda one: discounted_return(
-                    environment, policy, state, *where, one, discount, reward_scale
-                )
+                lambda noise: discounted_return(*start, noise, discount, reward_scale)
             )(noise)
             return jnp.mean(returns)
 
-        true_value, true_gradients = _value_and_forward_gradient(reference, (zero, action))
+        true_gradients, true_value = jax.jacfwd(
+            lambda *where: (reference(*where),) * 2, argnums=(0, 1), has_aux=True
+        )(zero, action)
         return (value, *gradients), (true_value, *true_gradients)
 
     found, true = jax.vmap(compare)(visited, actions, noise)
@@ -182,25 +182,15 @@ def discounted_return(
         current = jax.tree.map(lambda a, b: jnp.where(weight > 0.0, a, b), current, state)
         chosen, bonus = policy(current.observation, noise)
         first = index == 0
-        following = environment.step(current, jnp.where(first, action, chosen))
-        gained = jnp.where(first, 0.0, bonus) + reward_scale * following.reward
+        next_state = environment.step(current, jnp.where(first, action, chosen))
+        gained = jnp.where(first, 0.0, bonus) + reward_scale * next_state.reward
         total += jnp.where(weight > 0.0, weight * gained, 0.0)
-        weight *= discount * (1.0 - following.terminated.astype(dtype))
-        return (following, weight, total), None
+        weight *= discount * (1.0 - next_state.terminated.astype(dtype))
+        return (next_state, weight, total), None
 
     carry = (environment.perturb(state, displacement), jnp.ones((), dtype), jnp.zeros((), dtype))
     (_, _, total), _ = jax.lax.scan(step, carry, (jnp.arange(noise.shape[0]), noise))
     return total
-
-
-def _value_and_forward_gradient(function, arguments):
-    flat, unravel = ravel_pytree(arguments)
-
-    def push(direction):
-        return jax.jvp(lambda x: function(unravel(x)), (flat,), (direction,))
-
-    value, gradients = jax.vmap(push, out_axes=(None, 0))(jnp.eye(flat.size, dtype=flat.dtype))
-    return value, unravel(gradients)
 
 
 def _relative_error(usable, found, true, centred=False) -> jax.Array:

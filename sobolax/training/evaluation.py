@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ from sobolax.environment import Environment, State
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Evaluation:
-    """What some episodes brought.
+    """Returns of some episodes, and states visited in them.
 
     Attributes:
         returns: Undiscounted sum of rewards of each episode, `(episodes,)`.
@@ -61,14 +60,14 @@ def evaluate(
     stop = jax.random.randint(time_key, (episodes,), 0, environment.episode_length)
 
     def one(state: State, visited: State, alive, stop, index):
-        following = environment.step(state, act(state.observation))
-        finite = is_finite(following)
+        next_state = environment.step(state, act(state.observation))
+        finite = is_finite(next_state)
         goes_on = alive & finite
         return (
-            _select(goes_on, following, state),
+            _select(goes_on, next_state, state),
             _select(alive & (index <= stop), state, visited),
-            goes_on & ~following.terminated,
-            jnp.where(goes_on, following.reward, 0.0),
+            goes_on & ~next_state.terminated,
+            jnp.where(goes_on, next_state.reward, 0.0),
             goes_on,
             alive & ~finite,
         )
@@ -109,28 +108,8 @@ def is_finite(state: State) -> jax.Array:
         >>> bool(is_finite(Cart().at(1.0, 0.0))), bool(is_finite(Cart().at(float("nan"), 0.0)))
         (True, False)
     """
-    return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in _floating(state)]).all()
-
-
-def stays_finite(before: Any, after: Any) -> jax.Array:
-    """Whether a pytree has no NaN, and no infinity but where an earlier one had it; `()` bool.
-
-    Some states begin at infinity: the line search's memory of losses does, and a weighting of
-    one's own may. A number that has become infinite is sick; one that still is need not be.
-
-    Example:
-        >>> before, after = jnp.array([jnp.inf, 0.0]), jnp.array([jnp.inf, jnp.inf])
-        >>> bool(stays_finite(before, before)), bool(stays_finite(before, after))
-        (True, False)
-    """
-    pairs = zip(_floating(before), _floating(after), strict=True)
-    return jnp.stack(
-        [jnp.all(jnp.isfinite(new) | (jnp.isinf(old) & (old == new))) for old, new in pairs]
-    ).all()
-
-
-def _floating(tree: Any) -> list[jax.Array]:
-    return [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    floating = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floating]).all()
 
 
 def _select(condition: jax.Array, chosen: State, other: State) -> State:

@@ -87,10 +87,10 @@ class MultiStep:
             current, reward, share = carry
             number, later = item
             goes_on = (number < stretch.steps) & ~current.terminated
-            following = self.environment.step(current, later)
-            chosen = jax.tree.map(lambda a, b: jnp.where(goes_on, a, b), following, current)
+            next_state = self.environment.step(current, later)
+            chosen = jax.tree.map(lambda a, b: jnp.where(goes_on, a, b), next_state, current)
             share = jnp.where(goes_on, share * stretch.discount, share)
-            reward = reward + jnp.where(goes_on, share * following.reward, 0.0)
+            reward = reward + jnp.where(goes_on, share * next_state.reward, 0.0)
             return (chosen, reward, share), None
 
         (last, reward, share), _ = jax.lax.scan(

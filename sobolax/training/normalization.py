@@ -17,7 +17,7 @@ class Normalizer:
         sum_of_squares: Sum of squared deviations from the mean, `(observation_size,)`.
 
     Example:
-        >>> update(create(1), jnp.array([[1.0], [3.0]])).sum_of_squares.tolist()
+        >>> update(init(1), jnp.array([[1.0], [3.0]])).sum_of_squares.tolist()
         [2.0]
     """
 
@@ -26,11 +26,11 @@ class Normalizer:
     sum_of_squares: jax.Array
 
 
-def create(size: int) -> Normalizer:
+def init(size: int) -> Normalizer:
     """Statistics of nothing: `normalize` is then the identity.
 
     Example:
-        >>> float(normalize(create(1), jnp.array([5.0]))[0])
+        >>> float(normalize(init(1), jnp.array([5.0]))[0])
         5.0
     """
     return Normalizer(jnp.zeros(()), jnp.zeros(size), jnp.zeros(size))
@@ -42,7 +42,7 @@ def update(normalizer: Normalizer, observations: jax.Array) -> Normalizer:
     Chan, Golub and LeVeque (1983): merging the batch's own moments loses no digits.
 
     Example:
-        >>> update(create(1), jnp.array([[1.0], [3.0]])).mean.tolist()
+        >>> update(init(1), jnp.array([[1.0], [3.0]])).mean.tolist()
         [2.0]
     """
     count = normalizer.count + observations.shape[0]
@@ -61,7 +61,7 @@ def hold(normalizer: Normalizer, count: jax.Array) -> Normalizer:
     """The same mean and variance, as if of `count` observations; `count` is `()`.
 
     Example:
-        >>> seen = update(create(1), jnp.array([[1.0], [3.0]]))
+        >>> seen = update(init(1), jnp.array([[1.0], [3.0]]))
         >>> held = hold(seen, jnp.asarray(4.0))
         >>> float(held.count), held.mean.tolist(), held.sum_of_squares.tolist()
         (4.0, [2.0], [4.0])
@@ -80,7 +80,7 @@ def normalize(
     clipped observation has no gradient.
 
     Example:
-        >>> seen = update(create(1), jnp.array([[1.0], [3.0]]))
+        >>> seen = update(init(1), jnp.array([[1.0], [3.0]]))
         >>> normalize(seen, jnp.array([4.0])).tolist()
         [2.0]
     """

@@ -46,14 +46,14 @@ class Replay:
     """A ring buffer.
 
     Attributes:
-        rows: An item each, `(capacity, words)` uint32; `items` reads them.
+        rows: An item each, `(capacity, words)` uint32; `read_all` reads them.
         position: Where the next items go, `()` int32.
         size: How many items it holds, `()` int32.
         layout: How an item lies in its row; static.
 
     Example:
-        >>> buffer = create({"x": jnp.zeros(2)}, capacity=4)
-        >>> buffer = insert(buffer, {"x": jnp.ones((2, 2))})
+        >>> buffer = init({"x": jnp.zeros(2)}, capacity=4)
+        >>> buffer = add(buffer, {"x": jnp.ones((2, 2))})
         >>> buffer.rows.shape, int(buffer.position), int(buffer.size)
         ((4, 2), 2, 2)
     """
@@ -64,11 +64,11 @@ class Replay:
     layout: _Layout = field(metadata={"static": True})
 
 
-def create(example: Any, capacity: int) -> Replay:
+def init(example: Any, capacity: int) -> Replay:
     """An empty buffer for items shaped like `example` (arrays or `jax.ShapeDtypeStruct`s).
 
     Example:
-        >>> int(create({"x": jnp.zeros(2), "done": jnp.zeros((), bool)}, capacity=4).size)
+        >>> int(init({"x": jnp.zeros(2), "done": jnp.zeros((), bool)}, capacity=4).size)
         0
     """
     leaves, structure = jax.tree.flatten(example)
@@ -78,7 +78,7 @@ def create(example: Any, capacity: int) -> Replay:
     return Replay(rows, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), layout)
 
 
-def insert(replay: Replay, items: Any) -> Replay:
+def add(replay: Replay, items: Any) -> Replay:
     """Writes `n` items at once, over the oldest where the buffer is full.
 
     Args:
@@ -90,16 +90,16 @@ def insert(replay: Replay, items: Any) -> Replay:
         ValueError: If `n` does not divide the capacity.
 
     Example:
-        >>> buffer = create({"x": jnp.zeros(2)}, capacity=4)
-        >>> insert(buffer, {"x": jnp.ones((3, 2))})
+        >>> buffer = init({"x": jnp.zeros(2)}, capacity=4)
+        >>> add(buffer, {"x": jnp.ones((3, 2))})
         Traceback (most recent call last):
-        ValueError: cannot insert 3 items at once into a ring of 4: choose ... a multiple of 3
+        ValueError: cannot add 3 items at once into a ring of 4: choose ... a multiple of 3
     """
     capacity = replay.rows.shape[0]
     count = jax.tree.leaves(items)[0].shape[0]
     if capacity % count:
         raise ValueError(
-            f"cannot insert {count} items at once into a ring of {capacity}: "
+            f"cannot add {count} items at once into a ring of {capacity}: "
             f"choose a capacity that is a multiple of {count}"
         )
     rows = jax.lax.dynamic_update_slice_in_dim(
@@ -116,7 +116,7 @@ def sample(replay: Replay, key: jax.Array, count: int) -> Any:
     """Draws `count` items uniformly, with replacement; the buffer must not be empty.
 
     Example:
-        >>> buffer = insert(create({"x": jnp.zeros(2)}, capacity=4), {"x": jnp.ones((2, 2))})
+        >>> buffer = add(init({"x": jnp.zeros(2)}, capacity=4), {"x": jnp.ones((2, 2))})
         >>> sample(buffer, jax.random.key(0), count=3)["x"].tolist()
         [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
@@ -124,12 +124,12 @@ def sample(replay: Replay, key: jax.Array, count: int) -> Any:
     return _decode(replay.layout, replay.rows[index])
 
 
-def items(replay: Replay) -> Any:
+def read_all(replay: Replay) -> Any:
     """All rows as items, leading axis `capacity`; beyond `size` they are zeros.
 
     Example:
-        >>> buffer = insert(create({"x": jnp.zeros(2)}, capacity=4), {"x": jnp.ones((2, 2))})
-        >>> items(buffer)["x"].tolist()
+        >>> buffer = add(init({"x": jnp.zeros(2)}, capacity=4), {"x": jnp.ones((2, 2))})
+        >>> read_all(buffer)["x"].tolist()
         [[1.0, 1.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]
     """
     return _decode(replay.layout, replay.rows)
@@ -139,7 +139,7 @@ def bytes_per_item(replay: Replay) -> int:
     """Memory that one item takes, in bytes.
 
     Example:
-        >>> bytes_per_item(create({"x": jnp.zeros(2), "done": jnp.zeros((), bool)}, capacity=4))
+        >>> bytes_per_item(init({"x": jnp.zeros(2), "done": jnp.zeros((), bool)}, capacity=4))
         12
     """
     return _WORD * replay.rows.shape[-1]

@@ -10,6 +10,7 @@ state)`; it is handed what a batch says (`Signals`) and multiplies base weights,
 - `constrained`: gradients as far as values allow.
 - `choose`: one of several, by a traced index.
 - `make_weighting`: by name, one of `WEIGHTINGS`.
+- `measure_signals`: what a rule looks at, from the errors of a batch.
 - `check_weighting`: whether one of your own keeps to the rules.
 """
 
@@ -17,7 +18,7 @@ from sobolax.weighting.adaptive import constrained, relative_loss_progress, scal
 from sobolax.weighting.check import check_weighting
 from sobolax.weighting.fixed import choose, constant, scheduled
 from sobolax.weighting.gradients import conflict_free, gradient_norm_balance
-from sobolax.weighting.interface import Signals, Weighting
+from sobolax.weighting.interface import Signals, Weighting, measure_signals
 from sobolax.weighting.registry import WEIGHTINGS, make_weighting
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "constrained",
     "gradient_norm_balance",
     "make_weighting",
+    "measure_signals",
     "relative_loss_progress",
     "scale_free",
     "scheduled",

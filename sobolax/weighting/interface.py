@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sobolax.losses import Weights
+from sobolax.losses import Errors, Weights
 
 
 @jax.tree_util.register_dataclass
@@ -40,6 +40,52 @@ class Signals:
     state_target_square: jax.Array
     action_target_square: jax.Array
     gram: jax.Array | None
+
+
+def measure_signals(
+    means: tuple[jax.Array, jax.Array, jax.Array],
+    errors: Errors,
+    values: jax.Array,
+    gradients: Any = None,
+) -> Signals:
+    """What a weighting may look at; the compiler drops whatever it does not use.
+
+    Args:
+        means: Of the terms (`sobolax.losses.mean_terms`), summed over critics.
+        errors: Of a batch, `(batch, critics)`; directions are the last axis.
+        values: Of the critics, `(batch, critics)`.
+        gradients: Of the three means with respect to the critics' parameters, each leaf with
+            the three as its leading axis; None for a weighting that does not need them.
+
+    Example:
+        >>> from sobolax.losses import DirectionalDerivatives
+        >>> still, known = jnp.zeros((2, 1, 1)), jnp.ones((2, 1), bool)
+        >>> gradients = DirectionalDerivatives(still, still + 3.0, known[..., None])
+        >>> errors = Errors(jnp.zeros((2, 1)), known, gradients, gradients)
+        >>> signals = measure_signals((0.0, 9.0, 9.0), errors, jnp.array([[1.0], [3.0]]))
+        >>> float(signals.target_variance), float(signals.state_target_square)
+        (1.0, 9.0)
+    """
+    valid = errors.value_valid
+    share = jnp.maximum(jnp.sum(valid, axis=0), 1)
+    targets = jnp.where(valid, values - errors.value, 0.0)
+    centred = jnp.where(valid, targets - jnp.sum(targets, axis=0) / share, 0.0)
+
+    def square(target: jax.Array) -> jax.Array:
+        return jnp.mean(jnp.sum(jnp.square(target), axis=-1))
+
+    gram = None
+    if gradients is not None:
+        rows = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(gradients)]
+        whole = jnp.concatenate(rows, axis=1)
+        gram = whole @ whole.T
+    return Signals(
+        *means,
+        target_variance=jnp.mean(jnp.sum(jnp.square(centred), axis=0) / share),
+        state_target_square=square(errors.state.target),
+        action_target_square=square(errors.action.target),
+        gram=gram,
+    )
 
 
 @dataclass(frozen=True)

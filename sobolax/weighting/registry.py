@@ -1,8 +1,8 @@
 """Weightings by name."""
 
-import difflib
 from collections.abc import Callable
 
+from sobolax.checks import check_choice
 from sobolax.losses import Weights
 from sobolax.weighting.adaptive import constrained, relative_loss_progress, scale_free
 from sobolax.weighting.fixed import constant, scheduled
@@ -48,12 +48,7 @@ def make_weighting(name: str, base: Weights, updates: int) -> Weighting:
         >>> float(weights.value), float(weights.state), float(weights.action)
         (1.0, 0.5, 2.0)
     """
-    if name not in _FACTORIES:
-        near = difflib.get_close_matches(str(name).lower().replace("-", "_"), WEIGHTINGS, 1, 0.5)
-        meant = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(
-            f"there is no weighting {name!r}{meant}; the weightings are {', '.join(WEIGHTINGS)}"
-        )
+    check_choice("weighting ", name, WEIGHTINGS)
     if updates < 1:
         raise ValueError(f"weighting {name!r}: updates={updates} must be at least 1")
     return _FACTORIES[name](base, updates)

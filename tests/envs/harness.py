@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import envs
-from sobolax.tangents.forward import transition_map
+from sobolax.tangents.forward import TransitionMap
 from sobolax.tangents.methods import Derivatives, make_tangent_function
 
 # Small members of the families: the same code, compiled faster.
@@ -37,7 +37,7 @@ class Harness:
             self._reset = jax.jit(jax.vmap(self.env.reset))
             # One program moves states on (at zero displacement) and serves the differences.
             self._map = jax.jit(
-                jax.vmap(lambda state, dx, a: transition_map(self.env, state)(dx, a))
+                jax.vmap(lambda state, dx, a: TransitionMap(self.env, state)(dx, a))
             )
             # By default: from analytic Jacobians where there are any, else in forward mode.
             compute = make_tangent_function(self.env, Derivatives())

@@ -11,16 +11,16 @@ from sobolax.losses import (
     Errors,
     Weights,
     batch_loss,
-    sobolev_errors_by_reverse_mode,
+    sobolev_errors,
     sobolev_td_loss,
     sobolev_terms,
     squares,
 )
 from sobolax.tangents.forward import (
+    TransitionMap,
     basis_directions,
     forward_tangents,
     random_directions,
-    transition_map,
 )
 from sobolax.transition import Tangents, Transition
 
@@ -103,9 +103,7 @@ def test_terms_equal_a_direct_evaluation_of_the_formula(float64):
         value**2 + 0.3 * expected[:3].sum() + 0.7 * expected[3:].sum(),
         rtol=1e-11,
     )
-    reverse = squares(
-        sobolev_errors_by_reverse_mode(td_error, transition, transition_map(env, state), 3)
-    )
+    reverse = squares(sobolev_errors(td_error, transition, TransitionMap(env, state)))
     for name in ("value", "state", "action"):
         np.testing.assert_allclose(getattr(reverse, name), getattr(terms, name), rtol=1e-11)
 

@@ -54,9 +54,9 @@ def alternative(setting: Setting, bench: Bench, source_name: str) -> Alternative
             experience, states = jax.vmap(source.collect)(
                 jax.random.split(key, count), states, actions
             )
-            return (states, replay.insert(buffer, experience)), None
+            return (states, replay.add(buffer, experience)), None
 
-        carry = states, replay.create(example, count * steps)
+        carry = states, replay.init(example, count * steps)
         return jax.lax.scan(step, carry, jax.random.split(key, steps))[0]
 
     keys = jax.random.split(jax.random.key(2), count)

@@ -40,7 +40,7 @@ def bytes_per_transition(environment: Environment) -> dict[str, int]:
             return source.collect(key, state, action)[0]
 
         example = jax.eval_shape(collect, jax.random.key(0))
-        return replay.bytes_per_item(replay.create(example, 1))
+        return replay.bytes_per_item(replay.init(example, 1))
 
     kept = {f"cached {dtype}": stored("cached", dtype) for dtype in TANGENT_DTYPES}
     return {"off": stored("off"), **kept, "recomputed (state)": stored("recomputed")}

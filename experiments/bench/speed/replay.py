@@ -47,7 +47,7 @@ def run(environment: Environment, bench: Bench, tell: Tell) -> dict[str, Any]:
     asked, found = bench.replay, []
     for kept in asked.kept:
         item = _item(environment, kept)
-        size = replay.bytes_per_item(replay.create(item, 1))
+        size = replay.bytes_per_item(replay.init(item, 1))
         row = jax.ShapeDtypeStruct((size // 4,), jnp.float32)
         for count in dict.fromkeys(asked.members):
             tell(f"replay, tangents {kept}, {count} buffers")
@@ -80,7 +80,7 @@ def _item(environment: Environment, kept: str) -> Any:
 
 
 def _ours(item: Any) -> _Functions:
-    return lambda capacity: replay.create(item, capacity), replay.insert, replay.sample
+    return lambda capacity: replay.init(item, capacity), replay.add, replay.sample
 
 
 def _bare(row: jax.ShapeDtypeStruct) -> _Functions:

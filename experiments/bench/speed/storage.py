@@ -106,7 +106,7 @@ def _make_look(setting: Setting, experience: Experience, updates: int) -> Any:
     source = make_source("cached", environment)
     observations = experience.transition.observation
     normalizer = normalization.update(
-        normalization.create(environment.observation_size), observations
+        normalization.init(environment.observation_size), observations
     )
     experience = replace(experience, state=None)
     total = observations.shape[0]
@@ -116,7 +116,9 @@ def _make_look(setting: Setting, experience: Experience, updates: int) -> Any:
             place_key, update_key = jax.random.split(key)
             places = jax.random.randint(place_key, (config.batch_size,), 0, total)
             batch = jax.tree.map(lambda leaf: leaf[places], experience)
-            return agent.update(state, normalizer, batch, source.errors, update_key, hyper)[0], None
+            return agent.update(state, normalizer, batch, source.tangents, update_key, hyper)[
+                0
+            ], None
 
         begin, go_on = jax.random.split(key)
         return jax.lax.scan(one, agent.init(begin, hyper), jax.random.split(go_on, updates))[0]

@@ -14,8 +14,7 @@ from experiments.bench.speed.work import Tell, collect_experience, make_environm
 from experiments.bench.timing import Alternative, compile_ahead, measure
 from experiments.launch.configuration import Variant, defaults, parse_environment_arguments
 from experiments.launch.program import members as keys_and_hypers
-from sobolax.agents.config import AgentConfig
-from sobolax.agents.critics import CriticHyperparameters
+from sobolax.agents.config import AgentConfig, CriticHyperparameters
 from sobolax.environment import Environment
 from sobolax.tangents.sources import SOURCES, Experience, make_source
 from sobolax.tangents.storage import TANGENT_DTYPES
@@ -166,18 +165,18 @@ def alternative(
         tangents=experience.tangents if kind == "cached" else None,
         state=experience.state if kind in ("recomputed", "reverse") else None,
     )
-    normalizer = normalization.create(setting.environment.observation_size)
+    normalizer = normalization.init(setting.environment.observation_size)
     if setting.config.normalize_observations:
         normalizer = normalization.update(normalizer, experience.transition.observation)
     example = jax.tree.map(lambda leaf: leaf[0], items)
-    buffer = replay.insert(replay.create(example, bench.buffer_items), items)
+    buffer = replay.add(replay.init(example, bench.buffer_items), items)
 
     def updates(state: Any, buffer: Any, key: jax.Array, hyper: Any):
         def one(state: Any, key: jax.Array):
             # Drawn anew each time: of one fixed batch a compiler may compute gradients only once.
             sample_key, update_key = jax.random.split(key)
             batch = replay.sample(buffer, sample_key, setting.config.batch_size)
-            return agent.update(state, normalizer, batch, source.errors, update_key, hyper)
+            return agent.update(state, normalizer, batch, source.tangents, update_key, hyper)
 
         return jax.lax.scan(one, state, jax.random.split(key, bench.updates))
 

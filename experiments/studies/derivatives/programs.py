@@ -14,7 +14,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from experiments.launch.program import compiler_options
 from experiments.studies.derivatives.exposed import frame, local, make_exposed, vector
 from sobolax.environment import State
-from sobolax.tangents.forward import plain_transition, transition_map
+from sobolax.tangents.forward import TransitionMap, plain_transition
 from sobolax.tangents.methods import Derivatives, make_tangent_function
 
 
@@ -196,7 +196,7 @@ class Programs:
         basis = np.concatenate([sign * step * np.eye(total) for step in steps for sign in (1, -1)])
 
         def ends(state: State, moves: jax.Array, actions: jax.Array):
-            apply = transition_map(self.environment, state)
+            apply = TransitionMap(self.environment, state)
             return jax.vmap(lambda *move: apply(*move)[0])(moves, actions)
 
         arguments = self.convert((state, basis[:, :size], action + basis[:, size:]))

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import sobolax
 from envs.analytic.lqr import solve_riccati
 from experiments.launch.program import call, compiler_options
 from sobolax.environment import Environment
-from sobolax.training import loop
 from sobolax.training.agent import Agent
+from sobolax.training.config import LoopConfig
 
 # (parameters, observation) -> action
 Policy = Callable[[jax.Array, jax.Array], jax.Array]
@@ -101,7 +102,7 @@ def _compile_evaluation(
         value=lambda state, normalizer, observation, action: jnp.zeros(()),
         update=lambda state, *others: (state, {}),
     )
-    config = loop.LoopConfig(
+    config = LoopConfig(
         total_timesteps=1,
         num_envs=1,
         epochs=1,
@@ -113,7 +114,7 @@ def _compile_evaluation(
         evaluation_episodes=episodes,
         report_states=0,
     )
-    made = loop.make_training(environment, agent, config)
+    made = sobolax.make_training(environment, config, agent)
 
     def evaluate(parameters: jax.Array, epoch: jax.Array) -> jax.Array:
         _, metrics = made.epoch(made.init(jax.random.key(0), parameters), parameters, epoch)

@@ -7,7 +7,6 @@ tie of two maximisers the maximum has a kink, and the gradient is that of one of
 there is no policy's part in the gradient of the target that could be frozen.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,6 @@ import optax
 from experiments.studies.toy.systems import grid
 from experiments.studies.toy.variants import Variant
 from sobolax.controls import GRADIENT_TARGETS
-from sobolax.loss_input import GradientsWarning
 from sobolax.losses import Errors, Weights, batch_loss, sobolev_errors, squares
 from sobolax.transition import Tangents, Transition
 
@@ -140,9 +138,7 @@ def make_fit(module: nn.Module, sizes: Sizes, gradient_targets: Sequence[str]) -
                     t.reward + discount * t.discount * value
                 )
 
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", GradientsWarning)  # one critic has ReLUs on purpose
-                return sobolev_errors(td_error, transition, tangents)
+            return sobolev_errors(td_error, transition, tangents)
 
         errors = jax.vmap(errors_of)(*batch)
         errors = jax.lax.switch(member.gradient_target, choices, errors, key)

@@ -106,8 +106,9 @@ def make_fitting(environment: Scalar, config: Config, weightings: Sequence[str])
         weighting.make_weighting(name, Weights(1.0, 1.0), config.updates)
 
     def chosen(hyper: Hyperparameters) -> weighting.Weighting:
-        base = Weights(hyper.state_weight, hyper.action_weight)
-        made = [weighting.make_weighting(name, base, config.updates) for name in weightings]
+        made = [
+            weighting.make_weighting(name, hyper.weights, config.updates) for name in weightings
+        ]
         return weighting.choose(jnp.round(jnp.asarray(hyper.weighting)).astype(jnp.int32), made)
 
     options = CriticOptions(
@@ -119,7 +120,7 @@ def make_fitting(environment: Scalar, config: Config, weightings: Sequence[str])
     sizes = environment.observation_size, environment.action_size
     agent = q_learning.make_agent(*sizes, options, config.grid_points)
     source = make_source("cached", environment)
-    normalizer = normalization.create(environment.observation_size)
+    normalizer = normalization.init(environment.observation_size)
 
     def collect(key: jax.Array) -> Experience:
         state_key, action_key, direction_key = jax.random.split(key, 3)
@@ -134,7 +135,7 @@ def make_fitting(environment: Scalar, config: Config, weightings: Sequence[str])
     def update(state: FittingState, hyper: Hyperparameters) -> tuple[FittingState, Metrics]:
         key, update_key = jax.random.split(state.key)
         learned, metrics = agent.update(
-            state.agent, normalizer, state.batch, source.errors, update_key, hyper
+            state.agent, normalizer, state.batch, source.tangents, update_key, hyper
         )
         return replace(state, agent=learned, key=key), metrics
 

@@ -137,7 +137,7 @@ def test_the_toy_knows_the_optimum():
     env = envs.make(toy.environment, **toy.parameters)
 
     def compare(q):
-        normalizer = normalization.create(1)
+        normalizer = normalization.init(1)
         return fitting.compare(env, lambda state, normalizer, o, a: q(o, a), None, normalizer)
 
     exact = compare(env.optimal_q)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sobolax import make_train
 from sobolax.environment import State
 
 AGENTS = ("q_learning", "ddpg", "td3", "sac")
@@ -59,7 +60,7 @@ class Probe:
 @functools.cache
 def trained(name):
     """The agent after training, as `value`, its gradients, and `act`."""
-    module = importlib.import_module(f"sobolax.{name}")
+    module = importlib.import_module(f"sobolax.agents.{name}")
     config = module.Config(
         total_timesteps=8_192,
         num_envs=8,
@@ -91,7 +92,7 @@ def trained(name):
     hyper = module.Hyperparameters(**{k: v for k, v in settings.items() if k in known})
     env = Probe()
     agent = config.make_agent(env)
-    state, _ = jax.jit(module.make_train(env, config))(jax.random.key(0), hyper)
+    state, _ = jax.jit(make_train(env, config))(jax.random.key(0), hyper)
 
     def q(kind, x, step, action):
         observation = jnp.concatenate([jax.nn.one_hot(kind, 3), jnp.stack([x, step])])
@@ -115,7 +116,7 @@ def points(kind, step=0.0):
 @pytest.mark.parametrize("name", AGENTS)
 def test_every_hyperparameter_is_traced(name):
     """A sweep over all of them, and over seeds, is one program: nothing compiles here."""
-    module = importlib.import_module(f"sobolax.{name}")
+    module = importlib.import_module(f"sobolax.agents.{name}")
     config = module.Config(
         total_timesteps=16,
         num_envs=2,
@@ -127,7 +128,7 @@ def test_every_hyperparameter_is_traced(name):
         evaluation_episodes=1,
     )
     hyper = jax.tree.map(lambda value: jnp.full(3, value), module.Hyperparameters())
-    train = jax.vmap(module.make_train(Probe(), config))
+    train = jax.vmap(make_train(Probe(), config))
     _, metrics = jax.eval_shape(train, jax.random.split(jax.random.key(0), 3), hyper)
     assert metrics["evaluation_return"].shape == (3, 1)
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import envs
-from sobolax.agents.critics import CriticHyperparameters, CriticOptions, make_critics
+from sobolax.agents.config import CriticHyperparameters
+from sobolax.agents.critics import CriticOptions, make_critics
 from sobolax.controls import GRADIENT_TARGETS
 from sobolax.losses import Weights
 from sobolax.tangents.sources import make_source
@@ -53,19 +54,21 @@ def make_learner(weightings=("constant",), line_search=False):
         (8, 8), gradient_target=gradient_target, weighting=weighting, line_search=line_search
     )
     critics = make_critics(env.observation_size, env.action_size, options)
-    normalizer = normalization.create(env.observation_size)
+    normalizer = normalization.init(env.observation_size)
 
     def update(state, hyper, key):
         def td_error(critic, _):
             def delta(t):
-                following = critics.smallest(state.target, normalizer, t.next_observation, t.action)
+                following = critics.min_q(state.target, normalizer, t.next_observation, t.action)
                 return critic(t.observation, t.action) - (t.reward + 0.9 * t.discount * following)
 
             return delta
 
         batch = jax.vmap(collect)(jax.random.split(jax.random.key(0), BATCH))
         extras = jnp.zeros(BATCH)
-        return critics.update(state, normalizer, batch, td_error, extras, source.errors, key, hyper)
+        return critics.update(
+            state, normalizer, batch, td_error, extras, source.tangents, key, hyper
+        )
 
     return critics.init, update
 

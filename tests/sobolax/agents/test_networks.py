@@ -12,7 +12,7 @@ from sobolax.training import normalization
 
 def test_running_statistics_equal_those_of_all_data_at_once():
     data = 1000.0 + np.random.default_rng(0).normal(size=(60, 3)) * [1.0, 5.0, 0.1]
-    statistics = normalization.create(3)
+    statistics = normalization.init(3)
     for batch in np.split(data.astype(np.float32), [10, 11, 40]):
         statistics = normalization.update(statistics, jnp.asarray(batch))
     np.testing.assert_allclose(statistics.mean, data.mean(axis=0), rtol=1e-6)
@@ -24,12 +24,12 @@ def test_running_statistics_equal_those_of_all_data_at_once():
 
 def test_nothing_seen_yet_means_nothing_changed():
     observation = jnp.asarray([3.0, -4.0])
-    seen = normalization.normalize(normalization.create(2), observation)
+    seen = normalization.normalize(normalization.init(2), observation)
     np.testing.assert_array_equal(seen, observation)
 
 
 def test_a_constant_number_is_not_blown_up():
-    statistics = normalization.update(normalization.create(1), jnp.full((10, 1), 2.0))
+    statistics = normalization.update(normalization.init(1), jnp.full((10, 1), 2.0))
     assert abs(normalization.normalize(statistics, jnp.asarray([2.001]))[0]) < 0.11
 
 

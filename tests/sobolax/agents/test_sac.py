@@ -39,11 +39,11 @@ def updated(env, source_name, hyper, batch=None, config=None, steps=3):
     agent = config.make_agent(env)
     source, collected = make_batch(env, source_name)
     batch = collected if batch is None else batch
-    normalizer = normalization.create(env.observation_size)
+    normalizer = normalization.init(env.observation_size)
 
     def run(state, keys):
         return jax.lax.scan(
-            lambda state, key: agent.update(state, normalizer, batch, source.errors, key, hyper),
+            lambda state, key: agent.update(state, normalizer, batch, source.tangents, key, hyper),
             state,
             keys,
         )
@@ -59,7 +59,7 @@ def textbook_sac(env, hyper, steps=3):
     actor, critic = GaussianActor((16, 16), env.action_size), Critic((16, 16))
     agent = sac.Config(hidden_sizes=(16, 16), first_order="off").make_agent(env)
     adam = optax.adam(hyper.critic_learning_rate)
-    rest = normalization.create(env.observation_size)
+    rest = normalization.init(env.observation_size)
 
     def twin(parameters, o, a):
         each = [jax.tree.map(lambda leaf, at=at: leaf[at], parameters) for at in range(2)]
@@ -217,7 +217,7 @@ def test_the_program_differentiates_the_simulator_only_where_asked(first_order, 
     state = jax.eval_shape(training.init, jax.random.key(0), hyper)
     text = str(jax.make_jaxpr(training.epoch)(state, hyper, jnp.int32(0)))
     assert bool(env.differentiated) == expected
-    stored = jax.tree_util.tree_leaves(jax.eval_shape(replay.items, state.replay).tangents)
+    stored = jax.tree_util.tree_leaves(jax.eval_shape(replay.read_all, state.replay).tangents)
     assert bool(stored) == expected
     # As they go into the buffer: environments, numbers of the observation, state directions.
     assert ("f32[4,3,2]" in text) == expected
@@ -230,8 +230,8 @@ def test_off_compiles_to_less_work_than_cached():
         config = sac.Config(hidden_sizes=(16, 16), first_order=first_order)
         agent = config.make_agent(env)
         source, batch = make_batch(env, first_order)
-        hyper, rest = sac.Hyperparameters(), normalization.create(env.observation_size)
-        update = jax.jit(lambda s, b, k: agent.update(s, rest, b, source.errors, k, hyper))
+        hyper, rest = sac.Hyperparameters(), normalization.init(env.observation_size)
+        update = jax.jit(lambda s, b, k: agent.update(s, rest, b, source.tangents, k, hyper))
         state = agent.init(jax.random.key(0), hyper)
         return update.lower(state, batch, jax.random.key(0)).compile().cost_analysis()["flops"]
 

@@ -173,8 +173,6 @@ def test_clipping_shortens_and_keeps_directions():
         assert np.isnan(shortened[0, 4])
 
 
-# There is no critic here: the gradient through the physics is all that is looked at.
-@pytest.mark.filterwarnings("ignore::sobolax.loss_input.GradientsWarning")
 def test_lying_tangents_are_taken_out_of_the_loss_and_true_ones_are_kept():
     line = Line()
     state, action, one = line.at(1.0), jnp.asarray([0.5]), jnp.ones((1, 1))

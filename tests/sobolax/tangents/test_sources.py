@@ -11,7 +11,7 @@ import envs
 from sobolax.agents import sac
 from sobolax.agents.critics import CriticOptions
 from sobolax.agents.sac import Hyperparameters
-from sobolax.losses import Weights, batch_loss, squares
+from sobolax.losses import Weights, batch_loss, sobolev_errors, squares
 from sobolax.tangents.methods import Derivatives
 from sobolax.tangents.sources import SOURCES, make_source
 from sobolax.training import normalization
@@ -33,7 +33,7 @@ def test_cached_recomputed_and_reverse_give_one_loss_and_one_gradient(float64, n
     hyper = Hyperparameters()
     state = agent.init(jax.random.key(0), hyper)
     normalizer = normalization.update(
-        normalization.create(env.observation_size),
+        normalization.init(env.observation_size),
         jax.random.normal(jax.random.key(1), (50, env.observation_size)),
     )
     weights = Weights(0.4, 0.6)
@@ -58,7 +58,8 @@ def test_cached_recomputed_and_reverse_give_one_loss_and_one_gradient(float64, n
                     q = agent.value(updated, normalizer, t.observation, t.action)
                     return q - target(t)
 
-                return squares(source.errors(td_error, e, k, jnp.inf))
+                found = source.tangents(e, k, jnp.inf)
+                return squares(sobolev_errors(td_error, e.transition, *found))
 
             noise = jax.random.normal(jax.random.key(2), (4, env.action_size))
             return batch_loss(jax.vmap(one)(experience, noise, jax.random.split(key, 4)), weights)

@@ -163,7 +163,9 @@ def gradients_of(source, env, state, action):
 
     def errors(key):
         experience, _ = source.collect(key, state, action)
-        return source.errors(td_error, experience, key, 1e3)
+        return sobolev_errors(
+            td_error, experience.transition, *source.tangents(experience, key, 1e3)
+        )
 
     # The mean of a few draws: rounding errors, not random directions, are what is looked at.
     found = jax.jit(jax.vmap(errors))(jax.random.split(jax.random.key(3), 16))

@@ -12,10 +12,10 @@ import envs
 from sobolax import make_training
 from sobolax.agents import q_learning
 from sobolax.environment import State
-from sobolax.training import loop
+from sobolax.training import freezing
 from sobolax.training.agent import Agent
-from sobolax.training.evaluation import stays_finite
-from sobolax.training.loop import LoopConfig
+from sobolax.training.config import LoopConfig
+from sobolax.training.freezing import stays_finite
 
 ENVIRONMENTS, UPDATES = 2, 3
 LOOP = LoopConfig(
@@ -94,8 +94,8 @@ class Drift:
 def count(steps_per_round):
     """Members whose updates go wrong at the 5th (NaN), at the 8th (infinity) and never."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_UPDATES_PER_ROUND", steps_per_round * UPDATES)
-        run = loop.make_training(Drift(), counting_agent(), LOOP).run
+        patch.setattr(freezing, "UPDATES_PER_ROUND", steps_per_round * UPDATES)
+        run = make_training(Drift(), LOOP, counting_agent()).run
         hyper = Hyper(jnp.array([5, 8, -1]), jnp.array([jnp.nan, jnp.inf, 0.0]))
         return jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 3), hyper)
 
@@ -128,7 +128,7 @@ def test_a_round_of_several_steps_is_kept_or_dropped_as_a_whole():
     ("steps", "updates", "expected"), [(64, 8, 4), (6, 1, 6), (64, 0, 32), (10, 64, 1), (37, 1, 1)]
 )
 def test_rounds_divide_an_epoch_and_hold_about_32_updates(steps, updates, expected):
-    assert loop._steps_per_round(steps, updates) == expected
+    assert freezing.steps_per_round(steps, updates) == expected
 
 
 def test_a_frozen_agent_does_not_act():
@@ -144,7 +144,7 @@ def test_a_frozen_agent_does_not_act():
         def step(self, state, action):
             return replace(self._state(state.physics + 1.0), reward=action[0])
 
-    _, metrics = jax.jit(make_training(Still(), agent, LOOP).run)(jax.random.key(0), hyper)
+    _, metrics = jax.jit(make_training(Still(), LOOP, agent).run)(jax.random.key(0), hyper)
     np.testing.assert_array_equal(metrics["frozen"], [1, 1])
     assert metrics["transitions_nonfinite"][0] > 0
     assert metrics["transitions_nonfinite"][1] == 0
@@ -170,7 +170,7 @@ def test_metrics_say_so_and_leave_the_bad_round_out(counted):
 
 
 def test_statistics_of_observations_that_overflow_freeze_too():
-    run = make_training(Drift(far=5), counting_agent(), LOOP).run
+    run = make_training(Drift(far=5), LOOP, counting_agent()).run
     state, metrics = jax.jit(run)(jax.random.key(0), Hyper(jnp.int32(-1), jnp.zeros(())))
     assert metrics["frozen"][-1] == 1
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.normalizer))
@@ -227,7 +227,7 @@ def test_an_absurd_learning_rate_freezes_its_member_and_no_other(run):
 
 def test_sound_training_is_the_same_to_the_last_bit_as_without_the_check(run, monkeypatch):
     found = run(*arguments([1e-3, 3e-3, 1e-2]))
-    monkeypatch.setattr(loop, "stays_finite", lambda before, after: jnp.ones((), bool))
+    monkeypatch.setattr(freezing, "stays_finite", lambda before, after: jnp.ones((), bool))
     unchecked = jax.jit(jax.vmap(make_training(envs.make("pendulum"), SMALL).run))
     assert_same_bits(found, unchecked(*arguments([1e-3, 3e-3, 1e-2])))
 

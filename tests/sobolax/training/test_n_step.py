@@ -133,7 +133,7 @@ def test_what_reaches_the_buffer(first_order, end):
     hyper = sac.Hyperparameters(discount=GAMMA)
     state, _ = jax.jit(make_train(env, config))(jax.random.key(0), hyper)
     # The first episodes of all four are cut at staggered times; after five steps none is left.
-    items = jax.tree.map(lambda leaf: leaf[4 * 5 :], replay.items(state.replay))
+    items = jax.tree.map(lambda leaf: leaf[4 * 5 :], replay.read_all(state.replay))
     t = items.transition
     start, last = t.observation[:, 0], min(5, end)
     assert set(np.asarray(start)) == set(range(last))

@@ -15,15 +15,15 @@ def items(start, count):
 
 def empty(capacity=6):
     example = {"x": jax.ShapeDtypeStruct((3,), "float32"), "n": jax.ShapeDtypeStruct((), "int32")}
-    return replay.create(example, capacity)
+    return replay.init(example, capacity)
 
 
 def test_the_newest_items_are_kept_and_the_oldest_overwritten():
     buffer = empty()
     for start in range(0, 10, 2):
-        buffer = replay.insert(buffer, items(start, 2))
+        buffer = replay.add(buffer, items(start, 2))
         assert buffer.size == min(start + 2, 6)
-    found = replay.items(buffer)
+    found = replay.read_all(buffer)
     assert sorted(found["n"].tolist()) == [4, 5, 6, 7, 8, 9]
     np.testing.assert_array_equal(found["x"][:, 0], found["n"])
     assert found["n"].dtype == jnp.int32
@@ -42,10 +42,10 @@ def test_every_dtype_comes_back_bit_by_bit(float64):
         "nothing": np.zeros((2, 0), np.float32),
     }
     example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), given)
-    buffer = replay.insert(replay.create(example, 4), given)
+    buffer = replay.add(replay.init(example, 4), given)
     # 3 doubles, 3 words, 5 halves and 6 bytes, each kind filled up to whole words.
     assert replay.bytes_per_item(buffer) == 24 + 12 + 12 + 8
-    found = jax.tree.map(lambda leaf: leaf[:2], replay.items(buffer))
+    found = jax.tree.map(lambda leaf: leaf[:2], replay.read_all(buffer))
     assert found.keys() == given.keys()
     for name, leaf in given.items():
         leaf = np.asarray(leaf)
@@ -54,7 +54,7 @@ def test_every_dtype_comes_back_bit_by_bit(float64):
 
 
 def test_samples_are_uniform_over_what_is_there_and_nothing_else():
-    buffer = replay.insert(replay.insert(empty(), items(1, 2)), items(3, 2))
+    buffer = replay.add(replay.add(empty(), items(1, 2)), items(3, 2))
     drawn = replay.sample(buffer, jax.random.key(0), 40_000)
     counts = np.bincount(drawn["n"], minlength=6)
     assert counts[0] == counts[5] == 0
@@ -66,19 +66,19 @@ def test_samples_are_uniform_over_what_is_there_and_nothing_else():
 def test_members_of_a_sweep_have_buffers_of_their_own():
     blocks = [items(start, 2) for start in (1, 3)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
-    buffers = jax.vmap(replay.insert)(jax.vmap(lambda _: empty())(jnp.arange(2)), stacked)
+    buffers = jax.vmap(replay.add)(jax.vmap(lambda _: empty())(jnp.arange(2)), stacked)
     drawn = jax.vmap(lambda buffer: replay.sample(buffer, jax.random.key(0), 50))(buffers)["n"]
     assert [set(row.tolist()) for row in drawn] == [{1, 2}, {3, 4}]
 
 
 def test_a_block_that_would_wrap_around_is_refused():
     with pytest.raises(ValueError, match="multiple of 4"):
-        replay.insert(empty(), items(0, 4))
+        replay.add(empty(), items(0, 4))
 
 
 def test_a_donated_buffer_is_written_in_place():
     buffer = empty(1 << 16)
-    insert = jax.jit(replay.insert, donate_argnums=0)
+    insert = jax.jit(replay.add, donate_argnums=0)
     memory = insert.lower(buffer, items(0, 4)).compile().memory_analysis()
     size = replay.bytes_per_item(buffer) * (1 << 16)
     assert memory.alias_size_in_bytes >= size

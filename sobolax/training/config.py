@@ -1,0 +1,160 @@
+"""What shapes a training program, and whether it can work."""
+
+import math
+from dataclasses import dataclass, field
+
+from sobolax.checks import check_choice, check_counts, check_environment, check_multiple, owner_of
+from sobolax.environment import Environment
+from sobolax.tangents.methods import Derivatives
+from sobolax.tangents.sources import Source, check_source, make_source
+from sobolax.tangents.storage import TANGENT_DTYPES
+from sobolax.training.agent import Agent
+from sobolax.training.n_step import MultiStep
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """What shapes a training program: sizes and counts. All of it is static.
+
+    Attributes:
+        total_timesteps: Steps of all environments together, over the whole training.
+        num_envs: Environments that are stepped side by side.
+        epochs: Parts the training is split into; after each the policy is evaluated, the critic
+            reported on, and the metrics reach the host.
+        gradient_steps: Updates after every step of all environments.
+        learning_starts: Environment steps with uniformly random actions before the first update.
+        batch_size: Transitions of an update.
+        n_step: Steps that a target looks ahead before it bootstraps (`sobolax.training.n_step`).
+            Transitions reach the buffer `n_step - 1` steps late; that many steps of every
+            environment, with random actions, come before the first one and are not counted.
+        replay_capacity: Transitions that the replay buffer holds.
+        first_order: Where gradients come from: "cached", "recomputed", "reverse", or "off" (see
+            `sobolax.tangents.sources`).
+        state_directions: Random directions of the state per transition; None for all.
+        action_directions: Random directions of the action per transition; None for all.
+        tangent_dtype: How stored tangents are kept: "float32", "bfloat16", "float16", "int8" or
+            "int4" (see `sobolax.tangents.storage`).
+        derivatives: How tangents are computed (see `sobolax.tangents.methods`).
+        normalize_observations: Whether networks see observations centred and scaled by running
+            statistics.
+        evaluation_episodes: Episodes of an evaluation.
+        report_states: States that the critic report looks at, from as many episodes of the
+            evaluation; 0 for no report.
+        report_horizon: Steps of its rollouts.
+        report_draws: Draws of the policy's noise that its references are averaged over.
+
+    Example:
+        >>> config = LoopConfig(total_timesteps=1_024, num_envs=16, learning_starts=256)
+        >>> config.updates  # (1024 - 256) / 16 steps of all environments, 8 updates after each
+        384
+    """
+
+    total_timesteps: int = 32_768
+    num_envs: int = 16
+    epochs: int = 8
+    gradient_steps: int = 8
+    learning_starts: int = 1_024
+    batch_size: int = 256
+    n_step: int = 1
+    replay_capacity: int = 131_072
+    first_order: str = "cached"
+    state_directions: int | None = None
+    action_directions: int | None = None
+    tangent_dtype: str = "float32"
+    derivatives: Derivatives = field(default_factory=Derivatives)
+    normalize_observations: bool = True
+    evaluation_episodes: int = 16
+    report_states: int = 16
+    report_horizon: int = 100
+    report_draws: int = 1
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of every environment in an epoch."""
+        return self.total_timesteps // (self.num_envs * self.epochs)
+
+    @property
+    def first_update_step(self) -> int:
+        """Steps of every environment before the first update."""
+        return math.ceil(self.learning_starts / self.num_envs)
+
+    @property
+    def updates(self) -> int:
+        """Updates of the whole training."""
+        steps = self.total_timesteps // self.num_envs
+        return (steps - self.first_update_step) * self.gradient_steps
+
+    def look_ahead(self, environment: Environment) -> Environment:
+        """The environment whose step is a transition of the replay buffer."""
+        return environment if self.n_step == 1 else MultiStep(environment, self.n_step)
+
+    def make_source(self, environment: Environment) -> Source:
+        """The source of gradients for an environment."""
+        return make_source(
+            self.first_order,
+            self.look_ahead(environment),
+            self.state_directions,
+            self.action_directions,
+            self.tangent_dtype,
+            self.derivatives,
+        )
+
+    def make_agent(self, environment: Environment) -> Agent:
+        """The agent for an environment; the `Config` of an agent knows which."""
+        raise NotImplementedError(f"{owner_of(self)} has no agent: hand one to make_training")
+
+    def check(self, environment: Environment) -> None:
+        """Raises ValueError, saying what to do instead, for what cannot work; compiles nothing."""
+        owner = owner_of(self)
+        positive = (
+            "total_timesteps",
+            "num_envs",
+            "epochs",
+            "batch_size",
+            "n_step",
+            "replay_capacity",
+            "evaluation_episodes",
+            "report_draws",
+        )
+        check_counts(
+            owner,
+            self,
+            dict.fromkeys(positive, 1)
+            | dict.fromkeys(("gradient_steps", "learning_starts", "report_states"), 0)
+            | {"report_horizon": 2},
+        )
+        steps, whole = self.total_timesteps, self.num_envs * self.epochs
+        check_multiple(owner, "total_timesteps", steps, "num_envs * epochs", whole)
+        check_multiple(owner, "replay_capacity", self.replay_capacity, "num_envs", self.num_envs)
+        if self.batch_size > self.replay_capacity:
+            raise ValueError(
+                f"{owner}: batch_size={self.batch_size} is larger than "
+                f"replay_capacity={self.replay_capacity}: lower the one or raise the other"
+            )
+        if self.learning_starts >= self.total_timesteps:
+            raise ValueError(
+                f"{owner}: learning_starts={self.learning_starts} leaves nothing of "
+                f"total_timesteps={self.total_timesteps} to learn in: lower the one or raise "
+                "the other"
+            )
+        if self.report_states > self.evaluation_episodes:
+            raise ValueError(
+                f"{owner}: report_states={self.report_states} is more than "
+                f"evaluation_episodes={self.evaluation_episodes}, and every state comes from an "
+                "episode of its own: lower the one or raise the other"
+            )
+        check_choice(f"{owner}: tangent_dtype=", self.tangent_dtype, TANGENT_DTYPES)
+        check_environment(environment)
+        if self.n_step > environment.episode_length:
+            raise ValueError(
+                f"{owner}: n_step={self.n_step} is longer than an episode of environment "
+                f"{environment.name!r}, which has {environment.episode_length} steps: choose 1 to "
+                f"{environment.episode_length}"
+            )
+        check_source(
+            self.first_order,
+            self.look_ahead(environment),
+            self.state_directions,
+            self.action_directions,
+            self.derivatives,
+        )

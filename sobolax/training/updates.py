@@ -1,0 +1,101 @@
+"""Updates of the agent: after every step of the environments, and as many as an epoch has."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sobolax.training import freezing, replay
+from sobolax.training.agent import Metrics
+from sobolax.training.collection import collect
+from sobolax.training.state import Setup, TrainingState
+
+
+def learn(
+    setup: Setup, state: TrainingState, hyper: Any, index: jax.Array
+) -> tuple[TrainingState, Metrics]:
+    """The steps and updates of an epoch, in rounds after which the agent is looked at.
+
+    Args:
+        setup: The training.
+        state: Its state.
+        hyper: Hyperparameters of the agent.
+        index: Of the epoch, `()`.
+
+    Returns:
+        The state and metrics: those of updates averaged, and counts.
+
+    Example:
+        >>> import sobolax
+        >>> from sobolax.cart import Cart
+        >>> training = sobolax.make_training(Cart(), sobolax.agents.sac.Config(epochs=8))
+        >>> hyper = sobolax.agents.sac.Hyperparameters()
+        >>> state = jax.eval_shape(training.init, jax.random.key(0), hyper)
+        >>> _, metrics = jax.eval_shape(training.learn, state, hyper, jnp.int32(0))
+        >>> "critic_loss" in metrics, "evaluation_return" in metrics
+        (True, False)
+    """
+    config, hyper = setup.config, jax.tree.map(jnp.asarray, hyper)
+    steps = index * config.steps_per_epoch + jnp.arange(config.steps_per_epoch)
+    steps_per_round = freezing.steps_per_round(config.steps_per_epoch, config.gradient_steps)
+    _, _, metrics = jax.eval_shape(lambda state: _update(setup, state, hyper), state)
+    empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), metrics)
+
+    def step(carry, number):
+        state, totals, nonfinite = carry
+        filling = number < config.first_update_step
+        # What a frozen agent makes of the rest of a round is lost: it need not act on it.
+        state, broken = collect(setup, state, hyper, filling | (state.frozen_at >= 0))
+        count = jnp.where(filling, 0, config.gradient_steps)
+        state, totals = _updates(setup, state, hyper, totals, count)
+        return (state, totals, nonfinite + broken), None
+
+    def one_round(carry, numbers):
+        before, totals, nonfinite, updates = carry
+        (after, sums, nonfinite), _ = jax.lax.scan(step, (before, totals, nonfinite), numbers)
+        now = ((numbers[-1] + 1) * config.num_envs).astype(jnp.int32)
+        state, totals, goes_on = freezing.keep_finite(before, after, totals, sums, now)
+        done = jnp.sum(numbers >= config.first_update_step) * config.gradient_steps
+        return (state, totals, nonfinite, updates + jnp.where(goes_on, done, 0)), None
+
+    zero = jnp.zeros((), jnp.int32)
+    (state, totals, nonfinite, updates), _ = jax.lax.scan(
+        one_round, (state, empty, zero, zero), steps.reshape(-1, steps_per_round)
+    )
+    frozen = state.frozen_at >= 0
+    # The round that failed left nothing.
+    sound = state.frozen_at // config.num_envs - steps_per_round
+    learned_from = jnp.where(frozen, sound, steps[-1] + 1)
+    return state, jax.tree.map(lambda total: total / jnp.maximum(updates, 1), totals) | {
+        "environment_steps": (steps[-1] + 1) * config.num_envs,
+        "updates": jnp.maximum(learned_from - config.first_update_step, 0) * config.gradient_steps,
+        "transitions_nonfinite": nonfinite,
+        "frozen": frozen.astype(jnp.int32),
+        "frozen_at": state.frozen_at,
+    }
+
+
+def _updates(
+    setup: Setup, state: TrainingState, hyper: Any, totals: Metrics, count: jax.Array
+) -> tuple[TrainingState, Metrics]:
+    """`count` updates; their metrics are added to `totals`."""
+
+    def one(_, carry):
+        agent, key, totals = carry
+        # The buffer is only read here: it is no part of what the loop carries.
+        agent, key, metrics = _update(setup, replace(state, agent=agent, key=key), hyper)
+        return agent, key, jax.tree.map(jnp.add, totals, metrics)
+
+    agent, key, totals = jax.lax.fori_loop(0, count, one, (state.agent, state.key, totals))
+    return replace(state, agent=agent, key=key), totals
+
+
+def _update(setup: Setup, state: TrainingState, hyper: Any) -> tuple[Any, jax.Array, Metrics]:
+    """One update: the agent's state, the next key and metrics."""
+    key, sample_key, update_key = jax.random.split(state.key, 3)
+    batch = replay.sample(state.replay, sample_key, setup.config.batch_size)
+    agent, metrics = setup.agent.update(
+        state.agent, state.normalizer, batch, setup.source.tangents, update_key, hyper
+    )
+    return agent, key, metrics
