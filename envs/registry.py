@@ -3,8 +3,14 @@
 import difflib
 import importlib
 import inspect
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
 from typing import Any
 
+from sobolax.checks import check_environment
 from sobolax.environment import Environment
 
 # Written as text, so that nothing is imported before somebody asks for it.
@@ -32,6 +38,13 @@ _SUITES = {
     "playground": ("envs.suites.playground_environment:PlaygroundEnvironment", "playground"),
 }
 
+_REGISTERED: dict[str, Callable[..., Environment]] = {}
+
+_HELP = (
+    f"the suites are {', '.join(sorted(_SUITES))}, as in 'brax:reacher'; a class of your own is "
+    "'package.module:Class', with the module in the working directory or installed"
+)
+
 
 def suites() -> tuple[str, ...]:
     """Whose environments `make` knows besides ours, as `"suite:name"`."""
@@ -39,55 +52,135 @@ def suites() -> tuple[str, ...]:
 
 
 def names() -> tuple[str, ...]:
-    """The names that `make` knows, in alphabetical order."""
-    return tuple(sorted(_CLASSES))
+    """The names that `make` knows, in alphabetical order, registered ones included."""
+    return tuple(sorted([*_CLASSES, *_REGISTERED]))
+
+
+def register(name: str, factory: Callable[..., Environment]) -> None:
+    """Gives an environment of your own a name for `make`, in this process.
+
+    Commands start a process of their own: give them `--env package.module:Class` instead.
+
+    Args:
+        name: Letters, digits, `_`, `-` and `.`, beginning with a letter.
+        factory: Called with the parameters of `make`, often a class. Nothing is called before.
+
+    Raises:
+        ValueError: If the name is invalid or taken.
+        TypeError: If the factory is not callable.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][\w.-]*", name, re.ASCII):
+        raise ValueError(
+            f"{name!r} is no name for an environment: use letters, digits, '_', '-' and '.', "
+            "with a letter first ('suite:name' is for other people's)"
+        )
+    if name in names():
+        raise ValueError(f"there is an environment {name!r} already: choose another name")
+    if not callable(factory):
+        raise TypeError(
+            f"the factory of {name!r} is {factory!r}, but must be a class or a function that "
+            "makes an environment"
+        )
+    _REGISTERED[name] = factory
 
 
 def make(name: str, **parameters: Any) -> Environment:
     """Makes an environment.
 
     Args:
-        name: One of `names()`, or `"suite:name"` with one of `suites()` and the name that the
-            environment has there, say `"brax:reacher"`.
+        name: One of `names()`; `"suite:name"` with one of `suites()` and the name that the
+            environment has there, say `"brax:reacher"`; or `"package.module:Class"` for a class
+            (or function) of your own, imported from the working directory or wherever Python
+            finds it.
         **parameters: What its constructor takes, say `joints=8` for `chain`.
 
     Returns:
         The environment.
 
     Raises:
-        ValueError: If the name or a parameter is unknown, or a parameter is out of range.
+        ValueError: If the name or a parameter is unknown, a parameter is out of range, or a class
+            of your own cannot be imported or makes no environment.
         ImportError: If the environment needs a package that is not installed.
     """
-    if ":" in name:
-        suite, _, theirs = name.partition(":")
-        return _load_suite(suite)(theirs, **parameters)
-    environment_class = _load(name)
-    accepted = inspect.signature(environment_class).parameters
+    place, colon, rest = name.partition(":")
+    if place in _SUITES:
+        return _load_suite(place)(rest, **parameters)
+    factory = _REGISTERED.get(name) or (_load_own(place, rest) if colon else _load(name))
+    _check_parameters(name, factory, parameters)
+    environment = factory(**parameters)
+    if name not in _CLASSES:
+        check_environment(environment)
+    return environment
+
+
+def _check_parameters(name: str, factory: Callable[..., Any], parameters: dict[str, Any]) -> None:
+    accepted = inspect.signature(factory).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in accepted.values()):
+        return
     unknown = [key for key in parameters if key not in accepted]
     if unknown:
-        listing = ", ".join(f"{key}={parameter.default!r}" for key, parameter in accepted.items())
+        listing = ", ".join(
+            key if one.default is one.empty else f"{key}={one.default!r}"
+            for key, one in accepted.items()
+        )
         raise ValueError(
             f"environment {name!r} has no parameter {unknown[0]!r}"
             f"{_suggestion(unknown[0], accepted)}; it takes {listing or 'none'}"
         )
-    return environment_class(**parameters)
+    missing = [
+        key
+        for key, one in accepted.items()
+        if one.default is one.empty and one.kind is not one.VAR_POSITIONAL and key not in parameters
+    ]
+    if missing:
+        raise ValueError(f"environment {name!r} needs the parameter {missing[0]!r}")
+
+
+def _load_own(module_name: str, attribute: str) -> Callable[..., Any]:
+    """The class (or function) of somebody else's module."""
+    what = f"environment '{module_name}:{attribute}'"
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise ValueError(f"{what}: {module_name!r} is no name of a module; {_HELP}")
+    # As `python -m` does; commands that were installed do not.
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise ValueError(f"{what}: {module_name} needs {error.name}: {error}") from error
+        raise ValueError(
+            f"there is no suite {module_name!r}{_suggestion(module_name, _SUITES)} and no module "
+            f"{error.name!r}; {_HELP}"
+        ) from error
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(
+            f"{what}: importing {module_name} failed with {type(error).__name__}: {error} "
+            f"({where.filename}, line {where.lineno})"
+        ) from error
+    found = getattr(module, attribute, None)
+    if found is None:
+        raise ValueError(
+            f"{what}: {module.__file__} has no {attribute!r}{_suggestion(attribute, vars(module))}"
+        )
+    if not callable(found):
+        raise ValueError(
+            f"{what} is {found!r}, but must be a class or a function that makes an environment"
+        )
+    return found
 
 
 def _load(name: str) -> type:
     if name not in _CLASSES:
         raise ValueError(
-            f"there is no environment {name!r}{_suggestion(name, _CLASSES)}; "
+            f"there is no environment {name!r}{_suggestion(name, names())}; "
             f"the environments are {', '.join(names())}"
         )
     return _imported(_CLASSES[name], f"environment {name!r}", "envs")
 
 
 def _load_suite(suite: str) -> type:
-    if suite not in _SUITES:
-        raise ValueError(
-            f"there is no suite {suite!r}{_suggestion(suite, _SUITES)}; the suites are "
-            f"{', '.join(suites())}, as in 'brax:reacher'"
-        )
     where, extra = _SUITES[suite]
     return _imported(where, f"suite {suite!r}", extra)
 

@@ -138,6 +138,12 @@ def check_environment(environment: Environment) -> None:
     """
     name = getattr(environment, "name", type(environment).__name__)
     owner = f"environment {name!r}"
+    parts = ("name", "reverse_mode", "reset", "step", "perturb")
+    if absent := [part for part in parts if not hasattr(environment, part)]:
+        raise ValueError(
+            f"{owner} has no {', no '.join(absent)}: sobolax.environment.Environment says what "
+            "these are"
+        )
     for attribute in ("observation_size", "action_size", "state_size", "episode_length"):
         size = getattr(environment, attribute, None)
         if not isinstance(size, int) or size < 1:

@@ -49,7 +49,7 @@ class MujocoEnvironment(ABC):
         model: The model; it is changed in place.
         substeps: Physics steps of `model.opt.timestep` per environment step.
         integrator: `"euler"` (semi-implicit, damping implicit), `"implicitfast"` or `"rk4"`; the
-            last has derivatives in forward mode only.
+            last has derivatives in forward mode only. None leaves the model's own.
         iterations: Newton iterations of the constraint solver, at most; too few give another map
             with other derivatives.
         ls_iterations: Line-search iterations of each of them, at most.
@@ -67,13 +67,13 @@ class MujocoEnvironment(ABC):
         self,
         model: MjModel,
         substeps: int,
-        integrator: str = "euler",
+        integrator: str | None = "euler",
         iterations: int = 8,
         ls_iterations: int = 8,
     ):
-        model.opt.integrator = _INTEGRATORS[
-            parameters.choice("integrator", integrator, tuple(_INTEGRATORS))
-        ]
+        if integrator is not None:
+            name = parameters.choice("integrator", integrator, tuple(_INTEGRATORS))
+            model.opt.integrator = _INTEGRATORS[name]
         model.opt.iterations = parameters.integer("iterations", iterations, 1)
         model.opt.ls_iterations = parameters.integer("ls_iterations", ls_iterations, 1)
         model.actuator_ctrllimited[:] = False

@@ -1,0 +1,146 @@
+"""A robot of your own: an MJCF model and a reward function are an environment."""
+
+import inspect
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs import parameters
+from envs.mujoco.base import MujocoEnvironment
+from envs.mujoco.physics import Physics
+from sobolax.mjx import for_cpu, integrate_position, reason_against
+from sobolax.mjx.engine import MjModel, mjx, mujoco
+
+
+class MjcfEnvironment(MujocoEnvironment):
+    """An environment from an MJCF model: a subclass sets `xml` and defines `reward`.
+
+    Actions in [-1, 1] span each actuator's `ctrlrange`; where it has none, the control is the
+    action. An episode starts at the model's first keyframe, or at `qpos0` at rest, moved by uniform
+    noise in local coordinates.
+
+    Attributes:
+        xml: The MJCF as text, or the path of a file; a relative one starts at the folder of the
+            subclass's own file.
+        frame_skip: Physics steps per environment step.
+        episode_length: Environment steps after which an episode is truncated.
+        reset_noise: Largest displacement of the first positions and velocities, in m, rad and per
+            second.
+        name: What people call it; the name of the class in lower case if left out.
+
+    Args:
+        integrator: `"euler"`, `"implicitfast"` or `"rk4"`; None for the model's own.
+        iterations: Solver iterations, at most; they replace the model's.
+        ls_iterations: Line-search iterations of each of them, at most.
+
+    Raises:
+        ValueError: If the model cannot be read, MJX cannot simulate it, its own integrator has no
+            implicit derivatives, or it has no degrees of freedom or no actuators.
+    """
+
+    xml: str | Path
+    frame_skip: int = 1
+    episode_length: int = 1000
+    reset_noise: float = 0.01
+
+    def __init_subclass__(cls) -> None:
+        if "name" not in vars(cls):
+            cls.name = cls.__name__.lower()
+
+    def __init__(self, integrator: str | None = None, iterations: int = 8, ls_iterations: int = 8):
+        frame_skip = parameters.integer(f"{self.name}: frame_skip", self.frame_skip, 1)
+        model = self._load()
+        for count, part, add in (
+            (model.nv, "degrees of freedom", "a <joint> or a <freejoint/>"),
+            (model.nu, "actuators, and so no actions", "a <motor> to its <actuator>"),
+        ):
+            if count == 0:
+                raise ValueError(f"{self.name}: the model has no {part}: add {add}")
+        limited = model.actuator_ctrllimited.astype(bool)
+        low, high = np.where(limited[:, None], model.actuator_ctrlrange, [-1.0, 1.0]).T
+        self._middle, self._half_range = (low + high) / 2, (high - low) / 2
+        start = mujoco.MjData(model)
+        if model.nkey:
+            mujoco.mj_resetDataKeyframe(model, start, 0)
+        self._first = start.qpos.copy(), start.qvel.copy()
+        try:
+            super().__init__(model, frame_skip, integrator, iterations, ls_iterations)
+        except NotImplementedError as error:
+            raise ValueError(f"{self.name}: MJX cannot simulate this model: {error}") from error
+        if integrator is None and (reason := reason_against(self._model)) is not None:
+            raise ValueError(
+                f'{self.name}: {reason}; that is, write <option integrator="implicitfast"/> into '
+                'the model, or give integrator="rk4" for forward mode'
+            )
+
+    # ---- what a subclass defines
+
+    def reward(self, before: Physics, action: jax.Array, after: Physics) -> jax.Array:
+        """The reward of a step from `before` to `after`, `()`; `action` is `(action_size,)`."""
+        raise ValueError(f"{self.name}: define reward(self, before, action, after)")
+
+    def observation(self, physics: Physics) -> jax.Array:
+        """What the policy sees, `(observation_size,)`: all positions and velocities."""
+        return jnp.concatenate([physics.qpos, physics.qvel])
+
+    def terminated(self, physics: Physics) -> jax.Array:
+        """Whether the episode ends here for good, `()` bool: never."""
+        return jnp.zeros((), bool)
+
+    # ---- tools for it
+
+    def site(self, physics: Physics, name: str) -> jax.Array:
+        """Where a site of the model is in the world (m), `(3,)`."""
+        return self._kinematics(physics).site_xpos[self.mujoco_model.site(name).id]
+
+    def body(self, physics: Physics, name: str) -> jax.Array:
+        """Where the frame of a body of the model is in the world (m), `(3,)`."""
+        return self._kinematics(physics).xpos[self.mujoco_model.body(name).id]
+
+    # ---- the rest
+
+    def _load(self) -> MjModel:
+        if not hasattr(self, "xml"):
+            raise ValueError(f"{self.name}: set xml to the MJCF, as text or as the path of a file")
+        text = str(self.xml)
+        try:
+            if text.lstrip().startswith("<"):
+                return mujoco.MjModel.from_xml_string(text)
+            return mujoco.MjModel.from_xml_path(str(_folder_of(type(self)) / text))
+        except ValueError as error:
+            raise ValueError(f"{self.name}: MuJoCo cannot read the model: {error}") from error
+
+    def _kinematics(self, physics: Physics) -> mjx.Data:
+        data = self._data.replace(qpos=physics.qpos, mocap_pos=physics.mocap_pos)
+        return for_cpu(lambda data: mjx.kinematics(self._model, data))(data)
+
+    def _control(self, action: jax.Array) -> jax.Array:
+        middle, half_range = (
+            jnp.asarray(part, action.dtype) for part in (self._middle, self._half_range)
+        )
+        return middle + half_range * action
+
+    def _reset_physics(self, key: jax.Array) -> Physics:
+        count = 2 * self.mujoco_model.nv
+        limit = self.reset_noise
+        noise = jax.random.uniform(key, (count,), jnp.result_type(float), -limit, limit)
+        moved, faster = jnp.split(noise, 2)
+        qpos, qvel = (jnp.asarray(part, noise.dtype) for part in self._first)
+        return self._physics(integrate_position(self.mujoco_model, qpos, moved), qvel + faster)
+
+    def _observe(self, physics: Physics) -> jax.Array:
+        return self.observation(physics)
+
+    def _assess(
+        self, before: Physics, action: jax.Array, after: Physics
+    ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+        return self.reward(before, action, after), self.terminated(after), {}
+
+
+def _folder_of(cls: type) -> Path:
+    try:
+        return Path(inspect.getfile(cls)).parent
+    except (TypeError, OSError):  # typed into a console
+        return Path()
