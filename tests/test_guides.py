@@ -10,13 +10,15 @@ import jax.numpy as jnp
 import pytest
 
 import sobolax
+from experiments import train
+from experiments.launch import command_line
 from tests.markdown import ROOT, blocks, read, run
 
 GUIDES = sorted(path.name for path in (ROOT / "docs/guides").glob("*.md"))
 
 
 def test_every_guide_is_known_here():
-    assert {"agent.md", "environment.md", "idea.md", "when.md"} <= set(GUIDES)
+    assert {"agent.md", "environment.md", "idea.md", "robot.md", "when.md"} <= set(GUIDES)
     assert not blocks("python", read("docs/guides/when.md"))
 
 
@@ -50,6 +52,22 @@ def test_the_lines_for_an_environment_run():
     names = run(block)
     assert names["config"].derivatives.method == "differences"
     names["config"].check(names["Cart"]())
+
+
+def test_the_lines_for_a_robot_are_a_robot(tmp_path, monkeypatch):
+    [block] = blocks("python", read("docs/guides/robot.md"))
+    assert len([line for line in block.splitlines() if line.strip()]) <= 20
+    (tmp_path / "my_robot.py").write_text(block)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    # The command's flags are those of the page; it says what it would run, and trains nothing here.
+    [command] = blocks("sh", read("docs/guides/robot.md"))
+    words = command.splitlines()[-1].partition("experiments.train ")[2].split()
+    prepared = train.prepare(command_line.parse(words))
+    robot = prepared.environment
+    assert (robot.name, robot.state_size, robot.action_size) == ("robot", 4, 2)
+    physics = robot._physics(jnp.array([0.0, jnp.pi / 2]), jnp.zeros(2))
+    assert jnp.allclose(robot.site(physics, "tip"), jnp.array([-0.3, 0.0, 0.7]), atol=1e-5)
 
 
 def figures(text: str) -> list[str]:

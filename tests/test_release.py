@@ -126,3 +126,12 @@ def test_the_changelog_begins_with_what_is_not_released():
     kinds = set(re.findall(r"^### (.*)$", read("CHANGELOG.md"), re.MULTILINE))
     usual = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
     assert kinds <= usual | {"Known limits"}
+
+
+@pytest.mark.slow
+def test_the_wheel_brings_the_command_sobolax(python, wheel):
+    said = call(python.parent / "sobolax", folder=wheel.parent)
+    assert f"sobolax {sobolax.__version__}, jax " in said
+    assert "no mujoco, no mujoco-mjx" in said
+    assert re.search(r"^ok +Sobolev loss", said, re.MULTILINE)
+    assert "contact Jacobian" not in said

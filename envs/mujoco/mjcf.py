@@ -71,8 +71,8 @@ class MjcfEnvironment(MujocoEnvironment):
             raise ValueError(f"{self.name}: MJX cannot simulate this model: {error}") from error
         if integrator is None and (reason := reason_against(self._model)) is not None:
             raise ValueError(
-                f'{self.name}: {reason}; that is, write <option integrator="implicitfast"/> into '
-                'the model, or give integrator="rk4" for forward mode'
+                f"{self.name}: {reason}; write <option integrator='implicitfast'/> into the model, "
+                "or give integrator='rk4' for forward mode"
             )
 
     # ---- what a subclass defines

@@ -104,7 +104,7 @@ def test_a_class_of_ones_own_is_made_from_the_working_directory(folder, name, pa
         (
             "no_carts:Heavy",
             {},
-            r"no suite 'no_carts' and no module 'no_carts'.*'package\.module:Class'",
+            r"no suite 'no_carts' and no module 'no_carts'.*'package\.mod",
         ),
         ("my_carts.deep:Heavy", {}, "no module 'my_carts.deep'"),
         ("my-carts:Heavy", {}, "'my-carts' is no name of a module"),
@@ -135,34 +135,10 @@ def command(folder, module, *flags, status=0):
 
 @pytest.mark.slow
 def test_every_command_takes_a_class_of_ones_own(folder):
-    sizes = [
-        "--env",
-        "my_carts:Heavy",
-        "--env-args",
-        "mass=3.0",
-        "--seeds",
-        "1",
-        "--total-timesteps",
-        "256",
-        "--num-envs",
-        "4",
-        "--epochs",
-        "2",
-        "--batch-size",
-        "16",
-        "--replay-capacity",
-        "256",
-        "--learning-starts",
-        "64",
-        "--evaluation-episodes",
-        "2",
-        "--report-states",
-        "2",
-        "--report-horizon",
-        "4",
-        "--hidden-sizes",
-        "8",
-    ]
+    sizes = ["--env", "my_carts:Heavy", "--env-args", "mass=3.0", "--seeds", "1"]
+    sizes += ["--total-timesteps", "256", "--num-envs", "4", "--epochs", "2", "--batch-size", "16"]
+    sizes += ["--replay-capacity", "256", "--learning-starts", "64", "--hidden-sizes", "8"]
+    sizes += ["--evaluation-episodes", "2", "--report-states", "2", "--report-horizon", "4"]
     command(folder, "train", *sizes, "--output", "run")
     saved = json.loads((folder / "run/configuration.json").read_text())["experiment"]
     assert (saved["env"], saved["env_args"]) == ("my_carts:Heavy", {"mass": 3.0})

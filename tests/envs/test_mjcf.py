@@ -1,0 +1,113 @@
+"""Environments from an MJCF model and a reward function."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from envs.mujoco.mjcf import MjcfEnvironment
+from sobolax.testing import check_environment
+
+BALL = """<mujoco>OPTION<worldbody>
+  <body name="ball" pos="0 0 1"><joint type="slide" axis="1 0 0"/><geom size="0.1" contype="0"/>
+    <site name="top" pos="0 0 0.1"/></body></worldbody>
+  <actuator>
+    <motor joint="j" ctrllimited="true" ctrlrange="-1 3"/><motor joint="j" gear="2"/>
+  </actuator>
+  <keyframe><key qpos="0.5" qvel="-1"/></keyframe></mujoco>""".replace("<joint", '<joint name="j"')
+PLAIN = BALL.replace("OPTION", "")
+_A, _B = PLAIN.index("<actuator>"), PLAIN.index("<keyframe>")
+
+
+class Ball(MjcfEnvironment):
+    xml = PLAIN
+    frame_skip, episode_length = 2, 20
+
+    def reward(self, before, action, after):
+        return -jnp.sum(self.site(after, "top")[:1] ** 2) - 0.1 * (after.qvel - before.qvel)[0] ** 2
+
+    def terminated(self, physics):
+        return jnp.abs(physics.qpos[0]) > 2.0
+
+
+@pytest.fixture(scope="module")
+def ball():
+    return Ball()
+
+
+def test_sizes_and_names_are_those_of_the_model(ball):
+    assert (ball.name, ball.action_size, ball.state_size, ball.observation_size) == (
+        "ball",
+        2,
+        2,
+        2,
+    )
+    assert ball.dt == pytest.approx(0.004)
+    assert ball.reverse_mode
+
+
+def test_actions_span_the_range_of_the_control(ball):
+    for action, control in ((-1.0, [-1.0, -1.0]), (0.0, [1.0, 0.0]), (1.0, [3.0, 1.0])):
+        np.testing.assert_allclose(ball._control(jnp.full(2, action)), control)
+
+
+def test_an_episode_starts_near_the_first_keyframe(ball):
+    states = jax.vmap(ball.reset)(jax.random.split(jax.random.key(0), 64))
+    distance = np.abs(states.observation - np.array([0.5, -1.0]))
+    assert 0.005 < distance.max() <= 0.01
+
+
+def test_places_are_in_the_world(ball):
+    physics = ball._physics(jnp.array([0.25]), jnp.zeros(1))
+    np.testing.assert_allclose(ball.body(physics, "ball"), [0.25, 0.0, 1.0], atol=1e-6)
+    np.testing.assert_allclose(ball.site(physics, "top"), [0.25, 0.0, 1.1], atol=1e-6)
+    with pytest.raises(KeyError, match=r"Invalid name 'bottom'\. Valid names: .*top"):
+        ball.site(physics, "bottom")
+
+
+def test_a_file_lies_beside_the_class(tmp_path, monkeypatch):
+    (tmp_path / "ball.xml").write_text(PLAIN)
+    monkeypatch.setattr("envs.mujoco.mjcf.inspect.getfile", lambda cls: tmp_path / "robot.py")
+    assert type("FromFile", (Ball,), {"xml": "ball.xml"})().mujoco_model.nv == 1
+
+
+@pytest.mark.parametrize(
+    ("xml", "message"),
+    [
+        ("<mujoco><worldbod/></mujoco>", "robot: MuJoCo cannot read the model: XML Error"),
+        ("no_such_file.xml", "robot: MuJoCo cannot read the model: .*no_such_file.xml"),
+        ("<mujoco/>", "robot: the model has no degrees of freedom: add a <joint>"),
+        (PLAIN[:_A] + PLAIN[_B:], "robot: the model has no actuators.*<motor>"),
+        (
+            BALL.replace("OPTION", '<option integrator="RK4"/>'),
+            "robot: the integrator RK4 .*implicitfast.*or give integrator='rk4'",
+        ),
+        (
+            BALL.replace("OPTION", '<option solver="PGS"/>'),
+            "robot: MJX cannot simulate this model: .*PGS",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(xml, message):
+    with pytest.raises(ValueError, match=message):
+        type("Robot", (Ball,), {"xml": xml})()
+
+
+def test_a_class_without_model_or_reward_says_so():
+    with pytest.raises(ValueError, match="empty: set xml to the MJCF"):
+        type("Empty", (MjcfEnvironment,), {})()
+    with pytest.raises(ValueError, match="free: define reward"):
+        type("Free", (MjcfEnvironment,), {"xml": PLAIN})()
+
+
+def test_runge_kutta_has_forward_mode():
+    robot = type("Robot", (Ball,), {"xml": BALL.replace("OPTION", '<option integrator="RK4"/>')})
+    environment = robot(integrator="rk4")
+    assert "RK4" in str(environment.own_derivatives["analytic"])
+
+
+@pytest.mark.slow
+def test_it_keeps_the_protocol():
+    report = check_environment(Ball, steps=8, states=2)
+    assert report.precision == "float64"
+    assert report.judged == 1.0
