@@ -77,6 +77,7 @@ class MujocoEnvironment(ABC):
         model.opt.iterations = parameters.integer("iterations", iterations, 1)
         model.opt.ls_iterations = parameters.integer("ls_iterations", ls_iterations, 1)
         model.actuator_ctrllimited[:] = False
+        self._model = mjx.put_model(model, impl="jax")  # refuses what MJX cannot simulate
         if (change := advice(model)) is not None:
             warnings.warn(f"{self.name}: {change}", InexactDerivatives, stacklevel=3)
         self.mujoco_model = model
@@ -84,7 +85,6 @@ class MujocoEnvironment(ABC):
         self.dt = float(model.opt.timestep) * self.substeps
         self.action_size = int(model.nu)
         self.state_size = int(2 * model.nv + model.na)
-        self._model = mjx.put_model(model, impl="jax")
         # All that a step does not set is constant: taken from here, not carried in the state.
         self._data = mjx.make_data(model, impl="jax")
         reason = reason_against(self._model)
