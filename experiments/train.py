@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-import envs
 from experiments.launch import command_line, run_folder
 from experiments.launch.checkpoint_files import CheckpointError
 from experiments.launch.checkpoints import CheckpointRule
@@ -21,13 +20,12 @@ from experiments.launch.configuration import (
 )
 from experiments.launch.exit_status import INTERRUPTED, bad_input, leave, second_interrupt_quits
 from experiments.launch.history import steady_steps_per_second
-from experiments.launch.job import Job, make_job
+from experiments.launch.job import Job, check_experiment, make_job
 from experiments.launch.program import call, keep_compiled_programs
 from experiments.launch.progress import Progress, Silent, console_progress
 from experiments.launch.runner import train_members
 from experiments.report import curves, run_table
 from experiments.report.results import Timing, summarise
-from sobolax import make_training
 
 _AUTOMATIC = CheckpointRule()
 
@@ -63,17 +61,7 @@ def prepare(
     Raises:
         ValueError: Saying what is wrong and what to do instead.
     """
-    if experiment.seeds < 1:
-        raise ValueError(f"--seeds {experiment.seeds} must be at least 1 (3 for an interval)")
-    if not 0 <= experiment.seed < 2**32:
-        raise ValueError(f"--seed {experiment.seed} must be from 0 to 2**32 - 1")
-    if checkpoints is not None:
-        checkpoints.check()
-    try:
-        environment = envs.make(experiment.env, **experiment.env_args)
-    except (TypeError, ImportError) as error:
-        raise ValueError(str(error)) from error
-    training = make_training(environment, experiment.config)
+    environment, training = check_experiment(experiment, checkpoints)
     if resume:
         folder = _to_resume(experiment)
     else:

@@ -120,7 +120,7 @@ def test_commands_are_understood(line, capsys):
 
 @pytest.mark.parametrize("line", commands("python -m experiments.sweep"))
 def test_sweeps_are_understood(line):
-    assert len(flags.parse(shlex.split(line)[3:]).sweep.settings) > 1
+    assert len(flags.parse(shlex.split(line)[3:]).sweep.configs) > 1
 
 
 def test_commands_are_found():

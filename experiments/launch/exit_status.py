@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 INTERRUPTED = 130  # as a shell counts Ctrl-C
+FAILED = 1  # of several things that were to be done, some
 BAD_INPUT = 2
 
 

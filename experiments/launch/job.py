@@ -9,12 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 
+import envs
 from experiments.launch import checkpoint_choice, run_folder, snapshot
 from experiments.launch.checkpoint_choice import Checkpoint
 from experiments.launch.checkpoint_files import CheckpointError
+from experiments.launch.checkpoints import CheckpointRule
 from experiments.launch.configuration import Experiment, Variant, to_json, variants
 from experiments.launch.history import History
 from experiments.launch.program import members
+from sobolax import make_training
 
 # Names of arrays in a checkpoint begin with one of these.
 _STATE, _METRICS, _SECONDS = "state/", "history/metrics/", "history/seconds"
@@ -69,6 +72,28 @@ def make_job(experiment: Experiment, training: Any) -> Job:
         experiment.config.epochs,
         to_json(experiment),
     )
+
+
+def check_experiment(experiment: Experiment, checkpoints: CheckpointRule | None) -> tuple[Any, Any]:
+    """Checks an experiment as far as can be done before anything compiles.
+
+    Returns:
+        Its environment and its training.
+
+    Raises:
+        ValueError: Saying what is wrong and what to do instead.
+    """
+    if experiment.seeds < 1:
+        raise ValueError(f"--seeds {experiment.seeds} must be at least 1 (3 for an interval)")
+    if not 0 <= experiment.seed < 2**32:
+        raise ValueError(f"--seed {experiment.seed} must be from 0 to 2**32 - 1")
+    if checkpoints is not None:
+        checkpoints.check()
+    try:
+        environment = envs.make(experiment.env, **experiment.env_args)
+    except (TypeError, ImportError) as error:
+        raise ValueError(str(error)) from error
+    return environment, make_training(environment, experiment.config)
 
 
 def fingerprint(job: Job) -> dict[str, Any]:

@@ -1,38 +1,40 @@
 """What a sweep leaves for people and programs: results, table and plots."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from experiments.launch import run_folder
-from experiments.launch.sweep.options import Sweep
-from experiments.launch.sweep.shards import Done
+from experiments.launch.sweep import shards
+from experiments.launch.sweep.shards import Merged
+from experiments.report import table
 from experiments.sweep import plots, tables
 from experiments.sweep.summary import make_results
 
 
-def write(folder: Path, sweep: Sweep, done: Done, plan: Mapping[str, Any]) -> None:
-    """Writes everything, over what a killed process may have left half done.
+def write(merged: Merged, start: float) -> None:
+    """Writes everything, in place of what was merged earlier or left half written.
 
     Args:
-        folder: Of the sweep.
-        sweep: What was asked for.
-        done: What came out.
-        plan: How it was split, for `results.json`.
+        merged: What was measured.
+        start: When the sweep started, by `time.perf_counter`.
+
+    Raises:
+        FolderInUseError: If another process does the same.
     """
-    results, history = make_results(sweep, done, plan), done.history
-    for path in (folder / tables.TABLE, *folder.glob("*.png")):
-        path.unlink(missing_ok=True)
-    rows = [row for epoch in range(len(history.epochs)) for row in history.rows(epoch)]
-    run_folder.replace_lines(folder / run_folder.METRICS, rows)
-    tables.save(folder, results)
-    plots.save(folder, results)
-    # Last: a folder with results is complete.
-    run_folder.write_json(folder / run_folder.RESULTS, results)
+    results, history, folder = make_results(merged, start), merged.history, merged.folder
+    shards.begin(folder, merged.sweep)
+    with run_folder.locked(folder):
+        for path in (folder / run_folder.RESULTS, folder / tables.TABLE, *folder.glob("*.png")):
+            path.unlink(missing_ok=True)
+        rows = [row for epoch in range(len(history.epochs)) for row in history.rows(epoch)]
+        run_folder.replace_lines(folder / run_folder.METRICS, rows)
+        table.save(folder, [tables.make_table(results)], tables.TABLE)
+        plots.save(folder, results)
+        # Last: a folder with results is complete.
+        run_folder.write_json(folder / run_folder.RESULTS, results)
 
 
 def show(folder: Path, console: Console) -> None:

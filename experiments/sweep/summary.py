@@ -1,48 +1,63 @@
-"""What a sweep found: its settings in order, and which are not told from the best."""
+"""What a sweep found: its configurations in order, and which are as good as the best."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.launch.sweep.options import Sweep, sweep_to_json
-from experiments.launch.sweep.shards import Done
+from experiments.launch.history import steady_steps_per_second
+from experiments.launch.sweep.shards import Merged
 from experiments.report.intervals import Estimate
-from experiments.report.results import RETURN, counted, metric, summarise
+from experiments.report.results import RETURN, Timing, counted, metric, summarise
 
 Results = Mapping[str, Any]
 
 
-def make_results(sweep: Sweep, done: Done, plan: Mapping[str, Any]) -> dict[str, Any]:
-    """What `results.json` holds: as that of a run, with an arm for each setting, and the order.
+def make_results(merged: Merged, start: float) -> dict[str, Any]:
+    """What `results.json` holds: that of a run, with a variant for each configuration, and more.
 
-    The best setting is the one of the highest mean return at the end. A setting that lost seeds,
-    frozen or not finite, comes after those that lost none, whatever is left of it. Differences
-    are to the best, paired by seed; the best was chosen by these very returns.
+    The best configuration is the one of the highest mean return at the end. A configuration that
+    lost seeds, frozen or not finite, comes after those that lost none, whatever is left of it.
+    Differences are to the best, paired by seed; the best was chosen by these very returns.
+
+    Args:
+        merged: What was measured.
+        start: When the sweep started, by `time.perf_counter`.
     """
-    measured = summarise(done.history, done.timing, done.interrupted)
-    order = rank(measured)
-    names = list(measured["variants"])
+    sweep, history = merged.sweep, merged.history
+    train_seconds = history.seconds[-1] if history.seconds else 0.0
+    at_least = merged.compile_seconds + merged.initialise_seconds + train_seconds
+    timing = Timing(
+        compile_seconds=merged.compile_seconds,
+        initialise_seconds=merged.initialise_seconds,
+        train_seconds=train_seconds,
+        steady_steps_per_second=steady_steps_per_second(history),
+        wall_seconds=max(time.perf_counter() - start, at_least),
+    )
+    measured = summarise(history, timing, interrupted=False)
+    order, names = rank(measured), list(measured["variants"])
     if order:
-        best = names.index(order[0])
-        measured = summarise(done.history, done.timing, done.interrupted, reference=best)
-    asked = sweep_to_json(sweep)
+        measured = summarise(history, timing, False, reference=names.index(order[0]))
+    values = sweep.to_json()
+    configs = zip(sweep.variants, values["configs"], strict=True)
     return {
-        "environment": asked["experiment"]["env"],
-        "environment_arguments": asked["experiment"]["env_args"],
-        "agent": asked["experiment"]["agent"],
+        "environment": values["experiment"]["env"],
+        "environment_arguments": values["experiment"]["env_args"],
+        "agent": values["experiment"]["agent"],
         "steps": sweep.experiment.config.total_timesteps,
         "varied": [axis.name for axis in sweep.axes],
         "drawn": sweep.drawn,
-        "settings": dict(zip(names, asked["settings"], strict=True)),
+        "configs": {variant.name: config for variant, config in configs if variant.name in names},
         "order": order,
-        "not_told_from_best": not_told_apart(measured, order),
-        "plan": plan,
-        "warnings": done.warnings,
+        "close_to_best": close_to_best(measured, order),
+        "plan": merged.plan,
+        "warnings": merged.warnings,
+        "missing": merged.missing,
         **measured,
     }
 
 
 def rank(measured: Results) -> list[str]:
-    """Names of the settings, best first."""
+    """Names of the configurations, best first; those that lost seeds come last."""
 
     def key(name: str) -> tuple[bool, bool, float]:
         found = metric(measured, name, RETURN)
@@ -53,10 +68,10 @@ def rank(measured: Results) -> list[str]:
     return sorted(measured["variants"], key=key) if measured["epochs"] else []
 
 
-def not_told_apart(measured: Results, order: Sequence[str]) -> list[str]:
-    """Settings whose paired difference to the best has an interval that contains 0, or none.
+def close_to_best(measured: Results, order: Sequence[str]) -> list[str]:
+    """Configurations whose paired difference to the best has an interval that contains 0, or none.
 
-    A setting of which nothing is left is not among them.
+    A configuration of which nothing is left is not among them.
     """
     close = []
     for name in order[1:]:
@@ -69,24 +84,28 @@ def not_told_apart(measured: Results, order: Sequence[str]) -> list[str]:
 
 
 def to_best(results: Results, order: Sequence[str], name: str, measure: str) -> Estimate | None:
-    """A setting's difference to the best one, paired by seed; None for the best itself."""
+    """A configuration's difference to the best, paired by seed; None for the best itself."""
     if name == order[0]:
         return None
     found = results["paired_differences"][f"{name} - {order[0]}"].get(measure)
     return found and Estimate(**found)
 
 
+def lost_seeds(results: Results, name: str) -> int:
+    """Seeds of a configuration without a return at the end: frozen, or not finite."""
+    found = metric(results, name, RETURN)
+    return found.total - found.count if found else 0
+
+
 def sentence(results: Results) -> str:
-    """What the seeds say about the best setting, and no more than that."""
+    """What the seeds say about the best configuration, and no more than that."""
     order = results["order"]
     if not order:
         return "No epoch was finished: there is nothing to compare."
     if results["seeds"] < 2:
-        return f"Best: {order[0]}. One seed has no interval: nothing is told apart."
-    close, others = len(results["not_told_from_best"]), len(order) - 1
-    text = f"Best: {order[0]}; {close} of the other {others} are not told from it"
-    lost = sum(
-        found is not None and found.count < found.total
-        for found in (metric(results, name, RETURN) for name in order)
-    )
-    return f"{text}; {counted(lost, 'setting')} lost seeds." if lost else f"{text}."
+        return f"Best: {order[0]}. One seed has no interval: the order may be chance."
+    close, others = len(results["close_to_best"]), len(order) - 1
+    text = f"Best: {order[0]}"
+    text += f"; {close} of the other {others} may be as good" if others else ", of one"
+    lost = sum(lost_seeds(results, name) > 0 for name in order)
+    return f"{text}; {counted(lost, 'configuration')} lost seeds." if lost else f"{text}."

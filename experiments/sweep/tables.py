@@ -1,48 +1,34 @@
-"""The table of a sweep: a row for each setting, the best first."""
-
-from pathlib import Path
+"""The table of a sweep: a row for each configuration, the best first."""
 
 from rich.console import Console
 from rich.text import Text
 
 from experiments.launch.configuration import environment_title
+from experiments.report import table
 from experiments.report.results import RETURN, RETURN_OVER_TRAINING, counted, frozen_members, metric
-from experiments.report.table import Table, text, wide_console
-from experiments.sweep.summary import Results, sentence, to_best
+from experiments.report.table import Table
+from experiments.sweep.summary import Results, lost_seeds, sentence, to_best
 
 TABLE = "table.md"
 _SHOWN = 30  # rows on the terminal; the file has all
 
 
-def listing(results: Results, rows: int | None = None) -> Table:
-    """The table.
-
-    Args:
-        results: What `results.json` holds.
-        rows: How many settings to show; None for all.
-    """
-    order, close = results["order"], set(results["not_told_from_best"])
-    anything_lost = any(
-        found is not None and found.count < found.total
-        for found in (metric(results, name, RETURN) for name in order)
-    )
-    table = []
-    for name in order[:rows]:
-        final = metric(results, name, RETURN)
-        difference = to_best(results, order, name, RETURN)
-        cells = [
-            *(f"{float(value):g}" for value in results["settings"][name].values()),
-            text(final),
-            "best" if name == order[0] else text(difference, signed=True),
+def make_table(results: Results) -> Table:
+    """The table of what `results.json` holds."""
+    order, close = results["order"], set(results["close_to_best"])
+    lost = any(lost_seeds(results, name) for name in order)
+    rows = [
+        [
+            *(f"{float(value):g}" for value in results["configs"][name].values()),
+            metric(results, name, RETURN),
+            "best" if name == order[0] else to_best(results, order, name, RETURN),
             "≈" if name in close else "",
-            text(metric(results, name, RETURN_OVER_TRAINING)),
+            metric(results, name, RETURN_OVER_TRAINING),
+            *([_lost(results, name)] if lost else []),
         ]
-        if anything_lost:
-            cells.append(_lost(results, name))
-        table.append(cells)
+        for name in order
+    ]
     headings = [*results["varied"], "return", "− best", "≈ best", "over training"]
-    if anything_lost:
-        headings.append("lost seeds")
     seeds = results["seeds"]
     over = f"{seeds} paired seeds" if seeds > 1 else "1 seed"
     note = (
@@ -51,12 +37,15 @@ def listing(results: Results, rows: int | None = None) -> Table:
         "The best is the best of these numbers, which flatters it. Over training: mean of all "
         "evaluations."
     )
-    if anything_lost:
+    if lost:
+        headings.append("lost seeds")
         note += (
-            " *: over the seeds that are left. Settings that lost seeds, frozen or not finite, "
-            "come last."
+            " *: over the seeds that are left. Configurations that lost seeds, frozen or not "
+            "finite, come last."
         )
-    return Table(title(results), headings, table, len(results["varied"]), note)
+    texts = (note, sentence(results), frozen_members(results))
+    names = len(results["varied"])
+    return Table(title(results), headings, rows, names, " ".join(filter(None, texts)), ["− best"])
 
 
 def title(results: Results) -> str:
@@ -65,23 +54,12 @@ def title(results: Results) -> str:
     return f"{results['agent']} on {environment}"
 
 
-def save(folder: Path, results: Results) -> None:
-    """Writes the whole table into a folder that holds none."""
-    made = listing(results)
-    frozen = frozen_members(results)
-    after = "\n".join(text for text in (sentence(results), frozen) if text)
-    with (folder / TABLE).open("x") as file:
-        file.write(f"# {made.title}\n\n{made.markdown()}\n{after}\n")
-
-
 def show(results: Results, console: Console) -> None:
-    """Prints the table; where the output is no terminal, as wide as it needs."""
-    console = wide_console(console)
-    console.print(listing(results, _SHOWN).rendered())
-    hidden = len(results["order"]) - _SHOWN
-    if hidden > 0:
-        console.print(f"... and {hidden} more in {TABLE}")
-    console.print(Text(sentence(results)))
+    """Prints the best rows; where the output is no terminal, as wide as they need."""
+    whole = make_table(results)
+    table.show([Table(**{**vars(whole), "rows": whole.rows[:_SHOWN]})], console)
+    if len(whole.rows) > _SHOWN:
+        console.print(f"... and {len(whole.rows) - _SHOWN} more in {TABLE}")
     frozen = sum(
         step is not None
         for variant in results["variants"].values()
@@ -93,9 +71,7 @@ def show(results: Results, console: Console) -> None:
 
 
 def _lost(results: Results, name: str) -> str:
-    variant = results["variants"][name]
-    found = metric(results, name, RETURN)
-    lost = found.total - found.count if found else 0
-    frozen = sum(step is not None for step in variant["frozen_at"])
-    parts = [f"{frozen} frozen" if frozen else "", f"{lost - frozen} not finite"]
-    return ", ".join(part for part in parts if part and not part.startswith("0 ")) or ""
+    lost = lost_seeds(results, name)
+    frozen = sum(step is not None for step in results["variants"][name]["frozen_at"])
+    parts = {"frozen": frozen, "not finite": lost - frozen}
+    return ", ".join(f"{count} {what}" for what, count in parts.items() if count > 0)

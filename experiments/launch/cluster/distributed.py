@@ -1,160 +1,226 @@
 """One sweep over several processes, by JAX's own runtime: `--distributed`.
 
-Members exchange nothing. So every process trains a part of them on its own devices, in a folder of
-its own, with checkpoints of its own, at its own pace. The runtime says who is who, ends all when
-one dies, compares what they were asked for, and brings the results together: processes need no
-file system in common.
+Each process trains a part of the runs, as with `--part`, in a folder of its own. The runtime says
+which part is whose, ends all processes when one dies, compares their commands, and brings what
+they measured to process 0: they need no file system in common.
 """
 
+import json
 import socket
+import threading
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import jax
+import numpy as np
 from rich.console import Console
+from rich.text import Text
 
 from experiments.launch import run_folder
 from experiments.launch.exit_status import INTERRUPTED
-from experiments.launch.progress import Lines, Progress, console_progress
-from experiments.launch.runner import Outcome
-from experiments.launch.sweep import options, shards
-from experiments.launch.sweep.options import Asked, Prepared, sweep_to_json
-from experiments.launch.sweep.processes import Processes, join
-from experiments.report.results import counted
-from experiments.sweep import report
+from experiments.launch.program import call, keep_compiled_programs
+from experiments.launch.progress import console_progress
+from experiments.launch.sweep import shards
+from experiments.launch.sweep.machines import Machines
+from experiments.launch.sweep.progress import Overview
+from experiments.launch.sweep.shards import Merged
+from experiments.launch.sweep.sweep import Command, Part, Stopped, prepare
+
+T = TypeVar("T")
+
+_WAIT_SECONDS = 30 * 24 * 3600
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
-def run(asked: Asked, console: Console) -> int:
-    """What each of the processes does; process 0 writes the results.
+def run(command: Command, console: Console) -> Merged:
+    """What each of the processes does.
 
     Returns:
-        The exit status.
+        On process 0, what all of them measured.
 
     Raises:
         ValueError: If processes do not find each other, or it cannot work: on all of them.
+        Stopped: Where there is nothing to write: on the other processes, and after Ctrl-C.
     """
-    start = time.perf_counter()
-    processes = join(asked.machines)
-    told = console_progress(console) if processes.index == 0 else _Marked(console, processes.index)
+    keep_compiled_programs()
+    processes = Processes(join(command.machines))
+    if processes.part.index:
+        console = _Marked(processes.part.index)
     try:
-        status = _run(asked, processes, told, console, start)
-    except ValueError:
+        merged = _run(command, processes, console)
+    except (ValueError, Stopped):
         jax.distributed.shutdown()  # all of them are here
         raise
-    finally:
-        told.close()
     jax.distributed.shutdown()
-    return status
+    return merged
 
 
-def _run(asked: Asked, processes: Processes, told: Progress, console: Console, start: float) -> int:
-    prepared = processes.agree(lambda: _prepare(asked, processes))
-    sweep, whole = prepared.sweep, _compare(asked, prepared, processes)
-    if processes.gather((whole / run_folder.RESULTS).exists())[0]:
-        told.note(f"{whole} is complete: nothing is left to do.")
-        return 0
-    own = replace(prepared, folder=processes.folder(whole))
-    hosts = processes.gather(socket.gethostname())
-    part = processes.part(len(shards.all_members(sweep)[0]))
-    told.note(
-        f"{processes.count} processes on {counted(len(set(hosts)), 'machine')} share the sweep; "
-        f"this one has its runs {part.start + 1} to {part.stop}."
-    )
-    told.phase("compiling")
-    # All are measured before one of them trains.
-    plan = processes.agree(
-        lambda: shards.plan(own, part, sharers=hosts.count(socket.gethostname()))
-    )
-    for text in plan.told():
-        told.note(text)
-
-    def train() -> list[Outcome]:
-        if processes.index == 0:
-            shards.begin(replace(prepared, folder=whole))
-        shards.begin(own)
-        shards.save_plan(own.folder, plan.described())
-        with run_folder.locked(own.folder):
-            outcomes = shards.train_all(own, plan, told)
-        told.phase("waiting for the other processes")
-        return [replace(outcome, policies=None) for outcome in outcomes]
-
-    everything = processes.gather(processes.agree(train))
-    plans = processes.gather(plan.described())
-    done = shards.merge_shards(
-        sweep,
-        [outcome for outcomes in everything for outcome in outcomes],
-        compile_seconds=plan.program.compile_seconds,
-        wall_seconds=time.perf_counter() - start,
-        at_a_time=processes.count,
-    )
-    if done.interrupted:
-        told.note(f"Interrupted. Go on with --resume {whole} in place of what was asked for.")
-        return INTERRUPTED
-    if processes.index == 0:
-        told.phase("drawing")
-        report.write(whole, sweep, done, {"processes": plans})
-        told.close()
-        report.show(whole, console)
-    return 0
-
-
-def _prepare(asked: Asked, processes: Processes) -> Prepared:
-    """Checks what was asked for, on this process."""
-    if asked.sweep is None:
-        assert asked.folder is not None
-        own = processes.folder(asked.folder)
-        if not own.is_dir():
-            there = sorted(path.name for path in asked.folder.glob(options.PROCESS_FOLDERS))
-            raise ValueError(
-                f"--resume {asked.folder} holds no {own.name}, but {', '.join(there) or 'nothing'}"
-                ": start as many processes as there were, each where its folder is"
-            )
-        return options.resume(own, asked.memory)
-    sweep = asked.sweep
-    if not sweep.devices:
-        sweep = replace(sweep, devices=jax.local_device_count())
-    members = len(sweep.settings) * sweep.experiment.seeds
-    if members < processes.count:
-        raise ValueError(
-            f"{members} runs are too few for {processes.count} processes: start fewer, or ask for "
-            "more seeds or settings"
+def _run(command: Command, processes: "Processes", console: Console) -> Merged:
+    part, sweep = processes.part, command.sweep
+    if sweep is not None and not sweep.devices:
+        command = replace(command, sweep=replace(sweep, devices=jax.local_device_count()))
+    prepared = processes.agree(lambda: prepare(command, part))
+    sweep, found = prepared.sweep, run_folder.provenance()
+    commit = (found["commit"] or {}).get("hash")
+    own = {"sweep": sweep.to_json(), "folder": str(command.whole), "commit": commit}
+    processes.compare(own | {"versions": found["versions"]})
+    whole = Path(processes.gather(str(prepared.whole))[0])
+    prepared, hosts = replace(prepared, whole=whole), processes.gather(socket.gethostname())
+    with console_progress(console) as progress:
+        machines = len(set(hosts))
+        progress.note(
+            f"{part.count} processes on {machines} machine{'s' * (machines > 1)} share the sweep; "
+            f"this one has its runs {prepared.runs.start + 1} to {prepared.runs.stop}."
         )
-    return options.prepare(sweep)
+        left = bool(shards.missing_in([shards.collect(sweep, whole, part)]))
+        states = processes.gather([left, shards.is_merged(whole)])
+        if states[0][1] and not any(left for left, _ in states):
+            raise Stopped(f"{whole} is complete: nothing is left to do.", 0)
+        progress.phase("compiling")
+        # All are measured before one of them trains.
+        sharers = hosts.count(socket.gethostname())
+        made = processes.agree(lambda: shards.plan(prepared, sharers=sharers))
+        for text in made.summary():
+            progress.note(text)
+    overview = Overview(console, len(made.shards), sweep.experiment.config.epochs)
+    processes.agree(lambda: shards.train_all(prepared, made, overview))
+    parts = processes.gather(shards.collect(sweep, whole, part))
+    if shards.missing_in(parts):
+        text = f"Interrupted. Go on with --resume {whole} in place of what defined the sweep."
+        raise Stopped(text, INTERRUPTED)
+    if part.index:
+        raise Stopped(f"Process {part.index} is complete; process 0 writes the results.", 0)
+    return shards.merge(sweep, whole, parts)
 
 
-def _compare(asked: Asked, prepared: Prepared, processes: Processes) -> Path:
-    """The folder of the whole sweep: the one that process 0 chose.
+@dataclass
+class Processes:
+    """The processes, seen from one of them; all of them have to call each of the methods.
+
+    Attributes:
+        part: Which one this is, and how many there are.
+        meetings: How often they have met.
+    """
+
+    part: Part
+    meetings: int = 0
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each process hands over, in their order; waits for all of them.
+
+        It travels as JSON, so that nothing that arrives can be run as code.
+        """
+
+        def work() -> list[Any]:
+            from jax.experimental.multihost_utils import process_allgather
+            from orbax.checkpoint.multihost import sync_global_processes
+
+            # A collective gives up after half an hour; this one waits, unless a process dies.
+            everyone, name = set(range(self.part.count)), f"sweep-{self.meetings}"
+            sync_global_processes(name, timeout=_WAIT_SECONDS, processes=everyone)
+            own = np.frombuffer(json.dumps(value).encode(), np.uint8)
+            sizes = process_allgather(np.array([len(own)], np.int32)).ravel()
+            rows = process_allgather(np.pad(own, (0, sizes.max() - len(own))))
+            return [json.loads(bytes(row[:size])) for row, size in zip(rows, sizes, strict=True)]
+
+        self.meetings += 1
+        return call(work)
+
+    def agree(self, work: Callable[[], T]) -> T:
+        """Does something that may fail, and fails on all processes if it does on one.
+
+        Raises:
+            ValueError: What it raised, and on which process.
+        """
+        found, error = None, None
+        try:
+            found = work()
+        except ValueError as raised:
+            error = str(raised)
+        errors = self.gather(error)
+        if any(errors):
+            texts = [f"process {index}: {text}" for index, text in enumerate(errors) if text]
+            raise ValueError(errors[0] if len(set(errors)) == 1 else "; ".join(texts))
+        return found  # type: ignore[return-value]
+
+    def compare(self, value: Any) -> None:
+        """Raises ValueError, naming what differs, where values are not the same everywhere."""
+        first, *others = self.gather(value)
+        for index, other in enumerate(others, start=1):
+            if unlike := run_folder.differences(first, other):
+                raise ValueError(
+                    f"process {index} was started otherwise than process 0 (process 0 -> process "
+                    f"{index}): {'; '.join(unlike[:5])}. Start all with the same command"
+                )
+
+
+def join(machines: Machines) -> Part:
+    """Finds the other processes; nothing may have used a device before.
 
     Raises:
-        ValueError: If processes were asked for different things, or have different versions.
+        ValueError: If they do not come in time, or there are none.
     """
-    found = run_folder.provenance()
-    own = {
-        "sweep": sweep_to_json(prepared.sweep),
-        "resume": str(asked.folder),
-        "output": str(asked.sweep and asked.sweep.experiment.output),
-        "versions": found["versions"],
-        "commit": (found["commit"] or {}).get("hash"),
-    }
-    all_of_them = processes.gather((own, asked.folder or prepared.folder))
-    first = all_of_them[0][0]
-    for index, (other, _) in enumerate(all_of_them):
-        unlike = run_folder.differences(first, other)
-        if unlike:
-            raise ValueError(
-                f"process {index} was started otherwise than process 0 (process 0 -> process "
-                f"{index}): {'; '.join(unlike[:5])}. Start all with the same command"
+    where, process = machines.coordinator, machines.process
+    # At the end of its own time limit the runtime ends the process: the limit here comes first.
+    arguments: dict[str, Any] = {"initialization_timeout": machines.join_seconds + 60}
+    if where is not None:
+        arguments |= {"coordinator_address": where, "num_processes": machines.processes}
+        arguments |= {"process_id": process, "cluster_detection_method": "deactivate"}
+        if where.rpartition(":")[0] in _LOOPBACK:
+            # JAX would listen at every address of the machine.
+            arguments["coordinator_bind_address"] = where
+    raised: list[BaseException] = []
+
+    def start() -> None:
+        try:
+            jax.distributed.initialize(**arguments)
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=start, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + machines.join_seconds
+    while thread.is_alive() and time.monotonic() < deadline:
+        thread.join(0.1)
+    if thread.is_alive():
+        late = f"within {machines.join_seconds} s (--join-seconds)"
+        if process:
+            late = f"process {process} reached no coordinator at {where} {late}"
+        else:
+            others = "" if machines.processes is None else f"{machines.processes - 1} "
+            late = f"not all of the other {others}processes came {late}"
+        raise ValueError(
+            f"{late}: start all of them with the same command, each with its own --process, and "
+            "see that the first one's port can be reached"
+        )
+    if raised:
+        text = f"the other processes could not be joined: {raised[0]}"
+        if where is None and isinstance(raised[0], ValueError):
+            text = (
+                "--distributed finds no Slurm, Open MPI or TPU pod around this process: say "
+                "--coordinator HOST:PORT --processes N --process I"
             )
-    return all_of_them[0][1]
+        elif process == 0:
+            text = f"process 0 cannot listen at {where} ({raised[0]}): choose a port that is free"
+        raise ValueError(text) from raised[0]
+    if jax.process_count() < 2:
+        raise ValueError(
+            "--distributed finds this process alone: start several (srun --ntasks N), or leave it "
+            "out"
+        )
+    return Part(jax.process_index(), jax.process_count())
 
 
-class _Marked(Lines):
-    """Lines of a process that is not the first."""
+class _Marked(Console):
+    """A console for lines that say which process writes them."""
 
-    def __init__(self, console: Console, index: int):
-        super().__init__(console)
-        self._mark = f"process {index}: "
+    def __init__(self, index: int):
+        super().__init__(force_terminal=False)
+        self._mark = Text(f"process {index}:")
 
-    def _print(self, text: str) -> None:
-        super()._print(self._mark + text)
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Prints them after the mark."""
+        super().print(self._mark, *objects, **options)

@@ -1,16 +1,20 @@
 """One sweep over a Ray cluster: `--ray ADDRESS`. Every shard is a task; this is the driver.
 
 The driver trains nothing. It plans on a worker, hands the shards out, shows how far they are, and
-writes the results. A task knows the sweep's folder alone, which all machines see: where a worker
-or a machine is lost, Ray starts the task elsewhere, and it goes on from the last checkpoint.
+merges them. A task knows the sweep's folder alone, which all machines see: where a worker or a
+machine is lost, Ray starts the task elsewhere, and it goes on from the last checkpoint.
 """
 
+import contextlib
+import json
+import os
+import secrets
 import shutil
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from rich.console import Console
@@ -18,203 +22,288 @@ from rich.text import Text
 
 from experiments.launch import run_folder
 from experiments.launch.cluster import ray_tasks
-from experiments.launch.cluster.ray_cluster import (
-    Node,
-    asks,
-    check_nodes,
-    connected,
-    environment,
-    find_nodes,
-    reason_of,
-)
-from experiments.launch.cluster.ray_progress import Overview
-from experiments.launch.exit_status import INTERRUPTED
-from experiments.launch.runner import Outcome
+from experiments.launch.exit_status import FAILED, INTERRUPTED
 from experiments.launch.sweep import shards
-from experiments.launch.sweep.machines import Machines
-from experiments.launch.sweep.options import PROGRAM, Asked, Prepared, prepare_asked
-from experiments.report.results import counted
-from experiments.sweep import report
+from experiments.launch.sweep.machines import LOCAL, Machines
+from experiments.launch.sweep.progress import Overview
+from experiments.launch.sweep.shards import Merged
+from experiments.launch.sweep.sweep import PROGRAM, Command, Prepared, Stopped, prepare
 
-FAILED = 1
 ERROR = "error.txt"
+_CHECKOUT = Path(__file__).parents[3]
+_STARTS = 3  # of a local cluster: on a busy machine Ray gives up early
+_CONNECT_SECONDS, _LOOK_SECONDS = 10.0, 300.0
 _STOP_SECONDS = 60.0  # to save in, after Ctrl-C
 
 
-@dataclass
-class _Ended:
-    """How shards ended: with an outcome, or for good without."""
-
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
-    failed: dict[int, str] = field(default_factory=dict)
-    interrupted: bool = False
-
-
-def run(asked: Asked, console: Console) -> int:
+def run(command: Command, console: Console) -> Merged:
     """Runs a sweep, or goes on with one.
-
-    Returns:
-        The exit status: 0, 1 where shards failed for good, 130 after Ctrl-C.
 
     Raises:
         ValueError: If it cannot work; nothing is trained then.
+        Stopped: If shards failed for good, after Ctrl-C, or where all was complete before.
     """
-    start = time.perf_counter()
+    machines = command.machines
     # Ray first: it starts processes, and JAX threads.
-    with connected(asked.machines) as ray:
+    with connected(machines) as ray:
         jax.config.update("jax_platforms", "cpu")  # devices of this machine are the tasks'
-        prepared = prepare_asked(asked, here=False)
-        prepared = replace(prepared, folder=prepared.folder.absolute())
-        if (prepared.folder / run_folder.RESULTS).exists():
-            text = f"{prepared.folder} is complete: nothing is left to do."
-            console.print(Text(text), soft_wrap=True)
-            return 0
-        status = _run(ray, asked.machines, prepared, console, start)
-    if status == 0:
-        report.show(prepared.folder, console)
-    return status
-
-
-def _run(ray: Any, machines: Machines, prepared: Prepared, console: Console, start: float) -> int:
-    sweep, folder = prepared.sweep, prepared.folder
-    if sweep.devices != machines.devices:
-        raise ValueError(
-            f"shards of {folder} are laid out over {sweep.devices} devices: say --ray-gpus "
-            f"{sweep.devices}"
+        prepared = prepare(command, here=False)
+        prepared = replace(prepared, whole=prepared.whole.absolute())
+        sweep, folder = prepared.sweep, prepared.folder
+        if shards.is_merged(folder):
+            raise Stopped(f"{folder} is complete: nothing is left to do.", 0)
+        if sweep.devices != machines.devices:
+            count = sweep.devices
+            raise ValueError(f"{folder} has shards over {count} devices: say --ray-gpus {count}")
+        nodes = find_nodes(ray, machines)
+        places = sum(node.places for node in nodes)
+        several, some = "s" * (len(nodes) > 1), "s" * (places > 1)
+        text = f"{len(nodes)} machine{several} of the cluster can train {places} shard{some}"
+        console.print(f"{text} at a time.")
+        shards.begin(folder, sweep)
+        with run_folder.locked(folder):
+            planned = _plan(ray, machines, nodes, prepared)
+            parts = [range(*ends) for ends in planned["shards"]]
+            text = f"{sweep.runs:,} runs are {len(parts)} shards of up to {len(parts[0])}."
+            console.print(Text(f"{planned['takes']} {text}"), soft_wrap=True)
+            tasks = needs(machines, planned["bytes"])
+            with Overview(console, len(parts), sweep.experiment.config.epochs, places) as overview:
+                failed = _train(ray, machines, tasks, folder, parts, overview)
+    again = f"Go on with: {PROGRAM} --resume {folder} --ray {machines.ray}"
+    if failed is None:
+        raise Stopped(f"Interrupted. {again}", INTERRUPTED)
+    if failed:
+        lines = [f"shard {i + 1}/{len(parts)} failed: {why}" for i, why in sorted(failed.items())]
+        lines.append(
+            f"{len(failed)} of {len(parts)} shards failed (see {ERROR} in their folders); the "
+            f"others are complete. {again}"
         )
-    nodes = find_nodes(ray, machines)
-    places = sum(node.places for node in nodes)
-    machine, shard = counted(len(nodes), "machine"), counted(places, "shard")
-    console.print(f"{machine} of the cluster can train {shard} at a time.")
-    shards.begin(prepared)
-    with run_folder.locked(folder):
-        try:
-            check_nodes(ray, nodes, folder)
-            made = _plan(ray, machines, nodes, prepared)
-        except (ValueError, KeyboardInterrupt):
-            if not prepared.resumes:
-                shutil.rmtree(folder)  # it was new, and nothing is trained
-            raise
-        shards.save_plan(folder, made["plan"])
-        parts = [range(first, end) for first, end in made["plan"]["shards"]]
-        members, count = made["plan"]["members"], counted(len(parts), "shard")
-        told = f"{made['told']} {members:,} runs are {count} of up to {len(parts[0])}."
-        console.print(Text(told), soft_wrap=True)
-        overview = Overview(console, len(parts), sweep.experiment.config.epochs, places)
-        try:
-            ended = _train(ray, machines, made, folder, parts, overview)
-        finally:
-            overview.close()
-        again = f"{PROGRAM} --resume {folder} --ray {machines.ray}"
-        if ended.interrupted:
-            console.print(Text(f"Interrupted. Go on with: {again}"), soft_wrap=True)
-            return INTERRUPTED
-        if ended.failed:
-            _tell_failed(ended, len(parts), again, console)
-            return FAILED
-        outcomes = [ended.outcomes[index] for index in range(len(parts))]
-        done = shards.merge_shards(
-            sweep,
-            outcomes,
-            compile_seconds=max(outcome.compile_seconds for outcome in outcomes),
-            wall_seconds=time.perf_counter() - start,
-            at_a_time=min(places, len(parts)),
-        )
-        report.write(folder, sweep, done, made["plan"] | {"device": made["device"]})
-    return 0
+        raise Stopped("\n".join(lines), FAILED)
+    found = shards.collect(sweep, folder, prepared.part)
+    return shards.merge(sweep, folder, [found], at_a_time=min(places, len(parts)))
 
 
-def _plan(
-    ray: Any, machines: Machines, nodes: Sequence[Node], prepared: Prepared
-) -> Mapping[str, Any]:
-    """Plans on a worker, for its devices and its share of a machine's memory.
+@contextlib.contextmanager
+def connected(machines: Machines) -> Iterator[Any]:
+    """Ray, connected to a cluster, which `local` starts here.
+
+    Ray listens at every address of the machine, so a local cluster gets a token of its own.
 
     Raises:
-        ValueError: If a shard does not fit there.
+        ValueError: If Ray is not installed, or there is no cluster.
     """
-    members = len(shards.all_members(prepared.sweep)[0])
-    plan = ray.remote(max_calls=1, max_retries=machines.ray_retries)(ray_tasks.plan)
-    answer = plan.options(**asks(machines)).remote(
-        prepared.folder,
-        asked=prepared.sweep.memory,
-        sharers=max(node.places for node in nodes),
-        limit=min(node.memory // node.places for node in nodes) or None,
-        at_most=-(-members // sum(node.places for node in nodes)),
-        gpus=machines.ray_gpus,
-    )
+    address, starts = machines.ray, 1
+    if address == LOCAL and "RAY_AUTH_MODE" not in os.environ:  # read when Ray is imported
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     try:
-        return ray.get(answer)
+        import ray
+    except ImportError as error:
+        raise ValueError(
+            "--ray needs Ray: pip install 'ray>=2.50', here and on every machine of the cluster"
+        ) from error
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    no_cluster = (
+        f"no Ray cluster could be reached at {address}: start one with ray start --head, join it "
+        "with ray start --address HOST:PORT, or use --ray local. A cluster that requires a token "
+        "needs RAY_AUTH_MODE=token here, too"
+    )
+    if address == LOCAL:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        starts, no_cluster = _STARTS, "Ray could not be started: see /tmp/ray/session_latest/logs"
+        # Hardly anything goes through the object store.
+        options |= {"include_dashboard": False, "object_store_memory": 100 * 2**20}
+    for attempt in range(starts):
+        try:
+            host, colon, port = address.rpartition(":")
+            if colon:  # Ray would try for minutes
+                socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+            ray.init(address=address, **options)
+            break
+        except Exception as error:  # Ray raises whatever came up
+            ray.shutdown()
+            if attempt + 1 == starts:
+                reason = " ".join(str(error).split())[:200]
+                raise ValueError(f"{no_cluster} ({reason})") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+class Node(NamedTuple):
+    """A machine that can train: Ray's name of it, tasks at a time, bytes that they share."""
+
+    name: str
+    address: str
+    places: int
+    memory: int
+
+
+def find_nodes(ray: Any, machines: Machines) -> list[Node]:
+    """Machines that can train a shard.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    found, others = [], []
+    for node in ray.nodes():
+        resources, address = node["Resources"], node["NodeManagerAddress"]
+        cores, gpus, memory = (int(resources.get(kind, 0)) for kind in ("CPU", "GPU", "memory"))
+        places = cores // machines.ray_cpus
+        if machines.ray_gpus:
+            places = min(places, gpus // machines.ray_gpus)
+        if node["Alive"] and places:
+            found.append(Node(node["NodeID"], address, places, memory))
+        elif node["Alive"]:
+            others.append(f"{address} has {cores} cores and {gpus} GPUs")
+    if not found:
+        raise ValueError(
+            f"no machine of the cluster has --ray-cpus {machines.ray_cpus} and --ray-gpus "
+            f"{machines.ray_gpus}: {'; '.join(others) or 'there is none'}"
+        )
+    return found
+
+
+def _plan(ray: Any, machines: Machines, nodes: Sequence[Node], prepared: Prepared) -> Any:
+    """Checks the machines, and plans on one of them for its devices and a task's share of memory.
+
+    Raises:
+        ValueError: If a shard does not fit there, or a machine lacks folder or versions.
+    """
+    folder, places = prepared.folder, [node.places for node in nodes]
+    try:
+        check_nodes(ray, nodes, folder)
+        plan = ray.remote(max_calls=1, max_retries=machines.ray_retries)(ray_tasks.plan)
+        answer = plan.options(**needs(machines)).remote(
+            folder,
+            machines.ray_gpus,
+            prepared.sweep.memory,
+            at_most=-(-len(prepared.runs) // sum(places)),
+            sharers=max(places),
+            limit=min(node.memory // node.places for node in nodes) or None,
+        )
+        planned = _get(ray, answer, "on a worker of the cluster: ")
+    except (ValueError, KeyboardInterrupt):
+        if not prepared.resumes:
+            shutil.rmtree(folder)  # it was new, and nothing is trained
+        raise
+    shards.begin(folder, prepared.sweep, planned)
+    return planned
+
+
+def check_nodes(ray: Any, nodes: Sequence[Node], folder: Path) -> None:
+    """Checks that every machine shares the sweep's folder, and has the same versions.
+
+    Raises:
+        ValueError: Naming the machine, and what is wrong there.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    found = run_folder.provenance()
+    own = {name: found[name] for name in ("versions", "commit")}
+    look, waiting = ray.remote(max_calls=1, max_retries=2)(ray_tasks.look), []
+    for node in nodes:
+        answer = folder / f".seen-{node.name}-{os.getpid()}"
+        there = NodeAffinitySchedulingStrategy(node.name, soft=False)
+        task = look.options(scheduling_strategy=there, **needs(Machines(ray_cpus=0)))
+        waiting.append((node, answer, task.remote(answer, own)))
+    try:
+        for node, answer, one in waiting:
+            _get(ray, one, f"machine {node.address} of the cluster cannot train: ", _LOOK_SECONDS)
+            if not ray_tasks.wait_for(answer):
+                raise ValueError(f"what {node.address} writes to {folder} is not seen here")
+    finally:
+        for _, answer, _ in waiting:
+            answer.unlink(missing_ok=True)
+
+
+def needs(machines: Machines, memory: int = 0) -> dict[str, Any]:
+    """What a task needs: cores, GPUs, bytes, and variables of JAX.
+
+    JAX takes as many threads as NPROC says; without it, as many as the machine has cores.
+    """
+    own = {name: text for name, text in os.environ.items() if name.startswith(("JAX_", "XLA_"))}
+    path = [str(_CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    own |= {"PYTHONPATH": os.pathsep.join(path), "NPROC": str(machines.ray_cpus or 1)}
+    own.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(".cache/jax").absolute()))
+    own.pop("JAX_PLATFORMS", None)
+    if not machines.ray_gpus:
+        own["JAX_PLATFORMS"] = "cpu"
+    cores, gpus = machines.ray_cpus, machines.ray_gpus
+    runtime = {"env_vars": own}
+    return {"num_cpus": cores, "num_gpus": gpus, "memory": memory, "runtime_env": runtime}
+
+
+def _get(ray: Any, task: Any, place: str = "", seconds: float | None = None) -> Any:
+    """What a task gives back; what went wrong there is a ValueError of one line."""
+    try:
+        return ray.get(task, timeout=seconds)
     except ray.exceptions.RayError as error:
-        raise ValueError(f"on a worker of the cluster: {reason_of(error)}") from error
+        cause = getattr(error, "cause", None) or error
+        text = " ".join(str(cause).split())
+        text = text if isinstance(cause, ValueError) else f"{type(cause).__name__}: {text[:500]}"
+        raise ValueError(place + text) from error
 
 
 def _train(
     ray: Any,
     machines: Machines,
-    made: Mapping[str, Any],
+    tasks: dict[str, Any],
     folder: Path,
     parts: Sequence[range],
     overview: Overview,
-) -> _Ended:
-    """Hands all shards out, and waits for them."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+) -> dict[int, str] | None:
+    """Hands all shards out, and waits for them.
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board = (
-        ray.remote(ray_tasks.Board)
-        .options(
-            num_cpus=0, scheduling_strategy=here, runtime_env={"env_vars": environment(Machines())}
-        )
-        .remote()
-    )
+    Returns:
+        Why shards failed for good; None after Ctrl-C.
+    """
     train = ray.remote(max_calls=1, max_retries=machines.ray_retries)(ray_tasks.train)
-    need = made["plan"]["need"]
-    memory = made["beside"] + (need["device"] * need["devices"] if need["shared"] else 0)
-    train = train.options(
-        **asks(machines), memory=memory + need["host"], scheduling_strategy="SPREAD"
-    )
+    train = train.options(scheduling_strategy="SPREAD", **tasks)
+    folders = [shards.shard_folder(folder, index) for index in range(len(parts))]
+    messages = Messages([path / ray_tasks.MESSAGES for path in folders])
     waiting = {
-        train.remote(folder, index, parts, board, machines.ray_gpus): index
-        for index in range(len(parts))
+        train.remote(folder, machines.ray_gpus, index, parts): index for index in range(len(parts))
     }
-    ended = _Ended()
+    failed: dict[int, str] = {}
     try:
         while waiting:
             ready, _ = ray.wait(list(waiting), timeout=0.5)
-            overview.hear(ray.get(board.take.remote()))
+            messages.show(overview)
             for one in ready:
-                _take(ray, one, waiting.pop(one), folder, overview, ended)
+                index = waiting.pop(one)
+                try:
+                    _get(ray, one)
+                    (folders[index] / ERROR).unlink(missing_ok=True)  # of an earlier time
+                except ValueError as error:
+                    failed[index] = str(error)
+                    run_folder.create(folders[index])
+                    run_folder.write_whole(folders[index] / ERROR, f"{error.__cause__}\n")
+                overview.over(index, failed.get(index, ""))
     except KeyboardInterrupt:
-        ended.interrupted = True
         for one in waiting:
             ray.cancel(one, force=False)
         if waiting:
             ray.wait(list(waiting), num_returns=len(waiting), timeout=_STOP_SECONDS)
-    return ended
+        return None
+    return failed
 
 
-def _take(ray: Any, one: Any, index: int, folder: Path, overview: Overview, ended: _Ended) -> None:
-    """Takes in a shard that is over."""
-    path = shards.shard_folder(folder, index) / ERROR
-    try:
-        ended.outcomes[index] = ray.get(one)
-        path.unlink(missing_ok=True)  # of an earlier time
-        overview.over(index, "done")
-    except ray.exceptions.RayError as error:
-        ended.failed[index] = reason_of(error)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        run_folder.write_whole(path, f"{error}\n")
-        overview.over(index, f"FAILED: {ended.failed[index]}")
+class Messages:
+    """What tasks write into files of the shards, from now on."""
 
+    def __init__(self, paths: Sequence[Path]):
+        self._read = {path: path.stat().st_size if path.exists() else 0 for path in paths}
 
-def _tell_failed(ended: _Ended, count: int, again: str, console: Console) -> None:
-    for index, reason in sorted(ended.failed.items()):
-        text = f"shard {index + 1}/{count} failed: {reason}"
-        console.print(Text(text, style="bold red"), soft_wrap=True)
-    console.print(
-        Text(
-            f"{len(ended.failed)} of {count} shards failed (see {ERROR} in their folders); the "
-            f"others are whole. Go on with: {again}"
-        ),
-        soft_wrap=True,
-    )
+    def show(self, overview: Overview) -> None:
+        """Shows what is new."""
+        for index, (path, start) in enumerate(self._read.items()):
+            if path.exists():
+                with path.open("rb") as file:
+                    file.seek(start)
+                    whole, newline, _ = file.read().rpartition(b"\n")
+                self._read[path] = start + len(whole + newline)
+                for line in whole.splitlines():
+                    with contextlib.suppress(ValueError):  # half a line of a killed worker
+                        message = json.loads(line)
+                        overview.hear(index, message["kind"], message["value"])

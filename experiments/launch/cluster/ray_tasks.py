@@ -1,171 +1,110 @@
-"""What workers of a Ray cluster do for a sweep; they know its folder, and all else from there.
+"""What workers of a Ray cluster do for a sweep; its folder tells them everything.
 
 Ray starts these functions in processes of its own, on any machine of the cluster.
 """
 
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from experiments.launch import run_folder
-from experiments.launch.cluster.ray_progress import Event
-from experiments.launch.history import History
-from experiments.launch.program import Program
-from experiments.launch.progress import Progress, Step, seconds_left
-from experiments.launch.runner import Outcome
-from experiments.launch.sweep import memory, options, shards
-from experiments.launch.sweep.options import Prepared
-from experiments.launch.sweep.progress import status
+from experiments.launch.sweep import memory, shards
+from experiments.launch.sweep.machines import Machines
+from experiments.launch.sweep.progress import Relay
+from experiments.launch.sweep.sweep import Command, Prepared, prepare
 
-# Names may be seen later on another machine; a machine that is lost may hold a lock for a while.
+# Names may show up later on another machine; a machine that is lost may hold a lock for a while.
 _SEEN_SECONDS, _LOCK_SECONDS = 60.0, 180.0
+MESSAGES = "messages.jsonl"
 
 
-class Board:
-    """An actor: what shards told, until the driver takes it."""
+def look(answer: Path, driver: Mapping[str, Any]) -> None:
+    """Writes a file that the driver waits for, if the folder and the versions are the driver's.
 
-    def __init__(self) -> None:
-        self._events: list[Event] = []
-
-    def tell(self, *event: Any) -> None:
-        """A shard tells something."""
-        self._events.append(event)  # type: ignore[arg-type]
-
-    def take(self) -> list[Event]:
-        """Everything new."""
-        events, self._events = self._events, []
-        return events
-
-
-class _BoardProgress(Progress):
-    """Progress that passes everything on to the board, and waits for nothing."""
-
-    def __init__(self, board: Any, index: int):
-        self._board, self._index = board, index
-
-    def begins(self, where: str) -> None:
-        self._tell("begins", where)
-
-    def phase(self, name: str) -> None:
-        self._tell("phase", name)
-
-    def epoch(self, history: History, epochs: int) -> None:
-        left = seconds_left(history, epochs)
-        self._tell("epoch", Step(len(history.epochs), epochs, status(history), left))
-
-    def note(self, text: str) -> None:
-        self._tell("note", text)
-
-    def warn(self, text: str) -> None:
-        self._tell("warn", text)
-
-    def close(self) -> None:
-        pass
-
-    def _tell(self, kind: str, value: Any) -> None:
-        self._board.tell.remote(self._index, kind, value)
-
-
-def look(folder: Path, question: str, answer: str) -> dict[str, Any]:
-    """What a machine of the cluster is like, and whether it sees the sweep's folder.
-
-    Args:
-        folder: Of the sweep.
-        question: Name of a file there that the driver wrote.
-        answer: Name of a file to write there, which the driver looks for.
+    Raises:
+        ValueError: If they are not.
     """
-    seen = wait_for(folder / question)
-    if seen:
-        (folder / answer).touch()
+    if not wait_for(answer.parent / run_folder.CONFIGURATION):
+        raise ValueError(
+            f"it does not see {answer.parent}: name a folder with --output on a file system that "
+            "all machines of the cluster share"
+        )
     found = run_folder.provenance()
-    return {"seen": seen, "versions": found["versions"], "commit": found["commit"]}
+    unlike = run_folder.differences(driver, {name: found[name] for name in driver})
+    if unlike:
+        raise ValueError(f"it has another sobolax (here -> there): {'; '.join(unlike)}")
+    answer.touch()
 
 
-def plan(
-    folder: Path, asked: int | None, sharers: int, limit: int | None, at_most: int, gpus: int
-) -> dict[str, Any]:
-    """Compiles the program of a shard on a worker, and says what it takes there.
+def plan(folder: Path, gpus: int, requested: int | None, **limits: Any) -> dict[str, Any]:
+    """Compiles the program of a shard on a worker, for its devices and memory.
 
     Args:
         folder: Of the sweep.
-        asked: Bytes that a shard may take; None for its part of what is free.
-        sharers: How many shards train at a time on one machine.
-        limit: Bytes of a machine's memory that each of them may hold in all; None for its part.
-        at_most: Members of a shard: with more, some workers would have nothing to do.
         gpus: GPUs of a task.
+        requested: Bytes that a shard may take; None for its part of what is free.
+        limits: Of `shards.plan`.
 
     Returns:
-        `plan`, as `Plan.described`; `told`, how much a run takes; `beside`, bytes that the process
-        holds beside what the plan says; `device`.
-
-    Raises:
-        ValueError: If not even one member fits, or JAX finds no GPU.
+        What `plan.json` holds, and there `takes`, how much a run takes in words, `bytes` of the
+        host's memory that a task takes in all, and `device`.
     """
-    prepared = _prepare(folder, asked, gpus)
-    made = shards.plan(prepared, at_most=at_most, sharers=sharers, limit=limit)
-    return {
-        "plan": made.described(),
-        "told": made.told()[0],
-        "beside": memory.largest_held(),
-        "device": run_folder.provenance()["device"],
-    }
+    made = shards.plan(_prepare(folder, gpus, requested), **limits)
+    need, device = made.need, run_folder.provenance()["device"]
+    in_all = memory.largest_held() + (need.total if need.shared else need.host)
+    return made.to_json() | {"takes": made.summary()[0], "bytes": in_all, "device": device}
 
 
-def train(folder: Path, index: int, parts: Sequence[range], board: Any, gpus: int) -> Outcome:
-    """Trains one shard in its folder, from the last checkpoint there.
+def train(folder: Path, gpus: int, index: int, parts: Sequence[range]) -> None:
+    """Trains one shard in its folder, from the last checkpoint there; reports to a file.
 
     Args:
         folder: Of the sweep.
-        index: Which shard.
-        parts: The members of all shards.
-        board: Whom to tell.
         gpus: GPUs of a task.
-
-    Returns:
-        What came out, but for the policies, which are in the folder.
-
-    Raises:
-        ValueError: If it cannot be trained.
+        index: Which shard.
+        parts: The runs of all shards.
     """
     import ray
 
-    teller = _BoardProgress(board, index)
-    teller.begins(f"{ray.util.get_node_ip_address()}, process {os.getpid()}")
-    prepared = _prepare(folder, None, gpus)
+    messages = shards.shard_folder(folder, index) / MESSAGES
+    run_folder.create(messages.parent)
 
-    def program() -> Program:
-        return shards.compile_for(prepared, len(parts[0]))
+    def send(kind: str, value: Any) -> None:
+        with messages.open("a") as file:
+            file.write("\n")  # a worker that was killed may have left half a line
+        run_folder.append_lines(messages, [{"kind": kind, "value": value}])
 
+    send("begins", f"{ray.util.get_node_ip_address()}, process {os.getpid()}")
+    prepared = _prepare(folder, gpus)
+    program = partial(shards.compile_for, prepared, len(parts[0]))
     deadline = time.monotonic() + _LOCK_SECONDS
     while True:
         try:
-            outcome = shards.run_shard(prepared, parts[index], index, program, teller)
-            return replace(outcome, policies=None)
+            shards.train_shard(prepared, parts[index], index, program, Relay(send))
+            return
         except run_folder.FolderInUseError:
             if time.monotonic() > deadline:
                 raise
-            teller.note("waits for the worker before it to let go of the folder")
+            send("note", "waits until the worker before it releases the folder")
             time.sleep(5.0)
 
 
-def _prepare(folder: Path, asked: int | None, gpus: int) -> Prepared:
+def wait_for(path: Path) -> bool:
+    """Whether a file shows up within the time that file systems take over a network."""
+    deadline = time.monotonic() + _SEEN_SECONDS
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return path.exists()
+
+
+def _prepare(folder: Path, gpus: int, requested: int | None = None) -> Prepared:
     if gpus and jax.default_backend() == "cpu":
         raise ValueError(
             "Ray gives this task a GPU, but JAX finds none: install jax[cuda13] on every machine"
         )
-    return options.resume(folder, asked)
-
-
-def wait_for(path: Path) -> bool:
-    """Whether a file can be seen, within the time that file systems take over a network."""
-    deadline = time.monotonic() + _SEEN_SECONDS
-    while not path.exists():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.5)
-    return True
+    return prepare(Command(None, folder, requested, Machines()))

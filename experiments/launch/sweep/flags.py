@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,38 +14,40 @@ import tyro
 from experiments.launch.checkpoints import CheckpointRule
 from experiments.launch.command_line import mirror, named_defaults
 from experiments.launch.configuration import Experiment, merge, parse_environment_arguments
+from experiments.launch.sweep.configs import make_configs, parse_axis
 from experiments.launch.sweep.machines import Machines
 from experiments.launch.sweep.memory import parse_size
-from experiments.launch.sweep.options import PROGRAM, Asked, Prepared, Sweep, prepare_asked
-from experiments.launch.sweep.settings import make_settings, parse_axis
+from experiments.launch.sweep.sweep import PROGRAM, Command, Prepared, Sweep, prepare
 
 
 @dataclass(frozen=True)
 class _General:
-    """Trains an agent under many settings at once; leaves a table and a heat map.
+    """Trains an agent with many configurations at once; leaves a table and a heat map.
 
-    Every hyperparameter takes one value or several (--state-weight 0.1 1 10); the settings are all
-    combinations. With --random N they are N draws: log-uniform from a range (--state-weight
-    1e-3..10), uniform from a list. All settings and all of their seeds are one compiled program,
-    or, where that needs more memory than there is, a few runs of one smaller program.
+    Every hyperparameter takes one value or several (--state-weight 0.1 1 10); the configurations
+    are all combinations. With --random N they are N draws: log-uniform from a range (--state-weight
+    1e-3..10), uniform from a list. A run is a configuration with one seed. All runs are one
+    compiled program, or, where that needs more memory than there is, several runs of a smaller one.
 
     Attributes:
         env: Name of the environment.
         agent: sac, td3, ddpg or q_learning.
         env_args: Parameters of the environment as name=value, such as joints=8.
-        seeds: Seeds per setting; all settings share them.
+        seeds: Seeds per configuration; all configurations share them.
         seed: Where the random keys, and the draws of --random, start.
-        random: Draw so many settings, instead of trying the whole grid.
-        devices: Devices that members are laid out over; None for 1, or with --distributed for all
+        random: Draw so many configurations, instead of trying the whole grid.
+        devices: Devices that runs are laid out over; None for 1, or with --distributed for all
             that a process has.
         memory: What the sweep may take, such as 4GiB, of the processor's memory or of each other
             device's; None for what is free.
         checkpoint_seconds: Least time between checkpoints; 0 for one after every epoch, None for
             as many as cost no more than 2 % of the time.
         keep_checkpoints: How many are kept of every part of the sweep while it runs.
-        checkpoints: Whether there are any. Without them a sweep goes on from parts that are whole.
+        checkpoints: Whether there are any. Without them a sweep goes on from shards that are
+            complete.
         output: Folder of the sweep, new or empty; None for a new one under runs/.
         resume: Go on with the sweep in this folder; takes everything else from there.
+        merge: Train nothing; write results, table and plots of what is complete in this folder.
     """
 
     env: str
@@ -60,6 +63,7 @@ class _General:
     checkpoints: bool = True
     output: Path | None = None
     resume: Path | None = None
+    merge: Path | None = None
 
 
 def parse(argv: Sequence[str] | None = None) -> Prepared:
@@ -69,10 +73,10 @@ def parse(argv: Sequence[str] | None = None) -> Prepared:
         ValueError: Saying what is wrong and what to do instead.
         SystemExit: With status 2 on what cannot be read, with status 0 after `--help`.
     """
-    return prepare_asked(read(argv))
+    return prepare(read(argv))
 
 
-def read(argv: Sequence[str] | None = None) -> Asked:
+def read(argv: Sequence[str] | None = None) -> Command:
     """Reads a command line; looks at no device.
 
     Raises:
@@ -86,9 +90,10 @@ def read(argv: Sequence[str] | None = None) -> Asked:
     flags = tyro.cli(type(flags), args=argv, default=flags, prog=PROGRAM)
     memory = None if flags.memory is None else parse_size("--memory", flags.memory)
     machines = Machines(**dataclasses.asdict(flags.machines))
-    machines.check(flags.devices)
-    if flags.resume is not None:
-        return Asked(None, flags.resume, memory, machines)
+    folder = flags.merge or flags.resume
+    machines.check(flags.devices, bool(folder or flags.output))
+    if folder is not None:
+        return Command(None, folder, memory, machines, merge=flags.merge is not None)
     hyper = dataclasses.asdict(flags.hyperparameters)
     axes = [parse_axis(name, words) for name, words in hyper.items()]
     fixed = {axis.name: axis.values[0] for axis in axes if not axis.varies}
@@ -108,13 +113,13 @@ def read(argv: Sequence[str] | None = None) -> Asked:
     sweep = Sweep(
         experiment=experiment,
         axes=varied,
-        settings=make_settings(varied, flags.random, flags.seed),
+        configs=make_configs(varied, flags.random, flags.seed),
         drawn=flags.random is not None,
         devices=machines.devices if flags.devices is None else flags.devices,
         memory=memory,
         checkpoints=rule if flags.checkpoints else None,
     )
-    return Asked(sweep, None, memory, machines)
+    return Command(sweep, None, memory, machines)
 
 
 def _flags(base: Experiment) -> Any:
@@ -143,9 +148,15 @@ def _flags(base: Experiment) -> Any:
 
 
 def _check_words(argv: Sequence[str], flags: Any, base: Experiment) -> None:
-    """Says what tyro would not: that a flag is static, or which hyperparameter was meant."""
-    given = dict(_given(argv))
-    hyper = [entry.name for entry in dataclasses.fields(base.hyper)]
+    """Refuses what tyro would not explain: a static flag that varies, a name that is misspelt."""
+    given, words = {}, list[str]()
+    for word in itertools.dropwhile(lambda word: not word.startswith("--"), argv):
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            words = given[name.replace("_", "-")] = [value] if equals else []
+        else:
+            words.append(word)
+    hyper = ", ".join(entry.name for entry in dataclasses.fields(base.hyper))
     known = dict(_known(flags))
     for flag, words in given.items():
         if flag not in known:
@@ -154,48 +165,30 @@ def _check_words(argv: Sequence[str], flags: Any, base: Experiment) -> None:
             near = difflib.get_close_matches(flag, known, n=1)
             hint = f" (did you mean --{near[0]}?)" if near else ""
             raise ValueError(
-                f"there is no flag --{flag}{hint}; hyperparameters of {base.agent} are "
-                f"{', '.join(hyper)}"
+                f"there is no flag --{flag}{hint}; hyperparameters of {base.agent} are {hyper}"
             )
-        takes_several = isinstance(known[flag], tuple)
-        if len(words) > 1 and not takes_several:
+        if len(words) > 1 and not isinstance(known[flag], tuple):
             raise ValueError(
                 f"--{flag} {' '.join(words)}: {flag.replace('-', '_')} is static, it shapes the "
-                "compiled program: run one sweep for each value. What may vary is "
-                f"{', '.join(hyper)}"
+                f"compiled program: run one sweep for each value. What may vary is {hyper}"
             )
-    # What may be another one every time.
-    here = {"resume", "memory", "no-distributed", *dict(_known(flags.machines, top=False))}
-    others = ", ".join(f"--{flag}" for flag in given if flag not in here)
-    if "resume" in given and others:
+    # What may differ from one time to the next.
+    free = {"resume", "merge", "memory", "no-distributed", *dict(_known(flags.machines))}
+    others = ", ".join(f"--{flag}" for flag in given if flag not in free)
+    folder = next((flag for flag in ("resume", "merge") if flag in given), None)
+    if folder and others:
         raise ValueError(
-            f"--resume takes everything but --memory, and where it runs, from the folder: leave "
+            f"--{folder} takes everything but --memory, and where it runs, from the folder: leave "
             f"out {others}, or start another sweep"
         )
 
 
-def _given(argv: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Flags of a command line, and the words after each."""
-    flag, words = None, []
-    for word in argv:
-        if word.startswith("--"):
-            if flag is not None:
-                yield flag, words
-            name, equals, value = word[2:].partition("=")
-            flag, words = name.replace("_", "-"), [value] if equals else []
-        else:
-            words.append(word)
-    if flag is not None:
-        yield flag, words
-
-
-def _known(flags: Any, prefix: str = "", top: bool = True) -> Iterator[tuple[str, Any]]:
-    """Every flag there is, and its default."""
+def _known(flags: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every flag and its default."""
     for entry in dataclasses.fields(flags):
         value = getattr(flags, entry.name)
-        if dataclasses.is_dataclass(value):
-            yield from _known(value, "" if top else f"{prefix}{entry.name}.", top=False)
-        else:
+        if not dataclasses.is_dataclass(value):
             yield f"{prefix}{entry.name}".replace("_", "-"), value
-    if top:
-        yield "steps", 0
+        else:  # flags of a group have no prefix, those of a group in a group do
+            grouped = entry.name in ("program", "hyperparameters", "machines")
+            yield from _known(value, "" if grouped else f"{prefix}{entry.name}.")

@@ -1,78 +1,189 @@
-"""What a person sees of a sweep: all shards as one, with the time left."""
+"""What a person sees of a sweep: all of its shards, whether they train in turn or side by side."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from experiments.launch.history import RETURN, History, steady_steps_per_second
-from experiments.launch.progress import Progress, Step, seconds_left
+from experiments.launch.progress import Lines, Progress, Step, clock, seconds_left
+
+_ROWS = 16  # shards shown on a terminal; the last line counts all
 
 
-class OverShards(Progress):
-    """The progress of every shard in turn, shown as that of all of them together.
+class Relay(Progress):
+    """Hands on what a shard has to say, as a kind and a value that JSON can hold."""
 
-    Args:
-        progress: Shows it.
-        shards: How many there are.
-        epochs: How many each one has.
-    """
-
-    def __init__(self, progress: Progress, shards: int, epochs: int):
-        self._progress, self._shards, self._epochs = progress, shards, epochs
-        self._index = 0
-        self._told: set[str] = set()
-
-    def begin(self, index: int) -> None:
-        """The next shard's turn."""
-        self._index = index
+    def __init__(self, send: Callable[[str, Any], None]):
+        self._send = send
 
     def phase(self, name: str) -> None:
-        """Names the phase, and the shard where there are several."""
-        self._progress.phase(f"{self._place()}{name}")
+        """Hands it on."""
+        self._send("phase", name)
 
     def epoch(self, history: History, epochs: int) -> None:
-        """One epoch of the shard is done."""
-        done = self._index * epochs + len(history.epochs)
+        """Hands it on with the returns of all runs in three numbers."""
         left = seconds_left(history, epochs)
-        if left is not None:
-            each = (history.seconds[-1] - history.seconds[0]) / max(len(history.seconds) - 1, 1)
-            each = each or history.seconds[-1]
-            left += each * epochs * (self._shards - self._index - 1)
-        texts = [text for text in (self._place().rstrip(": "), *status(history)) if text]
-        self._progress.step(Step(done, self._shards * epochs, texts, left))
+        self._send("step", asdict(Step(len(history.epochs), epochs, status(history), left)))
 
     def note(self, text: str) -> None:
-        """Passes it on, once: shards are alike."""
-        if text not in self._told:
-            self._told.add(text)
-            self._progress.note(text)
+        """Hands it on."""
+        self._send("note", text)
 
     def warn(self, text: str) -> None:
-        """Passes it on."""
-        self._progress.warn(f"{self._place()}{text}")
+        """Hands it on."""
+        self._send("warn", text)
+
+
+@dataclass
+class _Shard:
+    """What is known of one shard."""
+
+    starts: int = 0
+    where: str = ""
+    phase: str = ""
+    step: Step | None = None
+    over: bool = False
+
+
+class Overview(Lines):
+    """All shards in one view: a row for each on a terminal, lines elsewhere.
+
+    Args:
+        console: Where to print.
+        shards: How many there are.
+        epochs: Of each one.
+        places: How many can train at a time.
+    """
+
+    def __init__(self, console: Console, shards: int, epochs: int, places: int = 1):
+        super().__init__(console)
+        self._epochs, self._places = epochs, places
+        self._shards = [_Shard() for _ in range(shards)]
+        self._live: Live | None = None
+        if console.is_terminal:
+            self._live = Live(
+                console=console, get_renderable=self.rendered, transient=True, refresh_per_second=4
+            )
+            self._live.start()
 
     def close(self) -> None:
-        """There is nothing to close: `progress` is its maker's."""
+        """Takes the rows away."""
+        if self._live is not None:
+            self._live.stop()
 
-    def _place(self) -> str:
-        return f"shard {self._index + 1}/{self._shards}: " if self._shards > 1 else ""
+    def shard(self, index: int) -> Progress:
+        """The progress of one shard, in this process."""
+        self._shards[index].starts += 1
+        return Relay(partial(self.hear, index))
+
+    def hear(self, index: int, kind: str, value: Any) -> None:
+        """Takes in what a shard has to say: `Relay`'s kinds, and `begins` with a place."""
+        shard, place = self._shards[index], self._place(index)
+        if kind == "note":
+            self.note(place + value)
+        elif kind == "warn":
+            self.warn(place + value)
+        elif kind == "phase":
+            shard.phase = value
+            self._line(f"{place}{value} ...")
+        elif kind == "begins":
+            shard.starts, shard.where = shard.starts + 1, value
+            if shard.starts > 1:
+                self.warn(f"{place}its worker was lost; it goes on at {value}")
+            else:
+                self._line(f"{place}begins at {value}")
+        else:
+            step = shard.step = Step(**value)
+            text = f"{place}epoch {step.done}/{step.total}  {' · '.join(step.status)}"
+            for_all = f", {clock(self.left)} for all" if len(self._shards) > 1 else ""
+            self._line(f"{text}  {clock(step.seconds_left)} left{for_all}")
+
+    def over(self, index: int, failure: str = "") -> None:
+        """A shard is complete, or failed for good."""
+        shard = self._shards[index]
+        if not failure and shard.step is None:
+            shard.step = Step(self._epochs, self._epochs)
+        shard.over = True
+        if failure or len(self._shards) > 1:
+            text = f"FAILED: {failure}" if failure else "done"
+            self._line(f"{self._place(index)}{text} ({self._count()})")
+
+    def rendered(self) -> RenderableType:
+        """Rows of the shards that train, and one for all."""
+        table = Table.grid(padding=(0, 2))
+        running = [i for i, shard in enumerate(self._shards) if shard.starts and not shard.over]
+        for index in running[:_ROWS]:
+            shard = self._shards[index]
+            step = shard.step or Step(0, self._epochs)
+            left = clock(step.seconds_left) if shard.step else ""
+            name, texts = self._place(index) + shard.where, step.status or [shard.phase]
+            self._row(table, name, step, left, texts)
+        if len(self._shards) > 1:
+            done = sum(shard.step.done for shard in self._shards if shard.step)
+            step = Step(done, self._epochs * len(self._shards))
+            self._row(table, "all", step, clock(self.left), [self._count()])
+        return table
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until all are done: those that train, then the others at the same speed."""
+        steps = [shard.step for shard in self._shards if shard.starts and not shard.over]
+        known = [
+            (step, step.seconds_left)
+            for step in steps
+            if step is not None and step.seconds_left is not None
+        ]
+        if not known:
+            return None
+        waiting = sum(not shard.starts and not shard.over for shard in self._shards)
+        paces = [left / (step.total - step.done) for step, left in known if left]
+        each = self._epochs * sum(paces) / max(len(paces), 1)
+        return max(left for _, left in known) + -(-waiting // self._places) * each
+
+    def _row(self, table: Table, name: str, step: Step, left: str, status: Any) -> None:
+        table.add_row(
+            Text(name),
+            ProgressBar(total=step.total, completed=step.done, width=20),
+            Text(f"{step.done}/{step.total}"),
+            Text(left),
+            Text(" · ".join(status), no_wrap=True, overflow="ellipsis"),
+        )
+
+    def _count(self) -> str:
+        over = sum(shard.over for shard in self._shards)
+        return f"{over} of {len(self._shards)} shards are over"
+
+    def _place(self, index: int) -> str:
+        return f"shard {index + 1}/{len(self._shards)}: " if len(self._shards) > 1 else ""
+
+    def _line(self, text: str) -> None:
+        """Prints what the rows of a terminal show already."""
+        if self._live is None:
+            self.note(text)
 
 
 def status(history: History) -> list[str]:
-    """Steps, range of returns, frozen members and speed, as short texts."""
-    told = []
+    """Steps, range of returns, frozen runs and speed, as short texts."""
+    texts = []
     steps, returns = history.last("environment_steps"), history.sound(RETURN)
     if steps is not None:
-        told.append(f"{steps.mean():,.0f} steps")
+        texts.append(f"{steps.mean():,.0f} steps")
     if returns is not None:
         finite = returns[-1][np.isfinite(returns[-1])]
-        text = (
-            f"from {finite.min():.1f} over {np.median(finite):.1f} to {finite.max():.1f}"
-            if finite.size
-            else "not finite"
-        )
-        told.append(f"return {text}")
+        low, middle, high = np.quantile(finite, [0, 0.5, 1]) if finite.size else [np.nan] * 3
+        spread = f"from {low:.1f} over {middle:.1f} to {high:.1f}" if finite.size else "not finite"
+        texts.append(f"return {spread}")
     if history.frozen.size and history.frozen[-1].any():
-        told.append(f"{int(history.frozen[-1].sum())} frozen")
+        texts.append(f"{int(history.frozen[-1].sum())} frozen")
     speed = steady_steps_per_second(history)
     if speed is not None:
-        told.append(f"{speed:,.0f} steps/s")
-    return told
+        texts.append(f"{speed:,.0f} steps/s")
+    return texts

@@ -1,9 +1,8 @@
-"""Trains the shards of a sweep, one after another, and puts their members together again."""
+"""Trains the shards of a sweep, each in a folder of its own, and merges what they measured."""
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,53 +11,54 @@ import numpy as np
 
 from experiments.launch import run_folder
 from experiments.launch.configuration import Variant
-from experiments.launch.history import History, steady_steps_per_second
+from experiments.launch.history import History
 from experiments.launch.job import Job
 from experiments.launch.program import Program, compile_program, members, size_of
 from experiments.launch.progress import Progress
-from experiments.launch.runner import Outcome, train_members
+from experiments.launch.runner import train_members
 from experiments.launch.sweep import memory
 from experiments.launch.sweep.memory import Plan
-from experiments.launch.sweep.options import PROCESS_FOLDERS, Prepared, Sweep, sweep_to_json
-from experiments.launch.sweep.progress import OverShards
-from experiments.report.results import Timing
+from experiments.launch.sweep.progress import Overview
+from experiments.launch.sweep.sweep import Part, Prepared, Sweep, part_folders
 
-PLAN, SHARDS = "plan.json", "shards"
+PLAN, MEASURED = "plan.json", "measured.json"
 
 
-@dataclass
-class Done:
-    """What a sweep left.
+@dataclass(frozen=True)
+class Merged:
+    """What the shards of a sweep measured.
 
     Attributes:
-        history: Metrics of all members: an arm for each setting. Where Ctrl-C cut the sweep
-            short, of nothing.
-        timing: Where the time went.
-        interrupted: Whether Ctrl-C did.
+        sweep: What was trained.
+        folder: Of the whole sweep.
+        history: Metrics of all configurations whose seeds are all there.
+        compile_seconds: Of the process that took longest to compile.
+        initialise_seconds: Of all shards, by how many trained at a time.
+        plan: How the sweep was divided.
         warnings: What went wrong without stopping it.
+        missing: Shards that are not complete, whose configurations were left out.
     """
 
+    sweep: Sweep
+    folder: Path
     history: History
-    timing: Timing
-    interrupted: bool = False
-    warnings: list[str] = field(default_factory=list)
+    compile_seconds: float
+    initialise_seconds: float
+    plan: Mapping[str, Any]
+    warnings: Sequence[str]
+    missing: Sequence[str]
 
 
 def plan(
-    prepared: Prepared,
-    part: range | None = None,
-    at_most: int | None = None,
-    sharers: int = 1,
-    limit: int | None = None,
+    prepared: Prepared, at_most: int | None = None, sharers: int = 1, limit: int | None = None
 ) -> Plan:
     """Compiles a program that fits, and says what it takes; nothing is written.
 
-    A sweep that is taken up again gets the shards that it had.
+    A sweep that was interrupted keeps the shards that it had.
 
     Args:
         prepared: The sweep.
-        part: Which members; None for all.
-        at_most: Members of a shard, whatever fits.
+        at_most: Runs of a shard, whatever fits.
         sharers: How many processes like this one train on this machine.
         limit: Bytes that each of them may hold in all; None for its share of what is free.
 
@@ -66,200 +66,218 @@ def plan(
         ValueError: If it does not fit.
     """
     sweep, training = prepared.sweep, prepared.training
-    keys, hypers = all_members(sweep)
-    part = range(len(keys)) if part is None else part
-
-    def need_of(program: Program) -> memory.Need:
-        checkpoints = sweep.checkpoints is not None
-        return memory.measure(training, program, sweep.devices, checkpoints, hypers)
-
-    one = jax.eval_shape(training.init, *_take((keys, hypers), 0))
-    made = memory.make_plan(
+    keys, hypers = all_runs(sweep)
+    checkpoints = sweep.checkpoints is not None
+    saved = _read(prepared.folder / PLAN) if prepared.resumes else None
+    return memory.make_plan(
         lambda width: compile_for(prepared, width),
-        need_of,
+        lambda program: memory.measure(training, program, sweep.devices, checkpoints, hypers),
         lambda: memory.find_budget(sweep.devices, sweep.memory, sharers, limit),
-        members=len(part),
-        smallest_state=size_of(one),
+        prepared.runs,
+        smallest_state=size_of(jax.eval_shape(training.init, *_take((keys, hypers), 0))),
         devices=sweep.devices,
-        width=_planned_width(prepared.folder) if prepared.resumes else None,
+        width=saved and saved["width"],
         at_most=at_most,
     )
-    return replace(made, shards=tuple(part[one.start : one.stop] for one in made.shards))
 
 
 def compile_for(prepared: Prepared, width: int) -> Program:
-    """The program of so many members."""
+    """The program of so many runs."""
     sweep = prepared.sweep
-    keys, hypers = _take(all_members(sweep), range(width))
+    keys, hypers = _take(all_runs(sweep), range(width))
     return compile_program(prepared.training, keys, hypers, sweep.devices)
 
 
-def begin(prepared: Prepared) -> None:
-    """Makes the folder of a new sweep; leaves that of one that is taken up as it is."""
-    folder = prepared.folder
+def begin(folder: Path, sweep: Sweep, planned: Mapping[str, Any] | None = None) -> None:
+    """Makes the folder of a sweep with its configuration, and its plan; leaves what is there."""
+    run_folder.create(folder)
     if not (folder / run_folder.CONFIGURATION).exists():
-        run_folder.create(folder)
-        configuration = {"sweep": sweep_to_json(prepared.sweep), **run_folder.provenance()}
+        configuration = {"sweep": sweep.to_json(), **run_folder.provenance()}
         run_folder.write_json(folder / run_folder.CONFIGURATION, configuration)
+    if planned is not None and not (folder / PLAN).exists():
+        run_folder.write_json(folder / PLAN, planned)
 
 
-def save_plan(folder: Path, described: Mapping[str, Any]) -> None:
-    """Keeps the plan of a sweep; one that is kept already stays."""
-    if not (folder / PLAN).exists():
-        run_folder.write_json(folder / PLAN, described)
+def train_all(prepared: Prepared, made: Plan, overview: Overview) -> bool:
+    """Trains the shards that are not complete, one after another.
 
-
-def run_all(prepared: Prepared, made: Plan, progress: Progress, start: float) -> Done:
-    """Trains every shard that is not done, one after another.
-
-    Args:
-        prepared: The sweep.
-        made: Its plan.
-        progress: Shows how it goes on.
-        start: When the sweep started, by `time.perf_counter`.
+    Returns:
+        Whether all are complete; not after Ctrl-C.
     """
-    outcomes = train_all(prepared, made, progress)
-    wall_seconds = time.perf_counter() - start
-    return merge_shards(prepared.sweep, outcomes, made.program.compile_seconds, wall_seconds)
+    begin(prepared.folder, prepared.sweep, made.to_json())
+    with overview, run_folder.locked(prepared.folder):
+        for index, runs in enumerate(made.shards):
+            progress = overview.shard(index)
+            if not train_shard(prepared, runs, index, made.program, progress):
+                return False
+            overview.over(index)
+    return True
 
 
-def train_all(prepared: Prepared, made: Plan, progress: Progress) -> list[Outcome]:
-    """Trains the shards of a plan that are not done, on disk epoch by epoch, until Ctrl-C."""
-    over = OverShards(progress, len(made.shards), prepared.sweep.experiment.config.epochs)
-    outcomes: list[Outcome] = []
-    for index, part in enumerate(made.shards):
-        over.begin(index)
-        outcomes.append(run_shard(prepared, part, index, made.program, over))
-        if outcomes[-1].interrupted:
-            break
-    return outcomes
-
-
-def run_shard(
+def train_shard(
     prepared: Prepared,
-    part: range,
+    runs: range,
     index: int,
     program: Program | Callable[[], Program],
     progress: Progress,
-) -> Outcome:
-    """Trains one shard in its folder, from where it was left; of one that is done, nothing.
+) -> bool:
+    """Trains one shard in its folder, from where it was left; of one that is complete, nothing.
 
     Args:
         prepared: The sweep.
-        part: Its members.
+        runs: Those of the shard.
         index: Which shard.
         program: Compiled for as many or more; or what compiles it, where something is left to do.
         progress: Shows how it goes on.
+
+    Returns:
+        Whether it is complete; not after Ctrl-C.
     """
     folder = shard_folder(prepared.folder, index)
+    if (folder / MEASURED).exists():
+        return True
     run_folder.create(folder)
-    job = make_job(prepared, part)
-    return train_members(job, folder, progress, prepared.sweep.checkpoints, program)
+    job = make_job(prepared.sweep, prepared.training, runs)
+    outcome = train_members(job, folder, progress, prepared.sweep.checkpoints, program)
+    if outcome.interrupted:
+        return False
+    history = outcome.history
+    measured = {
+        "metrics": {name: [row[name].ravel() for row in history.epochs] for name in history.names},
+        "seconds": history.seconds,
+        "compile_seconds": outcome.compile_seconds,
+        "initialise_seconds": outcome.initialise_seconds,
+        "warnings": outcome.warnings,
+    }
+    run_folder.write_json(folder / MEASURED, measured)
+    return True
 
 
-def merge_shards(
-    sweep: Sweep,
-    outcomes: Sequence[Outcome],
-    compile_seconds: float,
-    wall_seconds: float,
-    at_a_time: int = 1,
-) -> Done:
-    """All shards as one.
-
-    Args:
-        sweep: The sweep.
-        outcomes: Of its shards, in order.
-        compile_seconds: Lowering and compiling.
-        wall_seconds: Everything.
-        at_a_time: How many shards trained at a time.
-    """
-    interrupted = any(outcome.interrupted for outcome in outcomes)
-    histories = [] if interrupted else [outcome.history for outcome in outcomes]
-    history = gather(sweep, histories, at_a_time)
-    timing = Timing(
-        compile_seconds=compile_seconds,
-        initialise_seconds=sum(outcome.initialise_seconds for outcome in outcomes) / at_a_time,
-        train_seconds=history.seconds[-1] if history.seconds else 0.0,
-        steady_steps_per_second=steady_steps_per_second(history),
-        wall_seconds=wall_seconds,
-    )
-    warnings = [text for outcome in outcomes for text in outcome.warnings]
-    return Done(history, timing, interrupted, warnings)
-
-
-def make_job(prepared: Prepared, part: range) -> Job:
-    """The job of some members; each is an arm of its own, named after setting and seed."""
-    sweep = prepared.sweep
-    seeds = sweep.experiment.seeds
+def make_job(sweep: Sweep, training: Any, runs: range) -> Job:
+    """The job of some runs; each is a variant of its own, named after configuration and seed."""
     variants = [
         Variant(f"{variant.name} seed={seed}", variant.hyper, variant.agent)
         for variant in sweep.variants
-        for seed in range(seeds)
+        for seed in range(sweep.experiment.seeds)
     ]
-    keys, hypers = _take(all_members(sweep), part)
-    asked = sweep_to_json(sweep)
+    keys, hypers = _take(all_runs(sweep), runs)
+    values = sweep.to_json()
     return Job(
-        prepared.training,
-        variants[part.start : part.stop],
+        training,
+        variants[runs.start : runs.stop],
         1,
         keys,
         hypers,
         sweep.experiment.config.epochs,
-        {"experiment": asked["experiment"], "settings": asked["settings"]},
+        {name: values[name] for name in ("experiment", "configs")},
     )
 
 
-def gather(sweep: Sweep, histories: Sequence[History], at_a_time: int = 1) -> History:
-    """The shards' histories as one: an arm for each setting, with all of its seeds.
-
-    Seconds are those of all shards together, by how many of them trained at a time.
-    """
-    whole = History(sweep.variants, sweep.experiment.seeds)
-    for epoch in range(min((len(one.epochs) for one in histories), default=0)):
-        metrics = {
-            name: np.concatenate([one.epochs[epoch][name].ravel() for one in histories])
-            for name in histories[0].names
-        }
-        whole.add(metrics, sum(one.seconds[epoch] for one in histories) / at_a_time)
-    return whole
-
-
-def all_members(sweep: Sweep) -> tuple[jax.Array, Any]:
-    """Keys and hyperparameters of all members: settings times seeds, seeds innermost."""
+def all_runs(sweep: Sweep) -> tuple[jax.Array, Any]:
+    """Keys and hyperparameters of all runs: configurations times seeds, seeds innermost."""
     return members(sweep.variants, sweep.experiment.seeds, sweep.experiment.seed)
 
 
 def shard_folder(folder: Path, index: int) -> Path:
     """Where a shard trains."""
-    return folder / SHARDS / f"{index:03d}"
+    return folder / "shards" / f"{index:03d}"
 
 
-def _take(tree: Any, part: range | int) -> Any:
-    """Some members, or one; beyond the last it is repeated."""
-    places = np.asarray(part)
-    return jax.tree.map(lambda leaf: leaf[np.minimum(places, len(leaf) - 1)], tree)
+def parts_of(whole: Path) -> list[Part]:
+    """The parts of a sweep, those that are not here too; one for all where it has none."""
+    there = part_folders(whole)
+    count = Part.of(there[0]).count if there else 1
+    return [Part(index, count) for index in range(count)]
 
 
-def find_shards(folder: Path) -> list[tuple[range, Path]]:
-    """The members of each shard of a sweep that began, and where it trains.
+def find_shards(sweep: Sweep, whole: Path, part: Part) -> list[tuple[range, Path]]:
+    """The runs of each shard of a part, and where it trains; before there is a plan, one shard."""
+    runs = part.runs(sweep.runs)
+    planned = _read(part.folder(whole) / PLAN) or {"shards": [[runs.start, runs.stop]]}
+    return [
+        (range(*ends), shard_folder(part.folder(whole), index))
+        for index, ends in enumerate(planned["shards"])
+    ]
 
-    Of a sweep of several processes, those are found whose folders are here.
+
+def collect(sweep: Sweep, whole: Path, part: Part) -> dict[str, Any]:
+    """The plan of a part and what its shards measured, as JSON holds it."""
+    shards = []
+    for runs, path in find_shards(sweep, whole, part):
+        missing = f"{path} (runs {runs.start + 1} to {runs.stop})"
+        found = _read(path / MEASURED) or {"missing": missing}
+        shards.append({"runs": [runs.start, runs.stop], **found})
+    return {"plan": _read(part.folder(whole) / PLAN), "shards": shards}
+
+
+def missing_in(parts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The shards that are not complete."""
+    return [shard["missing"] for part in parts for shard in part["shards"] if "missing" in shard]
+
+
+def is_merged(whole: Path) -> bool:
+    """Whether the results of a whole sweep are written, and nothing was left out."""
+    results = run_folder.read_results(whole)
+    return results is not None and not results["missing"]
+
+
+def merge(
+    sweep: Sweep, whole: Path, parts: Sequence[Mapping[str, Any]], at_a_time: int | None = None
+) -> Merged:
+    """All shards as one.
+
+    Seconds are those of all shards together, by how many of them trained at a time.
+
+    Args:
+        sweep: The sweep.
+        whole: Its folder.
+        parts: What `collect` found in each of its parts, in any order.
+        at_a_time: How many shards trained at a time; None for one in each part.
 
     Raises:
-        ValueError: If it did not begin.
+        ValueError: If the seeds of no configuration are complete.
     """
-    found = []
-    for own in sorted(folder.glob(PROCESS_FOLDERS)) or [folder]:
-        try:
-            parts = json.loads((own / PLAN).read_text())["shards"]
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"{own} holds no {PLAN}: the sweep has not begun to train") from error
-        found += [(range(*ends), shard_folder(own, index)) for index, ends in enumerate(parts)]
-    return found
+    done = [shard for part in parts for shard in part["shards"] if "missing" not in shard]
+    at_a_time, seeds = at_a_time or len(parts), sweep.experiment.seeds
+    there = np.zeros(sweep.runs, bool)
+    for shard in done:
+        there[slice(*shard["runs"])] = True
+    whole_configs = np.flatnonzero(there.reshape(-1, seeds).all(axis=1))
+    missing = missing_in(parts)
+    if not whole_configs.size:
+        raise ValueError(
+            f"{whole}: no configuration is complete; not complete: {'; '.join(missing)}"
+        )
+    history = History([sweep.variants[index] for index in whole_configs], seeds)
+    for epoch in range(sweep.experiment.config.epochs):
+        metrics = {}
+        for name in done[0]["metrics"]:
+            row = np.zeros(sweep.runs)
+            for shard in done:
+                row[slice(*shard["runs"])] = np.array(shard["metrics"][name][epoch], np.float64)
+            metrics[name] = row.reshape(-1, seeds)[whole_configs].ravel()
+        history.add(metrics, sum(shard["seconds"][epoch] for shard in done) / at_a_time)
+    return Merged(
+        sweep,
+        whole,
+        history,
+        compile_seconds=max(shard["compile_seconds"] for shard in done),
+        initialise_seconds=sum(shard["initialise_seconds"] for shard in done) / at_a_time,
+        plan=parts[0]["plan"] if len(parts) == 1 else {"parts": [part["plan"] for part in parts]},
+        warnings=[text for shard in done for text in shard["warnings"]],
+        missing=missing,
+    )
 
 
-def _planned_width(folder: Path) -> int | None:
+def _take(tree: Any, places: range | int) -> Any:
+    """Some runs, or one; beyond the last it is repeated."""
+    index = np.asarray(places)
+    return jax.tree.map(lambda leaf: leaf[np.minimum(index, len(leaf) - 1)], tree)
+
+
+def _read(path: Path) -> Any:
+    """What a file of JSON holds; None while there is none."""
     try:
-        return json.loads((folder / PLAN).read_text())["width"]
-    except (OSError, ValueError, KeyError):
-        return None
+        return json.loads(path.read_text()) if path.exists() else None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it") from error

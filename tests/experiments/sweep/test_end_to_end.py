@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from experiments.launch import run_folder
-from experiments.launch.sweep import shards
+from experiments.launch.sweep import progress, shards
 from experiments.launch.sweep.policies import load_policy
-from experiments.launch.sweep.progress import OverShards
+from experiments.launch.sweep.progress import Relay
 from experiments.report.results import RETURN
 from experiments.sweep.__main__ import main
 
@@ -29,8 +29,8 @@ TINY = [
     *("--evaluation-episodes", "2", "--report-states", "0"),
 ]
 # The last one is out of its mind: it freezes, and nobody else minds.
-SETTINGS = ["--critic-learning-rate", "1e-3", "3e-3", "1e30"]
-MEMBERS = 3 * SEEDS
+CONFIGS = ["--critic-learning-rate", "1e-3", "3e-3", "1e30"]
+RUNS = 3 * SEEDS
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +61,16 @@ def whole(tmp_path_factory):
 @pytest.fixture
 def whole_sweep(whole, compile_once, capsys):
     if not whole.exists():
-        assert main([*TINY, *SETTINGS, "--output", str(whole)]) == 0
+        assert main([*TINY, *CONFIGS, "--output", str(whole)]) == 0
         (whole / "printed.txt").write_text(capsys.readouterr().out)
     return whole
 
 
 @pytest.fixture
 def too_little(whole_sweep):
-    """`--memory` for four members, so that six need two shards of three."""
+    """`--memory` for four runs, so that six need two shards of three."""
     need = results(whole_sweep)["plan"]["need"]
-    return str((need["device"] + need["host"]) * 4 // MEMBERS + 1)
+    return str((need["device"] + need["host"]) * 4 // RUNS + 1)
 
 
 def results(folder):
@@ -90,14 +90,14 @@ def test_a_sweep_leaves_everything_and_flags_the_frozen(whole_sweep):
     assert frozen["critic_learning_rate=0.001"] == [None] * SEEDS
     assert all(0 < step <= 192 for step in frozen["critic_learning_rate=1e+30"])
     assert found["variants"]["critic_learning_rate=1e+30"]["metrics"][RETURN]["mean"] is None
-    assert found["plan"]["width"] == MEMBERS
+    assert found["plan"]["width"] == RUNS
     rows = metrics(whole_sweep)
-    assert len(rows) == EPOCHS * MEMBERS
+    assert len(rows) == EPOCHS * RUNS
     assert all(value is not None for row in rows for value in row.values())
     assert rows[1]["variant"] == "critic_learning_rate=0.001"
     assert rows[1]["seed"] == 1
     names = {path.name for path in whole_sweep.iterdir()}
-    assert {"configuration.json", "plan.json", "table.md", "line.png", "shards"} <= names
+    assert {"configuration.json", "plan.json", "table.md", "tables", "line.png", "shards"} <= names
     printed = (whole_sweep / "printed.txt").read_text()
     for part in ("All 6 runs are one program", "may be taken", "a checkpoint takes", "epoch 3/3"):
         assert part in printed
@@ -107,56 +107,92 @@ def test_a_sweep_leaves_everything_and_flags_the_frozen(whole_sweep):
 
 def test_a_split_sweep_finds_the_same(whole_sweep, too_little, tmp_path, capsys):
     split = tmp_path / "split"
-    assert main([*TINY, *SETTINGS, "--memory", too_little, "--output", str(split)]) == 0
+    assert main([*TINY, *CONFIGS, "--memory", too_little, "--output", str(split)]) == 0
     printed = capsys.readouterr().out
     assert "6 runs are 2 shards of up to 3" in printed
-    assert "shard 2/2" in printed
-    assert f"epoch {2 * EPOCHS}/{2 * EPOCHS}" in printed
+    assert f"shard 2/2: epoch {EPOCHS}/{EPOCHS}" in printed
     assert results(split)["plan"]["shards"] == [[0, 3], [3, 6]]
     assert metrics(split) == metrics(whole_sweep)
 
 
-class Interrupting(OverShards):
+class Interrupting(Relay):
     """Ctrl-C when the second shard has done two epochs, and has a checkpoint of the first."""
 
     def epoch(self, history, epochs):
         super().epoch(history, epochs)
-        if self._index == 1 and len(history.epochs) == 2:
+        if self._send.args == (1,) and len(history.epochs) == 2:
             raise KeyboardInterrupt
 
 
 def test_a_policy_is_read_back_from_the_shard_it_lies_in(whole_sweep, too_little, tmp_path):
     split = tmp_path / "split"
-    assert main([*TINY, *SETTINGS, "--memory", too_little, "--output", str(split)]) == 0
-    for setting, seed in (("critic_learning_rate=0.003", 1), (None, 0)):
-        one, other = (load_policy(folder, setting, seed) for folder in (whole_sweep, split))
+    assert main([*TINY, *CONFIGS, "--memory", too_little, "--output", str(split)]) == 0
+    for config, seed in (("critic_learning_rate=0.003", 1), (None, 0)):
+        one, other = (load_policy(folder, config, seed) for folder in (whole_sweep, split))
         jax.tree.map(np.testing.assert_array_equal, one.parameters, other.parameters)
     start = one.environment.reset(jax.random.key(0))
     assert one(start.observation).shape == (1,)
-    with pytest.raises(ValueError, match=r"no setting 'best' .* critic_learning_rate=0\.001"):
+    with pytest.raises(ValueError, match=r"no configuration 'best' .* critic_learning_rate=0\.001"):
         load_policy(split, "best")
 
 
 def test_a_sweep_goes_on_within_a_shard(whole_sweep, too_little, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "resumed"
-    flags = [*TINY, *SETTINGS, "--memory", too_little, "--checkpoint-seconds", "0"]
+    flags = [*TINY, *CONFIGS, "--memory", too_little, "--checkpoint-seconds", "0"]
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "OverShards", Interrupting)
+        patch.setattr(progress, "Relay", Interrupting)
         assert main([*flags, "--output", str(folder)]) == 130
     assert "--resume" in capsys.readouterr().out
     assert not (folder / run_folder.RESULTS).exists()
     assert main(["--resume", str(folder)]) == 0
     printed = capsys.readouterr().out
     # Nothing of the first shard, nor of the second one's first epoch, is computed again.
-    assert re.findall(r"^epoch (\d)", printed, re.MULTILINE) == ["5", "6"]
+    assert re.findall(r"^(.*epoch \d)", printed, re.MULTILINE) == [
+        "shard 2/2: epoch 2",
+        "shard 2/2: epoch 3",
+    ]
     assert "goes on after epoch 1" in printed
     assert metrics(folder) == metrics(whole_sweep)
     assert results(folder)["order"] == results(whole_sweep)["order"]
 
 
+def test_parts_share_a_folder_and_the_last_one_merges(whole_sweep, tmp_path, capsys):
+    folder = tmp_path / "parts"
+    command = [*TINY, *CONFIGS, "--output", str(folder)]
+    assert main([*command, "--part", "2/3"]) == 0
+    assert "not complete yet: " in capsys.readouterr().out
+    assert main(command) == 2  # which would merge it
+    assert "part-0001-of-0003/shards/000 (runs 1 to 2); " in capsys.readouterr().err
+    # What is there has the second configuration with all of its seeds.
+    assert main(["--merge", str(folder)]) == 1
+    assert "left out: " in capsys.readouterr().out
+    assert results(folder)["order"] == ["critic_learning_rate=0.003"]
+    assert main([*command, "--part", "1/3"]) == 0
+    assert main([*command, "--part", "3/3", "--seeds", "3"]) == 2
+    assert "experiment.seeds: 2 -> 3" in capsys.readouterr().err
+    assert main([*command, "--part", "2/2"]) == 2
+    assert "run as many parts" in capsys.readouterr().err
+    assert main(["--resume", str(folder), "--part", "3/3"]) == 0
+    assert "Best: " in capsys.readouterr().out
+    for again in ([*command, "--part", "3/3"], command, ["--resume", str(folder)]):
+        assert main(again) == 0
+        assert "is complete: nothing is left to do" in capsys.readouterr().out
+    found, expected = metrics(folder), metrics(whole_sweep)
+    assert [(row["variant"], row["seed"], row["epoch"]) for row in found] == [
+        (row["variant"], row["seed"], row["epoch"]) for row in expected
+    ]
+    # To rounding: programs have two runs here and six there.
+    for row, other in zip(found, expected, strict=True):
+        assert row["value_loss"] == pytest.approx(other["value_loss"], rel=1e-3, abs=1e-4)
+    assert len(results(folder)["plan"]["parts"]) == 3
+    assert not results(folder)["missing"]
+    policy = load_policy(folder, "critic_learning_rate=0.003", seed=1)
+    assert policy.parameters is not None
+
+
 def test_too_little_memory_for_one_is_an_error_before_anything_is_written(tmp_path, capsys):
     folder = tmp_path / "never"
-    assert main([*TINY, *SETTINGS, "--memory", "1kB", "--output", str(folder)]) == 2
+    assert main([*TINY, *CONFIGS, "--memory", "1kB", "--output", str(folder)]) == 2
     assert "the state of a run alone takes" in capsys.readouterr().err
     assert not folder.exists()
 
@@ -174,7 +210,7 @@ from experiments.launch.sweep import shards
 found = {}
 for devices in (1, 8):
     prepared = flags.parse([*sys.argv[1:], "--devices", str(devices)])
-    keys, hypers = shards.all_members(prepared.sweep)
+    keys, hypers = shards.all_runs(prepared.sweep)
     program = compile_program(prepared.training, keys, hypers, devices)
     state = program.initialise(keys, hypers)
     found[devices, "start"] = snapshot.to_arrays(state, len(keys))
@@ -225,7 +261,7 @@ def test_members_on_eight_devices_are_those_on_one():
 
 def test_a_sweep_over_eight_devices(whole_sweep, tmp_path):
     folder = tmp_path / "devices"
-    flags = [*TINY, *SETTINGS, "--devices", "8", "--output", str(folder)]
+    flags = [*TINY, *CONFIGS, "--devices", "8", "--output", str(folder)]
     done = run_on_eight_devices("-m", "experiments.sweep", *flags)
     assert done.returncode == 0, done.stderr
     assert results(folder)["plan"]["width"] == 8

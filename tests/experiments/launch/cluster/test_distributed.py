@@ -109,15 +109,15 @@ def test_two_processes_find_what_one_finds(tmp_path, alone):
     found, expected = tmp_path / "pair", alone(SHORT, "short")
     assert outcome(found) == outcome(expected)
     folders = sorted(path for path in found.iterdir() if path.is_dir())
-    assert [path.name for path in folders] == ["process-00000-of-00002", "process-00001-of-00002"]
+    assert [path.name for path in folders] == ["part-0001-of-0002", "part-0002-of-0002", "tables"]
     for process in pair("--resume", found):
         assert "is complete: nothing is left to do" in finish(process)
     # Policies lie where they were trained.
-    for setting in json.loads((found / run_folder.RESULTS).read_text())["order"]:
-        one, other = (load_policy(folder, setting, seed=1) for folder in (found, expected))
+    for config in json.loads((found / run_folder.RESULTS).read_text())["order"]:
+        one, other = (load_policy(folder, config, seed=1) for folder in (found, expected))
         jax.tree.map(np.testing.assert_array_equal, one.parameters, other.parameters)
     shutil.rmtree(folders[1])
-    with pytest.raises(ValueError, match="a process that trained on another machine"):
+    with pytest.raises(ValueError, match="is not here, it is where that part was trained"):
         load_policy(found, "state_weight=1 action_weight=1")
 
 
@@ -128,7 +128,7 @@ def test_killed_processes_go_on_from_their_own_checkpoints(tmp_path, alone):
     # One after the other, so that they have come to different epochs. Without process 0, which
     # all others report to, no other goes on.
     for index, least in ((1, 5), (0, 15)):
-        own = folder / f"process-{index:05d}-of-00002" / "shards" / "000"
+        own = folder / f"part-{index + 1:04d}-of-0002" / "shards" / "000"
         wait_until(lambda own=own, least=least: epochs(own) >= least, processes[: index + 1])
         processes[index].send_signal(signal.SIGKILL)
         processes[index].communicate()
@@ -178,10 +178,10 @@ def test_what_is_wrong_on_one_is_told_on_all(tmp_path):
 @pytest.mark.slow
 def test_an_unreachable_coordinator_is_named_in_time():
     where = f"localhost:{free_port()}"
-    asked = ["--distributed", "--coordinator", where, "--processes", 2, "--join-seconds", 2]
-    text = finish(start([*SHORT, *asked, "--process", 1]), 2)
+    flags = ["--distributed", "--coordinator", where, "--processes", 2, "--join-seconds", 2]
+    text = finish(start([*SHORT, *flags, "--process", 1]), 2)
     assert f"process 1 reached no coordinator at {where} within 2 s" in text
-    text = finish(start([*SHORT, *asked, "--process", 0]), 2)
+    text = finish(start([*SHORT, *flags, "--process", 0]), 2)
     assert "not all of the other 1 processes came within 2 s" in text
 
 
@@ -201,13 +201,18 @@ def test_without_a_cluster_the_processes_have_to_be_named():
         ("--distributed --coordinator a:1", "without --processes and --process"),
         ("--coordinator a:1 --processes 2 --process 0", "need --distributed"),
         ("--distributed --join-seconds 0", "must be at least 1"),
-        ("--distributed --ray auto", "two ways to do the same"),
+        ("--distributed --ray auto", "different ways to do the same"),
         ("--ray-gpus 2", "need --ray"),
         ("--ray ray://a:1", "must be auto, local, or HOST:PORT"),
         ("--ray auto --devices 2", "a task has --ray-gpus devices"),
         ("--ray auto --ray-cpus 0", "must be at least 1"),
-        ("--ray auto --ray-gpus -1", "must be 0"),
-        ("--ray auto --ray-retries -1", "must be 0 or more"),
+        ("--ray auto --ray-gpus -1", "must be at least 0"),
+        ("--ray auto --ray-retries -1", "must be at least 0"),
+        ("--part 0/8 --output a", "must be I/N with I from 1 to N"),
+        ("--part 9/8 --output a", "must be I/N with I from 1 to N"),
+        ("--part 2 --output a", "must be I/N with I from 1 to N"),
+        ("--part 1/8", "--part needs --output FOLDER"),
+        ("--part 1/8 --output a --ray auto", "different ways to do the same"),
     ],
 )
 def test_what_cannot_work_is_refused_when_it_is_read(flags, said):
@@ -216,8 +221,8 @@ def test_what_cannot_work_is_refused_when_it_is_read(flags, said):
 
 
 def test_a_sweep_that_is_taken_up_may_run_elsewhere(tmp_path):
-    asked = command_line.read(["--resume", str(tmp_path), "--ray", "auto", "--ray-cpus", "4"])
-    assert asked.machines == Machines(ray="auto", ray_cpus=4)
+    command = command_line.read(["--resume", str(tmp_path), "--ray", "auto", "--ray-cpus", "4"])
+    assert command.machines == Machines(ray="auto", ray_cpus=4)
     with pytest.raises(ValueError, match="leave out --seeds"):
         command_line.read(["--resume", str(tmp_path), "--ray", "auto", "--seeds", "4"])
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,11 +17,11 @@ from rich.console import Console
 
 from experiments.launch import run_folder
 from experiments.launch.cluster import ray_tasks
-from experiments.launch.cluster.ray_cluster import connected
-from experiments.launch.cluster.ray_progress import Overview
+from experiments.launch.cluster.ray_sweep import Messages, connected
 from experiments.launch.progress import Step
 from experiments.launch.sweep import shards
 from experiments.launch.sweep.machines import Machines
+from experiments.launch.sweep.progress import Overview
 
 ROOT = Path(__file__).parents[4]
 SWEEP = [
@@ -219,19 +220,24 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path, drive):
 
 def test_without_ray_it_is_said_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ValueError, match=r"pip install 'ray>=2.50'"), connected(Machines("auto")):
+    with (
+        pytest.raises(ValueError, match=r"pip install 'ray>=2.50'"),
+        connected(Machines(ray="auto")),
+    ):
         pass
 
 
 def test_what_all_shards_tell_is_one_view():
     console = Console(file=io.StringIO(), width=200)
     overview = Overview(console, shards=3, epochs=10, places=2)
-    overview.hear([(0, "begins", "a, process 1"), (1, "begins", "b, process 2")])
-    overview.hear([(0, "epoch", Step(4, 10, ["480 steps"], 60.0))])
+    overview.hear(0, "begins", "a, process 1")
+    overview.hear(1, "begins", "b, process 2")
+    overview.hear(0, "step", asdict(Step(4, 10, ["480 steps"], 60.0)))
     # Ten seconds an epoch: one minute is left of this shard, and then comes the third.
     assert overview.left == 60 + 100
-    overview.hear([(0, "begins", "c, process 3"), (1, "warn", "look")])
-    overview.over(0, "done")
+    overview.hear(0, "begins", "c, process 3")
+    overview.hear(1, "warn", "look")
+    overview.over(0)
     text = console.file.getvalue()
     assert "shard 1/3: begins at a, process 1" in text
     assert "shard 1/3: epoch 4/10  480 steps  1:00 left, 2:40 for all" in text
@@ -243,10 +249,12 @@ def test_what_all_shards_tell_is_one_view():
 def test_on_a_terminal_every_shard_that_trains_has_a_row():
     console = Console(file=io.StringIO(), width=120, force_terminal=True)
     overview = Overview(console, shards=3, epochs=10, places=2)
-    overview.hear([(0, "begins", "here"), (1, "begins", "there"), (1, "phase", "compiling")])
-    overview.hear([(0, "epoch", Step(4, 10, ["480 steps"], 61.0))])
-    overview.over(0, "done")
-    overview.hear([(1, "epoch", Step(5, 10, ["600 steps"], 61.0))])
+    overview.hear(0, "begins", "here")
+    overview.hear(1, "begins", "there")
+    overview.hear(1, "phase", "compiling")
+    overview.hear(0, "step", asdict(Step(4, 10, ["480 steps"], 61.0)))
+    overview.over(0)
+    overview.hear(1, "step", asdict(Step(5, 10, ["600 steps"], 61.0)))
     plain = Console(file=io.StringIO(), width=120)
     plain.print(overview.rendered())
     overview.close()
@@ -258,10 +266,33 @@ def test_on_a_terminal_every_shard_that_trains_has_a_row():
 
 def test_a_machine_says_whether_it_sees_the_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(ray_tasks, "_SEEN_SECONDS", 0.0)
-    assert not ray_tasks.look(tmp_path, "asked", "seen")["seen"]
+    here = {"versions": run_folder.provenance()["versions"]}
+    with pytest.raises(ValueError, match="it does not see"):
+        ray_tasks.look(tmp_path / "seen", here)
     assert not (tmp_path / "seen").exists()
-    (tmp_path / "asked").touch()
-    found = ray_tasks.look(tmp_path, "asked", "seen")
-    assert found["seen"]
-    assert found["versions"]["jax"]
+    (tmp_path / run_folder.CONFIGURATION).touch()
+    with pytest.raises(ValueError, match=r"another sobolax .* versions.jax: 0 -> "):
+        ray_tasks.look(tmp_path / "seen", {"versions": here["versions"] | {"jax": "0"}})
+    assert not (tmp_path / "seen").exists()
+    ray_tasks.look(tmp_path / "seen", here)
     assert (tmp_path / "seen").exists()
+
+
+def test_what_a_shard_says_reaches_the_driver_whatever_a_killed_worker_left(tmp_path):
+    messages = Messages(
+        [shards.shard_folder(tmp_path, index) / ray_tasks.MESSAGES for index in (0, 1)]
+    )
+    path = shards.shard_folder(tmp_path, 1) / ray_tasks.MESSAGES
+    path.parent.mkdir(parents=True)
+    console = Console(file=io.StringIO(), width=200)
+    overview = Overview(console, shards=2, epochs=10)
+    messages.show(overview)
+    path.write_text('\n{"kind": "begins", "value": "a"}\n\n{"kind": "no')
+    messages.show(overview)
+    with path.open("a") as file:
+        file.write('\n{"kind": "note", "value": "goes on"}\n')
+    messages.show(overview)
+    assert console.file.getvalue().splitlines() == [
+        "shard 2/2: begins at a",
+        "shard 2/2: goes on",
+    ]

@@ -1,4 +1,4 @@
-"""Sweeps before anything compiles: settings, memory, and what is refused."""
+"""Sweeps before anything compiles: configurations, memory, and what is refused."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ import pytest
 from experiments.launch.program import Memory, Program
 from experiments.launch.sweep import flags as command
 from experiments.launch.sweep import memory
+from experiments.launch.sweep.configs import make_configs, name_of, parse_axis
 from experiments.launch.sweep.memory import Budget, Need, make_plan, parse_size
-from experiments.launch.sweep.settings import make_settings, name_of, parse_axis
 from experiments.sweep.__main__ import main
 
 
@@ -18,30 +18,30 @@ def axes(**words):
 
 
 def test_a_grid_is_the_product_of_its_values():
-    found = make_settings(axes(state_weight="0.001 0.01", action_weight="0.1 1 10"), None, 0)
+    found = make_configs(axes(state_weight="0.001 0.01", action_weight="0.1 1 10"), None, 0)
     assert len(found) == 6
     assert found[1] == {"state_weight": 0.001, "action_weight": 1.0}
     assert name_of(found[1]) == "state_weight=0.001 action_weight=1"
 
 
 def test_draws_are_log_uniform_distinct_and_more_begin_with_the_same_ones():
-    asked = axes(state_weight="1e-3..10", discount="0.9 0.99")
-    found = make_settings(asked, 400, 1)
-    assert found[:10] == make_settings(asked, 10, 1)
-    assert found[:10] != make_settings(asked, 10, 2)
-    assert len({tuple(setting.values()) for setting in found}) == 400
-    logarithms = np.log10([setting["state_weight"] for setting in found])
+    values = axes(state_weight="1e-3..10", discount="0.9 0.99")
+    found = make_configs(values, 400, 1)
+    assert found[:10] == make_configs(values, 10, 1)
+    assert found[:10] != make_configs(values, 10, 2)
+    assert len({tuple(config.values()) for config in found}) == 400
+    logarithms = np.log10([config["state_weight"] for config in found])
     assert logarithms.min() >= -3
     assert logarithms.max() <= 1
     quarters = np.histogram(logarithms, bins=4, range=(-3, 1))[0]
     assert quarters.min() > 70
-    assert {setting["discount"] for setting in found} == {0.9, 0.99}
-    # As many draws as the grid has settings are all of them.
+    assert {config["discount"] for config in found} == {0.9, 0.99}
+    # As many draws as the grid has configurations are all of them.
     grid = axes(state_weight="1 2", action_weight="3 4")
-    assert len(make_settings(grid, 4, 0)) == 4
+    assert len(make_configs(grid, 4, 0)) == 4
 
 
-def test_sizes_are_read_and_told():
+def test_sizes_are_read_and_written():
     assert parse_size("--memory", "4GiB") == 4 * 2**30
     assert parse_size("--memory", "1.5 MB") == 1_500_000
     assert parse_size("--memory", "4096") == 4096
@@ -63,7 +63,7 @@ def made_up(compiled):
     return compile_for
 
 
-def planned(members, budget, compiled, devices=1, width=None):
+def planned(runs, budget, compiled, devices=1, width=None):
     def need_of(program):
         return Need(program.memory.peak, 0, program.memory.state, devices, shared=False)
 
@@ -71,7 +71,7 @@ def planned(members, budget, compiled, devices=1, width=None):
         made_up(compiled),
         need_of,
         lambda: Budget(budget, 10**9),
-        members=members,
+        range(runs),
         smallest_state=EACH,
         devices=devices,
         width=width,
@@ -91,11 +91,11 @@ def test_what_does_not_fit_is_split_into_equal_shards_that_do():
     assert plan.need.share(plan.budget) <= 1
     assert plan.program.width == compiled[-1]
     assert max(map(len, plan.shards)) == plan.program.width
-    assert [member for shard in plan.shards for member in shard] == list(range(30))
+    assert [run for shard in plan.shards for run in shard] == list(range(30))
     # The state alone forbids 30 at once: the first try is no larger.
     assert compiled[0] * EACH <= 3_000
     assert len(plan.shards) == 2
-    assert any("2 shards" in text for text in plan.told())
+    assert any("2 shards" in text for text in plan.summary())
 
 
 def test_shards_are_multiples_of_the_devices():
@@ -121,7 +121,7 @@ def test_a_budget_too_small_for_one_is_an_error_that_says_how_much_one_takes():
 def test_a_budget_is_no_more_than_there_is():
     free = memory.free_memory()
     assert 0 < memory.find_budget(1).host < free
-    assert memory.find_budget(2, 4096) == Budget(2048, 4096, asked=True)
+    assert memory.find_budget(2, 4096) == Budget(2048, 4096, requested=True)
     with pytest.raises(ValueError, match=r"is more than the .* that are free"):
         memory.find_budget(1, 4 * free)
 
@@ -148,7 +148,7 @@ VARIED = [*TINY, "--state-weight", "0.1", "1"]
         ([*TINY, "--state-weight", "1..0.1", "--random", "3"], "0 < LOW < HIGH"),
         ([*TINY, "--state-weight", "0.1..1", "2", "--random", "3"], "mixes a range"),
         ([*VARIED, "--random", "0"], "--random 0 must be at least 1"),
-        ([*VARIED, "--random", "3"], "more than the grid's 2 settings"),
+        ([*VARIED, "--random", "3"], "more than the grid's 2 configurations"),
         ([*VARIED, "--devices", "99"], "--devices 99 must be from 1 to"),
         ([*VARIED, "--devices", "0"], "--devices 0 must be from 1 to"),
         ([*VARIED, "--memory", "lots"], "must be a size above 0"),

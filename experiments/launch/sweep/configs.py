@@ -1,4 +1,4 @@
-"""What a sweep tries: hyperparameters, the values asked for, and the settings made of them."""
+"""What a sweep tries: the values of hyperparameters, and the configurations made of them."""
 
 import itertools
 import math
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Setting = Mapping[str, float]  # name of a hyperparameter that varies, to its value
+SweepConfig = Mapping[str, float]  # hyperparameters that vary, by name
 
-_DIGITS = 4  # of drawn values, so that a setting can be read and typed
+_DIGITS = 4  # of drawn values, so that they can be read and typed
 _RANGE = ".."
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One hyperparameter and what was asked for it.
+    """The values of one hyperparameter.
 
     Attributes:
         name: Of the hyperparameter.
@@ -37,7 +37,8 @@ def parse_axis(name: str, words: Sequence[str]) -> Axis:
     """Reads `0.1 1 10`, values, or `1e-3..10`, a range.
 
     Raises:
-        ValueError: If there is no value, one cannot be read or comes twice, or a range is none.
+        ValueError: If there is no value, a value cannot be read or occurs twice, or the bounds of
+            a range are out of order.
     """
     flag = f"--{name.replace('_', '-')}"
     if not words:
@@ -45,8 +46,11 @@ def parse_axis(name: str, words: Sequence[str]) -> Axis:
     ranges = [word for word in words if _RANGE in word]
     if not ranges:
         values = tuple(_number(flag, word) for word in words)
-        # What the program sees has single precision.
-        _refuse_twice(flag, [float(np.float32(value)) for value in values])
+        seen: set[np.float32] = set()  # the program computes in single precision
+        for value in values:
+            if np.float32(value) in seen:
+                raise ValueError(f"{flag} names {value:g} twice: name each value once")
+            seen.add(np.float32(value))
         return Axis(name, values)
     if len(words) > 1:
         raise ValueError(
@@ -62,22 +66,22 @@ def parse_axis(name: str, words: Sequence[str]) -> Axis:
     return Axis(name, bounds=bounds)
 
 
-def make_settings(axes: Sequence[Axis], draws: int | None, seed: int) -> tuple[Setting, ...]:
-    """All settings of a sweep, no two the same.
+def make_configs(axes: Sequence[Axis], draws: int | None, seed: int) -> tuple[SweepConfig, ...]:
+    """All configurations of a sweep, no two the same.
 
     Args:
         axes: The hyperparameters that vary.
-        draws: How many settings are drawn; None for the whole grid. Ranges are drawn from
+        draws: How many configurations are drawn; None for the whole grid. Ranges are drawn from
             log-uniformly, lists uniformly.
-        seed: Of the draws. More of them begin with the same ones.
+        seed: Of the draws. A larger number of draws begins with the same ones.
 
     Raises:
-        ValueError: If nothing varies, a range has no draws, or there are not that many settings.
+        ValueError: If nothing varies, a range has no draws, or the grid has fewer configurations.
     """
     if not axes:
         raise ValueError(
             "nothing varies: give a hyperparameter several values, such as --state-weight 0.1 1 "
-            "(python -m experiments.train runs a single setting)"
+            "(python -m experiments.train runs a single configuration)"
         )
     names = [axis.name for axis in axes]
     ranges = [axis for axis in axes if axis.bounds is not None]
@@ -85,25 +89,27 @@ def make_settings(axes: Sequence[Axis], draws: int | None, seed: int) -> tuple[S
         if ranges:
             flag = ranges[0].name.replace("_", "-")
             raise ValueError(f"--{flag} is a range: add --random N to draw from it, or list values")
-        grid = itertools.product(*(axis.values for axis in axes))
-        return tuple(dict(zip(names, point, strict=True)) for point in grid)
-    if draws < 1:
-        raise ValueError(f"--random {draws} must be at least 1")
-    size = math.prod(len(axis.values) for axis in axes) if not ranges else math.inf
-    if draws > size:
-        raise ValueError(
-            f"--random {draws} is more than the grid's {size} settings: leave it out to try all"
-        )
-    generator = np.random.default_rng(seed)
-    found: dict[tuple[float, ...], None] = {}
-    while len(found) < draws:
-        found[tuple(_draw(axis, generator) for axis in axes)] = None
-    return tuple(dict(zip(names, point, strict=True)) for point in found)
+        points = list(itertools.product(*(axis.values for axis in axes)))
+    else:
+        if draws < 1:
+            raise ValueError(f"--random {draws} must be at least 1")
+        size = math.inf if ranges else math.prod(len(axis.values) for axis in axes)
+        if draws > size:
+            raise ValueError(
+                f"--random {draws} is more than the grid's {size} configurations: leave it out to "
+                "try all"
+            )
+        generator = np.random.default_rng(seed)
+        found: dict[tuple[float, ...], None] = {}
+        while len(found) < draws:
+            found[tuple(_draw(axis, generator) for axis in axes)] = None
+        points = list(found)
+    return tuple(dict(zip(names, point, strict=True)) for point in points)
 
 
-def name_of(setting: Setting) -> str:
+def name_of(config: SweepConfig) -> str:
     """`state_weight=0.1 action_weight=1`."""
-    return " ".join(f"{name}={value:.9g}" for name, value in setting.items())
+    return " ".join(f"{name}={value:.9g}" for name, value in config.items())
 
 
 def _draw(axis: Axis, generator: np.random.Generator) -> float:
@@ -124,9 +130,3 @@ def _number(flag: str, word: str) -> float:
     if math.isnan(value):
         raise ValueError(f"{flag} nan is no value")
     return value
-
-
-def _refuse_twice(flag: str, values: Sequence[float]) -> None:
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise ValueError(f"{flag} names {value:g} twice: name each value once")

@@ -1,0 +1,309 @@
+"""A sweep: what it consists of, the folder that keeps it, and its checks before compiling."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from experiments.launch import run_folder
+from experiments.launch.checkpoints import CheckpointRule
+from experiments.launch.configuration import Experiment, Variant, from_json, merge, to_json
+from experiments.launch.job import check_experiment
+from experiments.launch.program import make_mesh
+from experiments.launch.sweep.configs import Axis, SweepConfig, name_of
+from experiments.launch.sweep.machines import Machines
+from experiments.launch.sweep.memory import find_budget
+
+PROGRAM = "python -m experiments.sweep"
+_WEIGHTS = ("state_weight", "action_weight")
+
+
+class Stopped(Exception):
+    """A sweep ends here, with results or without.
+
+    Attributes:
+        status: The exit status.
+    """
+
+    def __init__(self, text: str, status: int):
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is trained.
+
+    Attributes:
+        experiment: What the configurations have in common; its hyperparameters are those that do
+            not vary.
+        axes: The hyperparameters that vary.
+        configs: The configurations, in order.
+        drawn: Whether they are draws, not a grid.
+        devices: Devices that runs are laid out over.
+        memory: Bytes that it may take, see `find_budget`; None for what is free.
+        checkpoints: When checkpoints are taken; None for never.
+    """
+
+    experiment: Experiment
+    axes: tuple[Axis, ...]
+    configs: tuple[SweepConfig, ...]
+    drawn: bool = False
+    devices: int = 1
+    memory: int | None = None
+    checkpoints: CheckpointRule | None = field(default_factory=CheckpointRule)
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """A variant for each configuration."""
+        base = self.experiment
+        return tuple(
+            Variant(name_of(config), merge(base.hyper, config), base.agent)
+            for config in self.configs
+        )
+
+    @property
+    def runs(self) -> int:
+        """Configurations times seeds."""
+        return len(self.configs) * self.experiment.seeds
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the place of the output, as JSON holds it; numbers as text, for `inf`."""
+        return {
+            "experiment": to_json(self.experiment),
+            "axes": [
+                {"name": axis.name, "values": list(map(str, axis.values)), "bounds": axis.bounds}
+                for axis in self.axes
+            ],
+            "configs": [
+                {name: str(value) for name, value in config.items()} for config in self.configs
+            ],
+            "drawn": self.drawn,
+            "devices": self.devices,
+            "memory": self.memory,
+            "checkpoints": self.checkpoints and dataclasses.asdict(self.checkpoints),
+        }
+
+    @classmethod
+    def from_json(cls, values: Any) -> "Sweep":
+        """The inverse of `to_json`."""
+        axes = tuple(
+            Axis(
+                axis["name"],
+                tuple(map(float, axis["values"])),
+                axis["bounds"] and tuple(axis["bounds"]),
+            )
+            for axis in values["axes"]
+        )
+        configs = tuple(
+            {name: float(value) for name, value in config.items()} for config in values["configs"]
+        )
+        rule = values["checkpoints"]
+        return cls(
+            from_json(values["experiment"]),
+            axes,
+            configs,
+            **{name: values[name] for name in ("drawn", "devices", "memory")},
+            checkpoints=rule and CheckpointRule(**rule),
+        )
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which of several processes, each with a folder and runs of its own, this one is.
+
+    Attributes:
+        index: From 0.
+        count: How many there are; 1 for a sweep that is not divided.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def folder(self, whole: Path) -> Path:
+        """Where it trains, in the folder of the whole sweep."""
+        if self.count == 1:
+            return whole
+        return whole / f"part-{self.index + 1:04d}-of-{self.count:04d}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Part":
+        """Part `2/8`; all runs where no part is named."""
+        number, count = (text or "1/1").split("/")
+        return cls(int(number) - 1, int(count))
+
+    @classmethod
+    def of(cls, folder: Path) -> "Part":
+        """The inverse of `folder`."""
+        _, number, _, count = folder.name.split("-")
+        return cls(int(number) - 1, int(count))
+
+    def runs(self, runs: int) -> range:
+        """Its runs, of that many."""
+        return range(self.index * runs // self.count, (self.index + 1) * runs // self.count)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line; no device was looked at yet.
+
+    Attributes:
+        sweep: What to run, its devices 0 for all of a process; None where the folder says.
+        folder: Of the sweep to go on with, or to merge; None for a new sweep.
+        memory: What it may take now, see `find_budget`.
+        machines: Where it runs.
+        merge: Whether to train nothing and merge what is in the folder.
+    """
+
+    sweep: Sweep | None
+    folder: Path | None
+    memory: int | None
+    machines: Machines
+    merge: bool = False
+
+    @property
+    def part(self) -> "Part":
+        """Which part `--part` says."""
+        return Part.parse(self.machines.part)
+
+    @property
+    def whole(self) -> Path | None:
+        """The folder of the whole sweep, where the command line names it."""
+        return self.folder if self.sweep is None else self.sweep.experiment.output
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sweep that passed its checks; nothing is compiled and nothing written yet.
+
+    Attributes:
+        sweep: What is trained.
+        training: The program, not compiled.
+        whole: The folder of the whole sweep.
+        part: Which part of it trains here.
+        resumes: Whether it goes on with one that is in the folder.
+    """
+
+    sweep: Sweep
+    training: Any
+    whole: Path
+    part: Part = Part()
+    resumes: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where it trains: the whole folder, or the one of its part."""
+        return self.part.folder(self.whole)
+
+    @property
+    def runs(self) -> range:
+        """What it trains."""
+        return self.part.runs(self.sweep.runs)
+
+
+def prepare(command: Command, part: Part = Part(), here: bool = True) -> Prepared:
+    """Checks a new sweep, or one to go on with.
+
+    A part goes on with what its folder holds, with `--resume` or with the same command as before.
+
+    Args:
+        command: What to do.
+        part: Which part of the sweep.
+        here: Whether this process trains.
+
+    Raises:
+        ValueError: Saying what is wrong and what to do instead.
+    """
+    sweep, whole = command.sweep, command.whole
+    saved = _saved(command, part)
+    if sweep is None:
+        own = saved.get(part.folder(whole or Path())) or next(iter(saved.values()))
+        sweep = dataclasses.replace(own, memory=command.memory)
+    elif whole is None or (not saved and not part_folders(whole)):
+        whole = run_folder.choose(whole, sweep.experiment.env, [sweep.experiment.agent, "sweep"])
+    assert whole is not None
+    training = _check(sweep, here)
+    if sweep.runs < part.count:
+        raise ValueError(
+            f"{sweep.runs} runs are too few for {part.count} parts: use fewer, or more seeds or "
+            "configurations"
+        )
+    for path, other in saved.items():
+        check_same(path, other, sweep)
+    return Prepared(sweep, training, whole, part, part.folder(whole) in saved)
+
+
+def _saved(command: Command, part: Part) -> dict[Path, Sweep]:
+    """The sweeps that the folder holds, by theirs: of each part that has begun, or the whole."""
+    whole = command.whole
+    if whole is None:
+        return {}
+    parts = part_folders(whole)
+    if part.count == 1 and not parts:
+        return {whole: read(whole)} if command.sweep is None else {}
+    if any(Part.of(path).count != part.count for path in parts):
+        raise ValueError(
+            f"{whole} holds {parts[-1].name}, but this is one of {part.count}: run as many parts, "
+            "or processes, as before"
+        )
+    found = {path: read(path) for path in parts if (path / run_folder.CONFIGURATION).exists()}
+    if command.sweep is None and not found:
+        raise ValueError(
+            f"--resume {whole} holds no {part.folder(whole).name}: run each part, or process, "
+            "where its folder is"
+        )
+    return found
+
+
+def check_same(path: Path, there: Sweep, here: Sweep) -> None:
+    """Compares two sweeps, but for their memory.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    unlike = run_folder.differences(
+        there.to_json() | {"memory": None}, here.to_json() | {"memory": None}
+    )
+    if unlike:
+        raise ValueError(
+            f"{path} holds another sweep (there -> here): {'; '.join(unlike[:5])}. Start every "
+            "part with the same command, or name another --output"
+        )
+
+
+def read(folder: Path) -> Sweep:
+    """The sweep that a folder belongs to.
+
+    Raises:
+        ValueError: If it belongs to none, or was written by another version.
+    """
+    values = run_folder.read_configuration(folder)
+    if "sweep" not in values:
+        raise ValueError(f"{folder} was not written by experiments.sweep: name such a folder")
+    try:
+        return Sweep.from_json(values["sweep"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder} was written by another version of sobolax: {error}") from error
+
+
+def part_folders(whole: Path) -> list[Path]:
+    """The folders of a sweep's parts that are here."""
+    return sorted(whole.glob("part-*-of-*"))
+
+
+def _check(sweep: Sweep, here: bool) -> Any:
+    """Checks everything but the folder; gives back the training."""
+    if here:
+        make_mesh(sweep.devices)
+        if sweep.memory is not None:
+            find_budget(sweep.devices, sweep.memory)
+    if sweep.experiment.config.first_order == "off":
+        for axis in sweep.axes:
+            if axis.name in _WEIGHTS:
+                raise ValueError(
+                    f"--{axis.name.replace('_', '-')} varies, but --first-order off has no "
+                    "gradients to weight: all configurations would be the same"
+                )
+    _, training = check_experiment(sweep.experiment, sweep.checkpoints)
+    _ = sweep.variants  # the values of every configuration are within their limits
+    return training
