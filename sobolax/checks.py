@@ -182,7 +182,7 @@ def check_environment(environment: Environment) -> None:
         ),
     ):
         result = _shape_of(owner, call, function, state, argument)
-        _check_same(owner, call, state, result)
+        check_same(f"{owner}: {call}", result, "reset", state)
 
 
 def check_transition(transition: Transition) -> None:
@@ -294,24 +294,39 @@ def _shape_of(owner: str, call: str, function: Any, *arguments: Any) -> State:
     return state
 
 
-def _check_same(owner: str, call: str, expected: State, found: State) -> None:
+def check_same(what: str, found: Any, origin: str, expected: Any) -> None:
+    """Checks that two states have one structure, and strongly typed leaves of one shape and type.
+
+    Args:
+        what: What gave `found`, for the message.
+        found: A pytree of arrays or of their shapes.
+        origin: What gave `expected`.
+        expected: The same.
+
+    Raises:
+        ValueError: Naming the leaf, what was found, and what to do.
+
+    Example:
+        >>> check_same("mine: step", jnp.zeros(2), "reset", jnp.zeros(3))
+        Traceback (most recent call last):
+        ValueError: mine: step gives state of shape (2,) and type float32, but reset gives (3,) ...
+    """
     wanted, wanted_structure = jax.tree_util.tree_flatten_with_path(expected)
     got, got_structure = jax.tree_util.tree_flatten_with_path(found)
     if wanted_structure != got_structure:
         raise ValueError(
-            f"{owner}: {call} gives a state of another structure than reset:\n"
-            f"  {got_structure}\nafter reset:\n  {wanted_structure}"
+            f"{what} gives a state of another structure than {origin}:\n"
+            f"  {got_structure}\nafter {origin}:\n  {wanted_structure}"
         )
     for (path, want), (_, have) in zip(wanted, got, strict=True):
+        name = f"state{jax.tree_util.keystr(path)}"
+        if any(getattr(leaf, "weak_type", True) for leaf in (want, have)):
+            raise ValueError(
+                f"{what}: {name} is weakly typed or no array, here or after {origin}, and would "
+                "compile everything twice: give it a type, say with jnp.asarray(value, dtype)"
+            )
         if (want.shape, want.dtype) != (have.shape, have.dtype):
             raise ValueError(
-                f"{owner}: {call} gives state{jax.tree_util.keystr(path)} of shape "
-                f"{have.shape} and type {have.dtype}, but reset gives {want.shape} and "
-                f"{want.dtype}: every function must return the same"
-            )
-        if want.weak_type or have.weak_type:
-            raise ValueError(
-                f"{owner}: state{jax.tree_util.keystr(path)} is weakly typed after reset or "
-                f"{call}, which would compile everything twice: give it a type, say with "
-                "jnp.asarray(value, observation.dtype)"
+                f"{what} gives {name} of shape {have.shape} and type {have.dtype}, but {origin} "
+                f"gives {want.shape} and {want.dtype}: both must be the same"
             )

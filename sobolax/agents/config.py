@@ -36,7 +36,7 @@ class CriticHyperparameters:
     Example:
         >>> CriticHyperparameters(discount=1.5)
         Traceback (most recent call last):
-        ValueError: critics.Hyperparameters: discount=1.5 must be at most 1
+        ValueError: config.CriticHyperparameters: discount=1.5 must be at most 1
     """
 
     state_weight: Any = 1.0

@@ -1,12 +1,11 @@
 """A check of a weighting, one's own perhaps, before anything is trained with it."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from sobolax.checks import check_same
 from sobolax.losses import Weights
 from sobolax.weighting.interface import Signals, Weighting
 
@@ -37,19 +36,19 @@ def check_weighting(weighting: Weighting) -> None:
         >>> rule = Weighting(lambda: 0.0, lambda state, signals: (Weights(1.0, 1.0), state))
         >>> check_weighting(rule)
         Traceback (most recent call last):
-        ValueError: weighting: init gives state=0.0, which is weakly typed or no array ...
+        ValueError: weighting: init: state is weakly typed or no array, ...
     """
     update = jax.jit(weighting.update)
     for case in _CASES:
         state = weighting.init()
-        _check_strongly_typed(state, "init gives state")
+        check_same("weighting: init", state, "init", state)
         for count in range(2):
             weights, after = update(state, _make_signals(case, weighting.needs_gradients))
             if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((weights, after))):
                 return
             where = f"update {count + 1} on {case!r} signals"
             _check_weights(weights, where)
-            _check_state(state, after, where)
+            check_same(f"weighting: {where}", after, "init", state)
             state = after
 
 
@@ -86,32 +85,4 @@ def _check_weights(weights: Weights, where: str) -> None:
             raise ValueError(
                 f"weighting: {where} gives {name}={weight}, but a weight must be finite and at "
                 "least 0: guard divisions and logarithms against 0, and clip the result"
-            )
-
-
-def _check_state(before: Any, after: Any, where: str) -> None:
-    wanted, wanted_structure = jax.tree_util.tree_flatten_with_path(before)
-    got, got_structure = jax.tree_util.tree_flatten_with_path(after)
-    if wanted_structure != got_structure:
-        raise ValueError(
-            f"weighting: {where} gives a state of another structure than it was given:\n"
-            f"  {got_structure}\nfrom:\n  {wanted_structure}\nreturn the same pytree"
-        )
-    _check_strongly_typed(after, f"{where} gives state")
-    for (path, want), (_, have) in zip(wanted, got, strict=True):
-        if (want.shape, want.dtype) != (have.shape, have.dtype):
-            raise ValueError(
-                f"weighting: {where} gives state{jax.tree_util.keystr(path)} of shape "
-                f"{have.shape} and type {have.dtype}, from {want.shape} and {want.dtype}: both "
-                "must stay, say with .astype of the old one's dtype"
-            )
-
-
-def _check_strongly_typed(state: Any, what: str) -> None:
-    for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
-        if not isinstance(leaf, jax.Array) or leaf.weak_type:
-            raise ValueError(
-                f"weighting: {what}{jax.tree_util.keystr(path)}={leaf}, which is weakly typed or "
-                "no array and would compile everything twice: give it a type, say with "
-                "jnp.zeros(()) or jnp.asarray(value, dtype)"
             )

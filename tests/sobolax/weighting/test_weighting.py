@@ -336,7 +336,7 @@ def custom(weight=lambda signals: signals.value, init=lambda: (), after=lambda s
         (custom(init=lambda: jnp.zeros(2), after=lambda s: s[:1]), r"of shape \(1,\)"),
         (
             custom(init=lambda: jnp.zeros((), int), after=lambda s: s.astype(float)),
-            "type float32, from",
+            "type float32, but init gives",
         ),
         (custom(init=lambda: jnp.zeros(()), after=lambda s: 1.0), "weakly typed"),
     ],
