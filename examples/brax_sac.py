@@ -80,8 +80,7 @@ def train(seed: int, state_weight: Any = 0.0, action_weight: Any = 0.0, rounds: 
         directions = basis_directions(env.state_size), basis_directions(env.action_size)
         extras["tangents"] = forward_tangents(env, state, action, *directions)[2]
         # Sobolev: end
-        alive = 1.0 - end.terminated
-        seen = state.observation, action, end.reward, alive, end.observation
+        seen = state.observation, action, end.reward, end.discount, end.observation
         return end, Transition(*seen, extras)
 
     def update(learner, transitions, key):

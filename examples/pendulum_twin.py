@@ -40,7 +40,7 @@ def step_and_tangents(
         and action.
     """
     physics = Physics(jnp.arctan2(observation[1], observation[0]), observation[2])
-    state = State(physics, observation, jnp.zeros(()), jnp.zeros((), bool), {})
+    state = State(physics, observation, jnp.zeros(()), jnp.ones(()), {})
     transition, _, tangents = forward_tangents(
         _Scaled(largest_action), state, action, basis_directions(2), basis_directions(1)
     )

@@ -95,10 +95,9 @@ def train(seed: int, state_weight: Any = 0.0, action_weight: Any = 0.0, rounds: 
     @jax.vmap
     def step(state, action):
         end = env.step(state, action)
-        alive = 1.0 - end.terminated
         item = {}
         item["transition"] = Transition(
-            state.observation, action, end.reward, alive, end.observation
+            state.observation, action, end.reward, end.discount, end.observation
         )
         # Sobolev: begin
         directions = basis_directions(env.state_size), basis_directions(env.action_size)

@@ -133,7 +133,7 @@ def rollout(environment: Any, training: Any, policy: Any) -> tuple[Any, jax.Arra
 
     def step(state, _):
         following = environment.step(state, training.act(policy, state.observation))
-        return following, (following, following.reward, following.terminated)
+        return following, (following, following.reward, following.discount == 0)
 
     _, (states, rewards, ended) = jax.lax.scan(step, start, length=environment.episode_length)
     states = jax.tree.map(lambda one, many: jnp.concatenate([one[None], many]), start, states)

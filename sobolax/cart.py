@@ -37,8 +37,8 @@ class Cart:
     def at(self, position: jax.typing.ArrayLike, speed: jax.typing.ArrayLike) -> State:
         """The state at a position and a speed, both `()`."""
         physics = jnp.stack([jnp.asarray(position, float), jnp.asarray(speed, float)])
-        nothing = jnp.zeros((), physics.dtype)
-        return State(physics, physics, nothing, jnp.zeros((), bool), {})
+        zero = jnp.zeros((), physics.dtype)
+        return State(physics, physics, zero, zero + 1, {})
 
     def reset(self, key: jax.Array) -> State:
         """At rest, within 1 m of the middle."""
@@ -49,7 +49,8 @@ class Cart:
         speed = state.physics[1] + action[0] / 2
         position = state.physics[0] + speed / 2
         physics = jnp.stack([position, speed])
-        return State(physics, physics, -jnp.square(position), jnp.abs(position) > 8.0, {})
+        discount = 1.0 - (jnp.abs(position) > 8.0).astype(physics.dtype)
+        return State(physics, physics, -jnp.square(position), discount, {})
 
     def perturb(self, state: State, displacement: jax.Array) -> State:
         """Moves position and speed by `displacement`, `(2,)`."""

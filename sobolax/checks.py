@@ -157,7 +157,7 @@ def check_environment(environment: Environment) -> None:
             f"{owner}: reset gives an observation of shape {state.observation.shape}, but "
             f"observation_size says ({environment.observation_size},)"
         )
-    for leaf, what in ((state.reward, "reward"), (state.terminated, "terminated")):
+    for leaf, what in ((state.reward, "reward"), (state.discount, "discount")):
         if leaf.shape != ():
             raise ValueError(f"{owner}: {what} has shape {leaf.shape}, but must be a scalar ()")
     for leaf, what in ((state.observation, "observation"), (state.reward, "reward")):
@@ -166,10 +166,10 @@ def check_environment(environment: Environment) -> None:
                 f"{owner}: {what} is {leaf.dtype}, which has no gradients: give floating-point "
                 "numbers (a one-hot or pixel observation has none either)"
             )
-    if state.terminated.dtype != bool:
+    if state.discount.dtype != dtype:
         raise ValueError(
-            f"{owner}: terminated is {state.terminated.dtype}, but must be bool: "
-            "give state.terminated = done.astype(bool)"
+            f"{owner}: discount is {state.discount.dtype}, but must be {dtype} as the observation: "
+            "give state.discount = 1.0 - done.astype(observation.dtype)"
         )
     action = jax.ShapeDtypeStruct((environment.action_size,), dtype)
     displacement = jax.ShapeDtypeStruct((environment.state_size,), dtype)

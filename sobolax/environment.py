@@ -16,20 +16,21 @@ class State:
         physics: Whatever the environment needs to go on, any pytree of arrays.
         observation: What the policy sees, `(observation_size,)`.
         reward: The reward of the step that led here, `()`; 0 after a reset.
-        terminated: Whether the episode ended here for good, `()` bool; never for a time limit.
+        discount: 1, or 0 where the episode ended here for good, `()`, of the observation's type. A
+            time limit leaves it at 1: truncation is not termination.
         metrics: Named scalars of the step, for people (say a distance to a target).
 
     Example:
         >>> from sobolax.cart import Cart
         >>> state = Cart().at(1.0, 0.0)
-        >>> state.observation.tolist(), float(state.reward), bool(state.terminated)
-        ([1.0, 0.0], 0.0, False)
+        >>> state.observation.tolist(), float(state.reward), float(state.discount)
+        ([1.0, 0.0], 0.0, 1.0)
     """
 
     physics: Any
     observation: jax.Array
     reward: jax.Array
-    terminated: jax.Array
+    discount: jax.Array
     metrics: dict[str, jax.Array]
 
 
@@ -72,7 +73,7 @@ class Environment(Protocol):
 
         `perturb(state, zeros)` equals `state` to the last bit in `physics` and `observation`.
         Only what belongs to the physics state moves: hidden state (a solver's warm start, a
-        command) stays as it is. `reward`, `terminated` and `metrics` are left alone.
+        command) stays as it is. `reward`, `discount` and `metrics` are left alone.
 
         Args:
             state: Where to start.

@@ -107,7 +107,7 @@ class LQR:
 
     def _state(self, position: jax.Array, reward: jax.Array) -> State:
         metrics = {"distance": jnp.sqrt(jnp.sum(jax.lax.stop_gradient(position) ** 2))}
-        return State(position, position, reward, jnp.zeros((), bool), metrics)
+        return State(position, position, reward, jnp.ones_like(reward), metrics)
 
 
 def solve_riccati(

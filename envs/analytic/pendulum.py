@@ -81,4 +81,4 @@ def _observe(physics: Physics) -> jax.Array:
 
 def _state(physics: Physics, reward: jax.Array) -> State:
     metrics = {"height": jax.lax.stop_gradient(jnp.cos(physics.angle))}
-    return State(physics, _observe(physics), reward, jnp.zeros((), bool), metrics)
+    return State(physics, _observe(physics), reward, jnp.ones_like(reward), metrics)

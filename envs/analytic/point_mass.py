@@ -77,7 +77,7 @@ class PointMass:
 
     def _state(self, physics: Physics, reward: jax.Array) -> State:
         metrics = {"distance": jnp.sqrt(jnp.sum(jax.lax.stop_gradient(physics.position) ** 2))}
-        return State(physics, _observe(physics), reward, jnp.zeros((), bool), metrics)
+        return State(physics, _observe(physics), reward, jnp.ones_like(reward), metrics)
 
 
 def _observe(physics: Physics) -> jax.Array:

@@ -124,7 +124,7 @@ class Scalar:
 
     def _state(self, position: jax.Array, reward: jax.Array) -> State:
         metrics = {"position": jax.lax.stop_gradient(position[0])}
-        return State(position, position, reward, jnp.zeros((), bool), metrics)
+        return State(position, position, reward, jnp.ones_like(reward), metrics)
 
 
 def move(kind: str, state: Any, action: Any, numerics: Any = jnp) -> tuple[Any, Any]:

@@ -112,12 +112,11 @@ class MujocoEnvironment(ABC):
     def step(self, state: State, action: jax.Array) -> State:
         """Moves on by `substeps` physics steps at a constant control."""
         physics = self._advance(state.physics, self._control(action))
-        reward, terminated, metrics = self._assess(state.physics, action, physics)
-        return State(physics, self._observe(physics), reward, terminated, metrics)
+        return self._arrive(state.physics, action, physics)
 
     def perturb(self, state: State, displacement: jax.Array) -> State:
         """Moves positions, velocities and activations along the tangent space."""
-        physics = self._displaced(state.physics, displacement)
+        physics = self._perturb_physics(state.physics, displacement)
         observation = anchored(self._observe(physics), state, displacement)
         return replace(state, physics=physics, observation=observation)
 
@@ -169,17 +168,21 @@ class MujocoEnvironment(ABC):
 
     def _start(self, key: jax.Array) -> State:
         physics = self._reset_physics(key)
-        action = jnp.zeros(self.action_size, physics.qpos.dtype)
-        reward, _, metrics = self._assess(physics, action, physics)
-        zero = jnp.zeros((), reward.dtype)
-        return State(physics, self._observe(physics), zero, jnp.zeros((), bool), metrics)
+        state = self._arrive(physics, jnp.zeros(self.action_size, physics.qpos.dtype), physics)
+        zero = jnp.zeros_like(state.reward)
+        return replace(state, reward=zero, discount=zero + 1)
+
+    def _arrive(self, before: Physics, action: jax.Array, after: Physics) -> State:
+        reward, terminated, metrics = self._assess(before, action, after)
+        discount = 1.0 - terminated.astype(reward.dtype)
+        return State(after, self._observe(after), reward, discount, metrics)
 
     def _advance(self, physics: Physics, control: jax.Array) -> Physics:
         return jax.lax.scan(
             lambda carry, _: (self._substep(carry, control), None), physics, length=self.substeps
         )[0]
 
-    def _displaced(self, physics: Physics, displacement: jax.Array) -> Physics:
+    def _perturb_physics(self, physics: Physics, displacement: jax.Array) -> Physics:
         velocities = self.mujoco_model.nv
         dq, dv, da = jnp.split(displacement, (velocities, 2 * velocities))
         return replace(

@@ -1,6 +1,7 @@
 """Tangents of a whole transition from how its physics state moves, in local coordinates."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -83,22 +84,19 @@ def tangents_of_move(
     physics, ends = move(state.physics, control, starts, controls)
 
     def outcome(start: jax.Array, action: jax.Array, end: jax.Array):
-        before = environment._displaced(state.physics, start)
-        after = environment._displaced(physics, end)
-        reward, terminated, metrics = environment._assess(before, action, after)
-        transition = Transition(
-            environment._observe(before), action, reward, None, environment._observe(after)
-        )
-        return transition, (terminated, metrics)
+        before = environment._perturb_physics(state.physics, start)
+        after = environment._perturb_physics(physics, end)
+        next_state = environment._arrive(before, action, after)
+        return transition_to(next_state, environment._observe(before), action), next_state
 
     still = jnp.zeros(state_directions.shape[0], dtype)
 
     def push(*directions: jax.Array):
         return jax.jvp(outcome, (still, action, still), directions, has_aux=True)
 
-    transition, tangent, (terminated, metrics) = jax.vmap(
-        push, in_axes=-1, out_axes=(None, -1, None)
-    )(starts, actions, ends)
-    end = State(physics, transition.next_observation, transition.reward, terminated, metrics)
+    _, tangent, next_state = jax.vmap(push, in_axes=-1, out_axes=(None, -1, None))(
+        starts, actions, ends
+    )
+    next_state = replace(next_state, physics=physics)
     tangents = tangents_of_block(tangent, state_directions.shape[-1])
-    return transition_to(end, state.observation, action), end, tangents
+    return transition_to(next_state, state.observation, action), next_state, tangents

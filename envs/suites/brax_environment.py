@@ -86,7 +86,8 @@ class BraxEnvironment:
         """Draws the first state of an episode."""
         state = self._environment.reset(key)
         state = self._state(state, jnp.zeros(self.action_size, self._dtype))
-        return replace(state, reward=jnp.zeros((), self._dtype), terminated=jnp.zeros((), bool))
+        zero = jnp.zeros((), self._dtype)
+        return replace(state, reward=zero, discount=zero + 1)
 
     def step(self, state: State, action: jax.Array) -> State:
         """Moves on by one step of Brax's."""
@@ -98,7 +99,7 @@ class BraxEnvironment:
         still = jnp.all(displacement == 0)
         pipeline = state.physics.pipeline
         before = self._initial(pipeline.q, pipeline.qd)
-        after = self._initial(*self._displaced(pipeline.q, pipeline.qd, displacement))
+        after = self._initial(*self._moved(pipeline.q, pipeline.qd, displacement))
         moved = _keeping(pipeline, moved_along(pipeline, before, after, still))
         action = state.physics.action
         observation = moved_along(
@@ -110,7 +111,7 @@ class BraxEnvironment:
         """Where every geom of `mujoco_model` is: `envs.frames.frames`."""
         return frames(self.mujoco_model, state.physics.pipeline.q)
 
-    def _displaced(self, q: jax.Array, qd: jax.Array, displacement: jax.Array):
+    def _moved(self, q: jax.Array, qd: jax.Array, displacement: jax.Array):
         dq, dqd = jnp.split(displacement, 2)
         return integrate_position(self.mujoco_model, q, dq), qd + dqd
 
@@ -133,7 +134,7 @@ class BraxEnvironment:
             Physics(strong(state.pipeline_state, self._dtype), action),
             strong(state.obs, self._dtype),
             strong(state.reward, self._dtype),
-            state.done.astype(bool),
+            1.0 - jnp.asarray(state.done, self._dtype),
             strong(dict(state.metrics), self._dtype),
         )
 

@@ -74,7 +74,8 @@ class GymnasiumEnvironment:
         seed = jax.random.bits(key, dtype=jnp.uint32)
         *host, observation = _call(self._host.reset, [(size,) for size in sizes], dtype, seed)
         physics = Physics(tuple(host), jnp.zeros(self.state_size, dtype))
-        return State(physics, observation, jnp.zeros((), dtype), jnp.zeros((), bool), {})
+        zero = jnp.zeros((), dtype)
+        return State(physics, observation, zero, zero + 1, {})
 
     def step(self, state: State, action: jax.Array) -> State:
         """Moves on by one step of Gymnasium's."""
@@ -86,9 +87,9 @@ class GymnasiumEnvironment:
         inputs = jnp.concatenate([physics.displacement, action.astype(dtype)])
         moved = _gradientd(self._host.step_gradients, values, inputs, held)
         displacement, observation, reward = jnp.split(moved, [self.state_size, moved.size - 1])
-        return State(
-            Physics(tuple(host), displacement), observation, reward[0], terminated[0] > 0, {}
-        )
+        # Not 1 - terminated: NaN, of a simulator that gave up, is no end of an episode.
+        discount = jnp.where(terminated[0] > 0, 0.0, jnp.ones_like(reward[0]))
+        return State(Physics(tuple(host), displacement), observation, reward[0], discount, {})
 
     def perturb(self, state: State, displacement: jax.Array) -> State:
         """Displaces positions (along their tangent space), velocities and activations."""

@@ -99,7 +99,7 @@ class GymnaxEnvironment:
             strong(state, dtype),
             strong(observation, dtype).reshape(-1),
             strong(reward, dtype).reshape(()),
-            jnp.asarray(done, bool).reshape(()),
+            1.0 - jnp.asarray(done, dtype).reshape(()),
             {},
         )
 

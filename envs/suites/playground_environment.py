@@ -108,7 +108,8 @@ class PlaygroundEnvironment:
         """Draws the first state of an episode."""
         # As Playground has its keys: plain numbers.
         state = self._state(self._environment.reset(jax.random.key_data(key)))
-        return replace(state, reward=jnp.zeros_like(state.reward), terminated=jnp.zeros((), bool))
+        zero = jnp.zeros_like(state.reward)
+        return replace(state, reward=zero, discount=zero + 1)
 
     def step(self, state: State, action: jax.Array) -> State:
         """Moves on by one step of Playground's."""
@@ -174,7 +175,7 @@ class PlaygroundEnvironment:
             Physics(strong(state.data, dtype), strong(state.info, dtype)),
             strong(self._observed(state.obs), dtype),
             strong(state.reward, dtype).reshape(()),
-            state.done.astype(bool).reshape(()),
+            1.0 - jnp.asarray(state.done, dtype).reshape(()),
             strong(dict(state.metrics), dtype),
         )
 

@@ -146,8 +146,7 @@ def transition_to(end: State, observation: jax.Array, action: jax.Array) -> Tran
         >>> float(transition_to(end, jnp.array([7.9, 1.0]), jnp.zeros(1)).discount)
         0.0
     """
-    discount = 1.0 - end.terminated.astype(end.reward.dtype)
-    return Transition(observation, action, end.reward, discount, end.observation)
+    return Transition(observation, action, end.reward, end.discount, end.observation)
 
 
 def direction_block(

@@ -68,8 +68,8 @@ def first_states(harness: Harness) -> str | None:
     states = harness.reset()
     if np.any(states.reward != 0):
         return "reset gives a reward other than 0: state.reward is of the step that led to a state"
-    if np.any(states.terminated):
-        return "reset gives a state that has terminated: draw first states that go on"
+    if np.any(states.discount != 1):
+        return "reset gives a state whose discount is not 1: draw first states that go on"
     if path := first_not_finite(states, np.ones(LANES, bool)):
         return f"reset gives {path} that is not finite"
     if path := first_difference(states, harness.reset(again=True)):
@@ -110,7 +110,7 @@ class Rollout:
         states: `(steps since the start, batch of states, lanes that have not terminated (bool))`,
             some of those that were met.
         not_finite: A fault.
-        time_limit: A fault.
+        termination: A fault.
         automatic_reset: A fault.
         tangent_not_finite: A fault.
     """
@@ -119,7 +119,7 @@ class Rollout:
     terminations: int
     states: list[tuple[int, State, np.ndarray]]
     not_finite: str | None
-    time_limit: str | None
+    termination: str | None
     automatic_reset: str | None
     tangent_not_finite: str | None
 
@@ -154,8 +154,14 @@ def roll(harness: Harness, limit: int) -> Rollout:
                 "norm, a square root or an angle at zero, or the branch of jnp.where that is not "
                 "taken? Keep the input away from there, in both branches",
             )
+        if np.any(tangent.discount):
+            faults.setdefault(
+                "discount",
+                "state.discount moves with the state or the action: an episode ends or goes on, so "
+                "it is 0 or 1; give 1.0 - done.astype(observation.dtype)",
+            )
         forgets.append(_forgotten(tangent) & np.all(np.isfinite(ends.observation), axis=1))
-        over = np.asarray(ends.terminated) & live
+        over = (np.asarray(ends.discount) == 0) & live
         for age in np.unique(ages[over]):
             ended_at.append((int(age), int(np.sum(live & ~over & (ages == age)))))
         terminations += int(np.sum(over))
@@ -170,7 +176,7 @@ def roll(harness: Harness, limit: int) -> Rollout:
         terminations,
         [entry for entry in found if np.any(entry[2])],
         faults.get("state"),
-        _time_limit(ended_at, harness.environment.episode_length),
+        faults.get("discount") or _time_limit(ended_at, harness.environment.episode_length),
         _automatic_reset(np.array(forgets)),
         faults.get("tangent"),
     )
@@ -222,7 +228,7 @@ def perturbation(harness: Harness, states: State) -> str | None:
             "== 0), state.observation, new)"
         )
     moved = harness.perturb(states, np.full((LANES, size), 1e-2))
-    for part in ("reward", "terminated", "metrics"):
+    for part in ("reward", "discount", "metrics"):
         if path := first_difference(getattr(states, part), getattr(moved, part), f"state.{part}"):
             return f"perturb changes {path}: it belongs to the step that led here; leave it alone"
     one = jax.tree.map(lambda leaf: leaf[0], states)

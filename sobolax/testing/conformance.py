@@ -185,7 +185,7 @@ def _all(
     rollout = behaviour.roll(harness, limit)
     report.steps, report.terminations = rollout.steps, rollout.terminations
     yield "rollout", rollout.not_finite
-    yield "termination", rollout.time_limit
+    yield "termination", rollout.termination
     yield "automatic reset", rollout.automatic_reset
     yield "perturb", behaviour.perturbation(harness, rollout.states[-1][1])
     yield "finite tangents", rollout.tangent_not_finite

@@ -127,7 +127,7 @@ def _advance(
             experience, next_state = None, environment.step(current, action)
         finite = is_finite(next_state)
         # The transition is taken before any reset; a time limit is not in it at all.
-        ended = next_state.terminated | ~finite | (clock + 1 >= environment.episode_length)
+        ended = (next_state.discount == 0) | ~finite | (clock + 1 >= environment.episode_length)
         if window is not None:
             window = push(window, current, action, ended)
         fresh = environment.reset(reset_key)

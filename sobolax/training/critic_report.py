@@ -185,7 +185,7 @@ def discounted_return(
         next_state = environment.step(current, jnp.where(first, action, chosen))
         gained = jnp.where(first, 0.0, bonus) + reward_scale * next_state.reward
         total += jnp.where(weight > 0.0, weight * gained, 0.0)
-        weight *= discount * (1.0 - next_state.terminated.astype(dtype))
+        weight *= discount * next_state.discount
         return (next_state, weight, total), None
 
     carry = (environment.perturb(state, displacement), jnp.ones((), dtype), jnp.zeros((), dtype))

@@ -66,7 +66,7 @@ def evaluate(
         return (
             _select(goes_on, next_state, state),
             _select(alive & (index <= stop), state, visited),
-            goes_on & ~next_state.terminated,
+            goes_on & (next_state.discount > 0),
             jnp.where(goes_on, next_state.reward, 0.0),
             goes_on,
             alive & ~finite,

@@ -46,8 +46,7 @@ class MultiStep:
     """An environment whose one step is up to `n` steps of another.
 
     Its physics is a `Stretch`, so that everything that differentiates a step differentiates n of
-    them. The `terminated` of a state after a step is a number: the share of what follows that is
-    lost, `1 - gamma^(m-1) d`, which is what turns into the transition's discount.
+    them. The discount of a state after a step is `gamma^(m-1) d`.
 
     Args:
         environment: The environment.
@@ -86,7 +85,7 @@ class MultiStep:
         def more(carry, item):
             current, reward, share = carry
             number, later = item
-            goes_on = (number < stretch.steps) & ~current.terminated
+            goes_on = (number < stretch.steps) & (current.discount > 0)
             next_state = self.environment.step(current, later)
             chosen = jax.tree.map(lambda a, b: jnp.where(goes_on, a, b), next_state, current)
             share = jnp.where(goes_on, share * stretch.discount, share)
@@ -98,8 +97,8 @@ class MultiStep:
             (first, first.reward, share),
             (jnp.arange(1, self.steps), stretch.later_actions),
         )
-        lost = 1.0 - share * (1.0 - last.terminated.astype(share.dtype))
-        return State(replace(stretch, state=last), last.observation, reward, lost, {})
+        discount = share * last.discount
+        return State(replace(stretch, state=last), last.observation, reward, discount, {})
 
     def perturb(self, state: State, displacement: jax.Array) -> State:
         """Moves the first state; the later actions stay."""
@@ -120,8 +119,8 @@ def start_of(
         ([1.0, 0.0], (1, 1))
     """
     stretch = Stretch(state, later_actions, steps, discount)
-    none = jnp.zeros((), state.reward.dtype)
-    return State(stretch, state.observation, none, none, {})
+    zero = jnp.zeros_like(state.reward)
+    return State(stretch, state.observation, zero, zero + 1, {})
 
 
 @jax.tree_util.register_dataclass

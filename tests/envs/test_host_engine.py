@@ -232,7 +232,7 @@ def test_runge_and_kutta_have_gradients_too(float64):
     for sign in (1, -1):
         move = jax.vmap(
             lambda along, sign=sign: environment._advance(
-                environment._displaced(state.physics, sign * step * along[:8]),
+                environment._perturb_physics(state.physics, sign * step * along[:8]),
                 action + sign * step * along[8:],
             )
         )

@@ -133,7 +133,7 @@ def test_observations_rewards_and_termination_are_gymnasiums(harness_of, gymnasi
                 transition.next_observation[lane], observation, atol=tolerance
             )
             np.testing.assert_allclose(transition.reward[lane], reward, atol=tolerance)
-            assert bool(ends.terminated[lane]) == terminated
+            assert ends.discount[lane] == 1 - terminated
 
 
 def _center_of_mass(theirs) -> float:
@@ -163,7 +163,7 @@ def test_termination_at_planted_states_is_gymnasiums(harness_of, gymnasium, tmp_
     for lane in range(8):
         theirs.set_state(qpos[lane], qvel[lane])
         seen.append(theirs.step(np.zeros(theirs.model.nu))[2])
-    assert list(np.asarray(ends.terminated[:8])) == seen
+    assert list(np.asarray(ends.discount[:8]) == 0) == seen
     assert len(set(seen)) == 2
 
 
@@ -176,7 +176,7 @@ def test_what_is_not_finite_is_seen_and_terminates_nothing(harness_of, name):
     transition, ends = harness.step(harness.moved(states, qpos=qpos), harness.actions(0))
     assert np.any(np.isnan(transition.next_observation[0]))
     assert np.isnan(transition.reward[0])
-    assert not ends.terminated[0]
+    assert ends.discount[0] == 1
     assert np.all(np.isfinite(transition.next_observation[1:]))
 
 

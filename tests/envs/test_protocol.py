@@ -25,8 +25,8 @@ def test_states_have_one_structure_and_no_weak_types(name, double):
         moved = jax.eval_shape(env.perturb, start, jax.ShapeDtypeStruct((env.state_size,), dtype))
     assert _avals(start) == _avals(end) == _avals(moved)
     assert start.observation.shape == (env.observation_size,)
-    assert start.reward.shape == start.terminated.shape == ()
-    assert start.terminated.dtype == bool
+    assert start.reward.shape == start.discount.shape == ()
+    assert start.discount.dtype == start.observation.dtype
     assert all(metric.shape == () for metric in start.metrics.values())
     floats = [leaf for leaf in jax.tree.leaves(start) if leaf.dtype != bool]
     assert all(leaf.dtype == dtype and not leaf.weak_type for leaf in floats)
@@ -38,7 +38,7 @@ def test_reset(harness):
     assert not np.array_equal(states.observation, others.observation)
     assert not np.array_equal(states.observation[0], states.observation[1])
     assert np.all(states.reward == 0)
-    assert not np.any(states.terminated)
+    assert np.all(states.discount == 1)
 
 
 def test_steps_are_pure_and_finite(harness):
@@ -65,7 +65,7 @@ def test_perturb_moves_the_observation_and_leaves_the_rest(harness):
     displacement = np.full((harness.lanes, harness.env.state_size), 1e-3)
     moved = harness.perturb(states, displacement)
     assert not np.array_equal(moved.observation, states.observation)
-    for part in ("reward", "terminated", "metrics"):
+    for part in ("reward", "discount", "metrics"):
         jax.tree.map(np.testing.assert_array_equal, getattr(moved, part), getattr(states, part))
     for part in ("qacc_warmstart", "mocap_pos"):
         if hasattr(states.physics, part):

@@ -129,7 +129,7 @@ def _of_mjx_itself(environment: Any) -> dict[str, Callable[[State, jax.Array], A
     def moved(state: State) -> Callable:
         def apply(displacement: jax.Array, action: jax.Array):
             control = environment._control(action)
-            start = environment._displaced(state.physics, displacement)
+            start = environment._perturb_physics(state.physics, displacement)
             end, _ = jax.lax.scan(
                 lambda physics, _: (compiled_once(physics, control), None),
                 start,

@@ -186,7 +186,7 @@ def rollout(
         for lane in range(batch):
             if turned[lane] > _TURNING and np.isfinite(long[lane]) and long[lane] > 0:
                 rates[lane].append(math.log(long[lane]))
-        over = np.asarray(following.terminated) | ~finite | ~sound(following)
+        over = (np.asarray(following.discount) == 0) | ~finite | ~sound(following)
         ended += int(np.sum(over))
         current = begin_anew(programs, following, over, int(draw.integers(2**31)))
         again = over | (age >= max(chain))

@@ -145,7 +145,7 @@ def _unrolled(programs: Programs, short: Any, physics: Any, actions: np.ndarray)
         control = short._control(action)
 
         def moved(displacement: jax.Array):
-            return stepped(short._displaced(physics, displacement), control)
+            return stepped(short._perturb_physics(physics, displacement), control)
 
         def push(direction: jax.Array):
             return jax.jvp(moved, (still,), (direction,))
@@ -161,7 +161,7 @@ def _unrolled(programs: Programs, short: Any, physics: Any, actions: np.ndarray)
         )
 
         def around(displacement: jax.Array):
-            near = short._displaced(ended, displacement)
+            near = short._perturb_physics(ended, displacement)
             return vector((near.qpos, near.qvel, near.act))
 
         return tangents, jax.jacfwd(around)(still)

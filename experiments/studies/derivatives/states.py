@@ -122,9 +122,8 @@ def _visited(
         found, actions = states, act(states)
         for index in range(steps[1]):
             states = programs.step(states, act(states))
-            states = begin_anew(
-                programs, states, np.asarray(states.terminated), int(draw.integers(2**31))
-            )
+            ended = np.asarray(states.discount) == 0
+            states = begin_anew(programs, states, ended, int(draw.integers(2**31)))
             now = last == index + 1
 
             def choose(new: Any, old: Any, now: np.ndarray = now) -> np.ndarray:

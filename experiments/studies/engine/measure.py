@@ -127,9 +127,8 @@ def _exact(ours: Any, state: list[np.ndarray], actions: np.ndarray, repetitions:
 
     def start(qpos: jax.Array, qvel: jax.Array) -> State:
         physics = ours._physics(qpos, qvel)
-        blank = jnp.zeros((), qpos.dtype)
         state = ours.reset(jax.random.key(0))
-        return State(physics, ours._observe(physics), blank, jnp.zeros((), bool), state.metrics)
+        return State(physics, ours._observe(physics), state.reward, state.discount, state.metrics)
 
     states = jax.jit(jax.vmap(start))(jnp.asarray(state[0]), jnp.asarray(state[1]))
     bases = [jnp.eye(size) for size in sizes]

@@ -31,16 +31,16 @@ class Probe:
     episode_length = 3
     reverse_mode = True
 
-    def _state(self, physics, reward, terminated):
+    def _state(self, physics, reward, discount):
         kind, x, step = physics
         observation = jnp.concatenate([jax.nn.one_hot(kind, 3), x[None], step[None]])
-        return State(physics, observation, reward, terminated, {})
+        return State(physics, observation, reward, discount, {})
 
     def reset(self, key):
         kind_key, x_key = jax.random.split(key)
         kind = jax.random.randint(kind_key, (), 0, 3)
         x = jax.random.uniform(x_key, (), minval=-1.0, maxval=1.0)
-        return self._state((kind, x, jnp.zeros(())), jnp.zeros(()), jnp.zeros((), bool))
+        return self._state((kind, x, jnp.zeros(())), jnp.zeros(()), jnp.ones(()))
 
     def step(self, state, action):
         kind, x, step = state.physics
@@ -50,11 +50,11 @@ class Probe:
         terminated = (kind == IMMEDIATE) | ((kind == DELAYED) & (step == 1))
         # The endless one stands still, so that no observation tells its age.
         step = jnp.where(kind == DELAYED, step + 1, step)
-        return self._state((kind, x, step), reward, terminated)
+        return self._state((kind, x, step), reward, 1.0 - terminated.astype(reward.dtype))
 
     def perturb(self, state, displacement):
         kind, x, step = state.physics
-        return self._state((kind, x + displacement[0], step), state.reward, state.terminated)
+        return self._state((kind, x + displacement[0], step), state.reward, state.discount)
 
 
 @functools.cache

@@ -33,7 +33,7 @@ class Line:
 
     def at(self, x):
         x = jnp.asarray([x], jnp.result_type(float))
-        return State(x, x, jnp.zeros((), x.dtype), jnp.zeros((), bool), {})
+        return State(x, x, jnp.zeros((), x.dtype), jnp.ones((), x.dtype), {})
 
     def step(self, state, action):
         x = self.following(state.physics + action)

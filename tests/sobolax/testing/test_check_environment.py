@@ -27,7 +27,8 @@ class Sound:
 
     def state_at(self, physics, reward):
         observation = jnp.stack([jnp.sin(physics[0]), physics[1]])
-        return State(physics, observation, reward, jnp.abs(physics[0]) > 4.0, {})
+        discount = 1.0 - (jnp.abs(physics[0]) > 4.0).astype(physics.dtype)
+        return State(physics, observation, reward, discount, {})
 
     def step(self, state, action):
         position, speed = state.physics
@@ -49,10 +50,10 @@ class IntegerObservation(Sound):
         return replace(state, observation=jnp.round(10 * state.observation).astype(int))
 
 
-class NumericTermination(Sound):
+class TruthValue(Sound):
     def state_at(self, physics, reward):
         state = super().state_at(physics, reward)
-        return replace(state, terminated=state.terminated.astype(physics.dtype))
+        return replace(state, discount=state.discount.astype(bool))
 
 
 class OtherStructure(Sound):
@@ -100,7 +101,14 @@ class FirstReward(Sound):
 
 class Stillborn(Sound):
     def reset(self, key):
-        return replace(super().reset(key), terminated=jnp.ones((), bool))
+        state = super().reset(key)
+        return replace(state, discount=jnp.zeros_like(state.discount))
+
+
+class SmoothEnd(Sound):
+    def step(self, state, action):
+        following = super().step(state, action)
+        return replace(following, discount=jnp.exp(-(following.physics[0] ** 2)))
 
 
 class MixedBatch(Sound):
@@ -135,7 +143,8 @@ class TimeLimit(Sound):
         inner = replace(state, physics=state.physics[0])
         following, count = super().step(inner, action), state.physics[1] + 1
         physics = jnp.clip(following.physics, -2.0, 2.0)
-        return replace(following, physics=(physics, count), terminated=count >= self.episode_length)
+        discount = 1.0 - (count >= self.episode_length).astype(physics.dtype)
+        return replace(following, physics=(physics, count), discount=discount)
 
     def perturb(self, state, displacement):
         moved = super().perturb(replace(state, physics=state.physics[0]), displacement)
@@ -148,7 +157,7 @@ class AutomaticReset(TimeLimit):
     def step(self, state, action):
         following = super().step(state, action)
         first = self.reset(jax.random.key(7))
-        over = following.terminated
+        over = following.discount == 0
         return jax.tree.map(lambda a, b: jnp.where(over, a, b), first, following)
 
 
@@ -249,7 +258,7 @@ class WrongTangents(Sound):
 
 BROKEN = [
     (IntegerObservation, "structure", "observation is int.*has no gradients"),
-    (NumericTermination, "structure", r"terminated is float.*astype\(bool\)"),
+    (TruthValue, "structure", r"discount is bool.*1\.0 - done\.astype"),
     (OtherStructure, "structure", "step.*another structure than reset"),
     (WeakType, "structure", r"state.reward is weakly typed"),
     (WrongSize, "structure", r"shape \(2,\), but observation_size says \(3,\)"),
@@ -257,7 +266,8 @@ BROKEN = [
     (Counter, "purity", "step is another function at its second call"),
     (Diary, "purity", "attribute 'last'.*state.physics"),
     (FirstReward, "reset", "reward other than 0"),
-    (Stillborn, "reset", "terminated"),
+    (Stillborn, "reset", "discount is not 1"),
+    (SmoothEnd, "termination", "discount moves with"),
     (MixedBatch, "vmap and jit", r"state.reward under vmap than alone.*vmap_method"),
     (Exploding, "rollout", r"state.physics is not finite after \d+ steps"),
     (TimeLimit, "termination", "every episode terminates at step 20.*truncates"),

@@ -88,7 +88,7 @@ class Drift:
 
     def _state(self, count):
         observation = jnp.where(count >= self.far, 1e25, count)[None]
-        return State(count, observation, jnp.ones(()), count < 0, {})
+        return State(count, observation, jnp.ones(()), jnp.ones(()), {})
 
 
 def count(steps_per_round):

@@ -41,9 +41,9 @@ class Counter:
         self.episode_length, self.end, self.broken = episode_length, end, broken
 
     def _state(self, count, reward):
-        terminated = count >= self.end
+        discount = jnp.where(count >= self.end, 0.0, jnp.ones(()))
         observation = jnp.where(count >= self.broken, jnp.nan, count)[None]
-        return State(count, observation, reward, terminated, {})
+        return State(count, observation, reward, discount, {})
 
     def reset(self, key):
         return self._state(jnp.zeros(()), jnp.zeros(()))

@@ -97,7 +97,7 @@ class Counter:
         self.episode_length, self.end = episode_length, end
 
     def _state(self, count, reward):
-        return State(count, count[None], reward, count >= self.end, {})
+        return State(count, count[None], reward, 1.0 - (count >= self.end).astype(count.dtype), {})
 
     def reset(self, key):
         return self._state(jnp.zeros(()), jnp.zeros(()))
