@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from envs.mujoco import gymnasium_models
 from envs.mujoco.base import MujocoEnvironment
 from envs.mujoco.physics import Physics
-from sobolax.mjx.cpu import for_cpu
+from sobolax.mjx import for_cpu
 from sobolax.mjx.engine import mjx, mujoco
 
 _CONTROL = 0.4  # the control of a full action; the model's gears make torques of it

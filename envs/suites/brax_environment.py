@@ -13,7 +13,7 @@ from envs.frames import frames
 from envs.parameters import choice, integer
 from envs.suites.shared import goes_in_reverse, inside, known, moved_along, strong
 from sobolax.environment import State
-from sobolax.mjx.tangent_space import integrate_position  # before brax: it drops what MJX prints
+from sobolax.mjx import integrate_position  # before brax: it drops what MJX prints
 
 with warnings.catch_warnings():
     # It says that it is no longer maintained, to whoever imports it.

@@ -12,10 +12,9 @@ Nothing else in `sobolax` imports a simulator.
 
 from sobolax.mjx.cpu import for_cpu
 from sobolax.mjx.jacobian import StepJacobian, step_and_jacobian
-from sobolax.mjx.solver_settings import InexactDerivatives, advice
+from sobolax.mjx.quaternions import integrate_position
 from sobolax.mjx.step import step
-from sobolax.mjx.support import reason_against
-from sobolax.mjx.tangent_space import integrate_position
+from sobolax.mjx.support import InexactDerivatives, advice, reason_against
 
 __all__ = [
     "InexactDerivatives",

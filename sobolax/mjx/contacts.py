@@ -16,11 +16,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sobolax.mjx.components import Vector, add, components, cross, dot, scale
 from sobolax.mjx.engine import mjx, mujoco
-from sobolax.mjx.forces import cone_force
-from sobolax.mjx.gradients import with_gradient_of
-from sobolax.mjx.wrenches import generalised_force, moving_freedoms, screw_axes
+from sobolax.mjx.forces import (
+    Vector,
+    add,
+    components,
+    cone_force,
+    cross,
+    dot,
+    generalised_force,
+    moving_freedoms,
+    scale,
+    screw_axes,
+)
+from sobolax.mjx.support import with_gradient_of
 
 
 def contact_force(model: mjx.Model, data: mjx.Data, qacc: jax.Array) -> jax.Array:

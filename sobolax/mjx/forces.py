@@ -4,6 +4,12 @@ With `x = J qacc - aref`, the acceleration of every constraint row against its r
 of a row is minus the gradient of a convex cost of `x` (MuJoCo documentation, 'Computation: the
 primal problem'). Equalities pull both ways, friction loss saturates, limits and the edges of a
 friction pyramid only push, and the rows of an elliptic contact make up a cone.
+
+A wrench (torque and force) on a body needs no Jacobian of any point: a degree of freedom moves all
+bodies below it as one; it turns them about, and shifts them along, an axis in space (a screw). All
+screws are taken at one point, the centre of mass of everything. Vectors are three arrays, one per
+component, so that a compiler fuses their algebra: stacked, every cross product ends in a
+`concatenate`, at which fusion stops.
 """
 
 from typing import Any
@@ -13,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from sobolax.mjx.engine import mjx
+
+Vector = tuple[jax.Array, jax.Array, jax.Array]
 
 
 def constraint_force(model: mjx.Model, data: mjx.Data, x: jax.Array) -> jax.Array:
@@ -113,3 +121,82 @@ def cone_force(
     along = -push / jnp.where(moving, slip, 1.0) * tangents * friction
     sliding = jnp.concatenate([push[None], along])
     return jnp.where(sticks, -stiffness * x, jnp.where(slides, sliding, 0.0))
+
+
+def screw_axes(model: mjx.Model, data: mjx.Data) -> tuple[jax.Array, jax.Array]:
+    """The turn and the shift of every degree of freedom, `(6, nv)`, and where, `(3,)`.
+
+    Args:
+        model: The model.
+        data: After `mjx.com_pos`, whose `cdof` are at the centres of mass of the trees.
+    """
+    root = jnp.asarray(model.body_rootid)[jnp.asarray(model.dof_bodyid)]
+    centre = data.subtree_com[0]
+    turns = components(data.cdof[:, :3])
+    lever = components(centre - data.subtree_com[root])
+    shifts = add(components(data.cdof[:, 3:]), cross(turns, lever))
+    return jnp.stack([*turns, *shifts]), centre
+
+
+def generalised_force(axes: jax.Array, wrench: jax.Array, moves: jax.Array) -> jax.Array:
+    """What wrenches do along the degrees of freedom, `(nv,)`.
+
+    Args:
+        axes: See `screw_axes`, `(6, nv)`.
+        wrench: Torque and force at the same point, `(6, n)`.
+        moves: How far each degree of freedom moves what each wrench acts on, `(n, nv)`.
+    """
+    return jnp.sum(axes * jnp.einsum("kn,ni->ki", wrench, moves), axis=0)
+
+
+def applied_force(model: mjx.Model, data: mjx.Data) -> jax.Array:
+    """Generalised forces of `xfrc_applied`, `(nv,)`, as `mjx.xfrc_accumulate`.
+
+    Args:
+        model: The model.
+        data: After `mjx.com_pos`.
+    """
+    axes, centre = screw_axes(model, data)
+    force, torque = components(data.xfrc_applied[:, :3]), components(data.xfrc_applied[:, 3:])
+    torque = add(torque, cross(components(data.xipos - centre), force))
+    moves = jnp.asarray(moving_freedoms(model))
+    return generalised_force(axes, jnp.stack([*torque, *force]), moves)
+
+
+def moving_freedoms(model: mjx.Model) -> np.ndarray:
+    """Which degrees of freedom move which body, `(nbody, nv)`, ones and zeros."""
+    moves = np.zeros((model.nbody, model.nv), np.float32)
+    for body in range(1, model.nbody):
+        moves[body] = moves[model.body_parentid[body]]
+        first = model.body_dofadr[body]
+        moves[body, first : first + model.body_dofnum[body]] = 1
+    return moves
+
+
+def components(array: jax.Array) -> Vector:
+    """Of an array whose last axis is space."""
+    return array[..., 0], array[..., 1], array[..., 2]
+
+
+def add(left: Vector, right: Vector) -> Vector:
+    """The sum."""
+    return left[0] + right[0], left[1] + right[1], left[2] + right[2]
+
+
+def scale(factor: jax.Array, vector: Vector) -> Vector:
+    """A multiple."""
+    return factor * vector[0], factor * vector[1], factor * vector[2]
+
+
+def dot(left: Vector, right: Vector) -> jax.Array:
+    """The inner product."""
+    return left[0] * right[0] + left[1] * right[1] + left[2] * right[2]
+
+
+def cross(left: Vector, right: Vector) -> Vector:
+    """The cross product."""
+    return (
+        left[1] * right[2] - left[2] * right[1],
+        left[2] * right[0] - left[0] * right[2],
+        left[0] * right[1] - left[1] * right[0],
+    )

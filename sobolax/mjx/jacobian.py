@@ -15,7 +15,13 @@ import jax.numpy as jnp
 
 from sobolax.mjx.contacts import contact_force
 from sobolax.mjx.engine import mjx
-from sobolax.mjx.quaternions import with_servo_gradients, with_spring_gradients
+from sobolax.mjx.forces import applied_force
+from sobolax.mjx.quaternions import (
+    integrate_position,
+    rotated,
+    with_servo_gradients,
+    with_spring_gradients,
+)
 from sobolax.mjx.step import (
     acceleration,
     integrate,
@@ -27,8 +33,6 @@ from sobolax.mjx.step import (
     unconstrained,
 )
 from sobolax.mjx.support import check_step
-from sobolax.mjx.tangent_space import integrate_position, rotated
-from sobolax.mjx.wrenches import applied_force
 
 
 @jax.tree_util.register_dataclass

@@ -1,8 +1,9 @@
-"""Gradients of springs and servos of ball joints at the very rotation where they are at ease.
+"""Quaternions: moves of positions along their tangent space, and gradients at rest.
 
-MJX measures a rotation by its axis and angle. A rotation by no angle has no axis, and there, where
-every such joint starts, MJX's gradient of the rotation is zero: a spring without stiffness. The
-gradient a hair's breadth away is right, so it is taken there; values stay those of MJX.
+MuJoCo's generalised positions move along as many directions as they have freedom. And MJX measures
+a rotation by its axis and angle: a rotation by no angle has no axis, and there, where every ball
+joint starts, its gradient is zero: a spring without stiffness. The gradient very near is right, so
+it is taken there; values stay those of MJX.
 """
 
 from typing import Any
@@ -12,11 +13,119 @@ import jax.numpy as jnp
 import numpy as np
 from jax import core
 
-from sobolax.mjx.engine import mjx
-from sobolax.mjx.gradients import with_gradient_of
-from sobolax.mjx.tangent_space import integrate_position
+from sobolax.mjx.engine import MjModel, mjx
+from sobolax.mjx.support import with_gradient_of
 
-_TURNING = (mjx.JointType.FREE, mjx.JointType.BALL)
+# Joints with a quaternion, and how many numbers stand before it.
+_BEFORE = {int(mjx.JointType.FREE): 3, int(mjx.JointType.BALL): 0}
+
+
+def integrate_position(
+    model: MjModel, qpos: jax.Array, dq: jax.Array, normalise: bool = False
+) -> jax.Array:
+    """Moves `qpos` by `dq`, as `mujoco.mj_integratePos` does in unit time.
+
+    Hinges and slides add. A free or ball joint's quaternion `q` becomes `q * exp(dq)`, where `dq`
+    is a rotation vector in the body's own frame. `integrate_position(qpos, 0)` has the bits of
+    `qpos`.
+
+    Args:
+        model: Whose joints say what is what; of `mujoco` or of `mjx`.
+        qpos: `(nq,)`.
+        dq: `(nv,)`: metres and radians.
+        normalise: Whether quaternions are brought to length 1, as MuJoCo does in a step.
+
+    Returns:
+        `(nq,)`.
+
+    Example:
+        >>> import mujoco
+        >>> body = "<body><freejoint/><geom size='0.1'/></body>"
+        >>> xml = f"<mujoco><worldbody>{body}</worldbody></mujoco>"
+        >>> model = mujoco.MjModel.from_xml_string(xml)
+        >>> still, turned = jnp.array([0.0, 0, 0, 1, 0, 0, 0]), jnp.array([0.0, 0, 0, 0, 0, jnp.pi])
+        >>> end = integrate_position(model, still, turned)  # half a turn about the vertical
+        >>> bool(jnp.allclose(end, jnp.array([0, 0, 0, 0, 0, 0, 1.0]), atol=1e-6))
+        True
+    """
+    quaternions = _quaternions(model)
+    if not quaternions:
+        return qpos + dq
+    parts, position, velocity = [], 0, 0
+    for at, along in quaternions:
+        parts.append(qpos[position:at] + dq[velocity:along])
+        quaternion = _product(qpos[at : at + 4], _exponential(dq[along : along + 3]))
+        parts.append(quaternion / jnp.sqrt(jnp.sum(quaternion**2)) if normalise else quaternion)
+        position, velocity = at + 4, along + 3
+    parts.append(qpos[position:] + dq[velocity:])
+    return jnp.concatenate(parts)
+
+
+def rotated(model: MjModel, dq: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """How the end of a move depends on its start and on the move, in local coordinates.
+
+    Moving `qpos` by `dq` ends somewhere; the end is moved by `carried @ start + driven @ move`
+    when the start is moved by `start` and `dq` by `move`, each in the tangent space where it is.
+
+    Args:
+        model: Whose joints say what is what.
+        dq: `(nv,)`: metres and radians.
+
+    Returns:
+        `carried` and `driven`, `(nv, nv)` each: unit matrices but for quaternions' blocks.
+    """
+    carried = driven = jnp.eye(dq.shape[0], dtype=dq.dtype)
+
+    def end(start: jax.Array, move: jax.Array, turned: jax.Array) -> jax.Array:
+        ended = _product(_exponential(start), _exponential(move))
+        return 2 * _product(_conjugate(_exponential(turned)), ended)[1:]
+
+    for _, along in _quaternions(model):
+        block = slice(along, along + 3)
+        by_start, by_move = jax.jacfwd(end, (0, 1))(jnp.zeros_like(dq[block]), dq[block], dq[block])
+        carried = carried.at[block, block].set(by_start)
+        driven = driven.at[block, block].set(by_move)
+    return carried, driven
+
+
+def _quaternions(model: MjModel) -> list[tuple[int, int]]:
+    """Of every quaternion, where it begins in `qpos` and where its speeds begin in `qvel`."""
+    places = []
+    for kind, at, along in zip(model.jnt_type, model.jnt_qposadr, model.jnt_dofadr, strict=True):
+        offset = _BEFORE.get(int(kind))
+        if offset is not None:
+            places.append((int(at) + offset, int(along) + offset))
+    return places
+
+
+def _conjugate(quaternion: jax.Array) -> jax.Array:
+    return jnp.concatenate([quaternion[:1], -quaternion[1:]])
+
+
+def _exponential(rotation: jax.Array) -> jax.Array:
+    """The unit quaternion of a rotation vector; smooth at zero, where it is (1, 0, 0, 0)."""
+    square = jnp.sum(rotation**2) / 4
+    # Near zero the series, exact to rounding: the norm has no derivative there. The other branch
+    # gets a harmless argument, for its derivative is computed too.
+    small = square < 1e-8
+    half = jnp.sqrt(jnp.where(small, 1.0, square))
+    cosine = jnp.where(small, 1.0 - square / 2, jnp.cos(half))
+    ratio = jnp.where(small, 1.0 - square / 6, jnp.sin(half) / half)
+    return jnp.concatenate([cosine[None], ratio / 2 * rotation])
+
+
+def _product(left: jax.Array, right: jax.Array) -> jax.Array:
+    """The Hamilton product of two quaternions `(w, x, y, z)`."""
+    a, b, c, d = left
+    e, f, g, h = right
+    return jnp.stack(
+        [
+            a * e - b * f - c * g - d * h,
+            a * f + b * e + c * h - d * g,
+            a * g - b * h + c * e + d * f,
+            a * h + b * g - c * f + d * e,
+        ]
+    )
 
 
 def with_servo_gradients(model: mjx.Model, data: mjx.Data) -> mjx.Data:
@@ -43,21 +152,19 @@ def _nearby(model: mjx.Model, qpos: jax.Array) -> jax.Array:
     """All quaternions turned by so little that only MJX's test for zero sees it."""
     angle = max(1e-7, 10 * float(jnp.finfo(qpos.dtype).eps))
     turn = np.zeros(model.nv)
-    for kind, first in zip(model.jnt_type, model.jnt_dofadr, strict=True):
-        if kind in _TURNING:
-            first = first + (3 if kind == mjx.JointType.FREE else 0)
-            turn[first : first + 3] = angle * np.array([0.8, 0.5, 0.3])
+    for _, along in _quaternions(model):
+        turn[along : along + 3] = angle * np.array([0.8, 0.5, 0.3])
     return integrate_position(model, qpos, jnp.asarray(turn, qpos.dtype))
 
 
 def _turned_by_actuators(model: mjx.Model) -> bool:
     of_joint = np.isin(model.actuator_trntype, (mjx.TrnType.JOINT, mjx.TrnType.JOINTINPARENT))
     joints = np.asarray(model.actuator_trnid)[of_joint, 0]
-    return bool(np.isin(np.asarray(model.jnt_type)[joints], _TURNING).any())
+    return bool(np.isin(np.asarray(model.jnt_type)[joints], list(_BEFORE)).any())
 
 
 def _sprung(model: mjx.Model) -> bool:
-    turning = np.isin(np.asarray(model.jnt_type), _TURNING)
+    turning = np.isin(np.asarray(model.jnt_type), list(_BEFORE))
     if isinstance(model.jnt_stiffness, core.Tracer):
         return bool(turning.any())
     return bool((np.asarray(model.jnt_stiffness)[turning] != 0).any())

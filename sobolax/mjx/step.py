@@ -19,10 +19,12 @@ from jax import core
 
 from sobolax.mjx.engine import mjx
 from sobolax.mjx.forces import constraint_force, hessian
-from sobolax.mjx.gradients import with_gradient_of
-from sobolax.mjx.quaternions import with_servo_gradients, with_spring_gradients
-from sobolax.mjx.support import check_step
-from sobolax.mjx.tangent_space import integrate_position
+from sobolax.mjx.quaternions import (
+    integrate_position,
+    with_servo_gradients,
+    with_spring_gradients,
+)
+from sobolax.mjx.support import check_step, with_gradient_of
 
 T = TypeVar("T")
 

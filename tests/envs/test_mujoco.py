@@ -12,7 +12,7 @@ import pytest
 
 import envs
 from envs.mujoco import gymnasium_models
-from sobolax.mjx.tangent_space import integrate_position
+from sobolax.mjx import integrate_position
 from tests.envs.harness import named
 
 

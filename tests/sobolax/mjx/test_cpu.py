@@ -10,9 +10,8 @@ import pytest
 
 import envs
 from envs.mujoco.chain import _xml
-from sobolax.mjx.cpu import for_cpu
+from sobolax.mjx.cpu import cholesky, for_cpu, triangular_solve
 from sobolax.mjx.engine import mjx
-from sobolax.mjx.small_matrices import cholesky, triangular_solve
 from sobolax.tangents.forward import forward_tangents
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sobolax.mjx import integrate_position
-from sobolax.mjx.tangent_space import rotated
+from sobolax.mjx.quaternions import rotated
 from tests.sobolax.mjx.harness import draw_states, local
 from tests.sobolax.mjx.models import MODELS
 
