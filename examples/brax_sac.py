@@ -21,7 +21,7 @@ from envs.analytic.point_mass import PointMass
 
 # Sobolev: begin
 from sobolax.losses import Weights, batch_loss, sobolev_terms
-from sobolax.tangents.forward import basis_directions, forward_tangents
+from sobolax.tangents import basis_directions, forward_tangents
 
 # Sobolev: end
 ENVIRONMENTS, EPISODE, UPDATES, BATCH, CAPACITY = 8, 50, 2, 64, 4_096  # two updates a step
@@ -55,11 +55,11 @@ def train(seed: int, state_weight: Any = 0.0, action_weight: Any = 0.0, rounds: 
 
         # Sobolev: begin
         def td_error(index, key, t):
-            following = jax.tree.map(
+            next_one = jax.tree.map(
                 lambda leaf: leaf[None], t._replace(observation=t.next_observation)
             )
             # Brax stops the gradient at its target; its actor's loss is minus the soft value.
-            value = -actor_loss(policy, None, target, alpha, following, key)
+            value = -actor_loss(policy, None, target, alpha, next_one, key)
             own = networks.q_network.apply(None, q, t.observation, t.action)[index]
             return own - (t.reward + DISCOUNT * t.discount * value)
 
@@ -74,14 +74,14 @@ def train(seed: int, state_weight: Any = 0.0, action_weight: Any = 0.0, rounds: 
 
     @jax.vmap
     def step(state, action):
-        end = env.step(state, action)
+        next_state = env.step(state, action)
         extras: dict[str, Any] = {"state_extras": {"truncation": jnp.zeros(())}}
         # Sobolev: begin
         directions = basis_directions(env.state_size), basis_directions(env.action_size)
         extras["tangents"] = forward_tangents(env, state, action, *directions)[2]
         # Sobolev: end
-        seen = state.observation, action, end.reward, end.discount, end.observation
-        return end, Transition(*seen, extras)
+        outcome = next_state.reward, next_state.discount, next_state.observation
+        return next_state, Transition(state.observation, action, *outcome, extras)
 
     def update(learner, transitions, key):
         w, target, moments = learner

@@ -17,7 +17,7 @@ from examples.cart_task import ACTIONS, draw, mean_return
 # Sobolev: begin
 from sobolax.cart import Cart
 from sobolax.losses import Weights, batch_loss, sobolev_terms
-from sobolax.tangents.forward import basis_directions, forward_tangents
+from sobolax.tangents import basis_directions, forward_tangents
 
 # Sobolev: end
 SAMPLES, UPDATES, DISCOUNT = 12, 200, 0.9

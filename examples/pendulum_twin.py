@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from envs.analytic.pendulum import Pendulum, Physics
 from sobolax.environment import State
-from sobolax.tangents.forward import basis_directions, forward_tangents
+from sobolax.tangents import basis_directions, forward_tangents
 from sobolax.transition import Tangents, Transition
 
 

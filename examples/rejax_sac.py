@@ -35,9 +35,9 @@ class SobolevSAC(rejax.SAC):
         at = batch_step_and_tangents(mb.obs, mb.action, largest_action=2.0)
 
         def td_error(critic, key, t):
-            o, a, following = t.observation[None], t.action[None], t.next_observation[None]
-            act = self.actor.apply(ts.actor_ts.params, following, key, method="action_log_prob")
-            values = self.vmap_critic(ts.critic_target_params, following, act[0])
+            o, a, next_o = t.observation[None], t.action[None], t.next_observation[None]
+            act = self.actor.apply(ts.actor_ts.params, next_o, key, method="action_log_prob")
+            values = self.vmap_critic(ts.critic_target_params, next_o, act[0])
             value = values.min(axis=0) - jnp.exp(ts.alpha_ts.params["log_alpha"]) * act[1]
             return (self.critic.apply(critic, o, a) - t.reward - self.gamma * value)[0]
 

@@ -16,7 +16,7 @@ from envs.analytic.point_mass import PointMass
 
 # Sobolev: begin
 from sobolax.losses import Weights, batch_loss, sobolev_terms
-from sobolax.tangents.forward import basis_directions, forward_tangents
+from sobolax.tangents import basis_directions, forward_tangents
 
 # Sobolev: end
 ENVIRONMENTS, EPISODE, UPDATES, BATCH, CAPACITY = 8, 50, 4, 64, 4_096  # four updates a step
@@ -94,16 +94,15 @@ def train(seed: int, state_weight: Any = 0.0, action_weight: Any = 0.0, rounds: 
 
     @jax.vmap
     def step(state, action):
-        end = env.step(state, action)
+        next_state = env.step(state, action)
         item = {}
-        item["transition"] = Transition(
-            state.observation, action, end.reward, end.discount, end.observation
-        )
+        outcome = next_state.reward, next_state.discount, next_state.observation
+        item["transition"] = Transition(state.observation, action, *outcome)
         # Sobolev: begin
         directions = basis_directions(env.state_size), basis_directions(env.action_size)
         item["tangents"] = forward_tangents(env, state, action, *directions)[2]
         # Sobolev: end
-        return end, item
+        return next_state, item
 
     def update(learner, key, buffer, size):
         w, target, moments = learner

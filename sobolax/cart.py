@@ -24,8 +24,8 @@ class Cart:
 
     Example:
         >>> cart = Cart()
-        >>> following = cart.step(cart.at(1.0, 0.0), jnp.ones(1))
-        >>> following.observation.tolist(), float(following.reward)
+        >>> next_state = cart.step(cart.at(1.0, 0.0), jnp.ones(1))
+        >>> next_state.observation.tolist(), float(next_state.reward)
         ([1.25, 0.5], -1.5625)
     """
 

@@ -49,7 +49,7 @@ class Environment(Protocol):
 
     Example:
         >>> from sobolax.cart import Cart
-        >>> isinstance(Cart(), Environment)  # it has all that is asked for
+        >>> isinstance(Cart(), Environment)  # it has every part of the protocol
         True
     """
 

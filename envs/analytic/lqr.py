@@ -79,9 +79,9 @@ class LQR:
         Returns:
             `Q*(observation, action)`, `()`, in the dtype of the arguments.
         """
-        following = _times(self.dynamics, observation) + _times(self.control, action)
+        next_state = _times(self.dynamics, observation) + _times(self.control, action)
         reward = -_quadratic(self.state_cost, observation) - _quadratic(self.action_cost, action)
-        return reward + self.discount * self.optimal_value(following)
+        return reward + self.discount * self.optimal_value(next_state)
 
     def optimal_value(self, observation: jax.Array) -> jax.Array:
         """The optimal value `V*(observation) = -x·P x`, `()`."""
@@ -134,11 +134,11 @@ def solve_riccati(
         gain = _gain(value, dynamics, control, action_cost, discount)
         loop = dynamics - control @ gain
         # Joseph's form of the equation above: a sum of squares, which rounding leaves positive.
-        following = state_cost + gain.T @ action_cost @ gain + discount * loop.T @ value @ loop
-        following = (following + following.T) / 2
-        if np.max(np.abs(following - value)) <= 4 * np.finfo(float).eps * np.max(np.abs(value)):
-            return following
-        value = following
+        better = state_cost + gain.T @ action_cost @ gain + discount * loop.T @ value @ loop
+        better = (better + better.T) / 2
+        if np.max(np.abs(better - value)) <= 4 * np.finfo(float).eps * np.max(np.abs(value)):
+            return better
+        value = better
     raise ValueError("the Riccati iteration did not converge: is the system stable?")
 
 

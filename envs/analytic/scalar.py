@@ -62,8 +62,8 @@ class Scalar:
 
     def step(self, state: State, action: jax.Array) -> State:
         """Moves on by one step; the reward is of the state left behind."""
-        following, reward = move(self.kind, state.physics, action)
-        return self._state(following, reward[0])
+        next_state, reward = move(self.kind, state.physics, action)
+        return self._state(next_state, reward[0])
 
     def perturb(self, state: State, displacement: jax.Array) -> State:
         """Adds to the state."""
@@ -82,8 +82,8 @@ class Scalar:
         Returns:
             `Q*(observation, action)`, `()`, in the dtype of the arguments.
         """
-        following, reward = move(self.kind, observation, action)
-        return reward[0] + self.discount * self.optimal_value(following)
+        next_state, reward = move(self.kind, observation, action)
+        return reward[0] + self.discount * self.optimal_value(next_state)
 
     def optimal_value(self, observation: jax.Array) -> jax.Array:
         """The optimal value `V*(observation)`, `()`: see `optimal_q`."""
@@ -139,11 +139,11 @@ def move(kind: str, state: Any, action: Any, numerics: Any = jnp) -> tuple[Any, 
     if kind == "linear":
         return 0.6 * state + 0.4 * action, -(state**2) - 0.1 * action**2
     if kind == "smooth":
-        following = 0.75 * numerics.sin(1.5 * state) + 0.25 * action
-        return following, numerics.cos(2.0 * state - 0.6) - 1.0 - 0.1 * action**2
+        next_state = 0.75 * numerics.sin(1.5 * state) + 0.25 * action
+        return next_state, numerics.cos(2.0 * state - 0.6) - 1.0 - 0.1 * action**2
     if kind == "steep":
-        following = numerics.tanh(1.2 * state + 0.5 * action)
-        return following, numerics.exp(-3.0 * (state - 0.4) ** 2) - 1.0 - 0.05 * action**2
+        next_state = numerics.tanh(1.2 * state + 0.5 * action)
+        return next_state, numerics.exp(-3.0 * (state - 0.4) ** 2) - 1.0 - 0.05 * action**2
     free = 0.6 * state + 0.2 * action
-    following = free + _PUSH * numerics.clip(free / _RIDGE, -1.0, 1.0)
-    return following, -((state - 0.5) ** 2) - 0.05 * action**2
+    next_state = free + _PUSH * numerics.clip(free / _RIDGE, -1.0, 1.0)
+    return next_state, -((state - 0.5) ** 2) - 0.05 * action**2

@@ -74,9 +74,9 @@ def iterate_values(
         actions, best = _maximise(move, discount, interpolate, states, _ACTIONS)
         change = float(np.max(np.abs(best - values)))
         values, iterations = best, iterations + 1
-        following, rewards = move(states, actions)
+        next_state, rewards = move(states, actions)
         for _ in range(_SWEEPS):
-            values = rewards + discount * PchipInterpolator(states, values)(following)
+            values = rewards + discount * PchipInterpolator(states, values)(next_state)
         if iterations > 1_000:
             raise ValueError("value iteration did not converge: does the system stay in [-1, 1]?")
     interpolate = PchipInterpolator(states, values)
@@ -96,8 +96,8 @@ def _maximise(
     """The best action of each state and its value: the best of a grid, then ever closer around."""
 
     def evaluate(actions: np.ndarray) -> np.ndarray:
-        following, rewards = move(states[:, None], actions)
-        return rewards + discount * value(following)
+        next_state, rewards = move(states[:, None], actions)
+        return rewards + discount * value(next_state)
 
     rows, reach = np.arange(states.size), 2.0 / (count - 1)
     actions = np.broadcast_to(np.linspace(-1.0, 1.0, count), (states.size, count))

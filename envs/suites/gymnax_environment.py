@@ -70,10 +70,10 @@ class GymnaxEnvironment:
     def step(self, state: State, action: jax.Array) -> State:
         """Moves on by one step of gymnax's, with the same key every time."""
         scaled = self._middle + self._half * inside(action).reshape(self._shape)
-        observation, following, reward, done, _ = self._environment.step_env(
+        observation, next_state, reward, done, _ = self._environment.step_env(
             jax.random.key(0), state.physics, scaled, self._settings
         )
-        return self._state(observation, following, reward, done)
+        return self._state(observation, next_state, reward, done)
 
     def perturb(self, state: State, displacement: jax.Array) -> State:
         """Adds to the floating-point numbers of gymnax's state."""

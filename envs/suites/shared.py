@@ -80,8 +80,8 @@ def goes_in_reverse(environment: Any) -> bool:
     state = jax.eval_shape(environment.reset, jax.eval_shape(lambda: jax.random.key(0)))
 
     def earned(displacement: jax.Array, action: jax.Array, state: State) -> jax.Array:
-        following = environment.step(environment.perturb(state, displacement), action)
-        return following.reward + jnp.sum(following.observation)
+        next_state = environment.step(environment.perturb(state, displacement), action)
+        return next_state.reward + jnp.sum(next_state.observation)
 
     dtype = state.observation.dtype
     sizes = environment.state_size, environment.action_size

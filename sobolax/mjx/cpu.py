@@ -8,7 +8,7 @@ Two faults of jax 0.10 on CPU are avoided, without touching MJX or setting flags
   link, and for an arm of 8 links a step takes 14 s instead of 1 ms. An optimisation barrier after
   every `concatenate` stops the fusion.
 - *Programs that wait for themselves.* A large batch of LAPACK calls is split among the threads of a
-  pool, and the thread that asked, itself of that pool, blocks until it is done. On a machine with
+  pool, and the thread that called, itself of that pool, blocks until it is done. On a machine with
   as few cores as a program has independent factorisations and solves, all threads wait and none
   works: tangents of 64 hoppers hang on 2 cores. Factorisations written as loops call no LAPACK.
 
@@ -114,7 +114,7 @@ def _scan(equation: core.JaxprEqn, inputs: list) -> Sequence:
 
 def _cholesky(equation: core.JaxprEqn, inputs: list) -> Sequence:
     if inputs[0].ndim != 2:
-        return _as_it_is(equation, inputs)  # MuJoCo has no use for these
+        return _as_it_is(equation, inputs)  # MuJoCo does not use these
     return [cholesky(*inputs)]
 
 

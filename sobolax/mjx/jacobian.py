@@ -74,13 +74,13 @@ def step_and_jacobian(model: mjx.Model, data: mjx.Data) -> tuple[mjx.Data, StepJ
         >>> xml = f"<mujoco><worldbody>{body}</worldbody></mujoco>"
         >>> model = mjx.put_model(mujoco.MjModel.from_xml_string(xml), impl="jax")
         >>> data = mjx.make_data(model, impl="jax")
-        >>> following, jacobian = jax.eval_shape(step_and_jacobian, model, data)  # jit, in earnest
+        >>> next_data, jacobian = jax.eval_shape(step_and_jacobian, model, data)
         >>> jacobian.state.shape, jacobian.control.shape
         ((2, 2), (2, 0))
     """
     check_step(model, data)
     solved = acceleration(model, unconstrained(model, data))
-    following = integrate(model, solved)
+    next_data = integrate(model, solved)
     qacc = solved.qacc
     inverse = inverse_hessian(model, solved, qacc)
     damped = integration_matrix(model, solved)
@@ -131,12 +131,12 @@ def step_and_jacobian(model: mjx.Model, data: mjx.Data) -> tuple[mjx.Data, StepJ
     velocities, activation_count = model.nv, model.na
     qvel = model.opt.timestep * gradient
     qvel = qvel.at[:, velocities : 2 * velocities].add(jnp.eye(velocities, dtype=qvel.dtype))
-    carried, driven = rotated(model, model.opt.timestep * following.qvel)
+    carried, driven = rotated(model, model.opt.timestep * next_data.qvel)
     qpos = model.opt.timestep * driven @ qvel
     qpos = qpos.at[:, :velocities].add(carried)
     whole = jnp.concatenate([qpos, qvel, activations])
     size = 2 * velocities + activation_count
-    return following, StepJacobian(whole[:, :size], whole[:, size:])
+    return next_data, StepJacobian(whole[:, :size], whole[:, size:])
 
 
 def _columns(function: Any, at: jax.Array) -> tuple[jax.Array, ...]:

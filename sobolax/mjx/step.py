@@ -58,7 +58,7 @@ def step(model: mjx.Model, data: mjx.Data) -> mjx.Data:
         >>> model = mjx.put_model(mujoco.MjModel.from_xml_string(xml), impl="jax")
         >>> data = mjx.make_data(model, impl="jax")
         >>> height = lambda qvel: step(model, data.replace(qvel=qvel)).qpos[0]
-        >>> jax.eval_shape(jax.grad(height), data.qvel).shape  # jit, in earnest
+        >>> jax.eval_shape(jax.grad(height), data.qvel).shape
         (1,)
     """
     check_step(model, data)
@@ -106,14 +106,14 @@ def acceleration(model: mjx.Model, data: mjx.Data) -> mjx.Data:
 def integrate(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     """What follows `mjx.forward` in a step, with gradients of its own for speeds and positions.
 
-    MJX's integrators differentiate too, at the price of a Cholesky factor's derivative, and with
+    MJX's integrators differentiate too, at the cost of a Cholesky factor's derivative, and with
     a gradient of zero at a body's rest: the axis of a rotation by no angle has none.
     """
     still = frozen(data).tree_replace(
         {"act": data.act, "act_dot": data.act_dot, "actuator_length": data.actuator_length}
     )
     euler = model.opt.integrator == mjx.IntegratorType.EULER
-    following = (mjx.euler if euler else mjx.implicit)(model, still)
+    next_data = (mjx.euler if euler else mjx.implicit)(model, still)
     force = data.qfrc_smooth + data.qfrc_constraint
     damped = integration_matrix(model, data)
     if damped is None:
@@ -123,13 +123,13 @@ def integrate(model: mjx.Model, data: mjx.Data) -> mjx.Data:
         value = refined_solution(inverse, frozen(damped), frozen(force))
         rate = with_gradient_of(value, inverse @ (force - damped @ value))
     timestep = model.opt.timestep
-    qvel = with_gradient_of(following.qvel, data.qvel + timestep * rate)
+    qvel = with_gradient_of(next_data.qvel, data.qvel + timestep * rate)
     moved = integrate_position(model, data.qpos, timestep * qvel, normalise=True)
     return data.replace(
         qvel=qvel,
-        qpos=with_gradient_of(following.qpos, moved),
-        act=following.act,
-        time=following.time,
+        qpos=with_gradient_of(next_data.qpos, moved),
+        act=next_data.act,
+        time=next_data.time,
         qacc_warmstart=data.qacc,
     )
 

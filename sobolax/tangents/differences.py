@@ -66,7 +66,7 @@ def difference_tangents(
     apply = TransitionMap(environment, state)
     dtype = state.observation.dtype
     size = default_step(dtype) if step is None else step
-    transition, end = plain_transition(environment, state, action)
+    transition, next_state = plain_transition(environment, state, action)
     displacements, moves = direction_block(
         state_directions.astype(dtype), action_directions.astype(action.dtype)
     )
@@ -77,7 +77,7 @@ def difference_tangents(
     )(displacements, moves)
     # How the action moves is known, and free of rounding.
     tangent = replace(tangent, action=moves)
-    return transition, end, tangents_of_block(tangent, state_directions.shape[-1])
+    return transition, next_state, tangents_of_block(tangent, state_directions.shape[-1])
 
 
 def central_difference(

@@ -35,10 +35,10 @@ def clip_norm(tangents_at: TangentFunction, max_norm: float) -> TangentFunction:
     """
 
     def compute(key, state, action, state_directions, action_directions):
-        transition, end, tangents = tangents_at(
+        transition, next_state, tangents = tangents_at(
             key, state, action, state_directions, action_directions
         )
-        return transition, end, Tangents(*map(shorten, (tangents.state, tangents.action)))
+        return transition, next_state, Tangents(*map(shorten, (tangents.state, tangents.action)))
 
     def shorten(tangent: Transition) -> Transition:
         length = lengths(tangent)
@@ -76,7 +76,7 @@ def reject_disagreeing(
 
     def compute(key, state, action, state_directions, action_directions):
         for_tangents, for_state, for_action = jax.random.split(key, 3)
-        transition, end, tangents = tangents_at(
+        transition, next_state, tangents = tangents_at(
             for_tangents, state, action, state_directions, action_directions
         )
         dtype = state.observation.dtype
@@ -102,7 +102,7 @@ def reject_disagreeing(
         agrees = jnp.sqrt(square_error) <= tolerance * jnp.sqrt(square_change)
         return (
             transition,
-            end,
+            next_state,
             jax.tree.map(lambda leaf: jnp.where(agrees, leaf, jnp.nan), tangents),
         )
 
@@ -151,8 +151,8 @@ def smooth(
             )
 
         _, _, tangents = jax.vmap(one)(keys)
-        transition, end = plain_transition(environment, state, action)
-        return transition, end, jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), tangents)
+        transition, next_state = plain_transition(environment, state, action)
+        return transition, next_state, jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), tangents)
 
     return compute
 

@@ -102,8 +102,8 @@ class TransitionMap:
     Example:
         >>> from sobolax.cart import Cart
         >>> apply = TransitionMap(Cart(), Cart().at(1.0, 0.0))
-        >>> transition, following = apply(jnp.array([0.5, 0.0]), jnp.ones(1))
-        >>> transition.observation.tolist(), following.observation.tolist()
+        >>> transition, next_state = apply(jnp.array([0.5, 0.0]), jnp.ones(1))
+        >>> transition.observation.tolist(), next_state.observation.tolist()
         ([1.5, 0.0], [1.75, 0.5])
     """
 
@@ -118,8 +118,8 @@ class TransitionMap:
     def __call__(self, displacement: jax.Array, action: jax.Array) -> tuple[Transition, State]:
         """The transition from the moved state, and the state that follows."""
         start = self.environment.perturb(self.state, displacement)
-        end = self.environment.step(start, action)
-        return transition_to(end, start.observation, action), end
+        next_state = self.environment.step(start, action)
+        return transition_to(next_state, start.observation, action), next_state
 
 
 def plain_transition(
@@ -129,24 +129,26 @@ def plain_transition(
 
     Example:
         >>> from sobolax.cart import Cart
-        >>> transition, following = plain_transition(Cart(), Cart().at(1.0, 0.0), jnp.ones(1))
-        >>> float(transition.reward), following.observation.tolist()
+        >>> transition, next_state = plain_transition(Cart(), Cart().at(1.0, 0.0), jnp.ones(1))
+        >>> float(transition.reward), next_state.observation.tolist()
         (-1.5625, [1.25, 0.5])
     """
-    end = environment.step(state, action)
-    return transition_to(end, state.observation, action), end
+    next_state = environment.step(state, action)
+    return transition_to(next_state, state.observation, action), next_state
 
 
-def transition_to(end: State, observation: jax.Array, action: jax.Array) -> Transition:
+def transition_to(next_state: State, observation: jax.Array, action: jax.Array) -> Transition:
     """The transition of a step, from what was seen, what was done and the state that followed.
 
     Example:
         >>> from sobolax.cart import Cart
-        >>> end = Cart().step(Cart().at(7.9, 1.0), jnp.zeros(1))  # beyond the end of the track
-        >>> float(transition_to(end, jnp.array([7.9, 1.0]), jnp.zeros(1)).discount)
+        >>> next_state = Cart().step(Cart().at(7.9, 1.0), jnp.zeros(1))  # beyond the track
+        >>> float(transition_to(next_state, jnp.array([7.9, 1.0]), jnp.zeros(1)).discount)
         0.0
     """
-    return Transition(observation, action, end.reward, end.discount, end.observation)
+    return Transition(
+        observation, action, next_state.reward, next_state.discount, next_state.observation
+    )
 
 
 def direction_block(
@@ -240,7 +242,7 @@ def forward_tangents(
     def push(displacement: jax.Array, action_tangent: jax.Array):
         return jax.jvp(apply, (zero, action), (displacement, action_tangent))
 
-    (transition, end), (tangent, _) = jax.vmap(push, in_axes=-1, out_axes=(None, -1))(
+    (transition, next_state), (tangent, _) = jax.vmap(push, in_axes=-1, out_axes=(None, -1))(
         displacements, actions
     )
-    return transition, end, tangents_of_block(tangent, state_directions.shape[-1])
+    return transition, next_state, tangents_of_block(tangent, state_directions.shape[-1])

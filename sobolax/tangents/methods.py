@@ -11,8 +11,8 @@
 `docs/concepts/contact_derivatives.md` says from measurements when to take which.
 
 An environment with ways of its own has `own_derivatives`, a mapping from their names to functions
-(`TangentFunction`), or to the reason why it has not. `reverse` is no way to compute tangents but a
-source that needs none (`sobolax.tangents.sources`).
+(`TangentFunction`), or to the reason why there is none. `reverse` is not here: it is a source that
+needs no tangents (`sobolax.tangents.sources`).
 """
 
 from collections.abc import Mapping
@@ -31,14 +31,14 @@ from sobolax.tangents.forward import TangentFunction, forward_tangents
 METHODS = ("auto", "analytic", "forward", "differences", "mujoco_fd")
 
 # Measured on Ant and Hopper: forward mode costs 1.15 plain steps for one direction and about 0.12
-# for each further one, a analytic Jacobian 2 to 2.5 for all. They break even near 8 to 10; below
+# for each further one, an analytic Jacobian 2 to 2.5 for all. They break even near 8 to 10; below
 # that forward mode also compiles faster and keeps less in memory.
 _FEW_DIRECTIONS = 8
 
 
 @dataclass(frozen=True)
 class Derivatives:
-    """How tangents are computed, and what is done for their reliability. All of it is static.
+    """How tangents are computed, and what makes them reliable. All of it is static.
 
     Attributes:
         method: "auto", "analytic", "forward", "differences" or "mujoco_fd".
@@ -66,13 +66,13 @@ class Derivatives:
     smoothing_scale: float = 1e-2
 
     def check(self, environment: Environment) -> None:
-        """Raises ValueError, with the mend, for what cannot work; compiles nothing."""
+        """Raises ValueError, with the fix, for what cannot work; compiles nothing."""
         check_choice("derivatives: method=", self.method, METHODS)
         reason = reason_against(self.method, environment)
         if reason is not None:
             possible = [name for name in METHODS if reason_against(name, environment) is None]
             raise ValueError(
-                f"derivatives: method={self.method!r} is not to be had for environment "
+                f"derivatives: method={self.method!r} does not work for environment "
                 f"{environment.name!r}: {reason}. These work: {', '.join(possible)}"
             )
         for name in ("difference_step", "max_norm", "max_disagreement", "smoothing_scale"):
@@ -98,7 +98,7 @@ def own_derivatives(environment: Environment) -> Mapping[str, TangentFunction | 
 
 
 def reason_against(method: str, environment: Environment) -> str | None:
-    """Why a method is not to be had for an environment, or None if it is.
+    """Why a method does not work for an environment, or None if it does.
 
     Example:
         >>> from sobolax.cart import Cart

@@ -132,18 +132,18 @@ def make_source(
         )
 
     def collect_plain(key, state, action):
-        transition, end = plain_transition(environment, state, action)
-        return Experience(transition, None, None), end
+        transition, next_state = plain_transition(environment, state, action)
+        return Experience(transition, None, None), next_state
 
     def collect_state(key, state, action):
-        transition, end = plain_transition(environment, state, action)
-        return Experience(transition, None, state), end
+        transition, next_state = plain_transition(environment, state, action)
+        return Experience(transition, None, state), next_state
 
     def collect_tangents(key, state, action):
-        transition, end, tangents = tangents_at(key, state, action)
+        transition, next_state, tangents = tangents_at(key, state, action)
         # Another key than the three that `tangents_at` splits this one into.
         stored = storage.pack(jax.random.fold_in(key, 3), tangents)
-        return Experience(transition, stored, None), end
+        return Experience(transition, stored, None), next_state
 
     def unpacked(experience, key, tangent_bound):
         return storage.unpack(experience.tangents, tangent_bound)

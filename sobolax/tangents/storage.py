@@ -107,33 +107,12 @@ class PackedTangent:
     layout: _Layout = field(metadata={"static": True})
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class PackedTangents:
-    """`sobolax.transition.Tangents`, packed.
-
-    Attributes:
-        state: Along directions of the physics state.
-        action: Along directions of the action.
-
-    Example:
-        >>> from sobolax.cart import example_transition
-        >>> pack = make_storage("int8").pack
-        >>> kept = jax.eval_shape(pack, jax.random.key(0), example_transition()[1])  # or jax.jit
-        >>> [leaf.shape for leaf in kept.action.as_they_are]  # the action's tangent, the reward's
-        [(1,), (1,)]
-    """
-
-    state: PackedTangent
-    action: PackedTangent
-
-
 @dataclass(frozen=True)
 class TangentStorage:
     """How tangents are kept; both functions are of one unbatched transition.
 
     Attributes:
-        pack: `(key, tangents) -> whatever lies in the replay buffer`.
+        pack: `(key, tangents) -> what lies in the replay buffer`.
         unpack: `(what lies there, bound) -> (tangents, bound)`: tangents, and the bound that is
             still to be held against them. Tangents that were found too long, or not finite, come
             back as NaN.
@@ -172,14 +151,14 @@ def make_storage(dtype: str, moving: Moving | None = None) -> TangentStorage:
     bits, precise = _PACKED[dtype]
     moving = moving or Moving()
 
-    def pack(key: jax.Array, tangents: Tangents) -> PackedTangents:
+    def pack(key: jax.Array, tangents: Tangents) -> Any:
         state_key, action_key = jax.random.split(key)
-        return PackedTangents(
+        return Tangents(
             _pack(state_key, tangents.state, {"observation": moving.observation}, bits, precise),
             _pack(action_key, tangents.action, {"action": moving.action}, bits, precise),
         )
 
-    def unpack(stored: PackedTangents, bound: Any) -> tuple[Tangents, Any]:
+    def unpack(stored: Any, bound: Any) -> tuple[Tangents, Any]:
         return Tangents(_unpack(stored.state, bound), _unpack(stored.action, bound)), jnp.inf
 
     return TangentStorage(pack, unpack)
@@ -201,7 +180,7 @@ def moving_parts(
     """Which numbers of an environment's tangents can be other than zero.
 
     Known in the full basis alone: the action's tangents are the directions themselves, and what a
-    displacement of the state does to the observation is asked of `perturb`, at a few first states
+    displacement of the state does to the observation is found by `perturb`, at a few first states
     moved at random: a tangent of NaN reaches all that depends on it.
 
     Args:
@@ -250,7 +229,8 @@ def _reached(environment: Environment, key: jax.Array, states: int = 4) -> jax.A
 
 def _pack(
     key: jax.Array, tangent: Transition, places: dict[str, Places], bits: int, precise: str
-) -> PackedTangent:
+) -> Any:
+    """A `PackedTangent`."""
     present = {name: leaf for name, leaf in vars(tangent).items() if leaf is not None}
     columns = {name: leaf.reshape(-1, leaf.shape[-1]) for name, leaf in present.items()}
     count = next(iter(columns.values())).shape[1]

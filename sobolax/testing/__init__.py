@@ -1,4 +1,4 @@
-"""Tests that somebody else's code can run on itself.
+"""Checks of your own code: whether it works with the library as it says.
 
 - `check_environment(environment)` holds an environment to the protocol of `sobolax.environment`.
 - `check_td_error(td_error, transition, tangents)` finds gradients that are lost in a TD error.

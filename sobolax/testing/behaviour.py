@@ -127,7 +127,7 @@ class Rollout:
 def roll(harness: Harness, limit: int) -> Rollout:
     """Random actions, from first states on. Half of the lanes start anew where they terminate.
 
-    The others go on, to where a step might reset by itself; nothing is asked of their numbers.
+    The others go on, to where a step might reset by itself; their numbers are not checked.
     """
     restarting = np.arange(LANES) < LANES // 2
     kept = {1, 2, limit // 8, limit // 3, limit - 1}

@@ -158,7 +158,7 @@ def _checked(
     try:
         check_structure(environment)
     except ValueError as error:
-        # Nothing else can be asked of it.
+        # No other check can run.
         report.add("structure", str(error))
         return report
     report.add("structure", None)

@@ -86,14 +86,14 @@ def _described(harness: Harness, part: str, where: Any, one: Any, computed: Any,
     )  # fmt: skip
     name = part + "".join(f"[{index}]" for index in entry)
     found, said = float(one[where]), float(computed[where])
-    mend = (
+    fix = (
         "gradients are stopped or rounded away between them"
         if said == 0
         else "a derivative rule, a stop_gradient or a solver that has not converged is in between"
     )
     return (
         f"transition.{name} moves by {found:.6g} per unit of {along}, but its tangent says "
-        f"{said:.6g} ({step} steps after a reset): {mend}. If the simulator cannot do better, "
+        f"{said:.6g} ({step} steps after a reset): {fix}. If the simulator cannot do better, "
         "take Derivatives(method='differences')"
     )
 

@@ -7,7 +7,7 @@ import pytest
 import envs
 from envs.analytic.scalar import KINDS, move
 from envs.analytic.value_iteration import iterate_values
-from sobolax.tangents.forward import basis_directions, forward_tangents
+from sobolax.tangents import basis_directions, forward_tangents
 
 STATES = np.linspace(-1.0, 1.0, 401)
 ACTIONS = np.linspace(-1.0, 1.0, 1001)
@@ -41,8 +41,8 @@ def evaluated(optimum):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_domain_is_left_by_no_action(kind):
     states, actions = np.meshgrid(STATES, ACTIONS)
-    following, rewards = move(kind, states, actions, np)
-    assert np.max(np.abs(following)) <= 1.0 + 1e-15
+    next_state, rewards = move(kind, states, actions, np)
+    assert np.max(np.abs(next_state)) <= 1.0 + 1e-15
     assert np.all(np.isfinite(rewards))
 
 
@@ -50,8 +50,8 @@ def test_the_best_action_of_the_linear_system_is_within_the_limits_wherever_it_c
     """Then the Riccati equation, which knows no limits, is right with them too."""
     env = envs.make("scalar")
     states, actions = np.meshgrid(STATES, ACTIONS)
-    following, _ = move("linear", states, actions, np)
-    assert np.max(np.abs(env.optimal_gain * following)) < 0.95
+    next_state, _ = move("linear", states, actions, np)
+    assert np.max(np.abs(env.optimal_gain * next_state)) < 0.95
     # K by hand: P = W + K² U + γ (A - B K)² P, at K = γ A B P / (U + γ B² P).
     cost, gain = env.optimal_cost, env.optimal_gain
     assert cost == pytest.approx(1 + 0.1 * gain**2 + 0.9 * (0.6 - 0.4 * gain) ** 2 * cost)
@@ -119,8 +119,8 @@ def test_a_tie_of_two_actions_is_a_kink_of_the_value():
     """With a goal on either side the best action in the middle jumps, the value's gradient too."""
 
     def two_goals(state, action):
-        following, _ = move("linear", state, action, np)
-        return following, -((state**2 - 0.25) ** 2) - 0.1 * action**2
+        next_state, _ = move("linear", state, action, np)
+        return next_state, -((state**2 - 0.25) ** 2) - 0.1 * action**2
 
     values, gradients = evaluated(iterate_values(two_goals, 0.9, points=1001))
     np.testing.assert_allclose(values, values[::-1], atol=1e-9)
@@ -150,10 +150,12 @@ def test_tangents_are_the_derivatives_of_a_step(float64, kind):
     assert smooth.mean() > 0.9
     for along, ds, da in ((tangents.state, step, 0.0), (tangents.action, 0.0, step)):
         ahead, behind = (move(kind, states + x * ds, actions + x * da, np) for x in (1, -1))
-        following, reward = ((a - b)[:, 0] / (2 * step) for a, b in zip(ahead, behind, strict=True))
+        next_state, reward = (
+            (a - b)[:, 0] / (2 * step) for a, b in zip(ahead, behind, strict=True)
+        )
         computed = along.next_observation[:, 0, 0], along.reward[:, 0]
         # Numbers of order 1 to 5, rounding 1e-16 / 1e-6.
-        np.testing.assert_allclose(computed[0][smooth], following[smooth], atol=2e-9)
+        np.testing.assert_allclose(computed[0][smooth], next_state[smooth], atol=2e-9)
         np.testing.assert_allclose(computed[1], reward, atol=2e-9)
 
 

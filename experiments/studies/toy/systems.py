@@ -7,7 +7,7 @@ import numpy as np
 
 import envs
 from envs.analytic.scalar import KINDS, Scalar
-from sobolax.tangents.forward import basis_directions, forward_tangents
+from sobolax.tangents import basis_directions, forward_tangents
 from sobolax.transition import Tangents, Transition
 
 DISCOUNT = 0.9

@@ -138,7 +138,7 @@ def test_an_environment_says_why_it_has_no_derivatives_of_a_kind():
     ("options", "message"),
     [
         ({"method": "backward"}, "choose one of auto, analytic, forward, differences, mujoco_fd"),
-        ({"method": "analytic"}, "not to be had for environment 'pendulum'.*These work: auto"),
+        ({"method": "analytic"}, "does not work for environment 'pendulum'.*These work: auto"),
         ({"method": "mujoco_fd"}, "the environment offers none. These work: auto, forward"),
         ({"difference_step": 0.0}, "difference_step=0.0 must be finite and above 0"),
         ({"max_norm": -1.0}, "max_norm=-1.0 must be finite and above 0"),

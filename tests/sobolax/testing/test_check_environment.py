@@ -81,8 +81,8 @@ class Counter(Sound):
 
     def step(self, state, action):
         self.calls += 1
-        following = super().step(state, action)
-        return replace(following, reward=following.reward + self.calls)
+        next_state = super().step(state, action)
+        return replace(next_state, reward=next_state.reward + self.calls)
 
 
 class Diary(Sound):
@@ -107,8 +107,8 @@ class Stillborn(Sound):
 
 class SmoothEnd(Sound):
     def step(self, state, action):
-        following = super().step(state, action)
-        return replace(following, discount=jnp.exp(-(following.physics[0] ** 2)))
+        next_state = super().step(state, action)
+        return replace(next_state, discount=jnp.exp(-(next_state.physics[0] ** 2)))
 
 
 class MixedBatch(Sound):
@@ -121,15 +121,15 @@ class MixedBatch(Sound):
             jax.lax.stop_gradient(state.physics),
             vmap_method="broadcast_all",
         )
-        following = super().step(state, action)
-        return replace(following, reward=following.reward + total)
+        next_state = super().step(state, action)
+        return replace(next_state, reward=next_state.reward + total)
 
 
 class Exploding(Sound):
     def step(self, state, action):
-        following = super().step(state, action)
-        physics = jnp.where(jnp.abs(following.physics) > 2.0, jnp.inf, following.physics)
-        return replace(following, physics=physics)
+        next_state = super().step(state, action)
+        physics = jnp.where(jnp.abs(next_state.physics) > 2.0, jnp.inf, next_state.physics)
+        return replace(next_state, physics=physics)
 
 
 class TimeLimit(Sound):
@@ -141,10 +141,10 @@ class TimeLimit(Sound):
 
     def step(self, state, action):
         inner = replace(state, physics=state.physics[0])
-        following, count = super().step(inner, action), state.physics[1] + 1
-        physics = jnp.clip(following.physics, -2.0, 2.0)
+        next_state, count = super().step(inner, action), state.physics[1] + 1
+        physics = jnp.clip(next_state.physics, -2.0, 2.0)
         discount = 1.0 - (count >= self.episode_length).astype(physics.dtype)
-        return replace(following, physics=(physics, count), discount=discount)
+        return replace(next_state, physics=(physics, count), discount=discount)
 
     def perturb(self, state, displacement):
         moved = super().perturb(replace(state, physics=state.physics[0]), displacement)
@@ -155,10 +155,10 @@ class AutomaticReset(TimeLimit):
     """As a training wrapper does it: the step that ends an episode gives a first state."""
 
     def step(self, state, action):
-        following = super().step(state, action)
+        next_state = super().step(state, action)
         first = self.reset(jax.random.key(7))
-        over = following.discount == 0
-        return jax.tree.map(lambda a, b: jnp.where(over, a, b), first, following)
+        over = next_state.discount == 0
+        return jax.tree.map(lambda a, b: jnp.where(over, a, b), first, next_state)
 
 
 class RestlessPerturb(Sound):
@@ -189,14 +189,14 @@ class DependentDirections(Sound):
 
 class NotFiniteTangents(Sound):
     def step(self, state, action):
-        following = super().step(state, action)
-        return replace(following, reward=following.reward + jnp.sqrt(0.0 * action[0] ** 2))
+        next_state = super().step(state, action)
+        return replace(next_state, reward=next_state.reward + jnp.sqrt(0.0 * action[0] ** 2))
 
 
 class StoppedGradient(Sound):
     def step(self, state, action):
-        following = super().step(state, action)
-        return replace(following, reward=jax.lax.stop_gradient(following.reward))
+        next_state = super().step(state, action)
+        return replace(next_state, reward=jax.lax.stop_gradient(next_state.reward))
 
 
 class WrongRule(Sound):
@@ -213,12 +213,12 @@ class Rough(Sound):
     """Ripples as long as the differences are wide."""
 
     def step(self, state, action):
-        following = super().step(state, action)
-        ripple = 1e-6 * jnp.sin(1e6 * jnp.sum(following.physics))
+        next_state = super().step(state, action)
+        ripple = 1e-6 * jnp.sin(1e6 * jnp.sum(next_state.physics))
         return replace(
-            following,
-            observation=following.observation + ripple,
-            reward=following.reward + ripple,
+            next_state,
+            observation=next_state.observation + ripple,
+            reward=next_state.reward + ripple,
         )
 
 
@@ -229,13 +229,13 @@ class Clipped(Sound):
 
 class NoReverse(Sound):
     def step(self, state, action):
-        following = super().step(state, action)
+        next_state = super().step(state, action)
         physics = jax.lax.while_loop(
             lambda carry: carry[0] < 1,
             lambda carry: (carry[0] + 1, 2 * carry[1]),
             (0, state.physics),
         )[1]
-        return replace(following, reward=following.reward + physics[0])
+        return replace(next_state, reward=next_state.reward + physics[0])
 
 
 class OtherTangents(Sound):
@@ -338,8 +338,8 @@ def test_a_random_key_in_the_state_is_no_trouble():
 
         def step(self, state, action):
             inner, key = state.physics
-            following = super().step(replace(state, physics=inner), action)
-            return replace(following, physics=(following.physics, jax.random.fold_in(key, 1)))
+            next_state = super().step(replace(state, physics=inner), action)
+            return replace(next_state, physics=(next_state.physics, jax.random.fold_in(key, 1)))
 
         def perturb(self, state, displacement):
             moved = super().perturb(replace(state, physics=state.physics[0]), displacement)

@@ -12,7 +12,7 @@ from sobolax import make_train, make_training
 from sobolax.agents import sac
 from sobolax.environment import State
 from sobolax.losses import Weights, sobolev_td_loss
-from sobolax.tangents.forward import basis_directions, forward_tangents
+from sobolax.tangents import basis_directions, forward_tangents
 from sobolax.training import replay
 from sobolax.training.n_step import MultiStep, start_of
 
