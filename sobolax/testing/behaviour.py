@@ -80,12 +80,14 @@ def first_states(harness: Harness) -> str | None:
 def batching(harness: Harness) -> str | None:
     """Whether a step alone is that of a batch."""
     states, actions = harness.reset(), harness.actions()
-    _, ends, _ = harness.step(states, actions)
+    _, next_states, _ = harness.step(states, actions)
     alone = jax.jit(harness.environment.step)
     for lane in (0, LANES - 1):
         one = jax.tree.map(lambda leaf, lane=lane: leaf[lane], states)
         end = on_host(alone(one, actions[lane].astype(harness.precision.dtype)))
-        for (path, expected), (_, batch) in zip(leaves_of(end), leaves_of(ends), strict=True):
+        for (path, expected), (_, batch) in zip(
+            leaves_of(end), leaves_of(next_states), strict=True
+        ):
             a, b = np.asarray(comparable(expected)), np.asarray(comparable(batch)[lane])
             scale = max(1.0, float(np.max(np.abs(a), initial=0)))
             close = np.allclose(
@@ -109,19 +111,13 @@ class Rollout:
         terminations: How many episodes ended.
         states: `(steps since the start, batch of states, lanes that have not terminated (bool))`,
             some of those that were met.
-        not_finite: A fault.
-        termination: A fault.
-        automatic_reset: A fault.
-        tangent_not_finite: A fault.
+        faults: Of "rollout", "termination", "automatic reset" and "finite tangents".
     """
 
     steps: int
     terminations: int
     states: list[tuple[int, State, np.ndarray]]
-    not_finite: str | None
-    termination: str | None
-    automatic_reset: str | None
-    tangent_not_finite: str | None
+    faults: dict[str, str | None]
 
 
 def roll(harness: Harness, limit: int) -> Rollout:
@@ -133,53 +129,48 @@ def roll(harness: Harness, limit: int) -> Rollout:
     kept = {1, 2, limit // 8, limit // 3, limit - 1}
     states = harness.reset()
     live, ages = np.ones(LANES, bool), np.zeros(LANES, int)
-    found, terminations, faults = [], 0, {}
+    found, terminations = [], 0
+    faults: dict[str, str | None] = {}
     forgets: list[np.ndarray] = []
     ended_at: list[tuple[int, int]] = []  # age, and how many of those of that age went on
     for step in range(limit):
         if step in kept or step == 0:
             found.append((step, states, live.copy()))
-        _, ends, tangent = harness.step(states, harness.actions())
+        _, next_states, tangent = harness.step(states, harness.actions())
         ages += 1
-        if path := first_not_finite(ends, live):
+        if path := first_not_finite(next_states, live):
             faults.setdefault(
-                "state",
+                "rollout",
                 f"{path} is not finite after {step + 1} steps of random actions: terminate "
                 "before that, or take smaller physics steps",
             )
         if path := first_not_finite(tangent, live, "transition"):
             faults.setdefault(
-                "tangent",
+                "finite tangents",
                 f"the tangent of {path} is not finite after {step + 1} steps of random actions: a "
                 "norm, a square root or an angle at zero, or the branch of jnp.where that is not "
                 "taken? Keep the input away from there, in both branches",
             )
         if np.any(tangent.discount):
             faults.setdefault(
-                "discount",
+                "termination",
                 "state.discount moves with the state or the action: an episode ends or goes on, so "
                 "it is 0 or 1; give 1.0 - done.astype(observation.dtype)",
             )
-        forgets.append(_forgotten(tangent) & np.all(np.isfinite(ends.observation), axis=1))
-        over = (np.asarray(ends.discount) == 0) & live
+        forgets.append(_forgotten(tangent) & np.all(np.isfinite(next_states.observation), axis=1))
+        over = (np.asarray(next_states.discount) == 0) & live
         for age in np.unique(ages[over]):
             ended_at.append((int(age), int(np.sum(live & ~over & (ages == age)))))
         terminations += int(np.sum(over))
         live = live & ~over
         anew = over & restarting
         if np.any(anew):
-            ends = _chosen(anew, harness.reset(), ends)
+            next_states = _chosen(anew, harness.reset(), next_states)
             live, ages = live | anew, np.where(anew, 0, ages)
-        states = ends
-    return Rollout(
-        limit,
-        terminations,
-        [entry for entry in found if np.any(entry[2])],
-        faults.get("state"),
-        faults.get("discount") or _time_limit(ended_at, harness.environment.episode_length),
-        _automatic_reset(np.array(forgets)),
-        faults.get("tangent"),
-    )
+        states = next_states
+    faults.setdefault("termination", _time_limit(ended_at, harness.environment.episode_length))
+    faults["automatic reset"] = _automatic_reset(np.array(forgets))
+    return Rollout(limit, terminations, [entry for entry in found if np.any(entry[2])], faults)
 
 
 def _chosen(lanes: np.ndarray, new: State, old: State) -> State:
@@ -232,14 +223,15 @@ def perturbation(harness: Harness, states: State) -> str | None:
         if path := first_difference(getattr(states, part), getattr(moved, part), f"state.{part}"):
             return f"perturb changes {path}: it belongs to the step that led here; leave it alone"
     one = jax.tree.map(lambda leaf: leaf[0], states)
-    dtype = harness.precision.dtype
-    columns = jax.device_get(
-        jax.jit(_moves_of(harness.environment))(one, np.eye(size, dtype=dtype))
-    )
-    matrix = np.concatenate(
-        [np.reshape(leaf, (size, -1)) for _, leaf in leaves_of(columns)], axis=1
-    )
-    still_directions = np.flatnonzero(np.all(matrix == 0, axis=1))
+
+    def physics_at(state: State, displacement: jax.Array) -> list[jax.Array]:
+        moved = harness.environment.perturb(state, displacement)
+        return [leaf for leaf in jax.tree.leaves(moved.physics) if is_float(leaf)]
+
+    moves = jax.jit(jax.jacfwd(physics_at, argnums=1))
+    columns = jax.device_get(moves(one, np.zeros(size, harness.precision.dtype)))
+    matrix = np.concatenate([np.reshape(leaf, (-1, size)) for leaf in columns])
+    still_directions = np.flatnonzero(np.all(matrix == 0, axis=0))
     if len(still_directions):
         return (
             f"direction {still_directions[0]} of perturb moves nothing in state.physics: "
@@ -252,19 +244,3 @@ def perturbation(harness: Harness, states: State) -> str | None:
             f"{size}: local coordinates count each freedom once (a quaternion has three)"
         )
     return None
-
-
-def _moves_of(environment: Environment):
-    """How the floating-point leaves of the physics move along rows of directions, at zero."""
-
-    def physics_at(state: State, displacement: jax.Array) -> list[jax.Array]:
-        moved = environment.perturb(state, displacement)
-        return [leaf for leaf in jax.tree.leaves(moved.physics) if is_float(leaf)]
-
-    def moves(state: State, directions: jax.Array) -> list[jax.Array]:
-        zero = jnp.zeros_like(directions[0])
-        return jax.vmap(
-            lambda along: jax.jvp(lambda d: physics_at(state, d), (zero,), (along,))[1]
-        )(directions)
-
-    return moves

@@ -184,11 +184,10 @@ def _all(
     yield "vmap and jit", behaviour.batching(harness)
     rollout = behaviour.roll(harness, limit)
     report.steps, report.terminations = rollout.steps, rollout.terminations
-    yield "rollout", rollout.not_finite
-    yield "termination", rollout.termination
-    yield "automatic reset", rollout.automatic_reset
+    for check in ("rollout", "termination", "automatic reset"):
+        yield check, rollout.faults.get(check)
     yield "perturb", behaviour.perturbation(harness, rollout.states[-1][1])
-    yield "finite tangents", rollout.tangent_not_finite
+    yield "finite tangents", rollout.faults.get("finite tangents")
     judgement = gradients.judge(harness, rollout.states, states)
     report.tangent_error, report.judged = judgement.error, judgement.judged
     yield "tangents", judgement.fault

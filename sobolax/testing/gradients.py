@@ -80,7 +80,7 @@ def _in_single(harness: Harness) -> str:
 
 def _described(harness: Harness, part: str, where: Any, one: Any, computed: Any, step: int):
     split = harness.environment.state_size
-    direction, *entry = (int(index) for index in where)
+    *entry, direction = (int(index) for index in where)
     along = f"state direction {direction}" if direction < split else (
         f"action[{direction - split}]"
     )  # fmt: skip
@@ -106,47 +106,28 @@ def _spread(met: Met, count: int) -> Met:
 
 def _gradients(harness: Harness, states: State, actions: np.ndarray):
     """Tangents along all unit directions, and central differences at two distances of the same."""
-    size, h = harness.directions, harness.precision.step
-    parts: list[tuple[Transition, Transition, Transition]] = []
-    for start in range(0, size, LANES):
-        directions = np.zeros((LANES, size))
-        rows = np.arange(start, min(start + LANES, size))
-        directions[np.arange(len(rows)), rows] = 1.0
-        pushed = [
-            harness.push(states, sign * reach * directions, actions, directions)
-            for reach in (h, 2 * h)
-            for sign in (1.0, -1.0)
-        ]
-        at, still = harness.push(states, 0 * directions, actions, directions)[2], len(rows)
-        near, far = (
-            jax.tree.map(
-                lambda a, b, reach=reach: (a.astype(np.float64) - b) / (2 * reach),
-                pushed[first][0],
-                pushed[first + 1][0],
-            )
-            for first, reach in ((0, h), (2, 2 * h))
+
+    def difference(along: np.ndarray, reach: float) -> Transition:
+        ahead, behind = (
+            harness.push(states, sign * reach * along, actions, along)[0] for sign in (1.0, -1.0)
         )
-        parts.append(
-            tuple(jax.tree.map(lambda leaf, still=still: leaf[:still], t) for t in (at, near, far))  # type: ignore[arg-type]
-        )
-    return (
-        jax.tree.map(lambda *leaves: np.concatenate(leaves), *side)
-        for side in zip(*parts, strict=True)
-    )
+        return jax.tree.map(lambda a, b: (a.astype(np.float64) - b) / (2 * reach), ahead, behind)
+
+    h, parts = harness.precision.step, []
+    for count, along in harness.unit_directions():
+        tangent = harness.push(states, 0 * along, actions, along)[2]
+        both = difference(along, h), difference(along, 2 * h)
+        parts.append(jax.tree.map(lambda leaf, count=count: leaf[:count], (tangent, *both)))
+    return jax.tree.map(lambda *lanes: np.moveaxis(np.concatenate(lanes), 0, -1), *parts)
 
 
 def at_the_limits(harness: Harness, states: State) -> str | None:
     """Whether gradients at actions of exactly ±1 are those just inside."""
-    size, split = harness.directions, harness.environment.state_size
     corner = np.repeat(np.sign(harness.actions()[:1]), LANES, axis=0)
     at = lane_of(states, 0)
-    for start in range(split, size, LANES):
-        directions = np.zeros((LANES, size))
-        rows = np.arange(start, min(start + LANES, size))
-        directions[np.arange(len(rows)), rows] = 1.0
+    for _, along in harness.unit_directions(harness.environment.state_size):
         here, inside = (
-            harness.push(at, 0 * directions, scale * corner, directions)[2]
-            for scale in (1.0, 1.0 - 1e-3)
+            harness.push(at, 0 * along, scale * corner, along)[2] for scale in (1.0, 1.0 - 1e-3)
         )
         for part in ("next_observation", "reward"):
             limit, within = (np.asarray(getattr(tangent, part)) for tangent in (here, inside))
@@ -181,7 +162,7 @@ def reverse(harness: Harness, states: State) -> str | None:
             "Set reverse_mode = False, or take while loops out of step"
         )
     tangent, _, _ = _gradients(harness, lane_of(states, 0), np.repeat(action[None], LANES, axis=0))
-    expected = tangent.next_observation @ weights[1:] + weights[0] * tangent.reward
+    expected = weights[1:] @ tangent.next_observation + weights[0] * tangent.reward
     gap = np.max(np.abs(np.concatenate(found) - expected)) / max(np.max(np.abs(expected)), 1e-2)
     if not gap < harness.precision.tolerance:
         return f"reverse and forward mode differ by {gap:.2g} of the largest gradient"

@@ -1,5 +1,6 @@
 """The few compiled programs that all checks of an environment share."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,9 +101,20 @@ class Harness:
         """Random actions, away from their limits."""
         return self.random.uniform(-0.9, 0.9, (LANES, self.environment.action_size))
 
+    def unit_directions(self, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+        """Unit directions of state and action from `first` on, one per lane, a batch at a time.
+
+        Yields:
+            How many lanes have one, and directions, `(LANES, state_size + action_size)`.
+        """
+        for start in range(first, self.directions, LANES):
+            some = np.eye(self.directions)[start : start + LANES]
+            yield len(some), np.pad(some, ((0, LANES - len(some)), (0, 0)))
+
     def _pushed(self, state: State, at: Any, along: Any):
-        (transition, end), (tangent, _) = jax.jvp(TransitionMap(self.environment, state), at, along)
-        return transition, end, tangent
+        apply = TransitionMap(self.environment, state)
+        (transition, next_state), (tangent, _) = jax.jvp(apply, at, along)
+        return transition, next_state, tangent
 
 
 def leaves_of(tree: Any, name: str = "state") -> list[tuple[str, Any]]:
