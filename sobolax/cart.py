@@ -15,7 +15,7 @@ from sobolax.transition import Tangents, Transition
 
 
 class Cart:
-    """A cart that is pushed along a line and paid for staying near the middle.
+    """A cart that is pushed along a line and rewarded for staying near the middle.
 
     An action is a force of at most 1 N on 1 kg. A step takes half a second: first
     `speed += action / 2`, then `position += speed / 2`. The reward is `-position^2`, after the

@@ -87,7 +87,7 @@ def anchored(observation: jax.Array, state: State, displacement: jax.Array) -> j
     """The observation of `state` moved by `displacement`; at zero, `state.observation` itself.
 
     The same formula, compiled into two programs, may differ in its last bit (the compiler fuses and
-    vectorises as it likes), so computing an observation anew is not enough for `perturb(state, 0)`
+    vectorises as it likes), so recomputing an observation is not enough for `perturb(state, 0)`
     to equal `state`. Here the value at zero is the stored one, and the derivative is that of
     `observation`.
 
@@ -102,7 +102,7 @@ def anchored(observation: jax.Array, state: State, displacement: jax.Array) -> j
     Example:
         >>> from sobolax.cart import Cart
         >>> state = Cart().at(1.0, 0.0)
-        >>> anew = state.observation + 1e-7  # computed again, and rounded otherwise
+        >>> anew = state.observation + 1e-7  # computed again, rounded differently
         >>> anchored(anew, state, jnp.zeros(2)).tolist(), anchored(anew, state, jnp.ones(2)).dtype
         ([1.0, 0.0], dtype('float32'))
     """

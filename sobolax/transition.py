@@ -18,7 +18,7 @@ class Transition:
     Attributes:
         observation: What the policy saw, raw (not normalised), `(observation_size,)`.
         action: What it did, in [-1, 1], `(action_size,)`.
-        reward: What it got for it, `()`.
+        reward: Of this step, `()`.
         discount: 0 where the step ended the episode for good, else 1, `()`. The agent's own
             discount factor multiplies it. A time limit leaves it at 1: truncation is not
             termination.

@@ -1,6 +1,6 @@
 """How physics moves on by MuJoCo's own C engine: differences on the host, on all of its cores.
 
-It is there to be compared with, and asks nothing of MJX's derivatives. The engine is the original
+It serves as a comparison and needs none of MJX's derivatives. The engine is the original
 of which MJX is a translation; where the two differ (`docs/concepts/contact_derivatives.md`), so do
 gradients.
 """
@@ -22,7 +22,7 @@ from sobolax.mjx.engine import MjModel, mujoco
 # How far to go to both sides (m, rad, per second, units of the control), in float64. A central
 # difference is off by about 1e-16 / h of the values by rounding, and by h² of the third derivative,
 # which contacts make large: on Ant and Hopper in contact errors grow to both sides of 1e-6, where
-# they are 1e-9 to 1e-7 of the largest entry. One-sided differences at half the price are off by up
+# they are 1e-9 to 1e-7 of the largest entry. One-sided differences at half the cost are off by up
 # to 1e-3.
 _STEP = 1e-6
 
@@ -52,7 +52,7 @@ class HostEngine:
         self._model = copy.copy(model)
         self._model.opt.tolerance = 1e-14
         self._model.opt.iterations = self._model.opt.ls_iterations = 100
-        # A state that is no good is no good: another in its place would give a gradient.
+        # A bad state stays bad: a reset in its place would give a gradient.
         self._model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         self._substeps = substeps
         self._state_size = int(2 * model.nv + model.na)
@@ -85,7 +85,7 @@ class HostEngine:
         if start.dtype != jnp.float64:
             result = jax.ShapeDtypeStruct(start.shape, start.dtype)
             return jax.pure_callback(self._moved_batch, result, *parts, vmap_method="expand_dims")
-        # As bits, because a thread that has not been told of float64, as the callback's when
+        # As bits, because a thread without float64 enabled, as the callback's when
         # `jax.enable_x64` is a context, would round what comes and goes to float32.
         result = jax.ShapeDtypeStruct((*start.shape, 2), jnp.uint32)
         bits = [jax.lax.bitcast_convert_type(part, jnp.uint32) for part in parts]
@@ -130,7 +130,7 @@ class HostEngine:
             return nothing
         try:
             data = self._idle.pop()
-        except IndexError:  # no asking before: another thread may be faster
+        except IndexError:  # not checked first: another thread may be faster
             data = mujoco.MjData(self._model)
             data.warning.number[:] = _COUNTED
         data.qpos[:], data.qvel[:], data.act[:], data.qacc_warmstart[:] = state[:4]
@@ -140,7 +140,7 @@ class HostEngine:
         many = self._has_jacobians and columns > _WORTH_A_JACOBIAN * full
         compute = self._chained if many else self._differences
         try:
-            # First without differences: nothing else is asked of the engine where it has trouble.
+            # First without differences: where the engine has trouble, none are taken.
             points = list(self._walk(data))
             moved = nothing if _has_warned(data) else compute(data, points, start, controls)
         except mujoco.FatalError:

@@ -18,7 +18,7 @@ class Physics:
         act: Activations of the actuators, `(na,)`.
         qacc_warmstart: The last acceleration, from which the solver starts, `(nv,)`. Hidden
             state: `perturb` leaves it alone.
-        mocap_pos: Where the bodies are that only somebody else moves, such as a target (m),
+        mocap_pos: Positions of bodies that the physics does not move, such as a target (m),
             `(nmocap, 3)`. `perturb` leaves it alone.
     """
 

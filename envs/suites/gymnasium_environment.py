@@ -20,7 +20,7 @@ from sobolax.environment import State, anchored
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Physics:
-    """The host's state, and how far it is integrate_position before the next step, `(state_size,)`.
+    """The host's state, and how far it is displaced before the next step, `(state_size,)`.
 
     The displacement is zero but after `perturb`; gradients in local coordinates are its tangents.
     """
@@ -85,9 +85,9 @@ class GymnasiumEnvironment:
         *host, observation, reward, terminated = _call(self._host.step, shapes, dtype, *held)
         values = jnp.concatenate([jnp.zeros(self.state_size, dtype), observation, reward])
         inputs = jnp.concatenate([physics.displacement, action.astype(dtype)])
-        moved = _gradientd(self._host.step_gradients, values, inputs, held)
+        moved = _with_jacobian(self._host.step_gradients, values, inputs, held)
         displacement, observation, reward = jnp.split(moved, [self.state_size, moved.size - 1])
-        # Not 1 - terminated: NaN, of a simulator that gave up, is no end of an episode.
+        # Not 1 - terminated: NaN, where the simulator failed, does not end an episode for good.
         discount = jnp.where(terminated[0] > 0, 0.0, jnp.ones_like(reward[0]))
         return State(Physics(tuple(host), displacement), observation, reward[0], discount, {})
 
@@ -97,7 +97,7 @@ class GymnasiumEnvironment:
         moved = physics.displacement + displacement.astype(dtype)
         held = jax.lax.stop_gradient((*physics.host, moved))
         (value,) = _call(self._host.observe, [(self.observation_size,)], dtype, *held)
-        observation = _gradientd(self._host.observe_gradients, value, moved, held)
+        observation = _with_jacobian(self._host.observe_gradients, value, moved, held)
         observation = anchored(observation, state, displacement)
         return replace(state, physics=Physics(physics.host, moved), observation=observation)
 
@@ -123,7 +123,7 @@ def _call(
 ) -> list[jax.Array]:
     """One callback, for a whole batch under `vmap`.
 
-    Float64 travels as bits: a thread that has not been told of it, as the callback's when
+    Float64 travels as bits: a thread without it enabled, as the callback's when
     `jax.enable_x64` is a context, would round what comes and goes to float32.
     """
     double = dtype == jnp.float64
@@ -152,7 +152,7 @@ def _call(
     return [jax.lax.bitcast_convert_type(part, dtype) for part in found]
 
 
-def _gradientd(
+def _with_jacobian(
     gradients: Callable[..., tuple[np.ndarray, ...]],
     values: jax.Array,
     inputs: jax.Array,

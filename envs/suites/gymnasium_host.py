@@ -2,7 +2,7 @@
 
 Most of a step is Gymnasium's own Python, of which one process runs one thread at a time: with two
 threads a step took longer than with one. So large batches go to processes. A callback that calls
-JAX can wait for ever: there is none of it here.
+JAX can wait for ever: this module does not.
 """
 
 import math
@@ -37,8 +37,8 @@ class Host:
     """
 
     def __init__(self, name: str, integrator: str | None, parameters: Mapping[str, Any]):
-        self._asked = (name, integrator, dict(parameters))
-        first = Simulator(make_environment(*self._asked))
+        self._arguments = (name, integrator, dict(parameters))
+        first = Simulator(make_environment(*self._arguments))
         self.model, self.dt, self.sizes = first.model, first.dt, first.sizes
         self.state_size, self.observation_size = first.state_size, first.observation_size
         self._idle = [first]
@@ -108,10 +108,10 @@ class Host:
         return tuple(result.reshape(*leading, *result.shape[1:]) for result in results)
 
     def _here(self, task: str, flat: Sequence[np.ndarray]) -> list[list[Any]]:
-        try:  # callbacks may come from several threads at once: to look first would be too late
+        try:  # callbacks may come from several threads at once: a check first would be too late
             simulator = self._idle.pop()
         except IndexError:
-            simulator = Simulator(make_environment(*self._asked))
+            simulator = Simulator(make_environment(*self._arguments))
         try:
             return simulator.over(task, flat)
         finally:
@@ -125,7 +125,7 @@ class Host:
     @cached_property
     def _pool(self) -> Any:
         pool = ProcessPoolExecutor(
-            self._workers, timeout=_IDLE_SECONDS, initializer=_start, initargs=self._asked
+            self._workers, timeout=_IDLE_SECONDS, initializer=_start, initargs=self._arguments
         )
         # Also at the interpreter's end, while what the pool needs for it is there.
         weakref.finalize(self, pool.shutdown, wait=False, kill_workers=True)

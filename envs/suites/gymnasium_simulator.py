@@ -22,7 +22,7 @@ INTEGRATORS = {
 # from the positions, though it lags one physics step behind; forces are what the last step left.
 _KINEMATIC = ("xpos", "xipos", "site_xpos", "cinert", "cvel")
 _FORCES = ("cfrc_ext", "qfrc_actuator", "qfrc_constraint")
-# As in `envs.mujoco.host_engine`, with the same reasons.
+# As in `envs.mujoco.host_engine`, for the same reasons.
 _STEP = 1e-6
 
 
@@ -32,7 +32,7 @@ def make_environment(name: str, integrator: str | None, parameters: Mapping[str,
         warnings.simplefilter("ignore")
         made: Any = gymnasium.make(name, **parameters).unwrapped
     made.model.actuator_ctrllimited[:] = False
-    # A state that is no good is seen, and not replaced by another one.
+    # A bad state stays visible and is not replaced.
     made.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     if integrator is not None:
         made.model.opt.integrator = INTEGRATORS[integrator]
@@ -142,7 +142,7 @@ class Simulator:
             arrays: Its arguments, with one leading axis.
 
         Returns:
-            What it gives, per item; NaN where MuJoCo gives up.
+            What it gives, per item; NaN where MuJoCo fails.
         """
         run: Callable[..., tuple[Any, ...]] = getattr(self, task)
         found: list[list[Any]] = []

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from sobolax.environment import State
 
 # Simulators clip actions at their limits, where a clip has half a derivative and a saturated policy
-# sits. So little less is inside in float32, and changes nothing.
+# sits. This little less is inside in float32 and changes nothing.
 _INSIDE = 1.0 - 1e-6
 
 
@@ -39,7 +39,7 @@ def strong(tree: Any, dtype: Any = None) -> Any:
 
 
 def known(suite: str, name: str, names: Iterable[str]) -> None:
-    """Raises ValueError, with the nearest names, for a name that a suite has not."""
+    """Raises ValueError, with the nearest names, for a name that a suite does not have."""
     names = sorted(names)
     if name in names:
         return

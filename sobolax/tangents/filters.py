@@ -1,9 +1,8 @@
 """What makes gradients of hard physics safe to learn from.
 
-Each function here takes a way to compute tangents (`sobolax.tangents.forward.TangentFunction`)
-and gives
-another one. Tangents that are found wanting become NaN, never zero: the loss takes what is not
-finite out of its averages and counts it (`sobolax.losses`).
+Each function takes a way to compute tangents (`sobolax.tangents.forward.TangentFunction`) and gives
+another one. Tangents that fail become NaN, never zero: the loss takes what is not finite out of its
+averages and counts it (`sobolax.losses`).
 """
 
 from typing import Any
@@ -20,8 +19,8 @@ from sobolax.transition import Tangents, Transition
 def clip_norm(tangents_at: TangentFunction, max_norm: float) -> TangentFunction:
     """Shortens every tangent that is longer than `max_norm` to that length; its direction stays.
 
-    `tangent_bound` of the agents drops such a tangent instead; this keeps what it says about
-    directions, as gradient clipping does. Lengths are Euclidean, over all parts of the transition.
+    `tangent_bound` of the agents drops such a tangent instead; this keeps its direction, as
+    gradient clipping does. Lengths are Euclidean, over all parts of the transition.
     One that is not finite stays so.
 
     Example:
