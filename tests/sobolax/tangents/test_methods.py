@@ -94,6 +94,19 @@ def test_differences_equal_forward_mode(float64, name, parameters):
         assert structures[0] == structures[1]
 
 
+def test_tangents_are_the_jacobian_times_the_directions(float64):
+    environment = envs.make("lqr", dimension=3, actions=2)
+    along = random_directions(KEY, 2, 3), random_directions(KEY, 1, 2)
+    _, _, tangents = forward_tangents(environment, environment.reset(KEY), jnp.ones(2), *along)
+    # A linear system, to the rounding of float64.
+    for side, jacobian, directions in (
+        (tangents.state, environment.dynamics, along[0]),
+        (tangents.action, environment.control, along[1]),
+    ):
+        np.testing.assert_allclose(side.next_observation, jacobian @ directions, rtol=1e-12)
+        assert side.reward.shape == directions.shape[1:]
+
+
 def test_differences_take_the_step_asked_for():
     """Of |x|, from -1/4: halfway to the other side of the kink the gradient is still -1."""
     line = Line(jnp.abs)
