@@ -7,7 +7,7 @@ Directions are the last axis, as `sobolax.transition.Tangents` says.
 - `methods`: how they are computed, by name.
 - `filters`: what makes them reliable.
 - `sources`: when they are computed: never, at collection, at every update.
-- `storage`: how they lie in the replay buffer.
+- `storage`, `rounding`: how they lie in the replay buffer.
 """
 
 from sobolax.tangents.differences import difference_tangents

@@ -5,12 +5,9 @@
   (float32, or bfloat16 beside 4 bits), and only where they can be other than zero: in the full
   basis most of the observation's tangent and all but the diagonal of the action's cannot.
 
-How number `j` of the next observation moves along direction `i` is kept as `s_i c_j q |q|`, with a
-small whole number `q`: small numbers keep their digits beside large ones, be it that the direction
-or the place (positions beside velocities) makes them small, or neither. It is rounded up or down at
-random such that its mean is right (stochastic rounding, arXiv 1502.02551). The gradient of the loss
-with respect to the critic is linear in these numbers, so it stays unbiased; noise in the tangent of
-the observation would enter it squared, which is why that one is not rounded so.
+Rounding is right in the mean (`sobolax.tangents.rounding`). The gradient of the loss with respect
+to the critic is linear in these numbers, so it stays unbiased; noise in the tangent of the
+observation would enter it squared, so that one is not rounded.
 
 Euclidean lengths are kept besides, in the type of what is not rounded: whether a tangent is finite
 and within a bound is decided by them.
@@ -26,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sobolax.environment import Environment
+from sobolax.tangents.rounding import restore_columns, round_columns
 from sobolax.transition import Tangents, Transition
 
 # Bits of a number of the next observation, and the type of what is not rounded so.
@@ -245,12 +243,10 @@ def _pack(
     matrix = columns.get("next_observation", jnp.zeros((0, count)))
     matrix = jnp.where(jnp.isfinite(lengths), matrix, 0.0)
     lengths = lengths.astype(precise)
-    codes, directions, numbers = (
-        _narrow(whole, bits) for whole in _round(key, matrix, lengths.astype(matrix.dtype), bits)
-    )
+    rounded = round_columns(key, matrix, lengths.astype(matrix.dtype), bits)
     shape = present["next_observation"].shape[:-1] if "next_observation" in present else None
     layout = _Layout(count, tuple(described), shape, bits)
-    return PackedTangent(lengths, tuple(kept), codes, directions, numbers, layout)
+    return PackedTangent(lengths, tuple(kept), *rounded, layout)
 
 
 def _unpack(packed: PackedTangent, bound: Any) -> Transition:
@@ -266,71 +262,11 @@ def _unpack(packed: PackedTangent, bound: Any) -> Transition:
         found[name] = dense.reshape(*shape, count)
     if layout.next_observation is not None:
         size = math.prod(layout.next_observation)
-        codes = _widen(packed.codes, size * count, layout.bits).reshape(size, count)
-        codes = _signed(codes, layout.bits).astype("float32") / _levels(layout.bits)
-        directions = _decode(_widen(packed.direction_scales, count, layout.bits), layout.bits)
-        numbers = _decode(_widen(packed.number_scales, size, layout.bits), layout.bits)
-        scales = jnp.where(valid, lengths * directions, jnp.nan) * numbers[:, None]
-        dense = scales * codes * jnp.abs(codes)
+        rounded = packed.codes, packed.direction_scales, packed.number_scales
+        lengths = jnp.where(valid, lengths, jnp.nan)
+        dense = restore_columns(rounded, lengths, size, layout.bits)
         found["next_observation"] = dense.reshape(*layout.next_observation, count)
     return Transition(**found)
-
-
-def _round(
-    key: jax.Array, matrix: jax.Array, lengths: jax.Array, bits: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Codes `(m, n)`, scales of directions `(n,)` and scales of numbers `(m,)`, whole numbers."""
-    directions = _encode(jnp.max(jnp.abs(matrix), axis=0, initial=0.0), lengths, bits)
-    sizes = jnp.where(jnp.isfinite(lengths), lengths, 0.0) * _decode(directions, bits)
-    relative = matrix / jnp.where(sizes > 0, sizes, 1.0)
-    largest = jnp.max(jnp.abs(relative), axis=1)
-    numbers = _encode(largest, jnp.ones_like(largest), bits)
-    share = jnp.clip(jnp.abs(relative) / _decode(numbers, bits)[:, None], 0.0, 1.0)
-    levels = _levels(bits)
-    below = jnp.minimum(jnp.floor(jnp.sqrt(share) * levels), levels - 1)
-    low, high = (jnp.square(level / levels) for level in (below, below + 1))
-    noise = jax.random.uniform(key, share.shape, share.dtype)
-    codes = jnp.sign(matrix) * (below + (noise * (high - low) < share - low))
-    return codes.astype("int8"), directions, numbers
-
-
-def _levels(bits: int) -> int:
-    return 2 ** (bits - 1) - 1
-
-
-def _encode(part: jax.Array, whole: jax.Array, bits: int) -> jax.Array:
-    """The smallest scale that `part / whole` fits into; the largest one where that is unknown.
-
-    Scales are powers of 2: with 8 bits in steps of an eighth down to 2^-32, with 4 in steps of a
-    half down to 2^-7.5.
-    """
-    known = (part > 0) & jnp.isfinite(whole)
-    ratio = jnp.where(known, part / jnp.where(known, whole, 1.0), 1.0)
-    return jnp.clip(jnp.floor(-(bits**2) / 8 * jnp.log2(ratio)), 0, 2**bits - 1).astype("uint8")
-
-
-def _decode(scale: jax.Array, bits: int) -> jax.Array:
-    return jnp.exp2(scale.astype("float32") / -(bits**2 / 8))
-
-
-def _narrow(numbers: jax.Array, bits: int) -> jax.Array:
-    """With 4 bits two numbers to a byte: the first half of them in its low bits."""
-    if bits == 8:
-        return numbers
-    flat = numbers.ravel().astype("uint8") & 15
-    low, high = jnp.split(jnp.pad(flat, (0, flat.size % 2)), 2)
-    return low | (high << 4)
-
-
-def _widen(stored: jax.Array, count: int, bits: int) -> jax.Array:
-    if bits == 8:
-        return stored
-    return jnp.concatenate([stored & 15, stored >> 4])[:count]
-
-
-def _signed(codes: jax.Array, bits: int) -> jax.Array:
-    """Codes as the numbers they were before they were narrowed."""
-    return codes if bits == 8 else (codes ^ 8).astype("int8") - 8
 
 
 def _index(places: Places) -> Any:
