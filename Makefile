@@ -12,7 +12,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 1
 .PHONY: help setup train test coverage test-all test-suites check bench bench-peers audit toy docs lock clean
 
 help:
-	@echo "make train     SAC and Sobolev SAC side by side on MuJoCo physics (under 10 minutes on 2 cores)"
+	@echo "make train     SAC and Sobolev SAC side by side on MuJoCo physics (about 5 minutes on 2 cores)"
 	@echo "make test      the fast tests"
 	@echo "make test-all  all tests, the slow ones too"
 	@echo "make coverage  branch coverage of sobolax by the fast tests"

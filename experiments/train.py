@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,15 @@ from experiments.launch.configuration import (
     variants,
 )
 from experiments.launch.exit_status import INTERRUPTED, bad_input, leave, second_interrupt_quits
-from experiments.launch.history import steady_steps_per_second
+from experiments.launch.history import History, steady_steps_per_second
 from experiments.launch.job import Job, check_experiment, make_job
-from experiments.launch.program import call, keep_compiled_programs
+from experiments.launch.program import (
+    begin,
+    compile_program,
+    keep_compiled_programs,
+    processor_devices,
+    split_processor,
+)
 from experiments.launch.progress import Progress, Silent, console_progress
 from experiments.launch.runner import train_members
 from experiments.report import curves, run_table
@@ -49,6 +56,19 @@ class Prepared:
     folder: Path
     checkpoints: CheckpointRule | None
     resume: bool
+
+    @property
+    def name(self) -> str:
+        """The environment with its arguments."""
+        return environment_title(self.experiment.env, self.experiment.env_args)
+
+    @property
+    def title(self) -> str:
+        """The heading of table and plots: the environment and the seeds."""
+        seeds = self.experiment.seeds
+        paired = "paired " if len(self.job.variants) > 1 else ""
+        over = f"mean and 95 % interval over {seeds} {paired}seeds" if seeds > 1 else "1 seed"
+        return f"{self.name}, {over}"
 
 
 def prepare(
@@ -110,31 +130,28 @@ def run(
 def execute(prepared: Prepared, progress: Progress) -> dict[str, Any]:
     """Trains, then writes results, plots and the page."""
     start = time.perf_counter()
-    folder = prepared.folder
+    folder, job, rule = prepared.folder, prepared.job, prepared.checkpoints
     if not prepared.resume:
         run_folder.create(folder)
-        rule = prepared.checkpoints
         configuration = {
             "experiment": to_json(prepared.experiment),
             "checkpoints": None if rule is None else asdict(rule),
             **run_folder.provenance(),
         }
         run_folder.write_json(folder / run_folder.CONFIGURATION, configuration)
-    outcome = train_members(prepared.job, folder, progress, prepared.checkpoints)
+    devices = processor_devices(len(job.keys))
+    program = partial(compile_program, job.training, job.keys, job.hypers, devices)
+    outcome = train_members(job, folder, progress, rule, program)
     history = outcome.history
     if prepared.resume and history.epochs:
         run_folder.remove_results(folder)
-    title = title_of(prepared)
-    try:
-        if outcome.policies is not None:
-            progress.phase("drawing")
-            curves.save_learning_curves(folder / run_folder.LEARNING_CURVES, history, title)
-            curves.save_gradient_error(folder / run_folder.GRADIENT_ERROR, history, title)
-        # An interrupt means to be done soon, and the page needs another compilation.
-        if outcome.policies is not None and not outcome.interrupted:
-            replay(prepared, outcome.policies, progress)
-    except KeyboardInterrupt:
-        outcome.interrupted = True
+    if outcome.policies is not None:
+        progress.phase("drawing plots and the 3D page")
+        try:
+            # After an interrupt there is no page, which needs another compilation.
+            draw(prepared, history, None if outcome.interrupted else outcome.policies)
+        except KeyboardInterrupt:
+            outcome.interrupted = True
     timing = Timing(
         compile_seconds=outcome.compile_seconds,
         initialise_seconds=outcome.initialise_seconds,
@@ -153,29 +170,25 @@ def execute(prepared: Prepared, progress: Progress) -> dict[str, Any]:
     return results
 
 
-def replay(prepared: Prepared, policies: Any, progress: Progress) -> None:
-    """Writes the 3D page: the first seed of every variant, from the same start."""
-    if not hasattr(prepared.environment, "frame"):
-        return
-    # MuJoCo is needed here alone; an analytic environment does without.
-    from experiments.render import write_members
+def draw(prepared: Prepared, history: History, policies: Any) -> None:
+    """Writes the plots and, of policies in an environment with bodies, the 3D page beside them.
 
-    progress.phase("rolling policies out for the 3D page")
-    job = prepared.job
-    firsts = [index * job.seeds for index in range(len(job.variants))]
-    path, title = (
-        prepared.folder / run_folder.REPLAY,
-        environment_title(prepared.experiment.env, prepared.experiment.env_args),
-    )
-    call(write_members, path, title, prepared.environment, job, policies, firsts)
+    The page shows the first seed of every variant, from the same start.
+    """
+    folder, job, page = prepared.folder, prepared.job, None
+    if policies is not None and hasattr(prepared.environment, "frame"):
+        # MuJoCo is needed here alone; an analytic environment does without.
+        from experiments.render import write_members
 
-
-def title_of(prepared: Prepared) -> str:
-    """What stands above table and plots: the environment and the seeds."""
-    seeds = prepared.experiment.seeds
-    paired = "paired " if len(prepared.job.variants) > 1 else ""
-    over = f"mean and 95 % interval over {seeds} {paired}seeds" if seeds > 1 else "1 seed"
-    return f"{environment_title(prepared.experiment.env, prepared.experiment.env_args)}, {over}"
+        firsts = [index * job.seeds for index in range(len(job.variants))]
+        path = folder / run_folder.REPLAY
+        page = begin(
+            write_members, path, prepared.name, prepared.environment, job, policies, firsts
+        )
+    curves.save_learning_curves(folder / run_folder.LEARNING_CURVES, history, prepared.title)
+    curves.save_gradient_error(folder / run_folder.GRADIENT_ERROR, history, prepared.title)
+    if page is not None:
+        page()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -205,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             progress.close()
     console.print()
-    run_table.show(results, title_of(prepared), console)
+    run_table.show(results, prepared.title, console)
     if not hasattr(prepared.environment, "frame"):
         console.print(f"No {run_folder.REPLAY}: {prepared.experiment.env} has no bodies to draw.")
     console.print(Text(f"Everything is in {prepared.folder}"), soft_wrap=True)
@@ -213,4 +226,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    split_processor()
     leave(main())

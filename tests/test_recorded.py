@@ -7,6 +7,8 @@ All were recorded on two cores at jax 0.10.2.
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -15,7 +17,7 @@ import pytest
 
 import envs
 import sobolax
-from experiments.launch.run_folder import read_lines
+from experiments.launch.run_folder import METRICS, read_lines
 from experiments.report.intervals import estimate
 from experiments.sweep import __main__ as sweep
 
@@ -96,3 +98,32 @@ def test_a_sweep_learns_what_was_recorded(tmp_path, monkeypatch):
     for pairs in final.values():
         now, then = (estimate(returns) for returns in zip(*pairs[-2:], strict=True))
         assert then.low <= now.mean <= then.high
+
+
+@pytest.mark.slow
+def test_make_train_learns_what_was_recorded(tmp_path):
+    command = [sys.executable, "-m", "experiments.train", "--output", str(tmp_path / "run")]
+    subprocess.run(command, cwd=RECORDED.parents[1], check=True, timeout=3000)
+    found = returns(read_lines(tmp_path / "run" / METRICS))
+    recorded = returns(recorded_rows("train.csv"))
+    last = max(epoch for _, epoch in found)
+    for variant in ("plain", "sobolev"):
+        # Nothing is learned in the first epoch: an evaluation's sums of rewards, to rounding.
+        first = variant, 0
+        np.testing.assert_allclose(found[first], recorded[first], rtol=TOLERANCE, err_msg=variant)
+        # Thousands of updates carry rounding on until seeds differ. Their mean stays within its
+        # uncertainty.
+        expected = estimate(recorded[variant, last])
+        assert expected.mean is not None
+        assert expected.high is not None
+        off = abs(np.mean(found[variant, last]) - expected.mean)
+        assert off <= expected.high - expected.mean, variant
+
+
+def returns(rows) -> dict[tuple[str, int], list[float]]:
+    """Returns of all seeds, by variant and epoch."""
+    found: dict[tuple[str, int], list[float]] = {}
+    for row in rows:
+        values = found.setdefault((row["variant"], int(row["epoch"])), [])
+        values.append(float(row["evaluation_return"]))
+    return found

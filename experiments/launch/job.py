@@ -16,7 +16,7 @@ from experiments.launch.checkpoint_files import CheckpointError
 from experiments.launch.checkpoints import CheckpointRule
 from experiments.launch.configuration import Experiment, Variant, to_json, variants
 from experiments.launch.history import History
-from experiments.launch.program import members
+from experiments.launch.program import keys_and_hypers
 from sobolax import make_training
 
 # Names of arrays in a checkpoint begin with one of these.
@@ -24,7 +24,7 @@ _STATE, _METRICS, _SECONDS = "state/", "history/metrics/", "history/seconds"
 # Of what wrote a checkpoint, what may change the last bits of what follows.
 _MATTERS = (
     *(("versions", name) for name in ("sobolax", "jax", "jaxlib", "mujoco", "mujoco-mjx")),
-    *(("device", name) for name in ("platform", "kind")),
+    *(("device", name) for name in ("platform", "kind", "count")),
     ("commit", "hash"),
 )
 
@@ -62,7 +62,7 @@ def make_job(experiment: Experiment, training: Any) -> Job:
         training: As the agent's `make_training` makes it for the experiment.
     """
     chosen = variants(experiment)
-    keys, hypers = members(chosen, experiment.seeds, experiment.seed)
+    keys, hypers = keys_and_hypers(chosen, experiment.seeds, experiment.seed)
     return Job(
         training,
         chosen,

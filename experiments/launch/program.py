@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,9 +18,13 @@ from experiments.launch.configuration import Variant
 
 T = TypeVar("T")
 
+# Evaluation is a small share of an epoch and is compiled once: XLA's costlier passes take longer
+# than they save.
+_EVALUATION_OPTIONS: dict[str, str | bool] = {"xla_llvm_disable_expensive_passes": True}
 
-def members(variants: Sequence[Variant], seeds: int, seed: int) -> tuple[jax.Array, Any]:
-    """Keys and hyperparameters of all members: variants times seeds, seeds innermost.
+
+def keys_and_hypers(variants: Sequence[Variant], seeds: int, seed: int) -> tuple[jax.Array, Any]:
+    """Keys and hyperparameters of all runs: variants times seeds, seeds innermost.
 
     Every variant gets the same keys: seed by seed, variants start from the same networks and
     states.
@@ -42,7 +45,7 @@ class Memory:
 
     Attributes:
         initialise: Largest at any time of the first program: arguments, results, temporaries.
-        epoch: The same of the second one; what it donates counts once.
+        epoch: The same of the larger part of an epoch; what is donated counts once.
         state: The training state alone, which lives as long as the training.
     """
 
@@ -58,25 +61,30 @@ class Memory:
 
 @dataclass(frozen=True)
 class Program:
-    """Compiled entry points, for up to `width` members.
+    """Compiled entry points, for up to `width` runs.
 
     Attributes:
-        initialise: `(keys, hypers) -> state`; the state has `width` members, of which those
-            beyond the keys repeat the last one.
+        initialise: `(keys, hypers) -> state`; the state has `width` runs, of which those beyond
+            the keys repeat the last one.
         epoch: `(state, hypers, index) -> (state, metrics)`; the state is donated, and metrics are
-            those of the members that `hypers` has.
+            those of the runs that `hypers` has.
         place: Puts a state that lies on the host where `epoch` takes it.
-        width: Members that are computed.
-        memory: What it needs; None where the compiler does not say.
-        compile_seconds: Lowering and compiling both.
+        width: Runs that are computed.
+        find_memory: Waits for all of it to be compiled; see `memory`.
+        compile_seconds: Lowering and compiling, until training can begin.
     """
 
     initialise: Callable[[jax.Array, Any], Any]
     epoch: Callable[[Any, Any, Any], tuple[Any, dict[str, jax.Array]]]
     place: Callable[[Any], Any]
     width: int
-    memory: Memory | None
+    find_memory: Callable[[], Memory | None]
     compile_seconds: float
+
+    @property
+    def memory(self) -> Memory | None:
+        """What it needs; None where the compiler does not say."""
+        return self.find_memory()
 
 
 def compiler_options() -> dict[str, str | bool]:
@@ -84,7 +92,7 @@ def compiler_options() -> dict[str, str | bool]:
 
     A precaution on CPU: threads that share a large matrix product have been reported to wait for
     each other for ever in `vmap`ped programs on machines with few cores. Not sharing it cost
-    nothing in a program of many members, where this was measured.
+    nothing in a program of many runs, where this was measured.
     """
     if jax.default_backend() != "cpu":
         return {}
@@ -98,14 +106,17 @@ def keep_compiled_programs() -> None:
 
 
 def compile_program(training: Any, keys: jax.Array, hypers: Any, devices: int = 1) -> Program:
-    """Compiles both entry points ahead of time, for as many members as there are keys.
+    """Compiles all entry points ahead of time, for as many runs as there are keys.
+
+    An epoch is two programs: what it learns, and its evaluation, which is still being compiled in
+    a thread when the first epoch begins.
 
     Args:
-        training: A `sobolax.training.loop.Training`.
-        keys: Of the members, `(members,)`.
-        hypers: Their hyperparameters, every leaf `(members,)`.
-        devices: Devices of this machine over which members are laid out, in equal parts: members
-            are padded to a multiple of it. Devices exchange nothing.
+        training: A `sobolax.training.loop.Training`, or anything else with `init` and `epoch`.
+        keys: Of the runs, `(runs,)`.
+        hypers: Their hyperparameters, every leaf `(runs,)`.
+        devices: Devices of this machine over which runs are laid out, in equal parts: they are
+            padded to a multiple of it. Devices exchange nothing.
 
     Raises:
         ValueError: If there are fewer devices.
@@ -113,21 +124,30 @@ def compile_program(training: Any, keys: jax.Array, hypers: Any, devices: int = 
     start = time.perf_counter()
     mesh = make_mesh(devices)
     width = -(-len(keys) // devices) * devices
-    init, epoch = jax.vmap(training.init), jax.vmap(training.epoch, in_axes=(0, 0, None))
     split = whole = None
     if devices > 1:
-        members, all_same = PartitionSpec("members"), PartitionSpec()
-        split, whole = NamedSharding(mesh, members), NamedSharding(mesh, all_same)
-        # Nothing crosses members, which is what the check that is off would look for.
-        layout = partial(jax.shard_map, mesh=mesh, out_specs=members, check_vma=False)
-        init = layout(init, in_specs=(members, members))
-        epoch = layout(epoch, in_specs=(members, members, all_same))
+        split, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (["runs"], []))
+
+    def over_runs(function: Callable[..., Any], *same: bool, **options: Any) -> Any:
+        """The function over all runs, jitted; `same` are the arguments that all runs share."""
+        function = jax.vmap(function, in_axes=tuple(None if one else 0 for one in same))
+        if devices > 1:
+            parts = tuple(PartitionSpec() if one else PartitionSpec("runs") for one in same)
+            # Nothing crosses runs, which is what the check that is off would look for.
+            function = jax.shard_map(
+                function,
+                mesh=mesh,
+                in_specs=parts,
+                out_specs=PartitionSpec("runs"),
+                check_vma=False,
+            )
+        return jax.jit(function, **options)
 
     def place(tree: Any) -> Any:
         return jax.device_put(tree, split)
 
     def pad(tree: Any) -> Any:
-        """Repeats the last member until there are `width`."""
+        """Repeats the last run until there are `width`."""
 
         def longer(leaf: Any) -> Any:
             missing = width - leaf.shape[0]
@@ -139,26 +159,62 @@ def compile_program(training: Any, keys: jax.Array, hypers: Any, devices: int = 
     def shape(leaf: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split)
 
-    initialise = jax.jit(init).lower(*pad((keys, hypers)))
-    one_epoch = jax.jit(epoch, donate_argnums=0).lower(
-        jax.tree.map(shape, initialise.out_info), pad(hypers), jax.device_put(jnp.int32(0), whole)
+    init = over_runs(training.init, False, False).trace(*pad((keys, hypers)))
+    arguments = (
+        jax.tree.map(shape, init.out_info),
+        pad(hypers),
+        jax.device_put(jnp.int32(0), whole),
     )
-    options = compiler_options()
-    first, second = initialise.compile(options), one_epoch.compile(options)
+    learn = over_runs(
+        getattr(training, "learn", training.epoch), False, False, True, donate_argnums=0
+    )
+    # The one that takes longest first: tracing holds Python, compiling does not.
+    learn = begin(learn.lower(*arguments).compile, compiler_options())
+    init = begin(init.lower().compile, compiler_options())
+    look = None
+    if hasattr(training, "look"):
+        lowered = over_runs(training.look, False, False, True).lower(*arguments)
+        look = begin(lowered.compile, compiler_options() | _EVALUATION_OPTIONS)
 
-    def run_epoch(state: Any, hypers: Any, index: Any) -> tuple[Any, dict[str, jax.Array]]:
+    def initialise(keys: jax.Array, hypers: Any) -> Any:
+        return init()(*pad((keys, hypers)))
+
+    def epoch(state: Any, hypers: Any, index: Any) -> tuple[Any, dict[str, jax.Array]]:
         count = jax.tree.leaves(hypers)[0].shape[0]
-        state, metrics = second(state, pad(hypers), jax.device_put(index, whole))
+        hypers, index = pad(hypers), jax.device_put(index, whole)
+        state, metrics = learn()(state, hypers, index)
+        if look is not None:
+            metrics |= look()(state, hypers, index)
         return state, {name: row[:count] for name, row in metrics.items()}
 
-    return Program(
-        initialise=lambda keys, hypers: first(*pad((keys, hypers))),
-        epoch=run_epoch,
-        place=place,
-        width=width,
-        memory=_memory(first, second, initialise.out_info, devices),
-        compile_seconds=time.perf_counter() - start,
-    )
+    def find_memory() -> Memory | None:
+        stated = [one().memory_analysis() for one in (init, learn, look) if one is not None]
+        if any(one is None for one in stated):
+            return None
+        first, *epoch = map(_peak, stated)
+        return Memory(first, max(epoch), size_of(arguments[0]) // devices)
+
+    for needed in (init, learn):
+        needed()
+    return Program(initialise, epoch, place, width, find_memory, time.perf_counter() - start)
+
+
+def split_processor() -> None:
+    """Makes a device of every processor core, for `compile_program` to lay runs out over.
+
+    A program of many runs keeps one core and a third busy: its operations are small, and wait for
+    each other. JAX must not have begun yet; what `XLA_FLAGS` says of devices holds.
+    """
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+
+
+def processor_devices(runs: int) -> int:
+    """Over how many devices to lay runs out: as few as end equally soon; 1 on accelerators."""
+    if jax.default_backend() != "cpu":
+        return 1
+    each = -(-runs // jax.local_device_count())
+    return -(-runs // each)
 
 
 def make_mesh(devices: int) -> Mesh:
@@ -179,7 +235,7 @@ def make_mesh(devices: int) -> Mesh:
             f"--devices {devices} must be from 1 to {len(present)}: JAX finds {what}"
             f"{'s' if len(present) > 1 else ''} here{hint}"
         )
-    return Mesh(np.array(present[:devices]), ("members",))
+    return Mesh(np.array(present[:devices]), ("runs",))
 
 
 def size_of(tree: Any) -> int:
@@ -193,26 +249,21 @@ def size_of(tree: Any) -> int:
     return sum(map(one, jax.tree.leaves(tree)))
 
 
-def _memory(initialise: Any, epoch: Any, state: Any, devices: int) -> Memory | None:
-    found = []
-    for compiled in (initialise, epoch):
-        stated = compiled.memory_analysis()
-        if stated is None:
-            return None
-        found.append(
-            stated.argument_size_in_bytes
-            + stated.output_size_in_bytes
-            + stated.temp_size_in_bytes
-            - stated.alias_size_in_bytes
-        )
-    return Memory(*found, state=size_of(state) // devices)
+def _peak(stated: Any) -> int:
+    return (
+        stated.argument_size_in_bytes
+        + stated.output_size_in_bytes
+        + stated.temp_size_in_bytes
+        - stated.alias_size_in_bytes
+    )
 
 
-def call(function: Callable[..., T], *arguments: Any) -> T:
-    """Calls a function in a thread of its own, and waits so that Ctrl-C gets through at once.
+def begin(function: Callable[..., T], *arguments: Any) -> Callable[[], T]:
+    """Calls a function in a thread of its own.
 
-    Python notices a signal only between bytecodes of the main thread, and compiling, or waiting
-    for an epoch, is one long call. After an interrupt the thread is left to itself.
+    Returns:
+        What waits for it and returns its result, or raises what it raised. Ctrl-C gets through at
+        once, and leaves the thread to itself.
     """
     outcome: list[Any] = []
 
@@ -224,9 +275,22 @@ def call(function: Callable[..., T], *arguments: Any) -> T:
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    while thread.is_alive():
-        thread.join(0.1)
-    succeeded, value = outcome
-    if not succeeded:
-        raise value
-    return value
+
+    def result() -> T:
+        while thread.is_alive():
+            thread.join(0.1)
+        succeeded, value = outcome
+        if not succeeded:
+            raise value
+        return value
+
+    return result
+
+
+def call(function: Callable[..., T], *arguments: Any) -> T:
+    """Calls a function in a thread of its own, and waits so that Ctrl-C gets through at once.
+
+    Python notices a signal only between bytecodes of the main thread, and compiling, or waiting
+    for an epoch, is one long call.
+    """
+    return begin(function, *arguments)()

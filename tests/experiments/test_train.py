@@ -16,7 +16,7 @@ import pytest
 
 import sobolax
 from experiments import train
-from experiments.launch import program, run_folder, runner
+from experiments.launch import program, run_folder
 from experiments.launch.policy import load_policy
 from experiments.launch.progress import Silent
 from experiments.launch.run_folder import read_lines
@@ -51,14 +51,14 @@ def compiled():
 def compile_once(compiled, tmp_path, monkeypatch):
     # The cache of compiled programs is the process's: leave its place alone.
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "unused"))
-    original = runner.compile_program
+    original = train.compile_program
 
     def compile_program(*arguments):
         if "program" not in compiled:
             compiled["program"] = original(*arguments)
         return compiled["program"]
 
-    monkeypatch.setattr(runner, "compile_program", compile_program)
+    monkeypatch.setattr(train, "compile_program", compile_program)
 
 
 def files(folder: Path) -> set[str]:
@@ -149,7 +149,7 @@ def test_an_interrupt_while_compiling_leaves_a_readable_folder(tmp_path, monkeyp
         raise KeyboardInterrupt
 
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "unused"))
-    monkeypatch.setattr(runner, "compile_program", interrupted)
+    monkeypatch.setattr(train, "compile_program", interrupted)
     folder = tmp_path / "run"
     assert train.main([*TINY, "--output", str(folder)]) == 130
     assert files(folder) == {"configuration.json", "results.json"}
@@ -215,7 +215,7 @@ def test_members_share_keys_across_variants():
     from experiments.launch.configuration import Variant
 
     hypers = [sobolax.agents.sac.Hyperparameters(state_weight=w) for w in (0.0, 0.5)]
-    keys, stacked = program.members(
+    keys, stacked = program.keys_and_hypers(
         [Variant("a", hypers[0]), Variant("b", hypers[1])], seeds=3, seed=1
     )
     data = jax.random.key_data(keys).reshape(2, 3, -1)

@@ -25,7 +25,7 @@ def main() -> None:
 
     import envs
     from experiments.launch.configuration import Variant, defaults
-    from experiments.launch.program import compiler_options, members
+    from experiments.launch.program import compiler_options, keys_and_hypers
 
     mark("build")
     base = defaults(sys.argv[1])
@@ -38,7 +38,7 @@ def main() -> None:
         epochs=1,
     )
     training = make_training(environment, config)
-    keys, hypers = members(
+    keys, hypers = keys_and_hypers(
         [Variant("plain", base.hyper), Variant("sobolev", base.hyper)], base.seeds, 0
     )
     mark("lower")

@@ -14,7 +14,7 @@ from experiments.bench.speed.training_step import Setting
 from experiments.bench.speed.work import Tell, make_environment
 from experiments.bench.timing import Alternative, Measurement, compile_ahead, measure
 from experiments.launch.configuration import Variant, defaults
-from experiments.launch.program import members
+from experiments.launch.program import keys_and_hypers
 from sobolax import make_training
 
 
@@ -51,7 +51,7 @@ def run(setting: Setting, bench: Bench, tell: Tell) -> dict[str, Any]:
 
 def _alternative(setting: Setting, count: int) -> Alternative:
     training = make_training(setting.environment, setting.config)
-    keys, hypers = members([Variant("bench", setting.hyper)], count, 0)
+    keys, hypers = keys_and_hypers([Variant("bench", setting.hyper)], count, 0)
     init, learn = training.init, training.learn
     if count == 1:
         keys, hypers = jax.tree.map(lambda leaf: leaf[0], (keys, hypers))

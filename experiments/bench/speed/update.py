@@ -13,7 +13,7 @@ from experiments.bench.speed.tables import heading, members, timings
 from experiments.bench.speed.work import Tell, collect_experience, make_environment
 from experiments.bench.timing import Alternative, compile_ahead, measure
 from experiments.launch.configuration import Variant, defaults, parse_environment_arguments
-from experiments.launch.program import members as keys_and_hypers
+from experiments.launch.program import keys_and_hypers
 from sobolax.agents.config import AgentConfig, CriticHyperparameters
 from sobolax.environment import Environment
 from sobolax.tangents.sources import SOURCES, Experience, make_source

@@ -13,7 +13,7 @@ from experiments.launch import run_folder
 from experiments.launch.configuration import Variant
 from experiments.launch.history import History
 from experiments.launch.job import Job
-from experiments.launch.program import Program, compile_program, members, size_of
+from experiments.launch.program import Program, compile_program, keys_and_hypers, size_of
 from experiments.launch.progress import Progress
 from experiments.launch.runner import train_members
 from experiments.launch.sweep import memory

@@ -13,7 +13,7 @@ import numpy as np
 from experiments.bench.timing import Alternative, measure
 from experiments.launch import run_folder
 from experiments.launch.configuration import Variant
-from experiments.launch.program import call, compile_program, members
+from experiments.launch.program import call, compile_program, keys_and_hypers
 from experiments.studies.scaling.options import Prepared, Scaling
 from experiments.studies.scaling.references import TASKS, References, measure_references
 from experiments.studies.scaling.variants import Group, make_config, make_hyper
@@ -82,7 +82,7 @@ def train(
 ) -> dict[str, Any]:
     """Trains the variants of a group, all of their seeds at once."""
     training = make_training(environment, group.config, group.gradient_targets, group.weightings)
-    keys, hypers = members(group.variants, scaling.seeds, scaling.seed)
+    keys, hypers = keys_and_hypers(group.variants, scaling.seeds, scaling.seed)
     size = environment.action_size
     tell(
         f"n = {size}, {group.name}: compiling {len(group.variants)} variants × "
@@ -199,7 +199,7 @@ def measure_prices(scaling: Scaling, environment: Environment) -> dict[str, Any]
             evaluation_episodes=1,
         )
         variant = Variant(name, make_hyper(scaling, scaling.learning_rate, weight))
-        keys, hypers = members([variant], scaling.seeds, scaling.seed)
+        keys, hypers = keys_and_hypers([variant], scaling.seeds, scaling.seed)
         program = call(compile_program, make_training(environment, config), keys, hypers)
         sizes[name] = config.gradient_steps * scaling.timing_steps // scaling.num_envs
         for index, part in enumerate(("collect", "learn")):

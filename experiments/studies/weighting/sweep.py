@@ -11,7 +11,7 @@ from experiments.launch import run_folder
 from experiments.launch.configuration import Variant
 from experiments.launch.history import History
 from experiments.launch.job import Job as TrainingJob
-from experiments.launch.program import members
+from experiments.launch.program import keys_and_hypers
 from experiments.launch.progress import Silent, clock, seconds_left
 from experiments.launch.runner import train_members
 from experiments.studies.weighting.options import Group, Job, Prepared
@@ -95,7 +95,7 @@ def _train(prepared: Prepared, job: Job, group: Group, tell: Tell) -> tuple[Hist
     variants = [
         Variant(rule.name, job.task.make_hyper(rule, group.weightings)) for rule in group.rules
     ]
-    keys, hypers = members(variants, prepared.sweep.seeds, prepared.sweep.seed)
+    keys, hypers = keys_and_hypers(variants, prepared.sweep.seeds, prepared.sweep.seed)
     folder = prepared.folder / job.task.name / group.name.replace(" ", "-")
     run_folder.create(folder)
     outcome = train_members(

@@ -9,7 +9,7 @@ import pytest
 
 import envs
 from experiments import evaluate, render, train
-from experiments.launch import checkpoint_files, command_line, run_folder, runner, snapshot
+from experiments.launch import checkpoint_files, command_line, run_folder, snapshot
 from experiments.launch import job as jobs
 from experiments.launch.configuration import to_json
 from experiments.launch.policy import load_policy, load_run
@@ -58,7 +58,7 @@ def program():
     environment = envs.make(experiment.env, **experiment.env_args)
     training = make_training(environment, experiment.config)
     job = jobs.make_job(experiment, training)
-    return runner.compile_program(training, job.keys, job.hypers)
+    return train.compile_program(training, job.keys, job.hypers)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def command(program, tmp_path, monkeypatch):
 
     # The cache of compiled programs is the process's: leave its place alone.
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "unused"))
-    monkeypatch.setattr(runner, "compile_program", lambda *_: program)
+    monkeypatch.setattr(train, "compile_program", lambda *_: program)
     return run
 
 
@@ -159,7 +159,7 @@ def test_resume_with_other_flags_shows_the_difference(
     flags, message, command, interrupted, monkeypatch, capsys
 ):
     before = {path: path.read_bytes() for path in interrupted.rglob("*") if path.is_file()}
-    monkeypatch.setattr(runner, "compile_program", None)  # fails if it is called
+    monkeypatch.setattr(train, "compile_program", None)  # fails if it is called
     capsys.readouterr()
     assert command("--resume", interrupted, *flags) == 2
     printed = capsys.readouterr()

@@ -6,7 +6,7 @@ import pytest
 import envs
 import sobolax
 from experiments.launch.configuration import Variant
-from experiments.launch.program import members
+from experiments.launch.program import keys_and_hypers
 from experiments.studies.selection import Hyperparameters, make_training
 
 SIZES = {
@@ -48,7 +48,7 @@ def test_members_of_one_program_are_what_their_names_say():
         Variant("as the paper", Hyperparameters()),
         Variant("control", Hyperparameters(gradient_target=1, weighting=1)),
     ]
-    keys, hypers = members(variants, 1, KEY)
+    keys, hypers = keys_and_hypers(variants, 1, KEY)
     _, together = jax.jit(jax.vmap(training.run))(keys, hypers)
     for place, alone in enumerate(
         (static("bellman", "constant"), static("shuffled", "scale_free"))
@@ -70,5 +70,5 @@ def test_names_are_checked_before_anything_compiles():
 
 def test_indices_may_be_floats():
     # `members` stacks all hyperparameters as floats.
-    _, hypers = members([Variant("one", Hyperparameters(gradient_target=1))], 1, 0)
+    _, hypers = keys_and_hypers([Variant("one", Hyperparameters(gradient_target=1))], 1, 0)
     assert jnp.issubdtype(hypers.gradient_target.dtype, jnp.floating)
