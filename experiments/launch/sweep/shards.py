@@ -175,7 +175,7 @@ def make_job(sweep: Sweep, training: Any, runs: range) -> Job:
 
 def all_runs(sweep: Sweep) -> tuple[jax.Array, Any]:
     """Keys and hyperparameters of all runs: configurations times seeds, seeds innermost."""
-    return members(sweep.variants, sweep.experiment.seeds, sweep.experiment.seed)
+    return keys_and_hypers(sweep.variants, sweep.experiment.seeds, sweep.experiment.seed)
 
 
 def shard_folder(folder: Path, index: int) -> Path:
