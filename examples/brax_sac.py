@@ -12,6 +12,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+
+import sobolax.mjx  # noqa: F401  (before Brax: it drops what MJX prints on import)
+
+# isort: split
 from brax.training import replay_buffers
 from brax.training.agents.sac import losses as sac_losses
 from brax.training.agents.sac import networks as sac_networks
