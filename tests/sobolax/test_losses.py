@@ -76,7 +76,8 @@ def test_terms_equal_a_direct_evaluation_of_the_formula(float64):
         target = t.reward + 0.9 * t.discount * jnp.cos(jnp.sum(t.next_observation))
         return critic(t.observation, t.action) - target
 
-    state, transition, tangents = transition_with_tangents(env, jax.random.key(1))
+    make = jax.jit(lambda key: transition_with_tangents(env, key))
+    state, transition, tangents = make(jax.random.key(1))
     terms = jax.jit(lambda t, dt: sobolev_terms(td_error, t, dt))(transition, tangents)
 
     # By hand: y(x, a) = r + 0.9 cos(sum(A x + B a)), with nothing of the library in between.
@@ -137,8 +138,12 @@ def test_random_directions_estimate_the_loss_of_the_full_basis():
     def td_error(t: Transition):
         return jnp.sum(jnp.sin(t.observation)) * t.action[0] - t.reward - t.next_observation.sum()
 
-    state, transition, tangents = transition_with_tangents(env, jax.random.key(3))
-    exact = sobolev_td_loss(td_error, transition, tangents, WEIGHTS)
+    @jax.jit
+    def full(key):
+        state, transition, tangents = transition_with_tangents(env, key)
+        return state, transition, sobolev_td_loss(td_error, transition, tangents, WEIGHTS)
+
+    state, transition, exact = full(jax.random.key(3))
 
     @jax.jit
     @jax.vmap
@@ -184,6 +189,10 @@ def loss_of(parameter, transition, tangents, bound=1e3):
     return batch_loss(terms, WEIGHTS), terms
 
 
+# Op by op every test would wait for a hundred programs.
+loss_and_gradient = jax.jit(jax.value_and_grad(loss_of, has_aux=True))
+
+
 def replaced(tree, value):
     """The first tangent of the first transition gets `value` in its reward."""
     reward = tree.state.reward.at[0, 0].set(value)
@@ -194,10 +203,8 @@ def replaced(tree, value):
 @pytest.mark.parametrize("value", [jnp.nan, jnp.inf, -jnp.inf, 1e30, 1e4])
 def test_a_bad_tangent_takes_out_its_own_term_and_nothing_else(value):
     transition, tangents = simple_batch()
-    (_, terms), gradient = jax.value_and_grad(loss_of, has_aux=True)(
-        0.5, transition, replaced(tangents, value)
-    )
-    _, clean = loss_of(0.5, transition, tangents)
+    (_, terms), gradient = loss_and_gradient(0.5, transition, replaced(tangents, value))
+    (_, clean), _ = loss_and_gradient(0.5, transition, tangents)
     assert np.isfinite(gradient)
     assert not terms.state_valid[0, 0]
     assert int(jnp.sum(~terms.state_valid)) == 1
@@ -223,10 +230,10 @@ def test_a_transition_that_is_not_finite_leaves_the_batch():
         transition.discount,
         transition.next_observation.at[2, 0].set(jnp.inf),
     )
-    (loss, terms), gradient = jax.value_and_grad(loss_of, has_aux=True)(0.5, broken, tangents)
+    (loss, terms), gradient = loss_and_gradient(0.5, broken, tangents)
     keep = jnp.asarray([0, 1, 3])
     rest = jax.tree.map(lambda leaf: leaf[keep], (transition, tangents))
-    (expected, _), expected_gradient = jax.value_and_grad(loss_of, has_aux=True)(0.5, *rest)
+    (expected, _), expected_gradient = loss_and_gradient(0.5, *rest)
     np.testing.assert_array_equal(terms.value_valid, [True, True, False, True])
     assert not terms.state_valid[2].any()
     np.testing.assert_allclose(loss, expected, rtol=1e-6)

@@ -1,5 +1,7 @@
 """SAC: its TD error, and that the first-order part switches off without a trace."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,44 +24,52 @@ from sobolax.transition import Tangents, Transition
 BATCH = 8
 
 
-def make_batch(env, source_name, seed=0):
-    source = make_source(source_name, env)
+ENV = envs.make("pendulum")
+
+
+@functools.cache
+def make_batch(source_name):
+    source = make_source(source_name, ENV)
 
     def one(key):
-        state = env.reset(key)
-        action = jax.random.uniform(key, (env.action_size,), minval=-1.0, maxval=1.0)
+        state = ENV.reset(key)
+        action = jax.random.uniform(key, (ENV.action_size,), minval=-1.0, maxval=1.0)
         return source.collect(key, state, action)[0]
 
-    return source, jax.vmap(one)(jax.random.split(jax.random.key(seed), BATCH))
+    return source, jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), BATCH))
 
 
-def updated(env, source_name, hyper, batch=None, config=None, steps=3):
-    """Parameters and last metrics after some updates on one batch."""
-    config = config or sac.Config(hidden_sizes=(16, 16), first_order=source_name)
-    agent = config.make_agent(env)
-    source, collected = make_batch(env, source_name)
-    batch = collected if batch is None else batch
-    normalizer = normalization.init(env.observation_size)
+@functools.cache
+def make_program(source_name):
+    """`init` of the agent, and three updates on one batch."""
+    agent = sac.Config(hidden_sizes=(16, 16), first_order=source_name).make_agent(ENV)
+    source, _ = make_batch(source_name)
+    normalizer = normalization.init(ENV.observation_size)
 
-    def run(state, keys):
+    def run(state, batch, hyper):
         return jax.lax.scan(
             lambda state, key: agent.update(state, normalizer, batch, source.tangents, key, hyper),
             state,
-            keys,
+            jax.random.split(jax.random.key(2), 3),
         )
 
-    state = agent.init(jax.random.key(1), hyper)
-    return jax.jit(run)(state, jax.random.split(jax.random.key(2), steps))
+    return jax.jit(agent.init), jax.jit(run)
 
 
-def textbook_sac(env, hyper, steps=3):
+def updated(source_name, hyper, batch=None):
+    """Parameters and last metrics after some updates on one batch."""
+    init, run = make_program(source_name)
+    batch = make_batch(source_name)[1] if batch is None else batch
+    return run(init(jax.random.key(1), hyper), batch, hyper)
+
+
+def textbook_sac(hyper):
     """SAC as in its paper, written down once more without anything of first order."""
-    _, batch = make_batch(env, "off")
+    _, batch = make_batch("off")
     t = batch.transition
-    actor, critic = GaussianActor((16, 16), env.action_size), Critic((16, 16))
-    agent = sac.Config(hidden_sizes=(16, 16), first_order="off").make_agent(env)
+    actor, critic = GaussianActor((16, 16), ENV.action_size), Critic((16, 16))
     adam = optax.adam(hyper.critic_learning_rate)
-    rest = normalization.init(env.observation_size)
+    rest = normalization.init(ENV.observation_size)
 
     def twin(parameters, o, a):
         each = [jax.tree.map(lambda leaf, at=at: leaf[at], parameters) for at in range(2)]
@@ -72,7 +82,7 @@ def textbook_sac(env, hyper, steps=3):
         policy_p, critic_p, target_p, log_alpha, policy_o, critic_o, alpha_o = carry
         target_key, actor_key, _ = jax.random.split(key, 3)
         alpha = jnp.exp(log_alpha)
-        noise = jax.random.normal(target_key, (BATCH, env.action_size))
+        noise = jax.random.normal(target_key, (BATCH, ENV.action_size))
 
         def critic_loss(parameters):
             def target(t, noise):
@@ -93,7 +103,7 @@ def textbook_sac(env, hyper, steps=3):
 
         change, critic_o = adam.update(jax.grad(critic_loss)(critic_p), critic_o)
         critic_p = optax.apply_updates(critic_p, change)
-        noise = jax.random.normal(actor_key, (BATCH, env.action_size))
+        noise = jax.random.normal(actor_key, (BATCH, ENV.action_size))
 
         def actor_loss(parameters):
             def one(o, noise):
@@ -106,13 +116,13 @@ def textbook_sac(env, hyper, steps=3):
         gradient, log_probability = jax.grad(actor_loss, has_aux=True)(policy_p)
         change, policy_o = adam.update(gradient, policy_o)
         policy_p = optax.apply_updates(policy_p, change)
-        surplus = -log_probability - env.action_size * hyper.target_entropy
+        surplus = -log_probability - ENV.action_size * hyper.target_entropy
         change, alpha_o = adam.update(jnp.exp(log_alpha) * surplus, alpha_o)
         log_alpha = optax.apply_updates(log_alpha, change)
         target_p = optax.incremental_update(critic_p, target_p, hyper.tau)
         return (policy_p, critic_p, target_p, log_alpha, policy_o, critic_o, alpha_o), None
 
-    start = agent.init(jax.random.key(1), hyper)
+    start = make_program("off")[0](jax.random.key(1), hyper)
     carry = (
         start.actor,
         start.critics.parameters,
@@ -122,7 +132,7 @@ def textbook_sac(env, hyper, steps=3):
         adam.init(start.critics.parameters),
         adam.init(start.log_temperature),
     )
-    keys = jax.random.split(jax.random.key(2), steps)
+    keys = jax.random.split(jax.random.key(2), 3)
     return jax.jit(lambda c: jax.lax.scan(update, c, keys)[0])(carry)
 
 
@@ -131,10 +141,9 @@ def assert_same(one, other):
 
 
 def test_switched_off_it_is_plain_sac_to_the_last_bit():
-    env = envs.make("pendulum")
     hyper = sac.Hyperparameters(state_weight=5.0, action_weight=5.0)
-    state, _ = updated(env, "off", hyper)
-    actor, critic, target, log_temperature, *_ = textbook_sac(env, hyper)
+    state, _ = updated("off", hyper)
+    actor, critic, target, log_temperature, *_ = textbook_sac(hyper)
     assert_same(state.actor, actor)
     assert_same(state.critics.parameters, critic)
     assert_same(state.critics.target, target)
@@ -142,14 +151,13 @@ def test_switched_off_it_is_plain_sac_to_the_last_bit():
 
 
 def test_zero_weights_give_the_plain_update_also_with_a_tangent_that_is_not_finite():
-    env = envs.make("pendulum")
     hyper = sac.Hyperparameters(state_weight=0.0, action_weight=0.0)
-    plain, _ = updated(env, "off", hyper)
-    first_order, _ = updated(env, "cached", hyper)
-    _, batch = make_batch(env, "cached")
+    plain, _ = updated("off", hyper)
+    first_order, _ = updated("cached", hyper)
+    _, batch = make_batch("cached")
     poisoned = jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), batch.tangents)
     batch = Experience(batch.transition, poisoned, None)
-    with_nan, metrics = updated(env, "cached", hyper, batch)
+    with_nan, metrics = updated("cached", hyper, batch)
     for other in (first_order, with_nan):
         jax.tree.map(
             # Two programs, the sums of which are ordered differently; Adam's first steps turn
@@ -162,13 +170,12 @@ def test_zero_weights_give_the_plain_update_also_with_a_tangent_that_is_not_fini
 
 
 def test_a_planted_nan_changes_nothing_but_its_own_term_and_is_counted():
-    env = envs.make("pendulum")
     hyper = sac.Hyperparameters(state_weight=0.5, action_weight=0.5)
-    _, batch = make_batch(env, "cached")
+    _, batch = make_batch("cached")
     nan = jax.tree.map(lambda leaf: leaf.at[3].set(jnp.nan), batch.tangents)
     huge = jax.tree.map(lambda leaf: leaf.at[3].set(1e9), batch.tangents)
     results = [
-        updated(env, "cached", hyper, Experience(batch.transition, tangents, None))
+        updated("cached", hyper, Experience(batch.transition, tangents, None))
         for tangents in (nan, huge)
     ]
     assert_same(results[0][0], results[1][0])
@@ -223,17 +230,12 @@ def test_the_program_differentiates_the_simulator_only_where_asked(first_order, 
     assert ("f32[4,3,2]" in text) == expected
 
 
-def test_off_compiles_to_less_work_than_cached():
-    env = envs.make("pendulum")
-
+def test_off_is_less_work_than_cached():
     def operations(first_order):
-        config = sac.Config(hidden_sizes=(16, 16), first_order=first_order)
-        agent = config.make_agent(env)
-        source, batch = make_batch(env, first_order)
-        hyper, rest = sac.Hyperparameters(), normalization.init(env.observation_size)
-        update = jax.jit(lambda s, b, k: agent.update(s, rest, b, source.tangents, k, hyper))
-        state = agent.init(jax.random.key(0), hyper)
-        return update.lower(state, batch, jax.random.key(0)).compile().cost_analysis()["flops"]
+        init, run = make_program(first_order)
+        hyper = sac.Hyperparameters()
+        state = jax.eval_shape(init, jax.random.key(0), hyper)
+        return run.lower(state, make_batch(first_order)[1], hyper).cost_analysis()["flops"]
 
     assert operations("off") < 0.8 * operations("cached")
 

@@ -155,12 +155,12 @@ class Harness:
                     {key: ((4 * near[key] - far[key]) / 3, near[key] - far[key]) for key in near}
                 )
             return {
-                key: _smooth(*(np.stack([c[key][i] for c in columns], axis=-1) for i in (0, 1)))
+                key: smooth(*(np.stack([c[key][i] for c in columns], axis=-1) for i in (0, 1)))
                 for key in columns[0]
             }
 
 
-def _smooth(gradients: np.ndarray, disagreement: np.ndarray) -> np.ndarray:
+def smooth(gradients: np.ndarray, disagreement: np.ndarray) -> np.ndarray:
     """NaN for the states in which a part has a kink; curvature disagrees by less than 1e-3."""
     if not gradients.size:
         return gradients
