@@ -48,7 +48,13 @@ TOLERANCE = 2e-3
 
 
 @pytest.mark.parametrize("first_order", [pytest.param("off", marks=pytest.mark.slow), "cached"])
-@pytest.mark.parametrize("agent", ["sac", "td3", "ddpg", "q_learning"])
+@pytest.mark.parametrize(
+    "agent",
+    [
+        "sac",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("td3", "ddpg", "q_learning")),
+    ],
+)
 def test_agents_learn_what_was_recorded(agent, first_order):
     module = getattr(sobolax.agents, agent)
     train = sobolax.make_train(
