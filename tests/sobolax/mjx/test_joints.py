@@ -45,38 +45,33 @@ def test_the_whole_jacobian_is_that_of_the_c_engine(name):
     with jax.enable_x64(True):
         found = jax.device_get(compiled_quickly(jax.vmap(program))(harness.states))
     jacobian = np.concatenate(found, axis=2)
-    directions = STEP * np.eye(jacobian.shape[2])
-
-    def gradients(times):
-        ends = [
-            [engine_end(harness, at, sign * times * direction) for direction in directions]
-            for at in range(STATES)
-            for sign in (1, -1)
-        ]
-        ahead, behind = np.moveaxis(np.reshape(ends, (STATES, 2, *np.shape(ends)[1:])), 1, 0)
-        return np.swapaxes(ahead - behind, 1, 2) / (2 * times * STEP)
-
-    near, far = gradients(1), gradients(2)
+    near, far = (engine_gradients(harness, jacobian.shape[2], times) for times in (1, 2))
     expected = smooth((4 * near - far) / 3, near - far)
     scale = np.maximum(np.abs(expected).max(axis=(1, 2), keepdims=True), 1e-2)
     # As in `Checks`: the solvers' rounding of 1e-9 or so over the step of 3e-5.
     assert np.nanmax(np.abs(jacobian - expected) / scale) < 1e-5
 
 
-def engine_end(harness: Harness, at: int, direction: np.ndarray) -> np.ndarray:
-    """Where the C engine's step ends from a displaced state, beside the end of the state itself."""
-    model, ends = harness.plain, []
-    for moved in (np.zeros_like(direction), direction):
+def engine_gradients(harness: Harness, size: int, times: int) -> np.ndarray:
+    """Central differences of the C engine's step, of every state, over `times` the usual step."""
+    model = harness.plain
+
+    def end(at, direction):
         data = mujoco.MjData(model)
-        for name, value in harness.states.items():
-            getattr(data, name)[:] = value[at]
-        dq, dv, act, ctrl = np.split(moved, np.cumsum([model.nv, model.nv, model.na]))
+        for name, values in harness.states.items():
+            getattr(data, name)[:] = values[at]
+        dq, dv, act, ctrl = np.split(direction, np.cumsum([model.nv, model.nv, model.na]))
         mujoco.mj_integratePos(model, data.qpos, dq, 1)
-        data.qvel += dv
-        data.act += act
-        data.ctrl += ctrl
+        for field, move in ((data.qvel, dv), (data.act, act), (data.ctrl, ctrl)):
+            field += move
         mujoco.mj_step(model, data)
-        ends.append(data)
-    difference = np.zeros(model.nv)
-    mujoco.mj_differentiatePos(model, difference, 1, ends[0].qpos, ends[1].qpos)
-    return np.concatenate([difference, ends[1].qvel, ends[1].act])
+        return data
+
+    def difference(at, direction):
+        ahead, behind, moved = end(at, direction), end(at, -direction), np.zeros(model.nv)
+        mujoco.mj_differentiatePos(model, moved, 1, behind.qpos, ahead.qpos)
+        return np.concatenate([moved, ahead.qvel - behind.qvel, ahead.act - behind.act])
+
+    step = times * STEP
+    rows = [[difference(at, step * e) for e in np.eye(size)] for at in range(STATES)]
+    return np.swapaxes(rows, 1, 2) / (2 * step)
