@@ -1,76 +1,174 @@
-"""One checkpoint on disk: arrays that Orbax writes, and a manifest that says what they are.
+"""Checkpoints on disk: folders that Orbax's `CheckpointManager` names, completes and removes.
 
-    epoch-000012/
-        manifest.json   format, epochs done, what it belongs to, what wrote it; every array's name,
-                        shape, type and checksum, every file's size and checksum
-        arrays/         Orbax's own files
+    epoch_000012/default/
+        arrays.npz      every array by name; a zip archive, with a CRC-32 of each
+        manifest.json   format, what it belongs to, what wrote it; each array's name, shape, type
+                        and CRC-32
 
-It is written beside its place as `epoch-000012.partial` and renamed when all of it is on disk: a
-folder without that ending is whole, whenever the process was killed.
+Orbax writes a checkpoint beside its place and renames it when it is on disk: a folder named
+`epoch_000012` is whole, whenever the process was killed. The files inside come from a handler of
+our own, since Orbax's handlers write arrays of the host's memory in the first process alone, take
+no empty arrays and keep no checksums.
 """
 
 import contextlib
+import functools
 import json
 import logging
+import os
+import re
 import shutil
-import zlib
-from collections.abc import Collection, Iterator, Mapping
+import zipfile
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from experiments.launch import run_folder
+from experiments.launch import run_folder, snapshot
 
-FORMAT = 1
-MANIFEST, ARRAYS = "manifest.json", "arrays"
-PARTIAL, REMOVED = ".partial", ".removed"  # what a killed process may leave
+FORMAT = 2
+ITEM, MANIFEST, ARRAYS = "default", "manifest.json", "arrays.npz"
+PARTIAL = ".orbax-checkpoint-tmp"  # how Orbax ends the name of what it has not completed
+_NAME = re.compile(r"epoch_(\d+)")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be taken: says where it lies, what is wrong, what to do instead."""
+    """A checkpoint that cannot be used: says where it is, what is wrong, what to do instead."""
 
 
-def write(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
-    """Writes a checkpoint; what lies at the path is replaced once the new one is whole.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A good checkpoint.
+
+    Attributes:
+        path: Its folder.
+        epochs: How many were done.
+        manifest: What it says of itself.
+        arrays: What it holds, by name.
+    """
+
+    path: Path
+    epochs: int
+    manifest: Mapping[str, Any]
+    arrays: dict[str, np.ndarray]
+
+
+class Writer:
+    """Writes the checkpoints of one folder in the background and removes older ones.
 
     Args:
-        path: Its folder.
-        arrays: By name; nobody may change them meanwhile.
-        about: The rest of the manifest.
-
-    Raises:
-        OSError, ValueError: If it cannot be written, such as on a full disk; nothing is left.
+        folder: Theirs alone.
+        keep: How many are kept; an older one goes when a newer one is whole.
+        completed: Called, in another thread, when one is about to get its name.
     """
-    partial = path.with_name(path.name + PARTIAL)
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        entries = [
-            {
-                "name": name,
-                "shape": value.shape,
-                "dtype": str(value.dtype),
-                "crc32": _checksum(value),
-            }
-            for name, value in arrays.items()
-        ]
-        # By number: names may hold what a file system minds. Orbax takes no empty array.
-        filled = {str(i): value for i, value in enumerate(arrays.values()) if value.size}
-        write_arrays(partial / ARRAYS, filled)
-        # Read back: the checkpoint that this one takes the place of is not needed any more.
-        files = _files(partial / ARRAYS)
-        if not files:
-            raise OSError(f"Orbax wrote nothing into {partial / ARRAYS}")
-        manifest = {"format": FORMAT, **about, "arrays": entries, "files": files}
-        run_folder.write_whole(partial / MANIFEST, json.dumps(run_folder.plain(manifest), indent=1))
-        remove(path)
-        partial.rename(path)
-        run_folder.synchronise(path.parent)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+
+    def __init__(self, folder: Path, keep: int, completed: Callable[[], None] = lambda: None):
+        self._folder, self._keep, self._completed = folder, keep, completed
+        self._manager: Any = None
+        self._epochs: int | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether one is being written."""
+        return self._manager is not None and self._manager.is_saving_in_progress()
+
+    def start(
+        self, epochs: int, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]
+    ) -> None:
+        """Begins to write one; `finish` has to follow.
+
+        Args:
+            epochs: How many are done.
+            arrays: By name; nobody may change them meanwhile.
+            about: The rest of the manifest.
+
+        Raises:
+            OSError, ValueError: If that cannot be done; nothing is left of it.
+        """
+        self._epochs = epochs
+        try:
+            if self._manager is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._manager = _open_manager(self._folder, self._keep, self._completed)
+            self._manager.save(epochs, args=_save_arguments()(arrays, about), force=True)
+        except BaseException:
+            self._give_up()
+            raise
+
+    def finish(self) -> None:
+        """Waits until the one that was begun is whole.
+
+        Raises:
+            OSError, ValueError: If it cannot be written, as on a full disk; nothing is left of it.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except BaseException:
+            self._give_up()
+            raise
+        # Orbax writes down the place of the folder, which may be moved or given to somebody else.
+        for marker in step_path(self._folder, self._epochs or 0).rglob("commit_success.txt"):
+            marker.write_text("The checkpoint is whole.\n")
+
+    def close(self) -> None:
+        """Ends Orbax's threads."""
+        if self._manager is not None:
+            with contextlib.suppress(Exception):  # what failed was raised before
+                self._manager.close()
+            self._manager = None
+
+    def _give_up(self) -> None:
+        # The next manager looks at what is on disk: this one counts what it could not write.
+        self.close()
+        for path in leftovers(self._folder):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def step_path(folder: Path, epochs: int) -> Path:
+    """Where Orbax puts a checkpoint."""
+    return folder / f"epoch_{epochs:06}"
+
+
+def present(folder: Path) -> list[Path]:
+    """Whole checkpoints of a folder, the oldest first."""
+    return sorted(
+        (path for path in folder.glob("epoch_*") if _NAME.fullmatch(path.name)), key=_epochs
+    )
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What a process left that was killed while it wrote."""
+    return list(folder.glob(f"*{PARTIAL}"))
+
+
+def newest(
+    folder: Path,
+    fingerprint: Mapping[str, Any],
+    like: Mapping[str, tuple[tuple[int, ...], str]] | None = None,
+    names: Collection[str] | None = None,
+) -> tuple[Checkpoint | None, dict[Path, CheckpointError]]:
+    """The last good checkpoint of a folder, and what is wrong with those after it.
+
+    Args:
+        folder: Where they are.
+        fingerprint: What it has to belong to.
+        like: Shapes and types of all arrays whose names begin with `state/`; None for any.
+        names: Which arrays to read; None for all.
+    """
+    problems: dict[Path, CheckpointError] = {}
+    for path in reversed(present(folder)):
+        try:
+            manifest = read_manifest(path)
+            _check_owner(path, manifest, fingerprint)
+            if like is not None:
+                _check_shapes(path, manifest, like)
+            return Checkpoint(path, _epochs(path), manifest, read(path, manifest, names)), problems
+        except CheckpointError as error:
+            problems[path] = error
+    return None, problems
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -80,8 +178,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
         CheckpointError: If it is damaged, or of another format.
     """
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
+        manifest = json.loads((path / ITEM / MANIFEST).read_text())
         found, writer = manifest["format"], manifest["written_by"]["versions"]["sobolax"]
+        for entry in manifest["arrays"]:
+            _ = entry["name"], tuple(entry["shape"]), entry["dtype"], entry["crc32"]
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is damaged: it has no {MANIFEST}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -108,169 +208,159 @@ def read(
     Raises:
         CheckpointError: If it is damaged or lacks one of them.
     """
-    try:
-        files, listed = manifest["files"], manifest["arrays"]
-        entries = {
-            entry["name"]: (str(index), tuple(entry["shape"]), entry["dtype"], entry["crc32"])
-            for index, entry in enumerate(listed)
-            if names is None or entry["name"] in names
-        }
-        unlike = _unlike(files, _files(path / ARRAYS))
-    except (KeyError, TypeError, AttributeError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged: {type(error).__name__}, {error}") from error
-    if unlike:  # Orbax is not asked to make sense of what is known to be damaged
-        raise CheckpointError(f"{path} is damaged: {unlike}")
+    entries = {entry["name"]: entry for entry in manifest["arrays"]}
     missing = sorted(set(names or ()) - entries.keys())
     if missing:
         raise CheckpointError(f"{path} holds no {missing[0]}")
-    filled = [key for key, shape, _, _ in entries.values() if 0 not in shape]
+    arrays, name = {}, "the list of arrays"
     try:
-        stored = read_arrays(path / ARRAYS, filled)
-    except Exception as error:  # Orbax and TensorStore have no one class for what damage leads to
+        with zipfile.ZipFile(path / ITEM / ARRAYS) as archive:
+            for name in entries if names is None else names:
+                entry, member = entries[name], archive.getinfo(_member(name))
+                with archive.open(member) as file:  # checks the CRC-32 as it reads
+                    value = np.lib.format.read_array(file, allow_pickle=False)
+                # NumPy's format knows no bfloat16.
+                value = value.view(np.dtype(entry["dtype"])) if value.dtype.kind == "V" else value
+                found = [list(value.shape), str(value.dtype), member.CRC]
+                if found != [list(entry["shape"]), entry["dtype"], entry["crc32"]]:
+                    raise ValueError("it is not what the manifest says")
+                arrays[name] = value
+    except Exception as error:  # zipfile and NumPy have no one class for what damage leads to
         text = " ".join(str(error).split())[:200]
         raise CheckpointError(
-            f"{path} is damaged: its arrays cannot be read ({type(error).__name__}: {text})"
+            f"{path} is damaged: {ARRAYS} cannot be read at {name} ({type(error).__name__}: {text})"
         ) from error
-    arrays = {}
-    for name, (key, shape, dtype, checksum) in entries.items():
-        value = stored[key] if key in stored else np.zeros(shape, np.dtype(dtype))
-        if (value.shape, str(value.dtype), _checksum(value)) != (shape, dtype, checksum):
-            raise CheckpointError(f"{path} is damaged: the checksum of {name} is another")
-        arrays[name] = value
     return arrays
 
 
-def remove(path: Path) -> None:
-    """Removes a checkpoint so that no half of one is ever seen under its name."""
-    if path.exists():
-        rest = path.with_name(path.name + REMOVED)
-        shutil.rmtree(rest, ignore_errors=True)
-        shutil.rmtree(path.rename(rest))
+def write(folder: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
+    """Writes the two files of a checkpoint into a folder of Orbax's."""
+    write_arrays(folder / ARRAYS, arrays)
+    with zipfile.ZipFile(folder / ARRAYS) as archive:
+        entries = [
+            {
+                "name": name,
+                "shape": value.shape,
+                "dtype": str(value.dtype),
+                "crc32": archive.getinfo(_member(name)).CRC,
+            }
+            for name, value in arrays.items()
+        ]
+    manifest = run_folder.plain({"format": FORMAT, **about, "arrays": entries})
+    run_folder.write_whole(folder / MANIFEST, json.dumps(manifest, indent=1))
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays with Orbax into a new folder."""
-    import orbax.checkpoint as ocp
+    """Writes arrays into a new file, as `numpy.savez` does, whatever their names and types."""
+    with path.open("wb") as file:
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, value in arrays.items():
+                if value.dtype.kind == "V":
+                    value = value.view(f"V{value.dtype.itemsize}")
+                with archive.open(_member(name), "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, value, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
 
-    with _quiet(), _checkpointer() as checkpointer:
-        checkpointer.save(path.absolute(), args=ocp.args.PyTreeSave(dict(arrays)))
-    # Orbax marks a whole checkpoint with a file whose text is where it lay; it will move.
-    marker = path / "commit_success.txt"
-    if marker.exists():
-        marker.write_text("The checkpoint is whole.\n")
 
-
-def read_arrays(path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
-    """Reads some of the arrays that `write_arrays` wrote."""
-    import orbax.checkpoint as ocp
-
-    with _quiet(), _checkpointer() as checkpointer:
-        return checkpointer.restore(
-            path.absolute(),
-            args=ocp.args.PyTreeRestore(
-                item=dict.fromkeys(keys, 0),
-                restore_args={key: ocp.RestoreArgs(restore_type=np.ndarray) for key in keys},
-                partial_restore=True,
-            ),
+def _check_owner(path: Path, manifest: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> None:
+    unlike = run_folder.differences(manifest.get("fingerprint"), fingerprint, known=True)
+    if unlike:
+        raise CheckpointError(
+            f"{path} belongs to another experiment (there -> here): {'; '.join(unlike[:5])}"
         )
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps Orbax from printing the tracebacks of errors that it raises, too."""
-    logger = logging.getLogger("absl")
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before
+def _check_shapes(
+    path: Path, manifest: Mapping[str, Any], like: Mapping[str, tuple[tuple[int, ...], str]]
+) -> None:
+    there = {
+        entry["name"]: (tuple(entry["shape"]), entry["dtype"])
+        for entry in manifest["arrays"]
+        if entry["name"].startswith(snapshot.STATE)
+    }
+
+    def describe(found: tuple[tuple[int, ...], str] | None) -> str:
+        return "missing" if found is None else f"{found[1]} {found[0]}"
+
+    for name in dict.fromkeys([*like, *there]):
+        if like.get(name) != there.get(name):
+            raise CheckpointError(
+                f"{path} holds the state of another program: {name.removeprefix(snapshot.STATE)} "
+                f"is {describe(there.get(name))} there and {describe(like.get(name))} here"
+            )
 
 
-def _checkpointer() -> Any:
-    # Imported late: it takes seconds, for which nobody who asks for --help should wait.
+def _member(name: str) -> str:
+    return f"{name}.npy"
+
+
+def _epochs(path: Path) -> int:
+    match = _NAME.fullmatch(path.name)
+    assert match is not None
+    return int(match[1])
+
+
+def _open_manager(folder: Path, keep: int, completed: Callable[[], None]) -> Any:
+    import orbax.checkpoint as ocp  # it takes a second, for which nobody who reads should wait
+
+    # Orbax prints tracebacks of errors that it raises, too.
+    logging.getLogger("absl").addFilter(_not_from_orbax)
+    process = jax.process_index()
+    return ocp.CheckpointManager(
+        folder.absolute(),
+        options=ocp.CheckpointManagerOptions(
+            step_prefix="epoch",
+            step_format_fixed_length=6,
+            preservation_policy=ocp.checkpoint_managers.LatestN(keep),
+            save_root_metadata=False,
+            create=False,
+            async_options=ocp.options.AsyncOptions(
+                post_finalization_callback=completed,
+                # Its signals are shared by all processes, and each has folders of its own.
+                create_directories_asynchronously=False,
+            ),
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=process,
+                active_processes={process},
+                barrier_sync_key_prefix=f"{process}",
+            ),
+        ),
+    )
+
+
+def _not_from_orbax(record: logging.LogRecord) -> bool:
+    return f"{os.sep}orbax{os.sep}" not in record.pathname
+
+
+@functools.cache
+def _save_arguments() -> Any:
+    """What Orbax's manager takes for `write`, by arrays and the rest of the manifest."""
     import orbax.checkpoint as ocp
+    from orbax.checkpoint import future
 
-    process, handlers = jax.process_index(), ocp.type_handlers
-    # Every process has folders of its own, which are no other's business.
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"{process}"
-    )
-    registry = handlers.create_type_handler_registry(
-        # Nobody changes what is handed over: a second copy in memory would be for nothing.
-        (np.ndarray, _numpy_handler()(deepcopy_host_arrays=False)),
-        (jax.Array, handlers.ArrayHandler()),  # none comes, but Orbax warns where it is missing
-    )
-    handler = ocp.PyTreeCheckpointHandler(
-        type_handler_registry=registry, multiprocessing_options=alone
-    )
-    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+    class Handler(ocp.AsyncCheckpointHandler):
+        """Writes in a thread of Orbax's."""
 
+        async def async_save(self, directory: Any, args: Any) -> Any:
+            async def work() -> None:
+                self.save(directory, args)
 
-def _numpy_handler() -> Any:
-    """Orbax's handler of NumPy arrays, which in processes but the first would write nothing."""
-    from orbax.checkpoint.type_handlers import NumpyHandler
+            return [future.CommitFutureAwaitingContractedSignals(work(), name="arrays")]
 
-    if jax.process_index() == 0:
-        return NumpyHandler
+        def save(self, directory: Any, args: Any) -> None:
+            write(Path(directory), args.arrays, args.about)
 
-    import asyncio
+        def restore(self, directory: Any, args: Any = None) -> Any:
+            path = Path(directory).parent
+            return read(path, read_manifest(path))
 
-    import tensorstore
-    from orbax.checkpoint._src.serialization import tensorstore_utils
+    @ocp.args.register_with_handler(Handler, for_save=True, for_restore=True)
+    @dataclass
+    class Arguments(ocp.args.CheckpointArgs):
+        """Arrays by name, and what the manifest says besides."""
 
-    class EveryProcess(NumpyHandler):
-        """Writes as `NumpyHandler` does in the first process."""
+        arrays: Mapping[str, np.ndarray]
+        about: Mapping[str, Any]
 
-        async def _background_serialize(self, values: Any, infos: Any, args: Any = None) -> None:
-            async def write(value: np.ndarray, info: Any, arg: Any) -> None:
-                await info.await_path_creation()
-                specification = tensorstore_utils.build_array_write_spec(
-                    info=info,
-                    arg=arg,
-                    global_shape=value.shape,
-                    local_shape=value.shape,
-                    dtype=value.dtype,
-                    use_ocdbt=info.is_ocdbt_checkpoint,
-                    process_index=jax.process_index(),
-                )
-                array = await tensorstore.open(
-                    tensorstore.Spec(specification.json), create=True, context=info.ts_context
-                )
-                await array.write(value)
-
-            await asyncio.gather(*map(write, values, infos, args))
-
-    return EveryProcess
-
-
-def _files(folder: Path) -> dict[str, list[int]]:
-    """Size and checksum of every file below a folder."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            checksum = 0
-            with path.open("rb") as file:
-                while part := file.read(2**20):
-                    checksum = zlib.crc32(part, checksum)
-            found[path.relative_to(folder).as_posix()] = [path.stat().st_size, checksum]
-    return found
-
-
-def _unlike(saved: Mapping[str, list[int]], found: Mapping[str, list[int]]) -> str | None:
-    """How the first file that is not as it was saved differs; None if all are."""
-    for name in dict.fromkeys([*saved, *found]):
-        one, other = saved.get(name), found.get(name)
-        if one == other:
-            continue
-        if other is None:
-            return f"{ARRAYS}/{name} is missing"
-        if one is None:
-            return f"{ARRAYS}/{name} does not belong to it"
-        if one[0] != other[0]:
-            return f"{ARRAYS}/{name} has {other[0]} bytes, not {one[0]}"
-        return f"the checksum of {ARRAYS}/{name} is another"
-    return None
-
-
-def _checksum(value: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+    return Arguments

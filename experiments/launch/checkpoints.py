@@ -1,9 +1,8 @@
-"""Checkpoints of a training: when they are taken, how they are written, and how many stay."""
+"""Checkpoints of a training: when they are taken, how many stay, what is made of bad ones."""
 
 import errno
 import math
 import shutil
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,9 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from experiments.launch import checkpoint_files, run_folder
-from experiments.launch.checkpoint_choice import Checkpoint, newest, present
-from experiments.launch.checkpoint_files import PARTIAL, REMOVED, CheckpointError
+from experiments.launch import run_folder
+from experiments.launch.checkpoint_files import (
+    Checkpoint,
+    CheckpointError,
+    Writer,
+    leftovers,
+    newest,
+    present,
+    step_path,
+)
 
 # What the automatic rule allows checkpoints to take of a run: one part in so many.
 SHARE = 50
@@ -39,7 +45,7 @@ class CheckpointRule:
     keep: int = 2
 
     def check(self) -> None:
-        """Raises ValueError, with the mend, for what cannot work."""
+        """Raises ValueError, with what to do instead, for what cannot work."""
         if self.keep < 1:
             raise ValueError(
                 f"--keep-checkpoints {self.keep} must be at least 1; --no-checkpoints takes none"
@@ -54,32 +60,31 @@ class CheckpointRule:
 class Checkpoints:
     """The checkpoints of one training, in the folder `checkpoints` of its own.
 
-    A thread writes them, one at a time, while the training goes on. What the thread has to say
-    waits until `news` is asked. (Orbax has a checkpointer that works in the background by itself;
-    it holds training up while it copies and checks, and does not say when it is done.)
+    They are written in the background, one at a time, while the training goes on. What goes wrong
+    waits until `news` is called.
+
+    Args:
+        folder: Where the training keeps its files. Nothing is read or written yet.
+        fingerprint: What tells this training from any other, as JSON knows it.
+        rule: When checkpoints are taken; None for never.
 
     Attributes:
         saved: How many were written.
         failed: How many could not be.
-        blocking_seconds: What training waited for: copies.
-        background_seconds: What the thread took.
+        blocking_seconds: What training waited for: copies, and beginning to write.
+        background_seconds: What writing took beside it.
     """
 
     def __init__(self, folder: Path, fingerprint: Mapping[str, Any], rule: CheckpointRule | None):
-        """Looks at nothing and writes nothing yet.
-
-        Args:
-            folder: Where the training keeps what is its own.
-            fingerprint: What tells this training from any other, as JSON knows it.
-            rule: When they are taken; None for never.
-        """
         self.folder = folder / run_folder.CHECKPOINTS
         self.saved = self.failed = 0
         self.blocking_seconds = self.background_seconds = 0.0
         self._rule = rule
-        self._about = {"fingerprint": run_folder.plain(fingerprint)}
-        self._thread: threading.Thread | None = None
-        self._opened, self._began = time.perf_counter(), -math.inf
+        self._about: dict[str, Any] = {"fingerprint": run_folder.plain(fingerprint)}
+        self._writer = Writer(self.folder, rule.keep if rule else 1, self._completed)
+        self._writing: int | None = None  # epochs done of the one that is being written
+        self._began, self._blocked, self._ended = -math.inf, 0.0, 0.0
+        self._opened = time.perf_counter()
         self._resumed = False
         self._cost = _SECONDS
         self._news: list[str] = []
@@ -88,8 +93,9 @@ class Checkpoints:
         """Whether the rule wants one now."""
         if self._rule is None:
             return False
-        if self._thread is not None and self._thread.is_alive() and self._rule.seconds != 0:
-            return False
+        if self._writer.busy:
+            return self._rule.seconds == 0
+        self.wait()
         now, first = time.perf_counter(), not self.saved + self.failed
         if self._rule.seconds is not None:
             return now - self._began >= self._rule.seconds
@@ -105,30 +111,44 @@ class Checkpoints:
             epochs: How many are done.
             take: Gives the arrays, which belong to this class from then on.
         """
-        self._say_who_writes()
+        about = self._manifest()
         self._began = time.perf_counter()
         self.wait()
-        arrays = take()
-        blocked = time.perf_counter() - self._began
-        self.blocking_seconds += blocked
-        self._thread = threading.Thread(target=self._write, args=(epochs, arrays, blocked))
-        self._thread.start()
+        try:
+            self._writer.start(epochs, take(), about)
+            self._writing = epochs
+        except Exception as error:  # whatever it is, training goes on
+            self._fail(epochs, error)
+        self._blocked = time.perf_counter() - self._began
+        self.blocking_seconds += self._blocked
 
     def wait(self) -> None:
         """Waits until nothing is being written; Ctrl-C gets through."""
-        while self._thread is not None and self._thread.is_alive():
-            self._thread.join(0.1)
+        while self._writer.busy:
+            time.sleep(0.01)
+        if self._writing is None:
+            return
+        epochs, self._writing = self._writing, None
+        try:
+            self._writer.finish()
+            self.saved += 1
+        except Exception as error:
+            self._ended = time.perf_counter()
+            self._fail(epochs, error)
+        spent = max(0.0, self._ended - self._began - self._blocked)
+        self.background_seconds += spent
+        self._cost = self._blocked + spent
 
     def news(self) -> list[str]:
-        """What went wrong since this was asked last."""
-        told, self._news = self._news, []
-        return told
+        """What went wrong since the last call."""
+        news, self._news = self._news, []
+        return news
 
     def open(self, size: int) -> list[str]:
-        """Is called when training begins.
+        """Has to be called when training begins.
 
         Args:
-            size: Bytes of a checkpoint, uncompressed.
+            size: Bytes of a checkpoint.
 
         Returns:
             What a user should know: how big they are, where they are, for how long.
@@ -138,17 +158,17 @@ class Checkpoints:
         if self._rule is None:
             return []
         kept = "the last one is" if self._rule.keep == 1 else f"the last {self._rule.keep} are"
-        told = f"a checkpoint takes up to {_mebibytes(size)}; {kept} kept until the run is complete"
+        text = f"a checkpoint takes up to {_mebibytes(size)}; {kept} kept until the run is complete"
         free = shutil.disk_usage(self.folder.parent).free
         if free < (self._rule.keep + 1) * size:
-            told += f" (only {_mebibytes(free)} are free there: some may fail)"
-        return [f"{told}, in {self.folder}"]
+            text += f" (only {_mebibytes(free)} are free there: some may fail)"
+        return [f"{text}, in {self.folder}"]
 
-    def restore(self, check: Callable[[Path, Mapping[str, Any]], None]) -> Checkpoint | None:
-        """Reads the last good one; what is not usable is set aside and told in `news`.
+    def restore(self, like: Mapping[str, tuple[tuple[int, ...], str]]) -> Checkpoint | None:
+        """Reads the last good one; what is not usable is set aside and goes into `news`.
 
         Args:
-            check: Raises CheckpointError, given path and manifest, for one that does not fit.
+            like: Shapes and types of the state's arrays, as `snapshot.describe` gives them.
 
         Returns:
             None if there never was one.
@@ -156,19 +176,17 @@ class Checkpoints:
         Raises:
             CheckpointError: If there are some and none is good.
         """
-        found, problems = newest(self.folder, self._about["fingerprint"], check)
+        found, problems = newest(self.folder, self._about["fingerprint"], like)
         if found is None and problems:
             raise CheckpointError(
-                f"no checkpoint can be gone on from: {'; '.join(map(str, problems.values()))}. "
+                f"no checkpoint can be resumed from: {'; '.join(map(str, problems.values()))}. "
                 f"Train anew into another folder, or remove {self.folder} to begin again in this"
             )
         for path, problem in problems.items():
-            aside = _free_name(path)
-            path.rename(aside)
+            aside = _set_aside(path)
             self._news.append(f"{problem}; it is set aside as {aside.name}")
-        for path in _leftovers(self.folder):
-            if path.name.endswith(PARTIAL):
-                self._news.append(f"{path} was being written when the run ended; it is removed")
+        for path in leftovers(self.folder):
+            self._news.append(f"{path} was being written when the run ended; it is removed")
             shutil.rmtree(path, ignore_errors=True)
         self._resumed = found is not None
         return found
@@ -184,68 +202,64 @@ class Checkpoints:
             Whether it worked; `news` says why not.
         """
         self.wait()
-        self._say_who_writes()
-        path = self.folder.with_name(run_folder.POLICY)
+        folder = self.folder.with_name(run_folder.POLICY)
+        path = step_path(folder, epochs)
+        found, problems = newest(folder, self._about["fingerprint"])
+        if found is not None and found.path == path:
+            return True  # after as many epochs, the same
+        for leftover in leftovers(folder):
+            shutil.rmtree(leftover, ignore_errors=True)
+        aside = _set_aside(path) if path in problems else None
+        writer = Writer(folder, keep=1)
         try:
-            self._put(path, epochs, arrays)
+            writer.start(epochs, arrays, self._manifest())
+            writer.finish()
         except Exception as error:
             self._news.append(f"the policies could not be saved in {path}: {_reason(error)}")
             return False
+        finally:
+            writer.close()
+        if aside is not None:
+            shutil.rmtree(aside, ignore_errors=True)
         return True
+
+    def close(self) -> None:
+        """Ends what writes in the background, when nothing is to be written any more."""
+        self._writer.close()
 
     def clear(self) -> None:
         """Removes the checkpoints of a training that is complete, which nothing needs any more."""
-        if not self.folder.exists():
-            return
-        for checkpoint in [*present(self.folder), *_leftovers(self.folder)]:
-            checkpoint_files.remove(checkpoint)
-        if not any(self.folder.iterdir()):  # what was set aside is the user's to remove
+        for path in [*leftovers(self.folder), *present(self.folder)]:
+            shutil.rmtree(path, ignore_errors=True)
+        # What was set aside is the user's to remove.
+        if self.folder.exists() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 
-    def _say_who_writes(self) -> None:
-        # Not in the thread: it asks git, and a process is not forked beside a computation.
+    def _completed(self) -> None:
+        self._ended = time.perf_counter()
+
+    def _manifest(self) -> dict[str, Any]:
+        # Not in the background: it asks git, and a process is not forked beside a computation.
         if "written_by" not in self._about:
             self._about["written_by"] = run_folder.provenance()
+        return self._about
 
-    def _put(self, path: Path, epochs: int, arrays: Mapping[str, np.ndarray]) -> None:
-        checkpoint_files.write(path, arrays, {"epochs": epochs, **self._about})
-
-    def _write(self, epochs: int, arrays: dict[str, np.ndarray], blocked: float) -> None:
-        import orbax.checkpoint  # noqa: F401  (takes a second, once: no part of what one costs)
-
-        assert self._rule is not None
-        start = time.perf_counter()
-        path = self.folder / f"epoch-{epochs:06}"
-        try:
-            self._put(path, epochs, arrays)
-            self.saved += 1
-            # The new one is whole: only now may an older one go.
-            for older in present(self.folder)[: -self._rule.keep]:
-                checkpoint_files.remove(older)
-        except Exception as error:  # whatever it is, training goes on
-            self.failed += 1
-            self._news.append(
-                f"the checkpoint after epoch {epochs} failed: {_reason(error)}; "
-                "training goes on, and the next one is tried"
-            )
-        spent = time.perf_counter() - start
-        self.background_seconds += spent
-        self._cost = blocked + spent
+    def _fail(self, epochs: int, error: Exception) -> None:
+        self.failed += 1
+        self._news.append(
+            f"the checkpoint after epoch {epochs} failed: {_reason(error)}; "
+            "training goes on, and the next one is tried"
+        )
 
 
-def _leftovers(folder: Path) -> list[Path]:
-    return [*folder.glob(f"*{PARTIAL}"), *folder.glob(f"*{REMOVED}")]
-
-
-def _free_name(path: Path) -> Path:
-    """A name for what is set aside."""
+def _set_aside(path: Path) -> Path:
+    """Renames what cannot be used, to a name that is free."""
     names = (path.with_name(f"{path.name}{UNUSABLE}{i or ''}") for i in range(1000))
-    return next(name for name in names if not name.exists())
+    return path.rename(next(name for name in names if not name.exists()))
 
 
 def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())
-    # TensorStore says so at the end of the text of an error of its own.
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
         return "the disk is full"
     return f"{type(error).__name__}: {text if len(text) < 300 else '... ' + text[-300:]}"

@@ -8,9 +8,10 @@ from typing import Any
 import jax
 
 import envs
-from experiments.launch import run_folder
+from experiments.launch import run_folder, snapshot
+from experiments.launch.checkpoint_files import Checkpoint, CheckpointError, newest
 from experiments.launch.configuration import Experiment
-from experiments.launch.job import Job, load_policies, make_job
+from experiments.launch.job import Job, fingerprint, make_job, template
 from sobolax import make_training
 
 
@@ -54,7 +55,7 @@ class TrainedRun:
     source: Path
 
     def members(self, variant: str | None = None, seed: int | None = None) -> list[int]:
-        """Places of members: those of an arm, with a seed, or all.
+        """Places of members: those of a variant, with a seed, or all.
 
         Raises:
             ValueError: If there is no such variant or seed.
@@ -71,6 +72,32 @@ class TrainedRun:
             for number in range(self.job.seeds)
             if variant in (None, name) and seed in (None, number)
         ]
+
+
+def load_policies(job: Job, folder: Path) -> tuple[Any, Checkpoint]:
+    """The policies that training left in a folder: those at its end, or of a newer checkpoint.
+
+    Args:
+        job: What was trained.
+        folder: Where.
+
+    Returns:
+        Policies of all members, stacked, in the host's memory; and what they were read from.
+
+    Raises:
+        CheckpointError: If there are none, or none is good.
+    """
+    names = snapshot.policy_names(job.training, template(job))
+    good, problems = [], []
+    for place in (folder / run_folder.POLICY, folder / run_folder.CHECKPOINTS):
+        found, bad = newest(place, fingerprint(job), names=jax.tree.leaves(names))
+        good += [] if found is None else [found]
+        problems += map(str, bad.values())
+    if not good:
+        reason = ": " + "; ".join(problems) if problems else ", nor a checkpoint"
+        raise CheckpointError(f"{folder} holds no {run_folder.POLICY}/ yet{reason}")
+    best = max(good, key=lambda checkpoint: checkpoint.epochs)
+    return snapshot.read_policies(names, best.arrays), best
 
 
 def load_run(run: str | Path) -> TrainedRun:
@@ -96,7 +123,7 @@ def load_policy(run: str | Path, variant: str | None = None, seed: int = 0) -> T
 
     Args:
         run: The folder.
-        variant: "plain" or "sobolev"; None for the last arm of the run.
+        variant: "plain" or "sobolev"; None for the last variant of the run.
         seed: Which of the variant's seeds, from 0.
 
     Raises:

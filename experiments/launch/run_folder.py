@@ -164,16 +164,6 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
-def synchronise(folder: Path) -> None:
-    """Waits until the names in a folder are on disk, where the file system can be told to."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Appends a line of JSON per row; the file is whole and readable after every call."""
     with path.open("a") as file:
@@ -225,6 +215,28 @@ def provenance() -> dict[str, Any]:
         "commit": _commit(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+# Of what wrote a checkpoint, what may change the last bits of what follows.
+_MATTERS = (
+    *(("versions", name) for name in ("sobolax", "jax", "jaxlib", "mujoco", "mujoco-mjx")),
+    *(("device", name) for name in ("platform", "kind")),
+    ("commit", "hash"),
+)
+
+
+def writer_differences(there: Mapping[str, Any]) -> list[str]:
+    """How the `provenance` of something differs from here, where bits may depend on it."""
+    here = provenance()
+
+    def look(found: Mapping[str, Any], part: str, name: str) -> Any:
+        return (found.get(part) or {}).get(name)
+
+    return [
+        f"{name} {look(there, part, name)} -> {look(here, part, name)}"
+        for part, name in _MATTERS
+        if look(there, part, name) != look(here, part, name)
+    ]
 
 
 def _version(name: str) -> str | None:

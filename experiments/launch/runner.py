@@ -11,10 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.launch import checkpoint_choice, run_folder, snapshot
 from experiments.launch import job as jobs
-from experiments.launch.checkpoint_choice import Checkpoint
-from experiments.launch.checkpoint_files import CheckpointError
+from experiments.launch import run_folder, snapshot
+from experiments.launch.checkpoint_files import Checkpoint, newest
 from experiments.launch.checkpoints import CheckpointRule, Checkpoints
 from experiments.launch.history import History
 from experiments.launch.job import Job
@@ -104,7 +103,7 @@ class _Running:
         self._job, self._folder, self._progress = job, folder, progress
         self._checkpoints = checkpoints
         self._start: Any = None  # the state of a checkpoint, in the host's memory
-        self._policy_paths: Any = None
+        self._policy_names: Any = None
         self._lines_whole = True
 
     @property
@@ -117,11 +116,11 @@ class _Running:
         if policy.exists() or self._checkpoints.folder.exists():
             self._progress.phase("reading checkpoints")
             like = call(jobs.template, self._job)
-            self._policy_paths = jobs.policy_paths(self._job.training, like)
+            self._policy_names = snapshot.policy_names(self._job.training, like)
             found = call(self._finished, policy)
             if found is None:
-                found = call(self._checkpoints.restore, jobs.make_check(like))
-            self._tell_news()
+                found = call(self._checkpoints.restore, snapshot.describe(like))
+            self._report_news()
             if found is not None:
                 self._take_over(found, like)
         if self.outcome.resumed_from is None and lines.exists():
@@ -141,7 +140,7 @@ class _Running:
         start = time.perf_counter()
         state = self._first_state(program)
         outcome.initialise_seconds = time.perf_counter() - start
-        self._policy_paths = jobs.policy_paths(job.training, state)
+        self._policy_names = snapshot.policy_names(job.training, state)
         for text in self._checkpoints.open(size_of(state)):
             self._progress.note(text)
         self._progress.phase("training")
@@ -158,7 +157,7 @@ class _Running:
             outcome.metrics_seconds += time.perf_counter() - epoch_ended
             if not self.complete and self._checkpoints.due():
                 self._save(state)
-            self._tell_news()
+            self._report_news()
 
     def finish(self) -> None:
         """Waits for what is being written, and saves the policies."""
@@ -170,12 +169,13 @@ class _Running:
         saved = outcome.resumed_from == done
         if outcome.policies is not None and not saved:
             self._progress.phase("saving policies")
-            arrays = jobs.policy_arrays(self._policy_paths, outcome.policies)
-            saved = call(made.finish, done, arrays | jobs.history_arrays(outcome.history))
+            arrays = snapshot.policy_arrays(self._policy_names, outcome.policies)
+            saved = call(made.finish, done, arrays | snapshot.history_arrays(outcome.history))
         made.wait()
+        made.close()
         if saved and self.complete:
             made.clear()
-        self._tell_news()
+        self._report_news()
         outcome.checkpoints = {
             "saved": made.saved,
             "failed": made.failed,
@@ -185,26 +185,25 @@ class _Running:
 
     def _finished(self, path: Path) -> Checkpoint | None:
         """What a complete training left; None if this one is not complete."""
-        if not path.exists():
-            return None
-        try:
-            found = checkpoint_choice.read(path, jobs.fingerprint(self._job))
-        except CheckpointError as error:
-            self._warn(str(error))
-            return None
-        return found if found.epochs == self._job.epochs else None
+        found, problems = newest(path, jobs.fingerprint(self._job))
+        for problem in problems.values():
+            self._warn(str(problem))
+        return found if found is not None and found.epochs == self._job.epochs else None
 
     def _take_over(self, found: Checkpoint, like: Any) -> None:
         outcome = self.outcome
-        outcome.history = jobs.read_history(self._job, found.arrays)
+        outcome.history = snapshot.read_history(outcome.history, found.arrays)
         outcome.resumed_from = found.epochs
-        if self._policy_paths is not None:
-            outcome.policies = jobs.read_policies(self._policy_paths, found.arrays)
+        if self._policy_names is not None:
+            outcome.policies = snapshot.read_policies(self._policy_names, found.arrays)
         if self.complete:
             return
-        strange = jobs.strangeness(found)
-        if strange:
-            self._warn(strange)
+        unlike = run_folder.writer_differences(found.manifest["written_by"])
+        if unlike:
+            self._warn(
+                f"{found.path} was written by another version or device ({', '.join(unlike)}): the "
+                "last bits may differ from those of a run that was never stopped"
+            )
         self._progress.note(f"goes on after epoch {found.epochs}, from {found.path}")
         self._start = like, found.arrays
 
@@ -212,7 +211,9 @@ class _Running:
         if self._start is None:
             return call(program.initialise, self._job.keys, self._job.hypers)
         (like, arrays), self._start = self._start, None
-        return call(lambda: program.place(jobs.read_state(like, arrays, program.width)))
+        return call(
+            lambda: program.place(snapshot.from_arrays(like, arrays, program.width, snapshot.STATE))
+        )
 
     def _policies(self, state: Any) -> Any:
         """The members' policies as a copy of their own; None where a training has none."""
@@ -235,8 +236,8 @@ class _Running:
         self._checkpoints.save(
             len(self.outcome.history.epochs),
             lambda: (
-                jobs.state_arrays(state, len(self._job.keys))
-                | jobs.history_arrays(self.outcome.history)
+                snapshot.to_arrays(state, len(self._job.keys), snapshot.STATE)
+                | snapshot.history_arrays(self.outcome.history)
             ),
         )
 
@@ -262,7 +263,7 @@ class _Running:
             self.outcome.warnings.append(text)
             self._progress.warn(text)
 
-    def _tell_news(self) -> None:
+    def _report_news(self) -> None:
         for text in self._checkpoints.news():
             self._warn(text)
 

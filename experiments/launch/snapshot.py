@@ -1,4 +1,4 @@
-"""A state as named arrays in the host's memory, and back."""
+"""What a checkpoint holds, a state and a history, as named arrays in the host's memory."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,6 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from experiments.launch.history import History
+
+# Names of arrays in a checkpoint begin with one of these.
+STATE, _METRICS, _SECONDS = "state/", "history/metrics/", "history/seconds"
 
 
 def paths(tree: Any) -> Any:
@@ -40,28 +45,31 @@ def _own(leaf: Any) -> np.ndarray:
     return np.asarray(leaf) if elsewhere else np.array(leaf, copy=True)
 
 
-def to_arrays(tree: Any, count: int | None = None) -> dict[str, np.ndarray]:
-    """The same by name."""
+def to_arrays(tree: Any, count: int | None = None, prefix: str = "") -> dict[str, np.ndarray]:
+    """The same by name, each with a prefix."""
     names, leaves = jax.tree.leaves(paths(tree)), jax.tree.leaves(to_host(tree, count))
     if len(set(names)) < len(names):
         raise ValueError("two leaves of the state have the same name")
-    return dict(zip(names, leaves, strict=True))
+    return {prefix + name: leaf for name, leaf in zip(names, leaves, strict=True)}
 
 
-def from_arrays(template: Any, arrays: Mapping[str, np.ndarray], width: int | None = None) -> Any:
+def from_arrays(
+    template: Any, arrays: Mapping[str, np.ndarray], width: int | None = None, prefix: str = ""
+) -> Any:
     """The inverse of `to_arrays`.
 
     Args:
         template: A tree of that structure, its leaves with `dtype`.
         arrays: Values by name.
         width: Length of the leading axis to fill up to, by the last entry; None to leave it.
+        prefix: What the names begin with.
 
     Returns:
         Arrays in the host's memory; random keys on JAX's device.
     """
 
     def restore(leaf: Any, name: str) -> Any:
-        value = arrays[name]
+        value = arrays[prefix + name]
         if width is not None and len(value) < width:
             value = np.concatenate([value, np.repeat(value[-1:], width - len(value), axis=0)])
         if is_key(leaf):
@@ -72,7 +80,7 @@ def from_arrays(template: Any, arrays: Mapping[str, np.ndarray], width: int | No
 
 
 def describe(template: Any) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and type of every array that `to_arrays` would give for this, by name."""
+    """Shape and type of every array that a checkpoint of this state would hold, by name."""
 
     def one(leaf: Any) -> tuple[tuple[int, ...], str]:
         if is_key(leaf):
@@ -80,9 +88,49 @@ def describe(template: Any) -> dict[str, tuple[tuple[int, ...], str]]:
         return tuple(leaf.shape), str(leaf.dtype)
 
     names, leaves = jax.tree.leaves(paths(template)), jax.tree.leaves(template)
-    return {name: one(leaf) for name, leaf in zip(names, leaves, strict=True)}
+    return {STATE + name: one(leaf) for name, leaf in zip(names, leaves, strict=True)}
 
 
 def is_key(leaf: Any) -> bool:
     """Whether a leaf holds random keys."""
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def policy_names(training: Any, state: Any) -> Any:
+    """The policies of a state, with each leaf's name in a checkpoint in its place.
+
+    A policy is a selection of a state's leaves; None where the training has no policies.
+    """
+    policy = getattr(training, "policy", None)
+    return None if policy is None else jax.tree.map(lambda name: STATE + name, policy(paths(state)))
+
+
+def policy_arrays(names: Any, policies: Any) -> dict[str, np.ndarray]:
+    """Policies as a checkpoint holds them: those leaves of the state."""
+    return dict(zip(jax.tree.leaves(names), jax.tree.leaves(policies), strict=True))
+
+
+def read_policies(names: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """The inverse of `policy_arrays`."""
+    return jax.tree.map(lambda name: arrays[name], names)
+
+
+def history_arrays(history: History) -> dict[str, np.ndarray]:
+    """A history as a checkpoint holds it."""
+    metrics = {
+        _METRICS + name: np.stack([epoch[name] for epoch in history.epochs])
+        for name in history.names
+    }
+    return metrics | {_SECONDS: np.array(history.seconds, np.float64)}
+
+
+def read_history(empty: History, arrays: Mapping[str, np.ndarray]) -> History:
+    """The inverse of `history_arrays`, with the variants and seeds of a history."""
+    seconds = arrays[_SECONDS].tolist()
+    metrics = {
+        name.removeprefix(_METRICS): values
+        for name, values in arrays.items()
+        if name.startswith(_METRICS)
+    }
+    epochs = [{name: values[i] for name, values in metrics.items()} for i in range(len(seconds))]
+    return History(empty.variants, empty.seeds, epochs, seconds)

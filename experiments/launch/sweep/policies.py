@@ -6,8 +6,7 @@ import jax
 
 import envs
 from experiments.launch import run_folder
-from experiments.launch.job import load_policies
-from experiments.launch.policy import TrainedPolicy
+from experiments.launch.policy import TrainedPolicy, load_policies
 from experiments.launch.sweep import shards
 from experiments.launch.sweep.sweep import read
 from sobolax import make_training

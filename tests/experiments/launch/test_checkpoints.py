@@ -4,6 +4,8 @@ import errno
 import io
 import json
 import re
+import threading
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,7 +99,7 @@ def reference(job, program, tmp_path_factory):
 def stopped(job, program, tmp_path):
     """The folder of a run that was stopped in its fourth epoch, with two checkpoints."""
     stop(job, program, tmp_path)
-    assert names(tmp_path) == ["epoch-000001", "epoch-000002"]
+    assert names(tmp_path) == ["epoch_000001", "epoch_000002"]
     return tmp_path
 
 
@@ -136,6 +138,15 @@ def assert_equal_bits(one, other):
         assert value.tobytes() == others[name].tobytes(), name
 
 
+def written_and_read(folder: Path, arrays):
+    writer = checkpoint_files.Writer(folder, keep=1)
+    writer.start(1, arrays, {"written_by": run_folder.provenance()})
+    writer.finish()
+    writer.close()
+    path = checkpoint_files.step_path(folder, 1)
+    return checkpoint_files.read(path, checkpoint_files.read_manifest(path))
+
+
 def test_a_whole_state_comes_back_bit_for_bit(job, program, tmp_path):
     state = program.initialise(job.keys, job.hypers)
     state, _ = program.epoch(state, job.hypers, jnp.int32(0))
@@ -145,11 +156,7 @@ def test_a_whole_state_comes_back_bit_for_bit(job, program, tmp_path):
     arrays = snapshot.to_arrays(state)
     assert not np.shares_memory(arrays["clocks"], np.asarray(state.clocks))
     kept = {name: value.tobytes() for name, value in arrays.items()}
-    about = {"written_by": run_folder.provenance(), "epochs": 1}
-    checkpoint_files.write(tmp_path / "one", arrays, about)
-    found = checkpoint_files.read(
-        tmp_path / "one", checkpoint_files.read_manifest(tmp_path / "one")
-    )
+    found = written_and_read(tmp_path, arrays)
     back = program.place(snapshot.from_arrays(jobs.template(job), found, program.width))
     assert_equal_bits(back, state)
     for one, other in zip(jax.tree.leaves(back), jax.tree.leaves(state), strict=True):
@@ -172,9 +179,7 @@ def test_mujoco_data_comes_back_bit_for_bit(tmp_path):
 
     make, keys = jax.vmap(start), jax.random.split(jax.random.key(0), 3)
     states = jax.jit(make)(keys)
-    about = {"written_by": run_folder.provenance()}
-    checkpoint_files.write(tmp_path / "x", snapshot.to_arrays(states), about)
-    arrays = checkpoint_files.read(tmp_path / "x", checkpoint_files.read_manifest(tmp_path / "x"))
+    arrays = written_and_read(tmp_path, snapshot.to_arrays(states))
     assert len(arrays) > 50
     assert any(not value.size for value in arrays.values())
     assert_equal_bits(snapshot.from_arrays(jax.eval_shape(make, keys), arrays), states)
@@ -188,16 +193,16 @@ def test_empty_arrays_and_partial_reads(tmp_path):
         "tangents": np.linspace(-1, 1, 7).astype(jnp.bfloat16),
         "flags": np.array([[True, False]]),
     }
-    checkpoint_files.write(tmp_path / "x", arrays, {"written_by": run_folder.provenance()})
-    manifest = checkpoint_files.read_manifest(tmp_path / "x")
-    found = checkpoint_files.read(tmp_path / "x", manifest)
+    found = written_and_read(tmp_path, arrays)
+    path = checkpoint_files.step_path(tmp_path, 1)
+    manifest = checkpoint_files.read_manifest(path)
     assert {name: value.tobytes() for name, value in found.items()} == {
         name: value.tobytes() for name, value in arrays.items()
     }
     assert found["a/b"].shape == (3, 0)
-    assert set(checkpoint_files.read(tmp_path / "x", manifest, ["a"])) == {"a"}
+    assert set(checkpoint_files.read(path, manifest, ["a"])) == {"a"}
     with pytest.raises(CheckpointError, match="holds no b"):
-        checkpoint_files.read(tmp_path / "x", manifest, ["b"])
+        checkpoint_files.read(path, manifest, ["b"])
 
 
 def test_checkpoints_change_nothing(job, program, reference, tmp_path):
@@ -232,7 +237,7 @@ def test_a_stopped_run_ends_as_if_it_never_stopped(after, job, program, referenc
     if after == 1:
         assert "holds no checkpoint: training begins at the start" in progress.warnings[0]
         return
-    assert progress.notes[0] == f"goes on after epoch 2, from {tmp_path}/checkpoints/epoch-000002"
+    assert progress.notes[0] == f"goes on after epoch 2, from {tmp_path}/checkpoints/epoch_000002"
     assert outcome.history.seconds[:2] == before.history.seconds[:2]  # time goes on, too
     assert outcome.history.seconds == sorted(outcome.history.seconds)
     assert run_folder.read_lines(tmp_path / "metrics.jsonl")[: len(rows) - 4] == rows[:-4]
@@ -244,66 +249,67 @@ def test_a_run_may_be_stopped_again_and_again(job, program, reference, tmp_path)
     assert_same(train_members(job, tmp_path, Silent(), EVERY, program), tmp_path, reference)
 
 
+def manifest_of(path: Path) -> Path:
+    return path / "default" / "manifest.json"
+
+
+def arrays_of(path: Path) -> Path:
+    return path / "default" / "arrays.npz"
+
+
 def corrupt(path: Path) -> None:
-    """Changes the largest file of Orbax's in its middle."""
-    largest = max(path.rglob("d/*"), key=lambda file: file.stat().st_size)
-    data = bytearray(largest.read_bytes())
-    data[len(data) // 2] ^= 1
-    largest.write_bytes(data)
+    """Changes a bit of the largest array, in its middle."""
+    with zipfile.ZipFile(arrays_of(path)) as archive:
+        largest = max(archive.infolist(), key=lambda member: member.file_size)
+    data = bytearray(arrays_of(path).read_bytes())
+    data[largest.header_offset + largest.file_size // 2] ^= 1
+    arrays_of(path).write_bytes(data)
 
 
 def edit(path: Path, **values) -> None:
-    manifest = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps(manifest | values))
+    manifest = json.loads(manifest_of(path).read_text())
+    manifest_of(path).write_text(json.dumps(manifest | values))
 
 
 def truncate(path: Path) -> None:
-    largest = max(path.rglob("d/*"), key=lambda file: file.stat().st_size)
-    largest.write_bytes(largest.read_bytes()[:100])
+    arrays_of(path).write_bytes(arrays_of(path).read_bytes()[:100])
 
 
-def reshape(path: Path) -> None:
-    entries = json.loads((path / "manifest.json").read_text())["arrays"]
-    entries[0]["shape"] = [9, 9]
-    edit(path, arrays=entries)
+def edit_entries(path: Path, **values) -> None:
+    entries = json.loads(manifest_of(path).read_text())["arrays"]
+    edit(path, arrays=[entries[0] | values, *entries[1:]])
 
 
 BAD = {
-    "a bit": (corrupt, "is damaged: the checksum of arrays/.* is another"),
+    "a bit": (corrupt, "is damaged: arrays.npz cannot be read at state/.*CRC-32"),
     "a checksum": (
-        lambda path: edit(
-            path,
-            arrays=[
-                entry | {"crc32": 0}
-                for entry in json.loads((path / "manifest.json").read_text())["arrays"]
-            ],
-        ),
-        "is damaged: the checksum of state/.* is another",
+        lambda path: edit_entries(path, crc32=0),
+        "is damaged: arrays.npz cannot be read at state/.*not what the manifest says",
     ),
-    "the end": (truncate, "arrays/.* has 100 bytes, not"),
+    "the end": (truncate, "is damaged: arrays.npz cannot be read"),
     "a file": (
-        lambda path: (path / "arrays" / "_METADATA").unlink(),
-        "arrays/_METADATA is missing",
+        lambda path: arrays_of(path).unlink(),
+        "arrays.npz cannot be read at .*No such file",
     ),
-    "an array list": (
-        lambda path: edit(path, arrays=None),
-        "is damaged: its manifest makes no sense",
-    ),
-    "a file list": (lambda path: edit(path, files=None), "is damaged"),
-    "the manifest": (lambda path: (path / "manifest.json").unlink(), "it has no manifest.json"),
+    "an array list": (lambda path: edit(path, arrays=None), "is damaged: manifest.json"),
+    "an entry": (lambda path: edit_entries(path, shape=None), "is damaged: manifest.json"),
+    "the manifest": (lambda path: manifest_of(path).unlink(), "it has no manifest.json"),
     "half a manifest": (
-        lambda path: (path / "manifest.json").write_text('{"format": 1,'),
+        lambda path: manifest_of(path).write_text('{"format": 1,'),
         "manifest.json cannot be read",
     ),
-    "no manifest": (lambda path: (path / "manifest.json").write_text("[]"), "cannot be read"),
+    "no manifest": (lambda path: manifest_of(path).write_text("[]"), "cannot be read"),
     "an older format": (lambda path: edit(path, format=0), "has an older format, 0 .*sobolax 0.1"),
-    "a newer format": (lambda path: edit(path, format=2), "has another format, 2"),
+    "a newer format": (lambda path: edit(path, format=9), "has another format, 9"),
     "another experiment": (
         lambda path: edit(path, fingerprint={"seeds": 7}),
         "belongs to another experiment .*seeds: 7 -> 2",
     ),
     "nobody's": (lambda path: edit(path, fingerprint=None), "belongs to another experiment"),
-    "another state": (reshape, r"another program: agent.* is float32 \(9, 9\) there"),
+    "another state": (
+        lambda path: edit_entries(path, shape=[9, 9]),
+        r"another program: agent.* is float32 \(9, 9\) there",
+    ),
 }
 
 
@@ -312,7 +318,7 @@ def test_a_bad_checkpoint_is_named_and_the_last_good_one_taken(
     how, job, program, reference, stopped
 ):
     damage, what = BAD[how]
-    path = stopped / "checkpoints" / "epoch-000002"
+    path = stopped / "checkpoints" / "epoch_000002"
     damage(path)
     progress = Recorded()
     outcome = train_members(job, stopped, progress, EVERY, program)
@@ -321,10 +327,10 @@ def test_a_bad_checkpoint_is_named_and_the_last_good_one_taken(
     assert progress.warnings == [told]
     assert str(path) in told
     assert re.search(what, told), told
-    assert "set aside as epoch-000002.unusable" in told
+    assert "set aside as epoch_000002.unusable" in told
     assert_same(outcome, stopped, reference)
     # What could not be read is the user's to remove.
-    assert names(stopped) == ["epoch-000002.unusable"]
+    assert names(stopped) == ["epoch_000002.unusable"]
 
 
 @pytest.mark.parametrize("how", ["a bit", "another experiment"])
@@ -333,7 +339,7 @@ def test_without_a_good_checkpoint_nothing_is_touched(how, job, stopped, monkeyp
         BAD[how][0](stopped / "checkpoints" / name)
     before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
     monkeypatch.setattr("experiments.launch.runner.compile_program", None)  # fails if it is called
-    with pytest.raises(CheckpointError, match="no checkpoint can be gone on from") as raised:
+    with pytest.raises(CheckpointError, match="no checkpoint can be resumed from") as raised:
         train_members(job, stopped, Silent(), EVERY)
     for name in names(stopped):
         assert str(stopped / "checkpoints" / name) in str(raised.value)
@@ -345,19 +351,20 @@ def test_what_was_cut_off_while_it_was_written_is_named_and_removed(
     job, program, reference, stopped
 ):
     folder = stopped / "checkpoints"
-    (folder / "epoch-000002").rename(folder / "epoch-000003.partial")
+    (folder / "epoch_000002").rename(folder / "epoch_000003.orbax-checkpoint-tmp")
     outcome = train_members(job, stopped, Silent(), EVERY, program)
     assert outcome.resumed_from == 1
     [told] = outcome.warnings
     assert (
-        told == f"{folder}/epoch-000003.partial was being written when the run ended; it is removed"
+        told
+        == f"{folder}/epoch_000003.orbax-checkpoint-tmp was being written when the run ended; it is removed"
     )
     assert_same(outcome, stopped, reference)
 
 
 def test_a_field_that_a_newer_version_brought_is_no_difference(job, program, stopped):
-    path = stopped / "checkpoints" / "epoch-000002"
-    owner = json.loads((path / "manifest.json").read_text())["fingerprint"]
+    path = stopped / "checkpoints" / "epoch_000002"
+    owner = json.loads(manifest_of(path).read_text())["fingerprint"]
     del owner["identity"]["config"]["n_step"]
     edit(path, fingerprint=owner)
     outcome = train_members(job, stopped, Silent(), EVERY, program)
@@ -365,8 +372,8 @@ def test_a_field_that_a_newer_version_brought_is_no_difference(job, program, sto
 
 
 def test_another_jax_or_device_is_told(job, program, stopped):
-    path = stopped / "checkpoints" / "epoch-000002"
-    writer = json.loads((path / "manifest.json").read_text())["written_by"]
+    path = stopped / "checkpoints" / "epoch_000002"
+    writer = json.loads(manifest_of(path).read_text())["written_by"]
     edit(path, written_by=writer | {"versions": writer["versions"] | {"jax": "0.1"}})
     outcome = train_members(job, stopped, Silent(), EVERY, program)
     assert outcome.resumed_from == 2
@@ -382,14 +389,9 @@ def test_a_full_disk_stops_nothing_but_the_checkpoint(
 
     def full(path, arrays):
         tries.append(path)
-        path.mkdir()
-        (path / "half").write_text("a part of it")
-        if len(tries) == 1:
+        path.write_text("a part of it")
+        if len(tries) <= 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        if len(tries) == 2:  # as TensorStore says it
-            raise ValueError("RESOURCE_EXHAUSTED: Failed to write: No space left on device [28]")
-        (path / "half").unlink()
-        path.rmdir()
         original(path, arrays)
 
     monkeypatch.setattr(checkpoint_files, "write_arrays", full)
@@ -403,7 +405,7 @@ def test_a_full_disk_stops_nothing_but_the_checkpoint(
     assert progress.warnings == outcome.warnings
     for epoch, warning in enumerate(outcome.warnings, 1):
         assert f"the checkpoint after epoch {epoch} failed: the disk is full;" in warning
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob("*-tmp"))
 
 
 def test_metrics_that_a_full_disk_refused_are_written_later(
@@ -433,15 +435,15 @@ def test_the_last_good_checkpoint_stays_until_a_newer_one_is_whole(
     original, seen = checkpoint_files.write_arrays, []
 
     def write(path, arrays):
-        seen.append([name for name in names(tmp_path) if not name.endswith(".partial")])
+        seen.append([name for name in names(tmp_path) if not name.endswith("-tmp")])
         if fails and len(seen) == 2:
             raise OSError(errno.EIO, "Input/output error")
         original(path, arrays)
 
     monkeypatch.setattr(checkpoint_files, "write_arrays", write)
     stop(job, program, tmp_path, after=3, rule=CheckpointRule(seconds=0, keep=1))
-    assert seen[:2] == [[], ["epoch-000001"]]
-    assert names(tmp_path) == ["epoch-000001" if fails else "epoch-000002"]
+    assert seen[:2] == [[], ["epoch_000001"]]
+    assert names(tmp_path) == ["epoch_000001" if fails else "epoch_000002"]
 
 
 def test_parameters_that_are_not_finite_make_no_checkpoint(job, program, tmp_path, monkeypatch):
@@ -457,7 +459,7 @@ def test_parameters_that_are_not_finite_make_no_checkpoint(job, program, tmp_pat
 
     sick = replace(program, epoch=poisoned)
     outcome = train_members(job, tmp_path, Recorded(stop_after=3), EVERY, sick)
-    assert names(tmp_path) == ["epoch-000001"]
+    assert names(tmp_path) == ["epoch_000001"]
     [told] = outcome.warnings
     assert "parameters are not finite: those of sobolev, seed 0" in told
 
@@ -474,27 +476,35 @@ def test_the_automatic_rule_bounds_its_own_cost(tmp_path, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(checkpoints.time, "perf_counter", lambda: clock[0])
 
+    original, begun = checkpoint_files.write_arrays, threading.Event()
+
     def take():
         clock[0] += 1.0
         return {"a": np.zeros(1)}
 
-    def write(path, arrays, about):
+    def write(path, arrays):
+        assert begun.wait(60)
         clock[0] += 3.0
-        path.mkdir(parents=True)
+        original(path, arrays)
+
+    def save(made, count):
+        begun.clear()
+        made.save(count, take)
+        begun.set()
+        made.wait()
 
     def due_from(made, first):
         for now, due in ((first - 0.5, False), (first + 0.5, True)):
             clock[0] = now
             assert made.due() is due
 
-    monkeypatch.setattr(checkpoint_files, "write", write)
+    monkeypatch.setattr(checkpoint_files, "write_arrays", write)
     made = Checkpoints(tmp_path, {}, CheckpointRule())
     clock[0] = 10.0
     made.open(size=190_000_000)  # thought to take 2 s
     due_from(made, 10 + 50 * 2)
     for count in range(1, 5):  # each takes 4 s
-        made.save(count, take)
-        made.wait()
+        save(made, count)
         spent = 4 * count
         assert spent <= 0.021 * (clock[0] - 10) or count == 1
         due_from(made, 10 + 50 * (spent + 4))
@@ -502,18 +512,16 @@ def test_the_automatic_rule_bounds_its_own_cost(tmp_path, monkeypatch):
     # After a resume one is taken at once: a run that is killed often gets on, too.
     resumed = Checkpoints(tmp_path, {}, CheckpointRule())
     monkeypatch.setattr(checkpoints, "newest", lambda *_: (object(), {}))
-    resumed.restore(lambda path, manifest: None)
+    resumed.restore({})
     resumed.open(size=190_000_000)
     assert resumed.due()
-    resumed.save(9, take)
-    resumed.wait()
+    save(resumed, 9)
     assert not resumed.due()
 
 
 def test_a_rule_by_hand(tmp_path, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(checkpoints.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(checkpoint_files, "write", lambda path, arrays, about: path.mkdir())
     (tmp_path / "checkpoints").mkdir()
     made = Checkpoints(tmp_path, {}, CheckpointRule(seconds=10.0))
     made.open(size=1)

@@ -59,11 +59,6 @@ def test_environment_arguments_join_those_of_the_preset(tuned):
     assert found.env_args == {"dimension": 3, "other": 2}
 
 
-def test_steps_is_short_for_environment_steps():
-    assert command_line.parse(["--total-timesteps", "4096"]).config.total_timesteps == 4096
-    assert command_line.parse(["--total-timesteps", "4096"]).config.total_timesteps == 4096
-
-
 def test_the_default_environment_is_chain():
     found = command_line.parse([])
     assert found == defaults("chain")

@@ -97,7 +97,7 @@ def lines(folder: Path) -> list[dict]:
 
 
 def policy(folder: Path) -> dict[str, bytes]:
-    path = folder / "policy"
+    [path] = (folder / "policy").glob("epoch_??????")
     arrays = checkpoint_files.read(path, checkpoint_files.read_manifest(path))
     return {
         name: value.tobytes() for name, value in arrays.items() if not name.endswith("/seconds")
@@ -105,12 +105,12 @@ def policy(folder: Path) -> dict[str, bytes]:
 
 
 def last_checkpoint(folder: Path) -> int:
-    return max((int(path.name[6:]) for path in folder.glob("checkpoints/epoch-??????")), default=0)
+    return max((int(path.name[6:]) for path in folder.glob("checkpoints/epoch_??????")), default=0)
 
 
 def was_inside_a_write(folder: Path) -> bool:
     """Whether the process that was killed left a part of a checkpoint."""
-    return any(folder.rglob("epoch-*.partial"))
+    return any(folder.rglob("epoch_*.orbax-checkpoint-tmp"))
 
 
 def test_a_killed_training_ends_as_if_nothing_happened(tmp_path):
@@ -183,7 +183,7 @@ def test_twenty_kills_leave_the_same_metrics(tmp_path, capsys):
         epochs.append(last_checkpoint(folder))
     # Once more when training is done, while results are written.
     life = Life(folder, cache, "train", "--resume", str(folder))
-    assert life.wait_for((folder / "policy" / "manifest.json").exists)
+    assert life.wait_for(lambda: any((folder / "policy").glob("epoch_??????")))
     assert life.kill(0.0)
     Life(folder, cache, "train", "--resume", str(folder)).end()
     assert lines(folder) == lines(reference)

@@ -182,7 +182,7 @@ def test_resume_needs_the_folder_of_a_run_and_a_checkpoint(command, interrupted,
 
 def test_a_run_whose_checkpoints_are_all_damaged_says_what_to_do(command, interrupted, capsys):
     for path in (interrupted / "checkpoints").iterdir():
-        (path / "manifest.json").write_text("")
+        (path / "default" / "manifest.json").write_text("")
     capsys.readouterr()
     assert command("--resume", interrupted) == 2
     printed = capsys.readouterr().err
@@ -205,7 +205,7 @@ def test_policies_of_a_checkpoint_alone(command, interrupted, tmp_path, capsys):
     assert load_run(interrupted).epochs == 3
     as_killed(interrupted)
     found = load_run(interrupted)
-    assert (found.epochs, found.source.name) == (2, "epoch-000002")
+    assert (found.epochs, found.source.name) == (2, "epoch_000002")
     policy = load_policy(interrupted, "plain", 1)
     action = policy(policy.environment.reset(jax.random.key(0)).observation)
     assert action.shape == (policy.environment.action_size,)
@@ -219,7 +219,7 @@ def test_policies_of_a_checkpoint_alone(command, interrupted, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "point_mass (dimension = 2), 6 episodes, mean and 95 % interval over seeds" in printed
     results = json.loads((interrupted / "evaluation.json").read_text())
-    assert (results["source"], results["epochs"]) == ("epoch-000002", 2)
+    assert (results["source"], results["epochs"]) == ("epoch_000002", 2)
     assert list(results["variants"]) == ["plain", "sobolev"]
     plain = results["variants"]["plain"]
     means = [seed["mean"] for seed in plain["per_seed"]]
@@ -232,12 +232,12 @@ def test_policies_of_a_checkpoint_alone(command, interrupted, tmp_path, capsys):
     episode = jax.jit(lambda: evaluate.evaluate(policy.environment, policy, key, 6))()
     np.testing.assert_allclose(episode.returns.mean(), means[1], rtol=1e-5)
     # Nothing is overwritten; and newer checkpoints that are damaged are passed over.
-    (interrupted / "checkpoints" / "epoch-000002" / "manifest.json").write_text("")
+    (interrupted / "checkpoints" / "epoch_000002" / "default" / "manifest.json").write_text("")
     assert evaluate.main(flags) == 0
     again = json.loads((interrupted / "evaluation-2.json").read_text())
     assert again["epochs"] == 1
     assert json.loads((interrupted / "evaluation.json").read_text()) == results
-    (interrupted / "checkpoints" / "epoch-000001" / "manifest.json").write_text("")
+    (interrupted / "checkpoints" / "epoch_000001" / "default" / "manifest.json").write_text("")
     assert evaluate.main(flags) == 2
     assert "holds no policy/ yet: " in capsys.readouterr().err
 
@@ -289,18 +289,15 @@ def test_replay_of_a_checkpoint_alone(tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     run.mkdir()
     run_folder.write_json(run / "configuration.json", {"experiment": to_json(experiment)})
-    paths = jobs.policy_paths(training, jobs.template(job))
-    about = {
-        "epochs": 3,
-        "fingerprint": jobs.fingerprint(job),
-        "written_by": run_folder.provenance(),
-    }
-    arrays = jobs.policy_arrays(paths, snapshot.to_host(policies))
-    (run / "checkpoints").mkdir()
-    checkpoint_files.write(run / "checkpoints" / "epoch-000003", arrays, about)
+    names = snapshot.policy_names(training, jobs.template(job))
+    about = {"fingerprint": jobs.fingerprint(job), "written_by": run_folder.provenance()}
+    writer = checkpoint_files.Writer(run / "checkpoints", keep=1)
+    writer.start(3, snapshot.policy_arrays(names, snapshot.to_host(policies)), about)
+    writer.finish()
+    writer.close()
 
     assert render.main([str(run), "--variant", "sobolev", "--seed", "1"]) == 0
-    assert "epoch-000003 learned in 3 epochs" in "".join(capsys.readouterr().out.split("\n"))
+    assert "epoch_000003 learned in 3 epochs" in "".join(capsys.readouterr().out.split("\n"))
     page = (run / "render.html").read_text()
     assert "Sobolev SAC, seed 1" in page
     assert "SAC, seed 0" not in page
