@@ -13,15 +13,17 @@ no empty arrays and keep no checksums.
 
 import contextlib
 import functools
+import importlib
 import json
 import logging
 import os
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import jax
@@ -33,6 +35,7 @@ FORMAT = 2
 ITEM, MANIFEST, ARRAYS = "default", "manifest.json", "arrays.npz"
 PARTIAL = ".orbax-checkpoint-tmp"  # how Orbax ends the name of what it has not completed
 _NAME = re.compile(r"epoch_(\d+)")
+Shapes = Mapping[str, tuple[tuple[int, ...], str]]  # shape and type by name, `snapshot.describe`
 
 
 class CheckpointError(ValueError):
@@ -41,14 +44,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A good checkpoint.
-
-    Attributes:
-        path: Its folder.
-        epochs: How many were done.
-        manifest: What it says of itself.
-        arrays: What it holds, by name.
-    """
+    """A good checkpoint: its folder, epochs done, what it says of itself, its arrays by name."""
 
     path: Path
     epochs: int
@@ -59,16 +55,14 @@ class Checkpoint:
 class Writer:
     """Writes the checkpoints of one folder in the background and removes older ones.
 
-    Args:
-        folder: Theirs alone.
-        keep: How many are kept; an older one goes when a newer one is whole.
-        completed: Called, in another thread, when one is about to get its name.
+    At most `keep` stay: an older one goes when a newer one is whole. `completed` is called, in
+    another thread, when one is about to get its name.
     """
 
     def __init__(self, folder: Path, keep: int, completed: Callable[[], None] = lambda: None):
         self._folder, self._keep, self._completed = folder, keep, completed
         self._manager: Any = None
-        self._epochs: int | None = None
+        self._writing = folder
 
     @property
     def busy(self) -> bool:
@@ -78,20 +72,16 @@ class Writer:
     def start(
         self, epochs: int, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]
     ) -> None:
-        """Begins to write one; `finish` has to follow.
-
-        Args:
-            epochs: How many are done.
-            arrays: By name; nobody may change them meanwhile.
-            about: The rest of the manifest.
+        """Begins to write arrays, which nobody may change meanwhile; `about` is in the manifest.
 
         Raises:
             OSError, ValueError: If that cannot be done; nothing is left of it.
         """
-        self._epochs = epochs
+        self._writing = step_path(self._folder, epochs)
         try:
             if self._manager is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
+                remove(leftovers(self._folder))
                 self._manager = _open_manager(self._folder, self._keep, self._completed)
             self._manager.save(epochs, args=_save_arguments()(arrays, about), force=True)
         except BaseException:
@@ -99,18 +89,14 @@ class Writer:
             raise
 
     def finish(self) -> None:
-        """Waits until the one that was begun is whole.
-
-        Raises:
-            OSError, ValueError: If it cannot be written, as on a full disk; nothing is left of it.
-        """
+        """Waits until the one that was begun is whole; raises and leaves nothing as `start` does."""
         try:
             self._manager.wait_until_finished()
         except BaseException:
             self._give_up()
             raise
         # Orbax writes down the place of the folder, which may be moved or given to somebody else.
-        for marker in step_path(self._folder, self._epochs or 0).rglob("commit_success.txt"):
+        for marker in self._writing.rglob("commit_success.txt"):
             marker.write_text("The checkpoint is whole.\n")
 
     def close(self) -> None:
@@ -123,8 +109,12 @@ class Writer:
     def _give_up(self) -> None:
         # The next manager looks at what is on disk: this one counts what it could not write.
         self.close()
-        for path in leftovers(self._folder):
-            shutil.rmtree(path, ignore_errors=True)
+        remove(leftovers(self._folder))
+
+
+def prepare_to_write() -> None:
+    """Imports Orbax, which takes seconds, in a thread of its own."""
+    Thread(target=importlib.import_module, args=("orbax.checkpoint",), daemon=True).start()
 
 
 def step_path(folder: Path, epochs: int) -> Path:
@@ -134,9 +124,8 @@ def step_path(folder: Path, epochs: int) -> Path:
 
 def present(folder: Path) -> list[Path]:
     """Whole checkpoints of a folder, the oldest first."""
-    return sorted(
-        (path for path in folder.glob("epoch_*") if _NAME.fullmatch(path.name)), key=_epochs
-    )
+    names = [match for path in folder.glob("*") if (match := _NAME.fullmatch(path.name))]
+    return [step_path(folder, epochs) for epochs in sorted(int(match[1]) for match in names)]
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -144,28 +133,31 @@ def leftovers(folder: Path) -> list[Path]:
     return list(folder.glob(f"*{PARTIAL}"))
 
 
+def remove(paths: Iterable[Path]) -> None:
+    """Removes folders, as far as that can be done."""
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def newest(
     folder: Path,
     fingerprint: Mapping[str, Any],
-    like: Mapping[str, tuple[tuple[int, ...], str]] | None = None,
+    like: Shapes | None = None,
     names: Collection[str] | None = None,
 ) -> tuple[Checkpoint | None, dict[Path, CheckpointError]]:
     """The last good checkpoint of a folder, and what is wrong with those after it.
 
-    Args:
-        folder: Where they are.
-        fingerprint: What it has to belong to.
-        like: Shapes and types of all arrays whose names begin with `state/`; None for any.
-        names: Which arrays to read; None for all.
+    It belongs to `fingerprint`, its state has the shapes and types of `like` (None for any), and
+    `names` says which arrays to read (None for all).
     """
     problems: dict[Path, CheckpointError] = {}
     for path in reversed(present(folder)):
         try:
             manifest = read_manifest(path)
-            _check_owner(path, manifest, fingerprint)
-            if like is not None:
-                _check_shapes(path, manifest, like)
-            return Checkpoint(path, _epochs(path), manifest, read(path, manifest, names)), problems
+            _check(path, manifest, fingerprint, like)
+            return Checkpoint(
+                path, int(path.name[6:]), manifest, read(path, manifest, names)
+            ), problems
         except CheckpointError as error:
             problems[path] = error
     return None, problems
@@ -198,12 +190,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 def read(
     path: Path, manifest: Mapping[str, Any], names: Collection[str] | None = None
 ) -> dict[str, np.ndarray]:
-    """Arrays of a checkpoint by name, checked against their checksums.
-
-    Args:
-        path: Its folder.
-        manifest: What `read_manifest` gave.
-        names: Which ones; None for all.
+    """Arrays of a checkpoint by name, some or all, checked against their checksums.
 
     Raises:
         CheckpointError: If it is damaged or lacks one of them.
@@ -216,7 +203,7 @@ def read(
     try:
         with zipfile.ZipFile(path / ITEM / ARRAYS) as archive:
             for name in entries if names is None else names:
-                entry, member = entries[name], archive.getinfo(_member(name))
+                entry, member = entries[name], archive.getinfo(f"{name}.npy")
                 with archive.open(member) as file:  # checks the CRC-32 as it reads
                     value = np.lib.format.read_array(file, allow_pickle=False)
                 # NumPy's format knows no bfloat16.
@@ -242,7 +229,7 @@ def write(folder: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, An
                 "name": name,
                 "shape": value.shape,
                 "dtype": str(value.dtype),
-                "crc32": archive.getinfo(_member(name)).CRC,
+                "crc32": archive.getinfo(f"{name}.npy").CRC,
             }
             for name, value in arrays.items()
         ]
@@ -257,52 +244,39 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
             for name, value in arrays.items():
                 if value.dtype.kind == "V":
                     value = value.view(f"V{value.dtype.itemsize}")
-                with archive.open(_member(name), "w", force_zip64=True) as member:
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, value, allow_pickle=False)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _check_owner(path: Path, manifest: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> None:
+def _check(
+    path: Path, manifest: Mapping[str, Any], fingerprint: Mapping[str, Any], like: Shapes | None
+) -> None:
     unlike = run_folder.differences(manifest.get("fingerprint"), fingerprint, known=True)
     if unlike:
         raise CheckpointError(
             f"{path} belongs to another experiment (there -> here): {'; '.join(unlike[:5])}"
         )
 
-
-def _check_shapes(
-    path: Path, manifest: Mapping[str, Any], like: Mapping[str, tuple[tuple[int, ...], str]]
-) -> None:
-    there = {
-        entry["name"]: (tuple(entry["shape"]), entry["dtype"])
-        for entry in manifest["arrays"]
-        if entry["name"].startswith(snapshot.STATE)
-    }
-
-    def describe(found: tuple[tuple[int, ...], str] | None) -> str:
-        return "missing" if found is None else f"{found[1]} {found[0]}"
-
+    if like is None:
+        return
+    entries = [entry for entry in manifest["arrays"] if entry["name"].startswith(snapshot.STATE)]
+    there = {entry["name"]: (tuple(entry["shape"]), entry["dtype"]) for entry in entries}
     for name in dict.fromkeys([*like, *there]):
         if like.get(name) != there.get(name):
+            one, other = (
+                f"{found[name][1]} {found[name][0]}" if name in found else "missing"
+                for found in (there, like)
+            )
             raise CheckpointError(
                 f"{path} holds the state of another program: {name.removeprefix(snapshot.STATE)} "
-                f"is {describe(there.get(name))} there and {describe(like.get(name))} here"
+                f"is {one} there and {other} here"
             )
 
 
-def _member(name: str) -> str:
-    return f"{name}.npy"
-
-
-def _epochs(path: Path) -> int:
-    match = _NAME.fullmatch(path.name)
-    assert match is not None
-    return int(match[1])
-
-
 def _open_manager(folder: Path, keep: int, completed: Callable[[], None]) -> Any:
-    import orbax.checkpoint as ocp  # it takes a second, for which nobody who reads should wait
+    import orbax.checkpoint as ocp  # late: who only reads does not wait for it
 
     # Orbax prints tracebacks of errors that it raises, too.
     logging.getLogger("absl").addFilter(_not_from_orbax)
@@ -340,8 +314,6 @@ def _save_arguments() -> Any:
     from orbax.checkpoint import future
 
     class Handler(ocp.AsyncCheckpointHandler):
-        """Writes in a thread of Orbax's."""
-
         async def async_save(self, directory: Any, args: Any) -> Any:
             async def work() -> None:
                 self.save(directory, args)
@@ -352,14 +324,11 @@ def _save_arguments() -> Any:
             write(Path(directory), args.arrays, args.about)
 
         def restore(self, directory: Any, args: Any = None) -> Any:
-            path = Path(directory).parent
-            return read(path, read_manifest(path))
+            raise NotImplementedError("`read` reads without Orbax")
 
     @ocp.args.register_with_handler(Handler, for_save=True, for_restore=True)
     @dataclass
     class Arguments(ocp.args.CheckpointArgs):
-        """Arrays by name, and what the manifest says besides."""
-
         arrays: Mapping[str, np.ndarray]
         about: Mapping[str, Any]
 

@@ -15,9 +15,11 @@ from experiments.launch import run_folder
 from experiments.launch.checkpoint_files import (
     Checkpoint,
     CheckpointError,
+    Shapes,
     Writer,
     leftovers,
     newest,
+    prepare_to_write,
     present,
     step_path,
 )
@@ -67,12 +69,6 @@ class Checkpoints:
         folder: Where the training keeps its files. Nothing is read or written yet.
         fingerprint: What tells this training from any other, as JSON knows it.
         rule: When checkpoints are taken; None for never.
-
-    Attributes:
-        saved: How many were written.
-        failed: How many could not be.
-        blocking_seconds: What training waited for: copies, and beginning to write.
-        background_seconds: What writing took beside it.
     """
 
     def __init__(self, folder: Path, fingerprint: Mapping[str, Any], rule: CheckpointRule | None):
@@ -105,12 +101,7 @@ class Checkpoints:
         return now - self._opened >= SHARE * (spent + self._cost)
 
     def save(self, epochs: int, take: Callable[[], dict[str, np.ndarray]]) -> None:
-        """Begins to write one; waits for the one before where the rule wants every epoch.
-
-        Args:
-            epochs: How many are done.
-            take: Gives the arrays, which belong to this class from then on.
-        """
+        """Begins to write what `take` copies, after the one before is written."""
         about = self._manifest()
         self._began = time.perf_counter()
         self.wait()
@@ -145,18 +136,12 @@ class Checkpoints:
         return news
 
     def open(self, size: int) -> list[str]:
-        """Has to be called when training begins.
-
-        Args:
-            size: Bytes of a checkpoint.
-
-        Returns:
-            What a user should know: how big they are, where they are, for how long.
-        """
+        """When training begins: what to say of checkpoints of so many bytes."""
         self._opened = time.perf_counter()
         self._cost = _SECONDS + size / _BYTES_PER_SECOND
         if self._rule is None:
             return []
+        prepare_to_write()
         kept = "the last one is" if self._rule.keep == 1 else f"the last {self._rule.keep} are"
         text = f"a checkpoint takes up to {_mebibytes(size)}; {kept} kept until the run is complete"
         free = shutil.disk_usage(self.folder.parent).free
@@ -164,11 +149,8 @@ class Checkpoints:
             text += f" (only {_mebibytes(free)} are free there: some may fail)"
         return [f"{text}, in {self.folder}"]
 
-    def restore(self, like: Mapping[str, tuple[tuple[int, ...], str]]) -> Checkpoint | None:
+    def restore(self, like: Shapes) -> Checkpoint | None:
         """Reads the last good one; what is not usable is set aside and goes into `news`.
-
-        Args:
-            like: Shapes and types of the state's arrays, as `snapshot.describe` gives them.
 
         Returns:
             None if there never was one.
@@ -192,23 +174,13 @@ class Checkpoints:
         return found
 
     def finish(self, epochs: int, arrays: Mapping[str, np.ndarray]) -> bool:
-        """Saves the policies at the end.
-
-        Args:
-            epochs: How many are done.
-            arrays: Those of the policies, and of the history.
-
-        Returns:
-            Whether it worked; `news` says why not.
-        """
+        """Saves policies and history at the end; whether it worked, `news` says why not."""
         self.wait()
         folder = self.folder.with_name(run_folder.POLICY)
         path = step_path(folder, epochs)
         found, problems = newest(folder, self._about["fingerprint"])
         if found is not None and found.path == path:
             return True  # after as many epochs, the same
-        for leftover in leftovers(folder):
-            shutil.rmtree(leftover, ignore_errors=True)
         aside = _set_aside(path) if path in problems else None
         writer = Writer(folder, keep=1)
         try:

@@ -9,6 +9,7 @@ import numpy as np
 from experiments.launch.configuration import Variant
 
 RETURN = "evaluation_return"
+_METRICS, _SECONDS = "history/metrics/", "history/seconds"  # names in a checkpoint
 
 
 @dataclass
@@ -35,6 +36,22 @@ class History:
         rows = {name: np.array(value, np.float64) for name, value in metrics.items()}
         self.epochs.append({name: row.reshape(shape) for name, row in rows.items()})
         self.seconds.append(seconds)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """What a checkpoint holds of it, by name."""
+        metrics = {_METRICS + name: np.stack([e[name] for e in self.epochs]) for name in self.names}
+        return metrics | {_SECONDS: np.array(self.seconds, np.float64)}
+
+    def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> "History":
+        """The inverse of `to_arrays`, with the same variants and seeds."""
+        seconds = arrays[_SECONDS].tolist()
+        metrics = {
+            name.removeprefix(_METRICS): values
+            for name, values in arrays.items()
+            if name.startswith(_METRICS)
+        }
+        epochs = [{name: row[i] for name, row in metrics.items()} for i in range(len(seconds))]
+        return History(self.variants, self.seeds, epochs, seconds)
 
     @property
     def names(self) -> list[str]:

@@ -97,7 +97,7 @@ def load_policies(job: Job, folder: Path) -> tuple[Any, Checkpoint]:
         reason = ": " + "; ".join(problems) if problems else ", nor a checkpoint"
         raise CheckpointError(f"{folder} holds no {run_folder.POLICY}/ yet{reason}")
     best = max(good, key=lambda checkpoint: checkpoint.epochs)
-    return snapshot.read_policies(names, best.arrays), best
+    return jax.tree.map(best.arrays.__getitem__, names), best
 
 
 def load_run(run: str | Path) -> TrainedRun:

@@ -169,8 +169,9 @@ class _Running:
         saved = outcome.resumed_from == done
         if outcome.policies is not None and not saved:
             self._progress.phase("saving policies")
-            arrays = snapshot.policy_arrays(self._policy_names, outcome.policies)
-            saved = call(made.finish, done, arrays | snapshot.history_arrays(outcome.history))
+            names, values = map(jax.tree.leaves, (self._policy_names, outcome.policies))
+            arrays = dict(zip(names, values, strict=True)) | outcome.history.to_arrays()
+            saved = call(made.finish, done, arrays)
         made.wait()
         made.close()
         if saved and self.complete:
@@ -192,10 +193,10 @@ class _Running:
 
     def _take_over(self, found: Checkpoint, like: Any) -> None:
         outcome = self.outcome
-        outcome.history = snapshot.read_history(outcome.history, found.arrays)
+        outcome.history = outcome.history.from_arrays(found.arrays)
         outcome.resumed_from = found.epochs
         if self._policy_names is not None:
-            outcome.policies = snapshot.read_policies(self._policy_names, found.arrays)
+            outcome.policies = jax.tree.map(found.arrays.__getitem__, self._policy_names)
         if self.complete:
             return
         unlike = run_folder.writer_differences(found.manifest["written_by"])
@@ -237,7 +238,7 @@ class _Running:
             len(self.outcome.history.epochs),
             lambda: (
                 snapshot.to_arrays(state, len(self._job.keys), snapshot.STATE)
-                | snapshot.history_arrays(self.outcome.history)
+                | self.outcome.history.to_arrays()
             ),
         )
 

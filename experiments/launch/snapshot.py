@@ -1,4 +1,4 @@
-"""What a checkpoint holds, a state and a history, as named arrays in the host's memory."""
+"""A state as named arrays in the host's memory, as a checkpoint holds it, and back."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,10 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.launch.history import History
-
-# Names of arrays in a checkpoint begin with one of these.
-STATE, _METRICS, _SECONDS = "state/", "history/metrics/", "history/seconds"
+STATE = "state/"  # how the names of a state's arrays begin in a checkpoint
 
 
 def paths(tree: Any) -> Any:
@@ -103,34 +100,3 @@ def policy_names(training: Any, state: Any) -> Any:
     """
     policy = getattr(training, "policy", None)
     return None if policy is None else jax.tree.map(lambda name: STATE + name, policy(paths(state)))
-
-
-def policy_arrays(names: Any, policies: Any) -> dict[str, np.ndarray]:
-    """Policies as a checkpoint holds them: those leaves of the state."""
-    return dict(zip(jax.tree.leaves(names), jax.tree.leaves(policies), strict=True))
-
-
-def read_policies(names: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    """The inverse of `policy_arrays`."""
-    return jax.tree.map(lambda name: arrays[name], names)
-
-
-def history_arrays(history: History) -> dict[str, np.ndarray]:
-    """A history as a checkpoint holds it."""
-    metrics = {
-        _METRICS + name: np.stack([epoch[name] for epoch in history.epochs])
-        for name in history.names
-    }
-    return metrics | {_SECONDS: np.array(history.seconds, np.float64)}
-
-
-def read_history(empty: History, arrays: Mapping[str, np.ndarray]) -> History:
-    """The inverse of `history_arrays`, with the variants and seeds of a history."""
-    seconds = arrays[_SECONDS].tolist()
-    metrics = {
-        name.removeprefix(_METRICS): values
-        for name, values in arrays.items()
-        if name.startswith(_METRICS)
-    }
-    epochs = [{name: values[i] for name, values in metrics.items()} for i in range(len(seconds))]
-    return History(empty.variants, empty.seeds, epochs, seconds)

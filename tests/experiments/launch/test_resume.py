@@ -292,7 +292,8 @@ def test_replay_of_a_checkpoint_alone(tmp_path, monkeypatch, capsys):
     names = snapshot.policy_names(training, jobs.template(job))
     about = {"fingerprint": jobs.fingerprint(job), "written_by": run_folder.provenance()}
     writer = checkpoint_files.Writer(run / "checkpoints", keep=1)
-    writer.start(3, snapshot.policy_arrays(names, snapshot.to_host(policies)), about)
+    leaves = jax.tree.leaves(snapshot.to_host(policies))
+    writer.start(3, dict(zip(jax.tree.leaves(names), leaves, strict=True)), about)
     writer.finish()
     writer.close()
 
