@@ -5,10 +5,9 @@
         manifest.json   format, what it belongs to, what wrote it; each array's name, shape, type
                         and CRC-32
 
-Orbax writes a checkpoint beside its place and renames it when it is on disk: a folder named
-`epoch_000012` is whole, whenever the process was killed. The files inside come from a handler of
-our own, since Orbax's handlers write arrays of the host's memory in the first process alone, take
-no empty arrays and keep no checksums.
+Orbax writes a checkpoint beside its place and renames it when it is whole. The files inside are a
+handler's of our own: Orbax's handlers write arrays of the host's memory in the first process alone,
+take no empty arrays and keep no checksums.
 """
 
 import contextlib
@@ -34,7 +33,8 @@ from experiments.launch import run_folder, snapshot
 FORMAT = 2
 ITEM, MANIFEST, ARRAYS = "default", "manifest.json", "arrays.npz"
 PARTIAL = ".orbax-checkpoint-tmp"  # how Orbax ends the name of what it has not completed
-_NAME = re.compile(r"epoch_(\d+)")
+_NAME = re.compile(r"epoch_(\d{6,})")
+Arrays = Mapping[str, np.ndarray]
 Shapes = Mapping[str, tuple[tuple[int, ...], str]]  # shape and type by name, `snapshot.describe`
 
 
@@ -53,7 +53,7 @@ class Checkpoint:
 
 
 class Writer:
-    """Writes the checkpoints of one folder in the background and removes older ones.
+    """Writes the checkpoints of one folder in the background.
 
     At most `keep` stay: an older one goes when a newer one is whole. `completed` is called, in
     another thread, when one is about to get its name.
@@ -69,9 +69,7 @@ class Writer:
         """Whether one is being written."""
         return self._manager is not None and self._manager.is_saving_in_progress()
 
-    def start(
-        self, epochs: int, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]
-    ) -> None:
+    def start(self, epochs: int, arrays: Arrays, about: Mapping[str, Any]) -> None:
         """Begins to write arrays, which nobody may change meanwhile; `about` is in the manifest.
 
         Raises:
@@ -89,15 +87,16 @@ class Writer:
             raise
 
     def finish(self) -> None:
-        """Waits until the one that was begun is whole; raises and leaves nothing as `start` does."""
+        """Waits until the one that was begun is whole; raises as `start` does."""
         try:
             self._manager.wait_until_finished()
         except BaseException:
             self._give_up()
             raise
         # Orbax writes down the place of the folder, which may be moved or given to somebody else.
-        for marker in self._writing.rglob("commit_success.txt"):
-            marker.write_text("The checkpoint is whole.\n")
+        with contextlib.suppress(OSError):
+            for marker in self._writing.rglob("commit_success.txt"):
+                marker.write_text("The checkpoint is whole.\n")
 
     def close(self) -> None:
         """Ends Orbax's threads."""
@@ -155,9 +154,8 @@ def newest(
         try:
             manifest = read_manifest(path)
             _check(path, manifest, fingerprint, like)
-            return Checkpoint(
-                path, int(path.name[6:]), manifest, read(path, manifest, names)
-            ), problems
+            arrays = read(path, manifest, names)
+            return Checkpoint(path, int(path.name[6:]), manifest, arrays), problems
         except CheckpointError as error:
             problems[path] = error
     return None, problems
@@ -220,24 +218,20 @@ def read(
     return arrays
 
 
-def write(folder: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
+def write(folder: Path, arrays: Arrays, about: Mapping[str, Any]) -> None:
     """Writes the two files of a checkpoint into a folder of Orbax's."""
     write_arrays(folder / ARRAYS, arrays)
     with zipfile.ZipFile(folder / ARRAYS) as archive:
-        entries = [
-            {
-                "name": name,
-                "shape": value.shape,
-                "dtype": str(value.dtype),
-                "crc32": archive.getinfo(f"{name}.npy").CRC,
-            }
-            for name, value in arrays.items()
-        ]
+        checksums = [archive.getinfo(f"{name}.npy").CRC for name in arrays]
+    entries = [
+        {"name": name, "shape": value.shape, "dtype": str(value.dtype), "crc32": checksum}
+        for (name, value), checksum in zip(arrays.items(), checksums, strict=True)
+    ]
     manifest = run_folder.plain({"format": FORMAT, **about, "arrays": entries})
     run_folder.write_whole(folder / MANIFEST, json.dumps(manifest, indent=1))
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def write_arrays(path: Path, arrays: Arrays) -> None:
     """Writes arrays into a new file, as `numpy.savez` does, whatever their names and types."""
     with path.open("wb") as file:
         with zipfile.ZipFile(file, "w") as archive:
@@ -258,7 +252,6 @@ def _check(
         raise CheckpointError(
             f"{path} belongs to another experiment (there -> here): {'; '.join(unlike[:5])}"
         )
-
     if like is None:
         return
     entries = [entry for entry in manifest["arrays"] if entry["name"].startswith(snapshot.STATE)]
@@ -280,7 +273,7 @@ def _open_manager(folder: Path, keep: int, completed: Callable[[], None]) -> Any
 
     # Orbax prints tracebacks of errors that it raises, too.
     logging.getLogger("absl").addFilter(_not_from_orbax)
-    process = jax.process_index()
+    me = jax.process_index()
     return ocp.CheckpointManager(
         folder.absolute(),
         options=ocp.CheckpointManagerOptions(
@@ -294,11 +287,7 @@ def _open_manager(folder: Path, keep: int, completed: Callable[[], None]) -> Any
                 # Its signals are shared by all processes, and each has folders of its own.
                 create_directories_asynchronously=False,
             ),
-            multiprocessing_options=ocp.options.MultiprocessingOptions(
-                primary_host=process,
-                active_processes={process},
-                barrier_sync_key_prefix=f"{process}",
-            ),
+            multiprocessing_options=ocp.options.MultiprocessingOptions(me, {me}, f"{me}"),
         ),
     )
 
@@ -324,12 +313,12 @@ def _save_arguments() -> Any:
             write(Path(directory), args.arrays, args.about)
 
         def restore(self, directory: Any, args: Any = None) -> Any:
-            raise NotImplementedError("`read` reads without Orbax")
+            raise NotImplementedError  # `read` does without Orbax
 
     @ocp.args.register_with_handler(Handler, for_save=True, for_restore=True)
     @dataclass
     class Arguments(ocp.args.CheckpointArgs):
-        arrays: Mapping[str, np.ndarray]
+        arrays: Arrays
         about: Mapping[str, Any]
 
     return Arguments

@@ -1,11 +1,9 @@
 """Checkpoints of a training: when they are taken, how many stay, what is made of bad ones."""
 
-import errno
 import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,54 +19,23 @@ from experiments.launch.checkpoint_files import (
     newest,
     prepare_to_write,
     present,
+    remove,
     step_path,
 )
+from experiments.launch.configuration import CheckpointRule
 
 # What the automatic rule allows checkpoints to take of a run: one part in so many.
 SHARE = 50
 # What one is thought to cost before one was taken; a slow disk.
 _SECONDS, _BYTES_PER_SECOND = 0.1, 1e8
-UNUSABLE = ".unusable"
-
-
-@dataclass(frozen=True)
-class CheckpointRule:
-    """When checkpoints are taken, and how many stay.
-
-    Attributes:
-        seconds: Least time between the beginnings of two; 0 for one after every epoch. None for
-            as often as keeps their cost under 2 % of the training's time so far: another is taken
-            when 50 times what all of them took, and the next one will, has passed. (The first one
-            after a resume is taken after its first epoch.)
-        keep: How many are kept.
-    """
-
-    seconds: float | None = None
-    keep: int = 2
-
-    def check(self) -> None:
-        """Raises ValueError, with what to do instead, for what cannot work."""
-        if self.keep < 1:
-            raise ValueError(
-                f"--keep-checkpoints {self.keep} must be at least 1; --no-checkpoints takes none"
-            )
-        if self.seconds is not None and not 0 <= self.seconds < float("inf"):
-            raise ValueError(
-                f"--checkpoint-seconds {self.seconds} must be 0 (one after every epoch) or more; "
-                "--no-checkpoints takes none"
-            )
 
 
 class Checkpoints:
     """The checkpoints of one training, in the folder `checkpoints` of its own.
 
     They are written in the background, one at a time, while the training goes on. What goes wrong
-    waits until `news` is called.
-
-    Args:
-        folder: Where the training keeps its files. Nothing is read or written yet.
-        fingerprint: What tells this training from any other, as JSON knows it.
-        rule: When checkpoints are taken; None for never.
+    waits until `news` is called. `fingerprint` tells this training from any other, and no `rule`
+    means that none are taken.
     """
 
     def __init__(self, folder: Path, fingerprint: Mapping[str, Any], rule: CheckpointRule | None):
@@ -143,17 +110,15 @@ class Checkpoints:
             return []
         prepare_to_write()
         kept = "the last one is" if self._rule.keep == 1 else f"the last {self._rule.keep} are"
-        text = f"a checkpoint takes up to {_mebibytes(size)}; {kept} kept until the run is complete"
+        size_text = f"a checkpoint takes up to {size / 2**20:,.1f} MiB"
+        text = f"{size_text}; {kept} kept until the run is complete"
         free = shutil.disk_usage(self.folder.parent).free
         if free < (self._rule.keep + 1) * size:
-            text += f" (only {_mebibytes(free)} are free there: some may fail)"
+            text += f" (only {free / 2**20:,.1f} MiB are free there: some may fail)"
         return [f"{text}, in {self.folder}"]
 
     def restore(self, like: Shapes) -> Checkpoint | None:
-        """Reads the last good one; what is not usable is set aside and goes into `news`.
-
-        Returns:
-            None if there never was one.
+        """Reads the last good one, if any; others are set aside and go into `news`.
 
         Raises:
             CheckpointError: If there are some and none is good.
@@ -164,12 +129,10 @@ class Checkpoints:
                 f"no checkpoint can be resumed from: {'; '.join(map(str, problems.values()))}. "
                 f"Train anew into another folder, or remove {self.folder} to begin again in this"
             )
-        for path, problem in problems.items():
-            aside = _set_aside(path)
-            self._news.append(f"{problem}; it is set aside as {aside.name}")
+        self._set_aside(problems)
         for path in leftovers(self.folder):
             self._news.append(f"{path} was being written when the run ended; it is removed")
-            shutil.rmtree(path, ignore_errors=True)
+        remove(leftovers(self.folder))
         self._resumed = found is not None
         return found
 
@@ -181,19 +144,19 @@ class Checkpoints:
         found, problems = newest(folder, self._about["fingerprint"])
         if found is not None and found.path == path:
             return True  # after as many epochs, the same
-        aside = _set_aside(path) if path in problems else None
+        self._set_aside(problems)
         writer = Writer(folder, keep=1)
         try:
             writer.start(epochs, arrays, self._manifest())
             writer.finish()
+            return True
         except Exception as error:
-            self._news.append(f"the policies could not be saved in {path}: {_reason(error)}")
+            self._news.append(
+                f"the policies could not be saved in {path}: {run_folder.write_problem(error)}"
+            )
             return False
         finally:
             writer.close()
-        if aside is not None:
-            shutil.rmtree(aside, ignore_errors=True)
-        return True
 
     def close(self) -> None:
         """Ends what writes in the background, when nothing is to be written any more."""
@@ -201,8 +164,7 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Removes the checkpoints of a training that is complete, which nothing needs any more."""
-        for path in [*leftovers(self.folder), *present(self.folder)]:
-            shutil.rmtree(path, ignore_errors=True)
+        remove([*leftovers(self.folder), *present(self.folder)])
         # What was set aside is the user's to remove.
         if self.folder.exists() and not any(self.folder.iterdir()):
             self.folder.rmdir()
@@ -216,26 +178,15 @@ class Checkpoints:
             self._about["written_by"] = run_folder.provenance()
         return self._about
 
+    def _set_aside(self, problems: Mapping[Path, CheckpointError]) -> None:
+        for path, problem in problems.items():
+            names = (path.with_name(f"{path.name}.unusable{i or ''}") for i in range(1000))
+            aside = path.rename(next(name for name in names if not name.exists()))
+            self._news.append(f"{problem}; it is set aside as {aside.name}")
+
     def _fail(self, epochs: int, error: Exception) -> None:
         self.failed += 1
         self._news.append(
-            f"the checkpoint after epoch {epochs} failed: {_reason(error)}; "
+            f"the checkpoint after epoch {epochs} failed: {run_folder.write_problem(error)}; "
             "training goes on, and the next one is tried"
         )
-
-
-def _set_aside(path: Path) -> Path:
-    """Renames what cannot be used, to a name that is free."""
-    names = (path.with_name(f"{path.name}{UNUSABLE}{i or ''}") for i in range(1000))
-    return path.rename(next(name for name in names if not name.exists()))
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
-        return "the disk is full"
-    return f"{type(error).__name__}: {text if len(text) < 300 else '... ' + text[-300:]}"
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size / 2**20:,.1f} MiB"

@@ -183,6 +183,34 @@ class Variant:
         }
 
 
+@dataclass(frozen=True)
+class CheckpointRule:
+    """When checkpoints are taken, and how many stay.
+
+    Attributes:
+        seconds: Least time between the beginnings of two; 0 for one after every epoch. None for
+            as often as keeps their cost under 2 % of the training's time so far: another is taken
+            when 50 times what all of them took, and the next one will, has passed. (The first one
+            after a resume is taken after its first epoch.)
+        keep: How many are kept.
+    """
+
+    seconds: float | None = None
+    keep: int = 2
+
+    def check(self) -> None:
+        """Raises ValueError, with what to do instead, for what cannot work."""
+        if self.keep < 1:
+            raise ValueError(
+                f"--keep-checkpoints {self.keep} must be at least 1; --no-checkpoints takes none"
+            )
+        if self.seconds is not None and not 0 <= self.seconds < float("inf"):
+            raise ValueError(
+                f"--checkpoint-seconds {self.seconds} must be 0 (one after every epoch) or more; "
+                "--no-checkpoints takes none"
+            )
+
+
 def environment_title(name: str, parameters: Mapping[str, Any]) -> str:
     """The environment and its parameters, for people."""
     given = ", ".join(f"{parameter} = {value}" for parameter, value in parameters.items())

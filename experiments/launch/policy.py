@@ -74,6 +74,19 @@ class TrainedRun:
         ]
 
 
+def policy_names(training: Any, state: Any) -> Any:
+    """The policies of a state, with each leaf's name in a checkpoint in its place.
+
+    A policy is a selection of a state's leaves; None where the training has no policies.
+    """
+    policy = getattr(training, "policy", None)
+    return (
+        None
+        if policy is None
+        else jax.tree.map(lambda name: snapshot.STATE + name, policy(snapshot.paths(state)))
+    )
+
+
 def load_policies(job: Job, folder: Path) -> tuple[Any, Checkpoint]:
     """The policies that training left in a folder: those at its end, or of a newer checkpoint.
 
@@ -87,7 +100,7 @@ def load_policies(job: Job, folder: Path) -> tuple[Any, Checkpoint]:
     Raises:
         CheckpointError: If there are none, or none is good.
     """
-    names = snapshot.policy_names(job.training, template(job))
+    names = policy_names(job.training, template(job))
     good, problems = [], []
     for place in (folder / run_folder.POLICY, folder / run_folder.CHECKPOINTS):
         found, bad = newest(place, fingerprint(job), names=jax.tree.leaves(names))

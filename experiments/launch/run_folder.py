@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import importlib.metadata
 import json
@@ -162,6 +163,14 @@ def write_whole(path: Path, text: str) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def write_problem(error: Exception) -> str:
+    """Why something could not be written, for people."""
+    text = " ".join(str(error).split())
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
+        return "the disk is full"
+    return f"{type(error).__name__}: {text if len(text) < 300 else '... ' + text[-300:]}"
 
 
 def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

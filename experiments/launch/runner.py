@@ -17,6 +17,7 @@ from experiments.launch.checkpoint_files import Checkpoint, newest
 from experiments.launch.checkpoints import CheckpointRule, Checkpoints
 from experiments.launch.history import History
 from experiments.launch.job import Job
+from experiments.launch.policy import policy_names
 from experiments.launch.program import Program, call, compile_program, size_of
 from experiments.launch.progress import Progress
 
@@ -116,7 +117,7 @@ class _Running:
         if policy.exists() or self._checkpoints.folder.exists():
             self._progress.phase("reading checkpoints")
             like = call(jobs.template, self._job)
-            self._policy_names = snapshot.policy_names(self._job.training, like)
+            self._policy_names = policy_names(self._job.training, like)
             found = call(self._finished, policy)
             if found is None:
                 found = call(self._checkpoints.restore, snapshot.describe(like))
@@ -140,7 +141,7 @@ class _Running:
         start = time.perf_counter()
         state = self._first_state(program)
         outcome.initialise_seconds = time.perf_counter() - start
-        self._policy_names = snapshot.policy_names(job.training, state)
+        self._policy_names = policy_names(job.training, state)
         for text in self._checkpoints.open(size_of(state)):
             self._progress.note(text)
         self._progress.phase("training")

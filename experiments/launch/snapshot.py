@@ -18,17 +18,11 @@ def paths(tree: Any) -> Any:
 
 
 def to_host(tree: Any, count: int | None = None) -> Any:
-    """Copies arrays into host memory of their own.
+    """Copies arrays, without members beyond `count`, into host memory of their own.
 
     On CPU, NumPy's view of a jax array shows memory that the epoch which follows is given to
     write into, and keeps it from doing so; these are real copies. So a snapshot of a state on CPU
-    doubles the memory that the state takes (see `experiments.launch.program.size_of`);
-    from another device it takes the same amount of the host's.
-
-    Args:
-        tree: Arrays; random keys become their data.
-        count: How many entries of the leading axis to keep, which leaves out members that only
-            fill up devices; None for all.
+    doubles the memory that the state takes. Random keys become their data.
     """
     data = jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree)
     for leaf in jax.tree.leaves(data):
@@ -91,12 +85,3 @@ def describe(template: Any) -> dict[str, tuple[tuple[int, ...], str]]:
 def is_key(leaf: Any) -> bool:
     """Whether a leaf holds random keys."""
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def policy_names(training: Any, state: Any) -> Any:
-    """The policies of a state, with each leaf's name in a checkpoint in its place.
-
-    A policy is a selection of a state's leaves; None where the training has no policies.
-    """
-    policy = getattr(training, "policy", None)
-    return None if policy is None else jax.tree.map(lambda name: STATE + name, policy(paths(state)))
