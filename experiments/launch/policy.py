@@ -80,11 +80,9 @@ def policy_names(training: Any, state: Any) -> Any:
     A policy is a selection of a state's leaves; None where the training has no policies.
     """
     policy = getattr(training, "policy", None)
-    return (
-        None
-        if policy is None
-        else jax.tree.map(lambda name: snapshot.STATE + name, policy(snapshot.paths(state)))
-    )
+    if policy is None:
+        return None
+    return jax.tree.map(lambda name: snapshot.STATE + name, policy(snapshot.paths(state)))
 
 
 def load_policies(job: Job, folder: Path) -> tuple[Any, Checkpoint]:

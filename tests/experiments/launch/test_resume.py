@@ -12,7 +12,7 @@ from experiments import evaluate, render, train
 from experiments.launch import checkpoint_files, command_line, run_folder, snapshot
 from experiments.launch import job as jobs
 from experiments.launch.configuration import to_json
-from experiments.launch.policy import load_policy, load_run
+from experiments.launch.policy import load_policy, load_run, policy_names
 from experiments.launch.progress import Silent
 from experiments.launch.run_folder import read_lines
 from sobolax import make_training
@@ -289,7 +289,7 @@ def test_replay_of_a_checkpoint_alone(tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     run.mkdir()
     run_folder.write_json(run / "configuration.json", {"experiment": to_json(experiment)})
-    names = snapshot.policy_names(training, jobs.template(job))
+    names = policy_names(training, jobs.template(job))
     about = {"fingerprint": jobs.fingerprint(job), "written_by": run_folder.provenance()}
     writer = checkpoint_files.Writer(run / "checkpoints", keep=1)
     leaves = jax.tree.leaves(snapshot.to_host(policies))
