@@ -10,8 +10,7 @@ import numpy as np
 
 import envs
 from experiments.launch import run_folder, snapshot
-from experiments.launch.checkpoints import CheckpointRule
-from experiments.launch.configuration import Experiment, Variant, to_json, variants
+from experiments.launch.configuration import CheckpointRule, Experiment, Variant, to_json, variants
 from experiments.launch.program import keys_and_hypers
 from sobolax import make_training
 
