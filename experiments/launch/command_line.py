@@ -112,7 +112,7 @@ def read(argv: Sequence[str] | None = None) -> Command:
         if unlike:
             raise ValueError(
                 f"--resume {flags.resume} goes on with what is saved there, but these flags say "
-                f"otherwise (saved -> asked): {'; '.join(unlike)}. Leave them out, or train anew "
+                f"otherwise (saved -> here): {'; '.join(unlike)}. Leave them out, or train anew "
                 "without --resume"
             )
         experiment = dataclasses.replace(experiment, output=flags.resume)

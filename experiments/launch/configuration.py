@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import difflib
 import importlib
 import json
 import math
@@ -13,6 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from experiments.presets import Preset, preset
 from sobolax.agents.config import AgentConfig, CriticHyperparameters
+from sobolax.checks import check_choice
 
 T = TypeVar("T")
 
@@ -54,10 +54,7 @@ def agent_module(name: str) -> Any:
     Raises:
         ValueError: If there is no such agent.
     """
-    if name not in AGENTS:
-        near = difflib.get_close_matches(str(name).lower().replace("-", "_"), AGENTS, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"there is no agent {name!r}{hint}; the agents are {', '.join(AGENTS)}")
+    check_choice("--agent ", name, AGENTS)
     return importlib.import_module(f"sobolax.agents.{name}")
 
 

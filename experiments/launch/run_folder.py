@@ -126,20 +126,20 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def differences(saved: Any, asked: Any, name: str = "", known: bool = False) -> list[str]:
+def differences(saved: Any, here: Any, name: str = "", known: bool = False) -> list[str]:
     """Every field in which two values of JSON differ, as `config.batch_size: 64 -> 128`.
 
     Args:
         saved: What there was.
-        asked: What there is.
+        here: What there is now.
         name: Of the whole.
         known: Whether to pass over fields that `saved` lacks, which a newer version has brought.
     """
-    if not isinstance(saved, Mapping) or not isinstance(asked, Mapping):
-        return [] if saved == asked else [f"{name}: {saved} -> {asked}"]
+    if not isinstance(saved, Mapping) or not isinstance(here, Mapping):
+        return [] if saved == here else [f"{name}: {saved} -> {here}"]
     found = []
-    for key in saved if known else dict.fromkeys([*saved, *asked]):
-        one, other = saved.get(key, "nothing"), asked.get(key, "nothing")
+    for key in saved if known else dict.fromkeys([*saved, *here]):
+        one, other = saved.get(key, "nothing"), here.get(key, "nothing")
         found += differences(one, other, f"{name}.{key}" if name else str(key), known)
     return found
 

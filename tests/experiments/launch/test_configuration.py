@@ -86,7 +86,7 @@ def test_every_agent_takes_what_it_has_of_a_preset(agent):
 
 
 def test_an_unknown_agent_is_named_before_anything_else():
-    with pytest.raises(ValueError, match=r"no agent 'TD2'.*did you mean 'td3'.*sac, td3, ddpg"):
+    with pytest.raises(ValueError, match=r"agent 'TD2'.*did you mean 'td3'.*sac, td3, ddpg"):
         command_line.parse(["--agent", "TD2"])
 
 

@@ -145,7 +145,7 @@ def test_interrupted_twice(command, interrupted, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--seeds", "3", "--env", "lqr"], "asked): env: point_mass -> lqr; seeds: 2 -> 3."),
+        (["--seeds", "3", "--env", "lqr"], "here): env: point_mass -> lqr; seeds: 2 -> 3."),
         (["--env-args", "dimension=3"], "env_args.dimension: 2 -> 3"),
         (["--batch-size", "17"], "config.batch_size: 16 -> 17"),
         (["--derivatives.method", "forward"], "config.derivatives.method: auto -> forward"),
