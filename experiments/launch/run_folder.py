@@ -229,7 +229,7 @@ def provenance() -> dict[str, Any]:
 # Of what wrote a checkpoint, what may change the last bits of what follows.
 _MATTERS = (
     *(("versions", name) for name in ("sobolax", "jax", "jaxlib", "mujoco", "mujoco-mjx")),
-    *(("device", name) for name in ("platform", "kind")),
+    *(("device", name) for name in ("platform", "kind", "count")),
     ("commit", "hash"),
 )
 
