@@ -182,8 +182,10 @@ def compile_program(training: Any, keys: jax.Array, hypers: Any, devices: int = 
     def epoch(state: Any, hypers: Any, index: Any) -> tuple[Any, dict[str, jax.Array]]:
         count = jax.tree.leaves(hypers)[0].shape[0]
         hypers, index = pad(hypers), jax.device_put(index, whole)
-        state, metrics = learn()(state, hypers, index)
+        # The compiler leaves arrays without elements on one device; nothing else moves here.
+        state, metrics = learn()(place(state), hypers, index)
         if look is not None:
+            state = place(state)
             metrics |= look()(state, hypers, index)
         return state, {name: row[:count] for name, row in metrics.items()}
 
