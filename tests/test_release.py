@@ -122,7 +122,7 @@ def test_the_citation_names_the_paper():
 
 def test_the_changelog_begins_with_what_is_not_released():
     headings = re.findall(r"^## (.*)$", read("CHANGELOG.md"), re.MULTILINE)
-    assert headings[0] == "[Unreleased]"
+    assert headings[0] == f"{sobolax.__version__}, unreleased"
     kinds = set(re.findall(r"^### (.*)$", read("CHANGELOG.md"), re.MULTILINE))
     usual = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
     assert kinds <= usual | {"Known limits"}
