@@ -1,7 +1,8 @@
 """Same seeds, same numbers: small trainings beside what they gave when they were recorded.
 
 `recorded/agents.json` holds every metric of two epochs, per agent, with first-order terms and
-without; `recorded/train.csv` is what `make train` wrote, `recorded/sweep.csv` what a sweep wrote.
+without; `recorded/train.csv` is what `make train` wrote, `recorded/sweep.csv` what a sweep wrote,
+and `recorded/toy.csv` has the medians over 20 seeds of the squared errors that `make toy` found.
 All were recorded on two cores at jax 0.10.2.
 """
 
@@ -20,6 +21,11 @@ import sobolax
 from experiments.launch.run_folder import METRICS, read_lines
 from experiments.report.intervals import estimate
 from experiments.sweep import __main__ as sweep
+from experiments.launch.progress import Silent
+from experiments.report.rows import Rows
+from experiments.studies.toy.critics import MAIN
+from experiments.studies.toy.measure import measure
+from experiments.studies.toy.options import Options, prepare
 
 RECORDED = Path(__file__).parent / "recorded"
 SIZES = {
@@ -70,6 +76,25 @@ def test_agents_learn_what_was_recorded(agent, first_order):
         np.testing.assert_allclose(
             metrics[name], values, rtol=TOLERANCE, atol=TOLERANCE * scale, err_msg=name
         )
+
+
+@pytest.mark.slow
+def test_the_toy_finds_what_was_recorded():
+    """Every variant by the main critic: the program has room for 48 transitions instead of 1024."""
+    plan = prepare(Options(critics=(), sizes=(16,)))
+    found = Rows([row for done in measure(plan, Silent()) for row in done.rows])
+    recorded = {
+        (row["system"], row["variant"]): row
+        for row in recorded_rows("toy.csv")
+        if (row["critic"], row["transitions"]) == (MAIN, "16")
+    }
+    measured = dict(found.groups("system", "variant"))
+    assert measured.keys() == recorded.keys()
+    for key, rows in measured.items():
+        assert len(rows) == 20
+        for name in ("value", "state", "action"):
+            median = np.median(rows.column(name))
+            assert median == pytest.approx(float(recorded[key][name]), rel=TOLERANCE), (key, name)
 
 
 def recorded_rows(name: str) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ rest. What every run leaves:
 """
 
 import dataclasses
+import difflib
 import functools
 import shutil
 import time
@@ -174,6 +175,23 @@ def merge(folders: Sequence[Path]) -> list[Row]:
                 )
         found |= here
     return [row for job in found.values() for row in job]
+
+
+def check_names(flag: str, names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Names without repetitions.
+
+    Raises:
+        ValueError: If none is given, or one is unknown.
+    """
+    choice = f"choose from {', '.join(known)}"
+    if not names:
+        raise ValueError(f"--{flag} names none: {choice}")
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"--{flag} {name!r} is unknown: {choice}{hint}")
+    return tuple(dict.fromkeys(names))
 
 
 class TrainingProgress(Progress):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from envs.analytic.scalar import KINDS
-from experiments.studies.study import Plan
+from experiments.studies.study import Plan, check_names
 from experiments.studies.toy.critics import CRITICS, MAIN
 from experiments.studies.toy.fit import CHUNK, Sizes
 from experiments.studies.toy.variants import PAIR, TUNED, VARIANTS, Variant
@@ -96,17 +96,9 @@ def prepare(options: Options) -> Plan[Options, Job]:
     sound = bool(sizes) and sizes[0] >= 1 and sizes[-1] <= LARGEST and rising
     _check("sizes", sizes, sound, f"rising numbers from 1 to {LARGEST}, such as 8 32 128")
     _check("seed", options.seed, 0 <= options.seed < 2**31, "from 0 to 2**31 - 1")
-    for name, known in (("systems", KINDS), ("critics", tuple(CRITICS))):
-        for value in getattr(options, name):
-            if value not in known:
-                raise ValueError(f"--{name} {value!r} is unknown: choose from {', '.join(known)}")
-    if not options.systems:
-        raise ValueError(f"--systems names none: choose from {', '.join(KINDS)}")
-    options = replace(
-        options,
-        systems=tuple(dict.fromkeys(options.systems)),
-        critics=tuple(dict.fromkeys(options.critics)),
-    )
+    options = replace(options, systems=check_names("systems", options.systems, KINDS))
+    if options.critics:
+        options = replace(options, critics=check_names("critics", options.critics, tuple(CRITICS)))
     jobs = _tuning(options) if options.study == "tuning" else _main(options)
     return Plan(options, {job.name: job for job in jobs}, label=options.study)
 

@@ -1,18 +1,17 @@
-"""What a sweep is asked for, and what can be checked before anything compiles."""
+"""What the comparison of weightings varies, and the trainings that this comes to."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import envs
-from experiments.launch import run_folder
-from experiments.studies.weighting.rules import Rule, find_rules
-from experiments.studies.weighting.tasks import Task, find_tasks
-from sobolax.environment import Environment
+from experiments.studies.study import Plan, check_names
+from experiments.studies.weighting.rules import PLAIN, RULES, Rule
+from experiments.studies.weighting.tasks import TASKS, Task
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Options:
     """Every rule for weighting gradients beside constant weights, over paired seeds.
 
     Attributes:
@@ -22,86 +21,68 @@ class Sweep:
         seed: The first number that random keys derive from.
         steps: Environment steps, or updates of the toy, of every task; None for what each task
             says.
-        output: Folder, new or empty; None for a new one under runs/.
     """
 
-    tasks: tuple[str, ...] = ("toy", "pendulum", "reacher")
+    tasks: tuple[str, ...] = tuple(TASKS)
     rules: tuple[str, ...] = ()
     seeds: int = 10
     seed: int = 0
     steps: int | None = None
-    output: Path | None = None
 
 
 @dataclass(frozen=True)
-class Group:
+class Job:
     """Rules that are one compiled program on one task.
 
     Attributes:
-        name: What its members pay for.
+        task: The task.
+        group: What all of them pay for.
         rules: Its variants.
         weightings: Names that the hyperparameter `weighting` is a place in.
         config: What shapes the program.
         training: The program, with `init` and `epoch`, not compiled yet.
     """
 
-    name: str
+    task: Task
+    group: str
     rules: tuple[Rule, ...]
     weightings: tuple[str, ...]
     config: Any
     training: Any
 
 
-@dataclass(frozen=True)
-class Job:
-    """A task with its groups."""
-
-    task: Task
-    environment: Environment
-    groups: tuple[Group, ...]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A sweep that is known to be sound; nothing is compiled and nothing written yet."""
-
-    sweep: Sweep
-    jobs: tuple[Job, ...]
-    folder: Path
-
-
-def prepare(sweep: Sweep) -> Prepared:
-    """Checks what was asked for; compiles nothing.
+def prepare(options: Options) -> Plan[Options, Job]:
+    """Checks the options.
 
     Raises:
         ValueError: Saying what is wrong and what to do instead.
     """
-    if sweep.seeds < 2:
+    if options.seeds < 2:
         raise ValueError(
-            f"--seeds {sweep.seeds} must be at least 2: the best constant is chosen on one half of "
-            "the seeds and judged on the other"
+            f"--seeds {options.seeds} must be at least 2: the best constant is chosen on one half "
+            "of the seeds and judged on the other"
         )
-    if not 0 <= sweep.seed < 2**32:
-        raise ValueError(f"--seed {sweep.seed} must be from 0 to 2**32 - 1")
-    rules, tasks = find_rules(sweep.rules), find_tasks(sweep.tasks)
-    names = [task.name for task in tasks]
-    folder = run_folder.choose(sweep.output, "weighting", names)
-    return Prepared(sweep, tuple(_job(task, rules, sweep.steps) for task in tasks), folder)
+    if not 0 <= options.seed < 2**32:
+        raise ValueError(f"--seed {options.seed} must be from 0 to 2**32 - 1")
+    if options.steps is not None and options.steps < 1:
+        raise ValueError(f"--steps {options.steps} must be at least 1")
+    names = check_names("tasks", options.tasks, tuple(TASKS))
+    chosen = check_names("rules", (PLAIN, *(options.rules or RULES)), tuple(RULES))
+    rules = [rule for rule in RULES.values() if rule.name in chosen]
+    jobs = [
+        job for task in TASKS.values() if task.name in names for job in _jobs(task, rules, options)
+    ]
+    return Plan(options, {f"{job.task.name}, {job.group}": job for job in jobs}, "-".join(names))
 
 
-def _job(task: Task, rules: tuple[Rule, ...], steps: int | None) -> Job:
+def _jobs(task: Task, rules: list[Rule], options: Options) -> Iterator[Job]:
     try:
         environment = envs.make(task.environment, **task.parameters)
     except (TypeError, ImportError) as error:
         raise ValueError(str(error)) from error
-    if steps is not None and steps < 1:
-        raise ValueError(f"--steps {steps} must be at least 1")
-    config = task.config if steps is None else replace(task.config, **{task.steps: steps})
-    groups = []
-    for name in dict.fromkeys(rule.group for rule in rules):
-        own = tuple(rule for rule in rules if rule.group == name)
+    for group in dict.fromkeys(rule.group for rule in rules):
+        own = tuple(rule for rule in rules if rule.group == group)
         weightings = tuple(dict.fromkeys(rule.weighting for rule in own))
-        shaped = replace(config, line_search=own[0].line_search)
-        training = task.make_training(environment, shaped, weightings)
-        groups.append(Group(name, own, weightings, shaped, training))
-    return Job(task, environment, tuple(groups))
+        config = replace(task.sized(options.steps), line_search=own[0].line_search)
+        training = task.make_training(environment, config, weightings)
+        yield Job(task, group, own, weightings, config, training)

@@ -3,9 +3,7 @@
 A rule's name says what it does; where one is tried at several base weights, these come last.
 """
 
-import difflib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sobolax.losses import Weights
@@ -67,7 +65,7 @@ def _scale_free(weight: float) -> Rule:
     return Rule(name, label, paper, "scale_free", weight)
 
 
-RULES: tuple[Rule, ...] = (
+_ALL: tuple[Rule, ...] = (
     Rule(PLAIN, "plain (λ = 0)", weight=0.0),
     *map(_constant, CONSTANTS),
     Rule("schedule", "schedule, cosine to 0", "cosine of SGDR, arXiv 1608.03983", "schedule"),
@@ -91,20 +89,4 @@ RULES: tuple[Rule, ...] = (
     Rule("line_search_1", "line search, λ = 1", "Armijo, 1966", line_search=True),
 )
 
-
-def find_rules(names: Sequence[str]) -> tuple[Rule, ...]:
-    """Rules by name, in the order of `RULES`; none named are all. The plain one always takes part.
-
-    Raises:
-        ValueError: If there is no such rule.
-    """
-    known = [rule.name for rule in RULES]
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ValueError(
-                f"--rules: there is no rule {name!r}{hint}; the rules are {', '.join(known)}"
-            )
-    wanted = {*names, PLAIN} if names else set(known)
-    return tuple(rule for rule in RULES if rule.name in wanted)
+RULES = {rule.name: rule for rule in _ALL}

@@ -1,8 +1,7 @@
 """What the rules are tried on: sizes for two CPU cores, one update per environment step."""
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sobolax
@@ -42,6 +41,14 @@ class Task:
     score: str
     score_label: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def sized(self, steps: int | None) -> Any:
+        """What shapes a program of so many steps; None for the task's own number."""
+        return self.config if steps is None else replace(self.config, **{self.steps: steps})
+
+    def amount(self, steps: int | None) -> str:
+        """The same for people."""
+        return f"{getattr(self.sized(steps), self.steps):,} {self.unit}"
 
     def make_hyper(self, rule: Rule, weightings: Sequence[str]) -> Any:
         """The hyperparameters of a rule in a program that chooses from these weightings."""
@@ -103,28 +110,12 @@ _TOY = Task(
     score_label="digits of Q*",
 )
 
-TASKS: tuple[Task, ...] = (
-    _TOY,
-    _sac("pendulum", 6_144, report_states=16),
-    # A report's rollouts with tangents would cost more than all of the training here.
-    _sac("reacher", 4_096, report_states=0),
-)
-
-
-def find_tasks(names: Sequence[str]) -> tuple[Task, ...]:
-    """Tasks by name, in the order of `TASKS`.
-
-    Raises:
-        ValueError: If none is named, or there is no such task.
-    """
-    known = [task.name for task in TASKS]
-    if not names:
-        raise ValueError(f"--tasks names none: choose from {', '.join(known)}")
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name.lower(), known, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ValueError(
-                f"--tasks: there is no task {name!r}{hint}; the tasks are {', '.join(known)}"
-            )
-    return tuple(task for task in TASKS if task.name in names)
+TASKS = {
+    task.name: task
+    for task in (
+        _TOY,
+        _sac("pendulum", 6_144, report_states=16),
+        # A report's rollouts with tangents would cost more than all of the training here.
+        _sac("reacher", 4_096, report_states=0),
+    )
+}
