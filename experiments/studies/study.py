@@ -83,9 +83,16 @@ class Study(Protocol[Options_contra]):
 
     `tables` and `figures` also get the rows of runs that were interrupted, and of several runs
     merged.
+
+    Attributes:
+        name: Of its command.
+        identity: Columns that tell rows of merged runs apart.
+        fixed: Options that merged runs must have in common.
     """
 
     name: str
+    identity: Sequence[str] = ("job",)
+    fixed: Sequence[str] = ()
 
     def prepare(self, options: Options_contra) -> Plan[Any, Any]:
         """Checks the options; compiles nothing and writes nothing.
@@ -116,6 +123,7 @@ def main(
     options_type: type[Options],
     argv: Sequence[str] | None = None,
     program: str = "",
+    default: Options | None = None,
 ) -> int:
     """Runs the command of a study.
 
@@ -124,6 +132,7 @@ def main(
         options_type: A dataclass whose fields are the flags.
         argv: The command line; None for the process's own.
         program: The command's name, where it is not the study's.
+        default: The options' defaults, where they are not those of the type.
 
     Returns:
         The exit status: 0, 2 for bad input, 130 after Ctrl-C.
@@ -131,10 +140,10 @@ def main(
     console = Console()
     program = program or f"python -m experiments.studies.{study.name}"
     try:
-        options, flags = _read(study, options_type, argv, program)
+        options, flags = _read(study, options_type, argv, program, default)
         if flags.report:
             folder = run_folder.choose(flags.output, study.name, ["report"])
-            merged = merge(flags.report)
+            merged = merge(study, flags.report)
             run_folder.create(folder)
             _write_merged(study, folder, flags.report, merged)
             _draw(study, folder, console)
@@ -157,24 +166,34 @@ def main(
     return INTERRUPTED if interrupted else 0
 
 
-def merge(folders: Sequence[Path]) -> list[Row]:
+def merge(study: Study[Any], folders: Sequence[Path]) -> list[Row]:
     """The rows of several runs of a study.
 
     Raises:
-        ValueError: If a folder holds no rows, or two hold the same job.
+        ValueError: If a folder holds no rows, two hold the same, or their options do not fit.
     """
-    found: dict[str, list[Row]] = {}
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    first: dict[str, Any] = {}
     for folder in folders:
-        here = _rows_by_job(rows.read(folder))
+        here = Rows(rows.read(folder))
         if not here:
             raise ValueError(f"{folder} holds no {rows.ROWS} of a study: name the folder of a run")
-        for job in here:
-            if job in found:
+        options = run_folder.read_configuration(folder)["options"]
+        fixed = {name: options.get(name) for name in study.fixed}
+        unlike = run_folder.differences(first, fixed) if first else []
+        if unlike:
+            raise ValueError(
+                f"{folders[0]} and {folder} differ in {'; '.join(unlike)}: report them apart"
+            )
+        first = fixed
+        for key, some in here.groups(*study.identity):
+            if key in found:
+                what = ", ".join(map(str, key))
                 raise ValueError(
-                    f"{folder} holds {job!r}, and so does another of the folders: name one of them"
+                    f"{folder} holds {what!r}, and so does another of the folders: name one of them"
                 )
-        found |= here
-    return [row for job in found.values() for row in job]
+            found[key] = list(some)
+    return [row for some in found.values() for row in some]
 
 
 def check_names(flag: str, names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
@@ -237,7 +256,11 @@ _HELP = {
 
 
 def _read(
-    study: Study[Options], options_type: type[Options], argv: Sequence[str] | None, program: str
+    study: Study[Options],
+    options_type: type[Options],
+    argv: Sequence[str] | None,
+    program: str,
+    default: Options | None,
 ) -> tuple[Options, _Flags]:
     """The options, and the flags that all studies have."""
     own = [
@@ -252,7 +275,7 @@ def _read(
     )
     made.__doc__ = options_type.__doc__
     parse = functools.partial(tyro.cli, made, args=argv, prog=program)
-    given: Any = parse()
+    given: Any = parse(default=None if default is None else made(**asdict(default)))
     flags = _Flags(given.output, given.resume, tuple(given.report))
     names = [entry.name for entry in dataclasses.fields(options_type)]
     if flags.resume is None:
@@ -266,7 +289,7 @@ def _read(
         options = options_type(**{name: _tuples(value) for name, value in saved["options"].items()})
     except TypeError as error:
         raise ValueError(f"{flags.resume} was written by another version: {error}") from error
-    given = parse(default=made(**dataclasses.asdict(options), resume=flags.resume))
+    given = parse(default=made(**asdict(options), resume=flags.resume))
     unlike = run_folder.differences(
         run_folder.plain(asdict(options)),
         run_folder.plain({name: getattr(given, name) for name in names}),

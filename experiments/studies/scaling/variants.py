@@ -1,46 +1,26 @@
-"""What is compared: families of variants, and the programs that train them."""
+"""The variants of each family, and the programs that train them."""
 
-from __future__ import annotations
+from dataclasses import dataclass, replace
+from typing import Any
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
+import envs
 import sobolax
 from experiments.launch.configuration import Variant
-from experiments.studies.selection import Hyperparameters
+from experiments.studies.scaling.options import Options, check, words
+from experiments.studies.scaling.references import TASKS
+from experiments.studies.selection import Hyperparameters, make_training
+from experiments.studies.study import Plan
 from sobolax.controls import GRADIENT_TARGETS
-
-if TYPE_CHECKING:
-    from experiments.studies.scaling.options import Scaling
+from sobolax.environment import Environment
 
 WEIGHTINGS = ("constant", "scale_free")
-
-# A family's variants differ in what is chosen from; its best variant at each size stands for it.
-PLAIN = {"plain": "plain SAC", "plain_more": "plain SAC, more updates"}
-GRADIENTS = {
-    "both": "λ_s and λ_a",
-    "scale_free": "both, scale-free",
-    "state_only": "λ_s only",
-    "action_only": "λ_a only",
-    "both_more": "λ_s and λ_a, more updates",
-}
-CONTROLS = {
-    "zero": "gradient towards 0",
-    "unit_norm": "gradient norm towards 1",
-    "shuffled": "shuffled gradients",
-    "random": "random gradients, same norm",
-    "frozen": "policy's part frozen",
-    "smoothed": "no gradients, smoothed target action",
-}
-LABELS = {**PLAIN, **GRADIENTS, **CONTROLS}
-
 _SMOOTHING = 0.2  # TD3's, of actions in [-1, 1]
 _SMOOTHED_REWARD_SCALES = (1.0, 0.1)  # relative: plain SAC's best scale is often the smaller one
 
 
 @dataclass(frozen=True)
 class Group:
-    """Arms that are one compiled program.
+    """Variants that are one compiled program.
 
     Attributes:
         name: What people call it.
@@ -63,114 +43,149 @@ class Group:
     ends_early: bool = False
 
 
-def make_groups(scaling: Scaling, size: int) -> tuple[Group, ...]:
+@dataclass(frozen=True)
+class Job:
+    """A group at one number of dimensions.
+
+    Attributes:
+        n: The number.
+        environment: Of so many dimensions.
+        group: What is trained.
+    """
+
+    n: int
+    environment: Environment
+    group: Group
+
+
+def prepare(options: Options) -> Plan[Options, Job]:
+    """Checks the options.
+
+    Raises:
+        ValueError: Saying what is wrong and what to do instead.
+    """
+    check(options)
+    options = replace(options, sizes=tuple(sorted(set(options.sizes))))
+    parameter = TASKS[options.env].parameter
+    try:
+        made = {n: envs.make(options.env, **{parameter: n}) for n in options.sizes}
+    except (TypeError, ImportError, ValueError) as error:
+        raise ValueError(f"--sizes {words(options.sizes)}: {error}") from error
+    jobs = [Job(n, made[n], group) for n in made for group in make_groups(options, n)]
+    for job in jobs:
+        group = job.group
+        make_training(job.environment, group.config, group.gradient_targets, group.weightings)
+    return Plan(options, {f"n = {job.n}, {job.group.name}": job for job in jobs}, options.env)
+
+
+def make_groups(options: Options, size: int) -> tuple[Group, ...]:
     """The programs of a size that were asked for."""
     makers = {
-        "gradients_more": lambda: _gradients_more(scaling, size),
-        "gradients": lambda: _gradients(scaling, size),
-        "plain": lambda: _plain(scaling, size, "plain", 1, scaling.plain_budget),
+        "gradients_more": lambda: _gradients_more(options, size),
+        "gradients": lambda: _gradients(options, size),
+        "plain": lambda: _plain(options, size, "plain", 1, options.plain_budget),
         "plain_more": lambda: _plain(
-            scaling, size, "plain_more", scaling.more, scaling.plain_more_budget
+            options, size, "plain_more", options.more, options.plain_more_budget
         ),
     }
-    return tuple(makers[name]() for name in dict.fromkeys(scaling.groups))
+    return tuple(makers[name]() for name in dict.fromkeys(options.groups))
 
 
 def make_config(
-    scaling: Scaling, source: str, steps: int, more: int = 1, **changes: Any
+    options: Options, source: str, steps: int, more: int = 1, **changes: Any
 ) -> sobolax.agents.sac.Config:
     """What shapes the program of some variants."""
     values = {
         "total_timesteps": steps,
-        "num_envs": scaling.num_envs,
-        "epochs": max(1, steps // scaling.epoch_steps),
-        "gradient_steps": scaling.gradient_steps * more,
-        "learning_starts": scaling.learning_starts,
-        "batch_size": scaling.batch_size,
+        "num_envs": options.num_envs,
+        "epochs": max(1, steps // options.epoch_steps),
+        "gradient_steps": options.gradient_steps * more,
+        "learning_starts": options.learning_starts,
+        "batch_size": options.batch_size,
         "replay_capacity": steps,
         "first_order": source,
-        "hidden_sizes": tuple(scaling.hidden_sizes),
-        "evaluation_episodes": scaling.evaluation_episodes,
+        "hidden_sizes": tuple(options.hidden_sizes),
+        "evaluation_episodes": options.evaluation_episodes,
         "report_states": 0,
     }
     return sobolax.agents.sac.Config(**{**values, **changes})
 
 
-def make_hyper(scaling: Scaling, rate: float, weight: float, **changes: Any) -> Hyperparameters:
+def make_hyper(options: Options, rate: float, weight: float, **changes: Any) -> Hyperparameters:
     """Hyperparameters that all variants of a family share, but for the changes."""
     values = {
         "state_weight": weight,
         "action_weight": weight,
-        "discount": scaling.discount,
-        "tau": scaling.tau,
+        "discount": options.discount,
+        "tau": options.tau,
         "critic_learning_rate": rate,
         "actor_learning_rate": rate,
         "temperature_learning_rate": rate,
-        "reward_scale": scaling.reward_scale,
+        "reward_scale": options.reward_scale,
     }
     return Hyperparameters(**{**values, **changes})
 
 
-def _setting(scaling: Scaling, weight: float) -> str:
-    """What an arm with gradients was chosen with; a report merges variants by it."""
-    scale = scaling.reward_scale
+def _setting(options: Options, weight: float) -> str:
+    """What a variant with gradients was chosen with; a report merges variants by it."""
+    scale = options.reward_scale
     return f"λ = {weight:g}" + (f", reward × {scale:g}" if scale != 1 else "")
 
 
-def _plain(scaling: Scaling, size: int, family: str, more: int, budget: int) -> Group:
+def _plain(options: Options, size: int, family: str, more: int, budget: int) -> Group:
     variants, settings = [], []
-    for rate in scaling.plain_learning_rates:
-        for scale in scaling.plain_reward_scales:
+    for rate in options.plain_learning_rates:
+        for scale in options.plain_reward_scales:
             setting = f"lr {rate:g}, reward × {scale:g}"
             variants.append(
-                Variant(f"{family}: {setting}", make_hyper(scaling, rate, 0.0, reward_scale=scale))
+                Variant(f"{family}: {setting}", make_hyper(options, rate, 0.0, reward_scale=scale))
             )
             settings.append(setting)
-    config = make_config(scaling, "off", scaling.steps_at(size) * budget, more)
+    config = make_config(options, "off", options.steps_at(size) * budget, more)
     return Group(
         family, tuple(variants), (family,) * len(variants), tuple(settings), config, ends_early=True
     )
 
 
-def _gradients_more(scaling: Scaling, size: int) -> Group:
+def _gradients_more(options: Options, size: int) -> Group:
     variants = tuple(
         Variant(
-            f"both_more: {_setting(scaling, weight)}",
-            make_hyper(scaling, scaling.learning_rate, weight),
+            f"both_more: {_setting(options, weight)}",
+            make_hyper(options, options.learning_rate, weight),
         )
-        for weight in scaling.weights
+        for weight in options.weights
     )
-    settings = tuple(_setting(scaling, weight) for weight in scaling.weights)
-    config = make_config(scaling, scaling.source, scaling.steps_at(size), scaling.more)
+    settings = tuple(_setting(options, weight) for weight in options.weights)
+    config = make_config(options, options.source, options.steps_at(size), options.more)
     return Group("gradients_more", variants, ("both_more",) * len(variants), settings, config)
 
 
-def _gradients(scaling: Scaling, size: int) -> Group:
+def _gradients(options: Options, size: int) -> Group:
     found: list[tuple[str, str, Hyperparameters]] = []
-    controls = scaling.controls if size in scaling.control_sizes else ()
+    controls = options.controls if size in options.control_sizes else ()
     # What no variant needs costs no compilation.
     targets = ("bellman", *(name for name in GRADIENT_TARGETS if name in controls))
 
     def add(family: str, weight: float, **changes: Any) -> None:
-        hyper = make_hyper(scaling, scaling.learning_rate, weight, **changes)
-        found.append((family, _setting(scaling, weight), hyper))
+        hyper = make_hyper(options, options.learning_rate, weight, **changes)
+        found.append((family, _setting(options, weight), hyper))
 
-    for weight in scaling.weights:
+    for weight in options.weights:
         add("both", weight)
-    for weight in scaling.scale_free_weights:
+    for weight in options.scale_free_weights:
         add("scale_free", weight, weighting=WEIGHTINGS.index("scale_free"))
-    for weight in scaling.weights:
+    for weight in options.weights:
         add("state_only", weight, action_weight=0.0)
         add("action_only", weight, state_weight=0.0)
     for name in controls:
         if name == "smoothed":
             for relative in _SMOOTHED_REWARD_SCALES:
-                scale = scaling.reward_scale * relative
+                scale = options.reward_scale * relative
                 changes = {"target_action_noise": _SMOOTHING, "reward_scale": scale}
-                hyper = make_hyper(scaling, scaling.learning_rate, 0.0, **changes)
+                hyper = make_hyper(options, options.learning_rate, 0.0, **changes)
                 found.append((name, f"reward × {scale:g}", hyper))
             continue
-        for weight in scaling.control_weights:
+        for weight in options.control_weights:
             if name == "frozen":
                 add(name, weight, policy_response=0.0)
             else:
@@ -180,5 +195,5 @@ def _gradients(scaling: Scaling, size: int) -> Group:
         Variant(f"{family}: {setting}", hyper)
         for family, setting, hyper in zip(families, settings, hypers, strict=True)
     )
-    config = make_config(scaling, scaling.source, scaling.steps_at(size))
+    config = make_config(options, options.source, options.steps_at(size))
     return Group("gradients", variants, families, settings, config, targets, WEIGHTINGS)

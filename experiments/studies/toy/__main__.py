@@ -10,7 +10,7 @@ from experiments.studies.toy.options import Options, prepare
 from experiments.studies.toy.tables import tables
 
 
-class Toy:
+class Toy(study.Study[Options]):
     """Fitted Q iteration beside Q*."""
 
     name = "toy"

@@ -10,7 +10,7 @@ from experiments.studies.weighting.options import Options, prepare
 from experiments.studies.weighting.tables import tables
 
 
-class Weighting:
+class Weighting(study.Study[Options]):
     """Rules beside the best constant weight."""
 
     name = "weighting"
