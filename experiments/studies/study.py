@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import numpy as np
 import tyro
@@ -42,7 +42,6 @@ from experiments.report.rows import Row, Rows
 from experiments.report.table import Table
 
 Options = TypeVar("Options", bound=Any)
-Options_contra = TypeVar("Options_contra", contravariant=True)
 Job = TypeVar("Job")
 
 
@@ -78,49 +77,35 @@ class Done:
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-class Study(Protocol[Options_contra]):
-    """A study.
-
-    `tables` and `figures` also get the rows of runs that were interrupted, and of several runs
-    merged.
+@dataclass(frozen=True)
+class Study(Generic[Options]):
+    """A study, as functions.
 
     Attributes:
         name: Of its command.
+        options: A dataclass whose fields are the flags.
+        prepare: Checks options and plans jobs; a ValueError says what to do instead. Compiles
+            nothing and writes nothing.
+        measure: Measures every job of the plan, in any order. Whatever takes long runs by
+            `experiments.launch.program.call`, so that Ctrl-C gets through.
+        tables: Of rows, which may be those of an interrupted run or of several merged.
+        figures: Of the same, each with its file's name without an ending.
         identity: Columns that tell rows of merged runs apart.
         fixed: Options that merged runs must have in common.
     """
 
     name: str
+    options: type[Options]
+    prepare: Callable[[Options], Plan[Options, Any]]
+    measure: Callable[[Plan[Options, Any], Progress], Iterator[Done]]
+    tables: Callable[[Rows], list[Table]]
+    figures: Callable[[Rows], Iterator[tuple[str, Figure]]]
     identity: Sequence[str] = ("job",)
     fixed: Sequence[str] = ()
-
-    def prepare(self, options: Options_contra) -> Plan[Any, Any]:
-        """Checks the options; compiles nothing and writes nothing.
-
-        Raises:
-            ValueError: Saying what is wrong and what to do instead.
-        """
-        ...
-
-    def measure(self, plan: Plan[Any, Any], progress: Progress) -> Iterator[Done]:
-        """Measures every job of the plan, in any order.
-
-        Whatever takes long runs by `experiments.launch.program.call`, so that Ctrl-C gets through.
-        """
-        ...
-
-    def tables(self, rows: Rows) -> list[Table]:
-        """The tables."""
-        ...
-
-    def figures(self, rows: Rows) -> Iterator[tuple[str, Figure]]:
-        """The figures, and their files' names without an ending."""
-        ...
 
 
 def main(
     study: Study[Options],
-    options_type: type[Options],
     argv: Sequence[str] | None = None,
     program: str = "",
     default: Options | None = None,
@@ -129,7 +114,6 @@ def main(
 
     Args:
         study: The study.
-        options_type: A dataclass whose fields are the flags.
         argv: The command line; None for the process's own.
         program: The command's name, where it is not the study's.
         default: The options' defaults, where they are not those of the type.
@@ -140,7 +124,7 @@ def main(
     console = Console()
     program = program or f"python -m experiments.studies.{study.name}"
     try:
-        options, flags = _read(study, options_type, argv, program, default)
+        options, flags = _read(study, argv, program, default)
         if flags.report:
             folder = run_folder.choose(flags.output, study.name, ["report"])
             merged = merge(study, flags.report)
@@ -257,7 +241,6 @@ _HELP = {
 
 def _read(
     study: Study[Options],
-    options_type: type[Options],
     argv: Sequence[str] | None,
     program: str,
     default: Options | None,
@@ -270,23 +253,25 @@ def _read(
     made = dataclasses.make_dataclass(
         "Flags",
         own,
-        bases=(options_type,),
+        bases=(study.options,),
         frozen=True,  # fields after the study's
     )
-    made.__doc__ = options_type.__doc__
+    made.__doc__ = study.options.__doc__
     parse = functools.partial(tyro.cli, made, args=argv, prog=program)
     given: Any = parse(default=None if default is None else made(**asdict(default)))
     flags = _Flags(given.output, given.resume, tuple(given.report))
-    names = [entry.name for entry in dataclasses.fields(options_type)]
+    names = [entry.name for entry in dataclasses.fields(study.options)]
     if flags.resume is None:
-        return options_type(**{name: getattr(given, name) for name in names}), flags
+        return study.options(**{name: getattr(given, name) for name in names}), flags
     if flags.report:
         raise ValueError("--resume and --report exclude each other: give one of them")
     saved = run_folder.read_configuration(flags.resume)
     if saved.get("study") != study.name:
         raise ValueError(f"--resume {flags.resume} is no run of {program}")
     try:
-        options = options_type(**{name: _tuples(value) for name, value in saved["options"].items()})
+        options = study.options(
+            **{name: _tuples(value) for name, value in saved["options"].items()}
+        )
     except TypeError as error:
         raise ValueError(f"{flags.resume} was written by another version: {error}") from error
     given = parse(default=made(**asdict(options), resume=flags.resume))

@@ -11,24 +11,23 @@ from experiments.studies.scaling.options import Options, defaults
 from experiments.studies.scaling.tables import tables
 from experiments.studies.scaling.variants import prepare
 
-
-class Scaling(study.Study[Options]):
-    """Steps, updates and time to a stated return, against the number of dimensions."""
-
-    name = "scaling"
+STUDY = study.Study(
+    "scaling",
+    Options,
+    prepare,
+    measure,
+    tables,
+    figures,
     # What was measured apart is merged variant by variant.
-    identity = ("n", "family", "setting")
-    fixed = ("env", "share", "learning_starts", "num_envs", "steps", "steps_per_dimension")
-    prepare = staticmethod(prepare)
-    measure = staticmethod(measure)
-    tables = staticmethod(tables)
-    figures = staticmethod(figures)
+    identity=("n", "family", "setting"),
+    fixed=("env", "share", "learning_starts", "num_envs", "steps", "steps_per_dimension"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """What the command runs; see `experiments.studies.study.main`."""
     argv = sys.argv[1:] if argv is None else argv
-    return study.main(Scaling(), Options, argv, default=defaults(argv))
+    return study.main(STUDY, argv, default=defaults(argv))
 
 
 if __name__ == "__main__":

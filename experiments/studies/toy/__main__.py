@@ -9,20 +9,12 @@ from experiments.studies.toy.measure import measure
 from experiments.studies.toy.options import Options, prepare
 from experiments.studies.toy.tables import tables
 
-
-class Toy(study.Study[Options]):
-    """Fitted Q iteration beside Q*."""
-
-    name = "toy"
-    prepare = staticmethod(prepare)
-    measure = staticmethod(measure)
-    tables = staticmethod(tables)
-    figures = staticmethod(figures)
+STUDY = study.Study("toy", Options, prepare, measure, tables, figures)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """What the command runs; see `experiments.studies.study.main`."""
-    return study.main(Toy(), Options, argv)
+    return study.main(STUDY, argv)
 
 
 if __name__ == "__main__":

@@ -9,20 +9,12 @@ from experiments.studies.weighting.measure import measure
 from experiments.studies.weighting.options import Options, prepare
 from experiments.studies.weighting.tables import tables
 
-
-class Weighting(study.Study[Options]):
-    """Rules beside the best constant weight."""
-
-    name = "weighting"
-    prepare = staticmethod(prepare)
-    measure = staticmethod(measure)
-    tables = staticmethod(tables)
-    figures = staticmethod(figures)
+STUDY = study.Study("weighting", Options, prepare, measure, tables, figures)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """What the command runs; see `experiments.studies.study.main`."""
-    return study.main(Weighting(), Options, argv)
+    return study.main(STUDY, argv)
 
 
 if __name__ == "__main__":

@@ -7,17 +7,20 @@ import pytest
 
 import envs
 from experiments.launch import run_folder
+from experiments.report import rows
+from experiments.report.rows import Rows
 from experiments.studies.scaling import __main__ as command
-from experiments.studies.scaling import analysis, plots, report, tables
+from experiments.studies.scaling import analysis, figures, tables
+from experiments.studies.scaling.families import LABELS
 from experiments.studies.scaling.measure import reaching
-from experiments.studies.scaling.options import DEFAULTS, parse, prepare
+from experiments.studies.scaling.options import DEFAULTS
 from experiments.studies.scaling.references import (
     TASKS,
     References,
     _compile_evaluation,
     measure_references,
 )
-from experiments.studies.scaling.variants import make_groups
+from experiments.studies.scaling.variants import make_groups, prepare
 
 TINY = [
     *("--sizes", "1", "2", "--seeds", "2", "--steps", "40", "--epoch-steps", "32"),
@@ -30,53 +33,66 @@ TINY = [
 ]
 
 
-def variant(family, steps, budget, setting="λ = 1", gradient_steps=0.5):
+OPTIONS = {"env": "point_mass", "share": 0.9, "seeds": 6, "learning_starts": 100}
+
+
+def variant(family, steps, budget, setting="λ = 1", gradient_steps=0.5, best=None):
+    """A row for each seed, without the number of dimensions."""
     reached = [1.0 if step is not None else 0.2 for step in steps]
-    return {
-        "family": family,
-        "setting": setting,
-        "gradient_steps": gradient_steps,
-        "budget": budget,
-        "steps": steps,
-        "shares_at_shared_steps": reached,
-        "best_shares": reached,
-    }
+    updates = 1e-3 if family.startswith("plain") else 2e-3
+    return [
+        {
+            "family": family,
+            "setting": setting,
+            "seed": seed,
+            "gradient_steps": gradient_steps,
+            "budget": budget,
+            "steps": step,
+            "share_at_shared_steps": reached[seed],
+            "best_share": (best or reached)[seed],
+            "seconds_per_step": 1e-5,
+            "seconds_per_update": updates,
+        }
+        for seed, step in enumerate(steps)
+    ]
 
 
 def size(n, variants):
-    price = {"seconds_per_step": 1e-5, "seconds_per_update": 1e-3}
-    return {
-        "env": "point_mass",
-        "n": n,
-        "share": 0.9,
-        "controller": "a controller",
-        "nothing": -33.0 * n,
-        "reference": -2.0 * n,
-        "learning_starts": 100,
-        "shared_steps": 4096,
-        "variants": variants,
-        "prices": {"plain": price, "gradients": {**price, "seconds_per_update": 2e-3}},
-    }
+    about = {"job": f"n = {n}", "n": n, "nothing": -33.0 * n, "reference": -2.0 * n}
+    return [{**about, **row} for rows in variants for row in rows]
+
+
+def measured(*sizes):
+    return Rows([row for size in sizes for row in size], OPTIONS)
+
+
+def one(variants, n=1):
+    (found,) = analysis.sizes_of(measured(size(n, variants)))
+    return found
 
 
 def synthetic(numbers=(1, 2, 4, 8)):
     """Plain SAC needs 500 n² steps but has 20,000, gradients 400 √n, a control forever."""
     made = []
     for n in numbers:
-        jitter = np.array([0.9, 0.95, 1.0, 1.05, 1.1])
+        jitter = np.array([0.9, 0.95, 1.0, 1.0, 1.05, 1.1])
         plain = [int(x) if x <= 20_000 else None for x in 500 * n**2 * jitter]
         gradients = [int(x) for x in 400 * math.sqrt(n) * jitter]
-        never = [None] * 5
+        never = [None] * 6
         variants = [
             variant("plain", never, 20_000, "lr 1"),
             variant("plain", plain, 20_000, "lr 2"),
             variant("plain_more", never, 10_000, "lr 1", 2.0),
             variant("both", gradients, 4096),
-            variant("both", [*gradients[:3], None, None], 4096, "λ = 10"),
+            variant("both", [*gradients[:3], None, None, None], 4096, "λ = 10"),
             variant("shuffled", never, 4096),
         ]
         made.append(size(n, variants))
     return made
+
+
+def sizes_of(numbers=(1, 2, 4, 8)):
+    return analysis.sizes_of(measured(*synthetic(numbers)))
 
 
 def test_reached_is_the_first_evaluation_at_or_above():
@@ -84,25 +100,17 @@ def test_reached_is_the_first_evaluation_at_or_above():
     assert reaching(np.array([10, 20, 30]), shares, 0.9) == [20, 10, None]
 
 
-def test_a_median_knows_what_is_censored():
-    found = analysis.median([3, 1, 2, math.inf, 4])
-    assert (found.middle, found.low, found.high) == (3, 1, math.inf)
-    assert found.coverage == pytest.approx(1 - 2 / 2**5)
-    assert analysis.median([1, 2, math.inf, math.inf]).middle == math.inf  # no majority
-    ten = analysis.median(range(10))
-    assert (ten.low, ten.high) == (1, 8)  # 97.9 %; the next would be 89.1 %
-
-
-def test_an_interval_of_the_median_covers_it():
-    draw = np.random.default_rng(0)
-    for count in (5, 9, 20):
-        found = [analysis.median(draw.exponential(size=count)) for _ in range(2000)]
-        held = np.mean([one.low <= math.log(2) <= one.high for one in found])
-        assert held >= found[0].coverage - 0.02
+def test_what_is_needed_knows_what_is_censored():
+    (found,) = one([variant("both", [3, 1, 2, None, 4, 5], 9)]).variants
+    needed = found.needed("steps")
+    assert (needed.median, needed.low, needed.high) == (3.5, 1, math.inf)
+    assert found.reached == 5
+    (half,) = one([variant("both", [1, 2, None, None], 9)]).variants
+    assert half.needed("steps").median == math.inf  # no majority
 
 
 def test_exponents_are_found_and_censored_sizes_are_left_out():
-    sizes = synthetic()
+    sizes = sizes_of()
     gradients = analysis.exponent(sizes, "both")
     assert gradients is not None
     assert gradients.value == pytest.approx(0.5, abs=1e-3)
@@ -116,17 +124,17 @@ def test_exponents_are_found_and_censored_sizes_are_left_out():
 
 
 def test_the_best_setting_is_chosen_by_median_then_by_seeds_then_by_return():
-    (one,) = synthetic((4,))
-    assert analysis.best(one, ["plain"])["setting"] == "lr 2"
-    assert analysis.best(one, ["both"])["setting"] == "λ = 1"
-    close, far = variant("zero", [None] * 2, 9, "close"), variant("zero", [None] * 2, 9, "far")
-    close["best_shares"], far["best_shares"] = [0.8, 0.8], [None, 0.1]
-    assert analysis.best(size(1, [far, close]), ["zero"])["setting"] == "close"
-    assert analysis.best(one, ["random"]) is None
+    (four,) = sizes_of((4,))
+    assert four.best(["plain"]).setting == "lr 2"
+    assert four.best(["both"]).setting == "λ = 1"
+    close = variant("zero", [None] * 2, 9, "close", best=[0.8, 0.8])
+    far = variant("zero", [None] * 2, 9, "far", best=[None, 0.1])
+    assert one([far, close]).best(["zero"]).setting == "close"
+    assert four.best(["random"]) is None
 
 
 def test_advantages_are_bounds_where_plain_sac_did_not_get_there():
-    small, *_, large = synthetic()
+    small, *_, large = sizes_of()
     found = analysis.advantage(small, "steps")
     assert (found.ratio, found.bound) == (500 / 400, False)
     assert found.careful == pytest.approx(450 / 440, rel=1e-2)
@@ -134,57 +142,58 @@ def test_advantages_are_bounds_where_plain_sac_did_not_get_there():
     found = analysis.advantage(large, "steps")
     assert found.bound
     assert found.ratio == pytest.approx(10_000 / 1131, rel=1e-3)
-    # In time a step without updates is cheap, an update with gradients twice as dear.
+    # In time a step without updates is cheap, an update with gradients costs twice as much.
     time = analysis.advantage(small, "seconds")
     assert time.ratio == pytest.approx((500e-5 + 200e-3) / (400e-5 + 300e-3))
-    never = size(1, [variant("plain", [5], 9), variant("both", [None], 9)])
+    never = one([variant("plain", [5], 9), variant("both", [None], 9)])
     assert math.isnan(analysis.advantage(never, "steps").ratio)
 
 
-def test_updates_begin_after_the_prefill():
-    (one,) = synthetic((1,))
-    found = analysis.best(one, ["both"])
-    assert analysis.values(one, found, "updates")[0] == (360 - 100) / 2
-    assert analysis.values(one, variant("both", [None], 9), "seconds") == [math.inf]
+def test_updates_begin_after_the_first_steps():
+    (small,) = sizes_of((1,))
+    assert small.best(["both"]).costs("updates")[0] == (360 - 100) / 2
+    (never,) = one([variant("both", [None], 9)]).variants
+    assert never.costs("seconds").tolist() == [math.inf]
 
 
-def test_a_report_is_drawn_from_what_lies_on_disk(tmp_path, capsys):
-    first, second = tmp_path / "first", tmp_path / "second"
-    for folder, sizes in ((first, synthetic((1, 2))), (second, synthetic((2, 4, 8)))):
-        folder.mkdir()
-        for one in sizes:
-            run_folder.write_json(report.size_path(folder, one["n"]), one)
-    apart = size(8, [variant("random", [None] * 5, 4096)])
-    third = tmp_path / "third"
-    third.mkdir()
-    run_folder.write_json(report.size_path(third, 8), apart)
-    arguments = ["report", "--runs", str(first), str(second), str(third), "--output"]
-    assert command.main([*arguments, str(tmp_path / "page")]) == 0
-    page = (tmp_path / "page" / report.PAGE).read_text()
-    assert "| plain SAC | 500 [450, 550] 5/5 | 2,000" in page
-    assert "> 20,000 [> 20,000, > 20,000] 0/5" in page
-    assert "| 8 | plain SAC, more updates; lr 1 | λ_s and λ_a; λ = 1 | > 8.84 |" in page
-    assert "random gradients, same norm" in page
-    assert "0.50 [" in page
-    assert (tmp_path / "page" / report.PLOT).stat().st_size > 10_000
-    assert command.main([*arguments, str(tmp_path / "page")]) == 2
-    assert "is not empty" in capsys.readouterr().err
-    short = tmp_path / "short"
-    short.mkdir()
-    run_folder.write_json(report.size_path(short, 8), {**apart, "shared_steps": 9})
-    assert command.main([*arguments[:3], str(short), *arguments[3:], str(tmp_path / "other")]) == 2
-    assert "n = 8: shared_steps is" in capsys.readouterr().err
-    other = {**apart, "env": "chain"}
-    run_folder.write_json(report.size_path(third, 16), other)
-    assert command.main([*arguments, str(tmp_path / "other")]) == 2
-    assert command.main(["report", "--runs", str(tmp_path), "--output", str(tmp_path / "x")]) == 2
+def write_run(folder, sizes, **options):
+    folder.mkdir()
+    settings = {"study": "scaling", "options": {**OPTIONS, **options}}
+    run_folder.write_json(folder / "configuration.json", settings)
+    rows.write(folder, list(measured(*sizes)))
+    return str(folder)
+
+
+def test_runs_are_merged_variant_by_variant(tmp_path, capsys):
+    first = write_run(tmp_path / "first", synthetic((1, 2)))
+    second = write_run(tmp_path / "second", synthetic((4, 8)))
+    third = write_run(tmp_path / "third", [size(8, [variant("random", [None] * 6, 4096)])])
+    page = tmp_path / "page"
+    assert command.main(["--report", first, second, third, "--output", str(page)]) == 0
+    text = (page / "table.md").read_text()
+    assert "| plain SAC | 500 [450, 550] 6/6 | 2,000" in text
+    assert "> 20,000 [> 20,000, > 20,000] 0/6" in text
+    assert "| 8 | plain SAC, more updates; lr 1 | λ_s and λ_a; λ = 1 | > 8.84 |" in text
+    assert "random gradients, same norm" in text
+    assert "0.500 [" in text
+    assert (page / "scaling.png").stat().st_size > 10_000
+    assert command.main(["--report", first, "--output", str(page)]) == 2
+    assert "holds another run" in capsys.readouterr().err
+    other = str(tmp_path / "other")
+    assert command.main(["--report", second, second, "--output", other]) == 2
+    assert "holds '4, plain, lr 1', and so does another" in capsys.readouterr().err
+    short = write_run(tmp_path / "short", [], learning_starts=9)
+    assert command.main(["--report", first, short, "--output", other]) == 2
+    longer = write_run(tmp_path / "longer", synthetic((4,)), learning_starts=9)
+    capsys.readouterr()
+    assert command.main(["--report", first, longer, "--output", other]) == 2
+    assert "differ in learning_starts: 100 -> 9" in capsys.readouterr().err
 
 
 def test_tables_do_with_a_single_seed_and_size():
-    for listing in tables.listings(
-        [size(1, [variant("both", [None], 9), variant("plain", [5], 9)])]
-    ):
-        assert listing.markdown()
+    single = size(1, [variant("both", [None], 9), variant("plain", [5], 9)])
+    for table in tables.tables(measured(single)):
+        assert table.markdown()
 
 
 @pytest.mark.parametrize(
@@ -196,6 +205,7 @@ def test_tables_do_with_a_single_seed_and_size():
         (["--share", "1"], "--share 1.0 must be between 0 and 1"),
         (["--weights", "-1"], "--weights -1.0 must be"),
         (["--controls", "shufled"], "--controls 'shufled' is unknown: choose from zero"),
+        (["--controls", "shufled"], "did you mean 'shuffled'?"),
         (["--epoch-steps", "100"], "--epoch-steps 100 must be a multiple of --num-envs 8"),
         (["--steps-per-dimension", "-1"], "--steps-per-dimension -1 must be at least 0"),
         (["--groups"], "--groups"),
@@ -210,13 +220,15 @@ def test_bad_input_is_one_line_and_status_2(flags, message, tmp_path, assert_ref
 
 
 @pytest.mark.parametrize("env", DEFAULTS)
-def test_defaults_are_sound(env, tmp_path):
-    prepared = prepare(dataclasses.replace(parse(["--env", env]), output=tmp_path / "new"))
-    for n in prepared.scaling.sizes:
-        assert prepared.environments[n].action_size == n
-        names = [variant.name for group in prepared.groups(n) for variant in group.variants]
+def test_defaults_are_sound(env):
+    assert DEFAULTS[env].env == env
+    plan = prepare(DEFAULTS[env])
+    assert {job.n for job in plan.jobs.values()} == set(plan.options.sizes)
+    for n in plan.options.sizes:
+        jobs = [job for job in plan.jobs.values() if job.n == n]
+        assert {job.environment.action_size for job in jobs} == {n}
+        names = [variant.name for job in jobs for variant in job.group.variants]
         assert len(set(names)) == len(names)
-    assert prepared.scaling.env == env
 
 
 def test_settings_name_what_a_report_must_tell_apart():
@@ -260,22 +272,23 @@ def test_shares_go_from_nothing_to_the_controller():
 
 
 def test_every_family_has_a_look_of_its_own():
-    assert set(plots._LOOKS) == set(tables.LABELS)
-    assert len(set(plots._LOOKS.values())) == len(tables.LABELS)
+    assert set(figures._LOOKS) == set(LABELS)
+    assert len(set(figures._LOOKS.values())) == len(LABELS)
 
 
 @pytest.mark.slow
-def test_a_tiny_measurement_leaves_everything(tmp_path, capsys):
+def test_a_tiny_run_leaves_everything(tmp_path, capsys):
     folder = tmp_path / "run"
     assert command.main([*TINY, "--output", str(folder)]) == 0
     assert {path.name for path in folder.iterdir()} == {
-        "configuration.json", "curves-01.jsonl", "curves-02.jsonl", "size-01.json",
-        "size-02.json", "scaling.md", "scaling.png",
+        "configuration.json", "curves", "rows.csv", "results.json", "table.md", "tables",
+        "scaling.png",
     }  # fmt: skip
-    two = json.loads((folder / "size-02.json").read_text())
-    assert {variant["family"] for variant in two["variants"]} == set(tables.LABELS)
-    assert all(len(variant["steps"]) == 2 for variant in two["variants"])
-    assert two["prices"]["gradients"]["seconds_per_step"] > 0
-    lines = run_folder.read_lines(folder / "curves-02.jsonl")
+    two = Rows(rows.read(folder)).where(n=2)
+    assert set(two.distinct("family")) == set(LABELS)
+    assert all(len(own) == 2 for _, own in two.groups("family", "setting"))
+    assert (two.column("seconds_per_step") > 0).all()
+    lines = [line for path in folder.glob("curves/02-*") for line in run_folder.read_lines(path)]
     assert {line["steps"] for line in lines} <= {32, 64, 96, 128}
+    assert json.loads((folder / "results.json").read_text())["options"]["sizes"] == [1, 2]
     assert "Tuned plain SAC over" in capsys.readouterr().out

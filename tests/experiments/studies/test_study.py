@@ -31,8 +31,6 @@ class Options:
 class Squares:
     """A study that is done at once, and can be stopped before a job."""
 
-    name = "squares"
-
     def __init__(self, stop_before=None):
         self.stop_before, self.measured = stop_before, []
 
@@ -83,7 +81,9 @@ class Squares:
 
 def run(flags, stop_before=None):
     made = Squares(stop_before)
-    return study.main(made, Options, [str(flag) for flag in flags]), made.measured
+    functions = made.prepare, made.measure, made.tables, made.figures
+    squares = study.Study("squares", Options, *functions, fixed=("scale",))
+    return study.main(squares, [str(flag) for flag in flags]), made.measured
 
 
 def test_a_run_leaves_rows_tables_and_figures(tmp_path, capsys):
@@ -156,11 +156,13 @@ def test_runs_are_merged(tmp_path):
         (["--report", "other", "--output", "new"], "holds no rows.csv"),
         (["--report", "run", "run", "--output", "new"], "holds '1 squared', and so does another"),
         (["--report", "run", "--output", "run"], "holds another run"),
+        (["--report", "run", "louder", "--output", "new"], "differ in scale: 0.5 -> 2.0"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(flags, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run(["--output", "run"])
+    run(["--output", "louder", "--scale", 2, "--numbers", 4])
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "configuration.json").write_text('{"study": "cubes", "options": {}}')
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
