@@ -107,7 +107,6 @@ class Study(Generic[Options]):
 def main(
     study: Study[Options],
     argv: Sequence[str] | None = None,
-    program: str = "",
     default: Options | None = None,
 ) -> int:
     """Runs the command of a study.
@@ -115,16 +114,14 @@ def main(
     Args:
         study: The study.
         argv: The command line; None for the process's own.
-        program: The command's name, where it is not the study's.
         default: The options' defaults, where they are not those of the type.
 
     Returns:
         The exit status: 0, 2 for bad input, 130 after Ctrl-C.
     """
     console = Console()
-    program = program or f"python -m experiments.studies.{study.name}"
     try:
-        options, flags = _read(study, argv, program, default)
+        options, flags = _read(study, argv, default)
         if flags.report:
             folder = run_folder.choose(flags.output, study.name, ["report"])
             merged = merge(study, flags.report)
@@ -242,10 +239,10 @@ _HELP = {
 def _read(
     study: Study[Options],
     argv: Sequence[str] | None,
-    program: str,
     default: Options | None,
 ) -> tuple[Options, _Flags]:
     """The options, and the flags that all studies have."""
+    program = f"python -m experiments.studies.{study.name}"
     own = [
         (entry.name, Annotated[entry.type, tyro.conf.arg(help=_HELP[entry.name])], default)
         for entry, default in zip(dataclasses.fields(_Flags), (None, None, ()), strict=True)

@@ -1,7 +1,7 @@
 """Jacobians of one task by both engines at the same states, and what either costs."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import envs
+from experiments.launch.program import call
+from experiments.launch.progress import Progress
+from experiments.report.rows import Row
+from experiments.studies.study import Done, Plan
 from sobolax.environment import State
 from sobolax.mjx.engine import mujoco
 from sobolax.tangents.methods import Derivatives, make_tangent_function
@@ -45,44 +49,38 @@ PAIRS = {
 PARTS = ("next_observation", "reward")
 
 
-def measure(pair: Pair, count: int, steps: int, repetitions: int, seed: int) -> dict[str, Any]:
-    """Compares Jacobians in float64, and times both in float32's programs' place: the same run.
+def measure(plan: Plan[Any, Pair], progress: Progress) -> Iterator[Done]:
+    """A row for each state and part of a task; what a transition costs stands in each."""
+    options = plan.options
+    for name, pair in plan.jobs.items():
+        progress.phase(name)
+        yield Done(name, call(compare, pair, options))
 
-    Args:
-        pair: The task.
-        count: At how many states.
-        steps: Random actions before the last of them.
-        repetitions: Of each timing; the median counts.
-        seed: Of states and actions.
 
-    Returns:
-        For JSON: agreement `{part: {touching: {...}, apart: {...}}}` and seconds per transition.
-    """
+def compare(pair: Pair, options: Any) -> list[Row]:
+    """Compares Jacobians at the same states in float64, and times both."""
     with jax.enable_x64(True):
         theirs: Any = envs.make(f"gymnasium:{pair.theirs}", integrator="euler", **pair.parameters)
         ours: Any = envs.make(pair.ours)
-        state, actions = met(theirs, count, steps, seed)
-        touching = np.array(
-            [_touches(theirs.mujoco_model, *s) for s in zip(*state[:2], strict=True)]
-        )
-        numerical, seconds = _numerical(theirs, state, actions, repetitions)
-        exact, ours_seconds = _exact(ours, state, actions, repetitions)
-    agreement = {
-        part: {
-            name: compared(numerical[part][chosen], exact[part][chosen])
-            for name, chosen in (("touching", touching), ("apart", ~touching))
+        state, actions = met(theirs, options.states, options.steps, options.seed)
+        touching = [_touches(theirs.mujoco_model, *s) for s in zip(*state[:2], strict=True)]
+        numerical, seconds = _numerical(theirs, state, actions, options.repetitions)
+        exact, ours_seconds = _exact(ours, state, actions, options.repetitions)
+    return [
+        {
+            "task": pair.theirs,
+            "part": part,
+            "constraints": "touching" if touching[at] else "apart",
+            "state": at,
+            "cosine": cosine,
+            "error": error,
+            "directions": int(ours.state_size + ours.action_size),
+            **seconds,
+            **ours_seconds,
         }
         for part in PARTS
-    }
-    return {
-        "task": pair.ours,
-        "theirs": pair.theirs,
-        "states": count,
-        "touching": int(touching.sum()),
-        "directions": int(ours.state_size + ours.action_size),
-        "agreement": agreement,
-        "seconds": seconds | ours_seconds,
-    }
+        for at, (cosine, error) in enumerate(compared(numerical[part], exact[part]))
+    ]
 
 
 def met(theirs: Any, count: int, steps: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
@@ -151,32 +149,13 @@ def _exact(ours: Any, state: list[np.ndarray], actions: np.ndarray, repetitions:
     return gradients, {name: value / len(actions) for name, value in seconds.items()}
 
 
-def compared(found: np.ndarray, expected: np.ndarray) -> dict[str, float] | None:
-    """Cosine and relative error of Jacobians, over states.
-
-    Args:
-        found: `(states, rows, columns)`.
-        expected: The same.
-
-    Returns:
-        Median and worst of either, and the share of states whose cosine is above 0.99; None for no
-        states.
-    """
-    if not len(found):
-        return None
+def compared(found: np.ndarray, expected: np.ndarray) -> list[tuple[float, float]]:
+    """Cosine and relative error of the Jacobian of each state, both `(states, rows, columns)`."""
     a, b = found.reshape(len(found), -1), expected.reshape(len(expected), -1)
     lengths = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
-    cosine = np.sum(a * b, axis=1) / np.maximum(lengths[0] * lengths[1], 1e-300)
-    error = np.linalg.norm(a - b, axis=1) / np.maximum(lengths[1], 1e-300)
-    return {
-        "states": len(found),
-        "cosine median": float(np.median(cosine)),
-        "cosine worst": float(np.min(cosine)),
-        "cosine above 0.99": float(np.mean(cosine > 0.99)),
-        "error median": float(np.median(error)),
-        "error 95 %": float(np.quantile(error, 0.95)),
-        "error worst": float(np.max(error)),
-    }
+    cosines = np.sum(a * b, axis=1) / np.maximum(lengths[0] * lengths[1], 1e-300)
+    errors = np.linalg.norm(a - b, axis=1) / np.maximum(lengths[1], 1e-300)
+    return list(zip(cosines.tolist(), errors.tolist(), strict=True))
 
 
 def _timed(run: Callable[[], Any], repetitions: int) -> float:

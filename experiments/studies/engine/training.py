@@ -1,34 +1,41 @@
 """Training on the C engine beside its MJX twin: `python -m experiments.studies.engine.training`."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import tyro
-from rich.console import Console
-from rich.text import Text
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
 
 from experiments import train
 from experiments.launch import run_folder
 from experiments.launch.configuration import Experiment, defaults, merge
-from experiments.launch.exit_status import INTERRUPTED, bad_input, leave, second_interrupt_quits
-from experiments.launch.program import keep_compiled_programs
-from experiments.launch.progress import Progress, console_progress
-from experiments.report.table import wide_console
-from experiments.studies.engine import curves
+from experiments.launch.exit_status import leave
+from experiments.launch.history import RETURN
+from experiments.launch.progress import Progress
+from experiments.report.figure import band, color, legend_below, panels
+from experiments.report.intervals import Estimate, estimate, paired_difference
+from experiments.report.rows import Rows
+from experiments.report.table import Cell, Table
+from experiments.studies import study
 from experiments.studies.engine.measure import PAIRS
+from experiments.studies.study import Done, Plan, TrainingProgress, check_names
 
-PROGRAM = "python -m experiments.studies.engine.training"
+ENGINE, TWIN = "mujoco_fd", "mjx"
+_NAMES = {ENGINE: "C engine, differences", TWIN: "MJX, exact"}
+_STYLES: dict[str, Literal["-", "--"]] = {ENGINE: "-", TWIN: "--"}
+_LABELS = {"plain": "plain", "sobolev": "with gradients"}
 
 
 @dataclass(frozen=True)
-class EngineTraining:
+class Options:
     """Trains on a task of Gymnasium's, with gradients by differences, and on our MJX twin of it.
 
-    The same agent, settings and seeds; each with and without gradients. Writes to
-    runs/...-engine_training-.../: a folder of `experiments.train` for each, and curves of both.
+    The same agent, settings and seeds; each with and without gradients. Each is also a run of
+    `experiments.train`, in a folder within.
 
     Attributes:
         task: Which, by our name.
@@ -41,8 +48,6 @@ class EngineTraining:
         seed: Where the random keys start.
         state_weight: Lambda_s; None for the task's preset.
         action_weight: Lambda_a; None for the task's preset.
-        output: Folder, new or empty; None for a new one under runs/.
-        resume: Folder of a run that was stopped, to go on with as it was asked for.
     """
 
     task: str = "reacher"
@@ -55,120 +60,129 @@ class EngineTraining:
     seed: int = 0
     state_weight: float | None = None
     action_weight: float | None = None
-    output: Path | None = None
-    resume: Path | None = None
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """What the command runs.
-
-    Returns:
-        The exit status: 0, 2 for bad input, 130 after Ctrl-C.
-    """
-    asked = tyro.cli(EngineTraining, args=argv, prog=PROGRAM)
-    console = Console()
-    try:
-        asked, folder = prepare(asked)
-    except ValueError as error:
-        return bad_input(error)
-    keep_compiled_programs()
-    told = console_progress(console)
-    try:
-        with second_interrupt_quits():
-            done = execute(asked, folder, told)
-    except ValueError as error:  # a folder in use, no good checkpoint
-        return bad_input(error)
-    finally:
-        told.close()
-    if not done:
-        console.print(Text(f"Interrupted. Go on with: {PROGRAM} --resume {folder}"), soft_wrap=True)
-        return INTERRUPTED
-    table = curves.write(folder, run_folder.read_configuration(folder))
-    wide_console(console).print(table.rendered())
-    console.print(Text(f"Everything is in {folder}"), soft_wrap=True)
-    return 0
-
-
-def prepare(asked: EngineTraining) -> tuple[EngineTraining, Path]:
-    """Checks everything that can be checked; compiles and writes nothing.
-
-    Returns:
-        What is asked for, as it was first, and its folder.
+def prepare(options: Options) -> Plan[Options, Experiment]:
+    """Checks the options.
 
     Raises:
         ValueError: Saying what is wrong and what to do instead.
     """
-    folder = asked.resume
-    if folder is not None:
-        saved = run_folder.read_configuration(folder)
-        if "engine_training" not in saved:
-            raise ValueError(f"--resume {folder} was not written by {PROGRAM}")
-        asked = EngineTraining(**saved["engine_training"])
-    if asked.task not in PAIRS:
-        raise ValueError(f"--task {asked.task!r} is unknown: choose from {', '.join(PAIRS)}")
-    if folder is None:
-        folder = run_folder.choose(asked.output, "engine_training", [asked.task])
-    for experiment in experiments(asked, folder).values():
-        train.prepare(dataclasses.replace(experiment, output=None))
-    return asked, folder
+    check_names("task", (options.task,), tuple(PAIRS))
+    jobs = experiments(options)
+    for experiment in jobs.values():
+        train.prepare(experiment)
+    return Plan(options, jobs, options.task)
 
 
-def experiments(asked: EngineTraining, folder: Path) -> dict[str, Experiment]:
+def experiments(options: Options) -> dict[str, Experiment]:
     """What is trained on either engine, the same but for the environment."""
-    pair, base = PAIRS[asked.task], defaults(asked.task)
+    pair, base = PAIRS[options.task], defaults(options.task)
     config = {
-        "total_timesteps": asked.steps,
-        "epochs": asked.epochs,
-        "evaluation_episodes": asked.evaluation_episodes,
-        "replay_capacity": asked.steps,
+        "total_timesteps": options.steps,
+        "epochs": options.epochs,
+        "evaluation_episodes": options.evaluation_episodes,
+        "replay_capacity": options.steps,
         "report_states": 0,
     }
     base = dataclasses.replace(
         base,
-        seeds=asked.seeds,
-        seed=asked.seed,
-        config=merge(base.config, config | _given(asked, "num_envs", "gradient_steps")),
-        hyper=merge(base.hyper, _given(asked, "state_weight", "action_weight")),
+        seeds=options.seeds,
+        seed=options.seed,
+        config=merge(base.config, config | _given(options, "num_envs", "gradient_steps")),
+        hyper=merge(base.hyper, _given(options, "state_weight", "action_weight")),
     )
     theirs = {
         "env": f"gymnasium:{pair.theirs}",
         "env_args": {"integrator": "euler", **pair.parameters},
     }
-    return {
-        curves.ENGINE: dataclasses.replace(base, **theirs, output=folder / curves.ENGINE),
-        curves.TWIN: dataclasses.replace(base, output=folder / curves.TWIN),
-    }
+    return {ENGINE: dataclasses.replace(base, **theirs), TWIN: base}
 
 
-def _given(asked: EngineTraining, *names: str) -> dict[str, Any]:
-    return {name: value for name in names if (value := getattr(asked, name)) is not None}
+def _given(options: Options, *names: str) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
-def execute(asked: EngineTraining, folder: Path, told: Progress) -> bool:
-    """Trains on both, or what is left of that.
+def measure(plan: Plan[Options, Experiment], progress: Progress) -> Iterator[Done]:
+    """A row for each epoch of each seed, as in the run's `metrics.jsonl`."""
+    for side, experiment in plan.jobs.items():
+        folder = plan.folder / side
+        begun = (folder / run_folder.CONFIGURATION).exists()
+        experiment = dataclasses.replace(experiment, output=folder)
+        shown = TrainingProgress(progress, experiment.env)
+        if train.run(experiment, shown, resume=begun)["interrupted"]:
+            raise KeyboardInterrupt
+        found = run_folder.read_lines(folder / run_folder.METRICS)
+        yield Done(side, [{"side": side, **row} for row in found])
 
-    Returns:
-        Whether all of it is done.
-    """
-    run_folder.create(folder)
-    if not (folder / run_folder.CONFIGURATION).exists():
-        wanted = {
-            name: value
-            for name, value in dataclasses.asdict(asked).items()
-            if name not in ("output", "resume")
-        }
-        configuration = {"engine_training": wanted, **run_folder.provenance()}
-        run_folder.write_json(folder / run_folder.CONFIGURATION, configuration)
-    for experiment in experiments(asked, folder).values():
-        assert experiment.output is not None
-        before: Mapping[str, Any] | None = run_folder.read_results(experiment.output)
-        if before is not None and not before["interrupted"]:
-            continue
-        told.note(f"{experiment.env}:")
-        begun = (experiment.output / run_folder.CONFIGURATION).exists()
-        if train.run(experiment, told, resume=begun)["interrupted"]:
-            return False
-    return True
+
+def tables(rows: Rows) -> list[Table]:
+    """Returns, what gradients gain on either, and how fast it went."""
+    lines: list[Sequence[Cell]] = []
+    for (side, variant), own in rows.groups("side", "variant"):
+        cells: list[Cell] = [estimate(_returns(own, last)) for last in (True, False)]
+        plain = rows.where(side=side, variant="plain")
+        for last in (True, False):
+            gain = paired_difference(_returns(own, last), _returns(plain, last)) if plain else None
+            cells.append(None if variant == "plain" else gain)
+        dropped = own.column("gradients_dropped")
+        cells += [float(np.mean(dropped)), _speed(rows.where(side=side))]
+        lines.append((_NAMES[side], _LABELS.get(variant, variant), *cells))
+    signed = ("gain, at the end", "gain, all epochs")
+    headings = ("gradients from", "agent", "return, at the end", "return, all epochs", *signed)
+    headings += ("gradients, dropped", "steps/s, all members")
+    note = "*Gain*: over the plain agent on the same engine, paired by seed. [95 % interval]"
+    return [Table(rows.options["task"], headings, lines, 2, note, signed)]
+
+
+def figures(rows: Rows) -> Iterator[tuple[str, Figure]]:
+    """Returns over environment steps and over time."""
+    figure, ((*axes,),) = panels(1, 2, 9.0, 4.0)
+    handles: list[Line2D] = []
+    labels = {"environment_steps": "environment steps per seed", "seconds": "seconds"}
+    for panel, (across, label) in zip(axes, labels.items(), strict=True):
+        panel.set(xlabel=label, ylabel="undiscounted return per episode")
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+        for (side, variant), own in rows.groups("side", "variant"):
+            places, found = [], list[Estimate]()
+            for _, some in own.groups("epoch"):
+                places.append(float(np.mean(some.column(across))))
+                found.append(estimate(_sound(some)))
+            band(panel, places, found, color(variant), linestyle=_STYLES[side])
+            if panel is axes[0]:
+                panel.lines[-1].set_label(f"{_LABELS.get(variant, variant)} · {_NAMES[side]}")
+                handles.append(panel.lines[-1])
+    legend_below(figure, handles, 2)
+    figure.suptitle(f"{rows.options['task']}: mean and 95 % interval over seeds")
+    yield "curves", figure
+
+
+def _sound(rows: Rows) -> np.ndarray:
+    """Returns, NaN where a member was frozen."""
+    return np.where(rows.column("frozen") > 0, np.nan, rows.column(RETURN))
+
+
+def _returns(rows: Rows, last: bool) -> np.ndarray:
+    """Of each seed: at the last epoch, or the mean of all."""
+    found = [_sound(some) for _, some in rows.groups("seed")]
+    return np.array([values[-1] if last else values.mean() for values in found])
+
+
+def _speed(rows: Rows) -> float | None:
+    """Environment steps of all members per second, without the first epoch."""
+    epochs = [some for _, some in rows.groups("epoch")]
+    first, last = epochs[0], epochs[-1]
+    passed = last.column("seconds")[0] - first.column("seconds")[0]
+    steps = last.column("environment_steps").sum() - first.column("environment_steps").sum()
+    return float(steps / passed) if passed > 0 else None
+
+
+STUDY = study.Study("engine.training", Options, prepare, measure, tables, figures)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """What the command runs; see `experiments.studies.study.main`."""
+    return study.main(STUDY, argv)
 
 
 if __name__ == "__main__":
