@@ -18,14 +18,14 @@ import pytest
 
 import envs
 import sobolax
+from experiments.launch.progress import Silent
 from experiments.launch.run_folder import METRICS, read_lines
 from experiments.report.intervals import estimate
-from experiments.sweep import __main__ as sweep
-from experiments.launch.progress import Silent
 from experiments.report.rows import Rows
 from experiments.studies.toy.critics import MAIN
 from experiments.studies.toy.measure import measure
 from experiments.studies.toy.options import Options, prepare
+from experiments.sweep import __main__ as sweep
 
 RECORDED = Path(__file__).parent / "recorded"
 SIZES = {
@@ -94,7 +94,7 @@ def test_the_toy_finds_what_was_recorded():
         assert len(rows) == 20
         for name in ("value", "state", "action"):
             median = np.median(rows.column(name))
-            assert median == pytest.approx(float(recorded[key][name]), rel=TOLERANCE), (key, name)
+            assert median == pytest.approx(float(recorded[key][name]), rel=0.05), (key, name)
 
 
 def recorded_rows(name: str) -> list[dict[str, str]]:

@@ -1,13 +1,9 @@
-"""The table of environments, and the comparison of Jacobians: what they say of numbers known."""
+"""The table of environments: what it says of trials known."""
 
 import json
-import math
 
-import numpy as np
 import pytest
 
-from experiments.studies.engine import __main__ as engine_gradients
-from experiments.studies.engine.measure import compared
 from experiments.studies.suites import __main__ as suites
 from experiments.studies.suites import catalogue, report, trial
 
@@ -111,39 +107,3 @@ def test_all_are_tried_and_written_in_the_catalogues_order(tmp_path, monkeypatch
 def test_bad_input_of_suites(arguments, message, capsys):
     assert suites.main(arguments) == 2
     assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [(["--tasks", "lqr"], "'lqr' is unknown: choose from"), (["--states", "0"], "at least 1")],
-)
-def test_bad_input_of_engine_gradients(arguments, message, capsys):
-    assert engine_gradients.main(arguments) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_cosine_and_error_by_hand():
-    expected = np.array([[[3.0, 0.0], [0.0, 4.0]], [[1.0, 0.0], [0.0, 0.0]]])
-    found = np.array([[[3.0, 0.0], [0.0, 4.0]], [[0.0, 1.0], [0.0, 0.0]]])
-    said = compared(found, expected)
-    assert said is not None
-    assert said["cosine worst"] == 0.0
-    assert said["cosine above 0.99"] == 0.5
-    assert said["error worst"] == pytest.approx(math.sqrt(2))
-    assert said["error median"] == pytest.approx(math.sqrt(2) / 2)
-    assert compared(found[:0], expected[:0]) is None
-
-
-@pytest.mark.slow
-def test_differences_of_the_engine_are_the_twins_gradients(tmp_path):
-    arguments = ["--tasks", "half_cheetah", "--states", "4", "--steps", "3", "--repetitions", "1"]
-    assert engine_gradients.main([*arguments, "--output", str(tmp_path / "out")]) == 0
-    results = json.loads((tmp_path / "out" / "results.json").read_text())
-    [task] = results["tasks"]
-    assert all(
-        said["cosine median"] > 0.9999
-        for part in task["agreement"].values()
-        for said in part.values()
-        if said is not None
-    )
-    assert "Numerical against exact" in (tmp_path / "out" / "table.md").read_text()
