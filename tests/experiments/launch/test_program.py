@@ -1,0 +1,62 @@
+"""Runs laid out over devices are those of one device."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+SCRIPT = """
+import jax, jax.numpy as jnp
+from experiments.launch.program import compile_program, processor_devices, split_processor
+
+class Toy:
+    # An array without elements, as bodies without actuators have, and a state that is handed on.
+    def init(self, key, hyper):
+        return {"key": key, "weights": jax.random.normal(key, (4,)), "none": jnp.zeros((3, 0))}
+
+    def learn(self, state, hyper, index):
+        state = state | {"weights": state["weights"] * 0.5 + hyper}
+        return state, {"weight": state["weights"].sum()}
+
+    def look(self, state, hyper, index):
+        return {"return": state["weights"].sum() + index + state["none"].sum()}
+
+    epoch = None
+
+split_processor()
+assert jax.local_device_count() == 4
+assert [processor_devices(runs) for runs in (1, 4, 5, 6, 10)] == [1, 4, 3, 3, 4]
+for runs in (8, 5):
+    keys, hypers = jax.random.split(jax.random.key(0), runs), jnp.arange(float(runs))
+    found = []
+    for devices in (1, processor_devices(runs)):
+        program = compile_program(Toy(), keys, hypers, devices)
+        state = program.initialise(keys, hypers)
+        for epoch in range(3):
+            state, metrics = program.epoch(state, hypers, jnp.int32(epoch))
+        found.append(metrics)
+    assert program.width == {8: 8, 5: 6}[runs]
+    assert program.memory.peak > 0
+    assert found[0].keys() == found[1].keys() == {"weight", "return"}
+    for name, values in found[0].items():
+        assert values.shape == (runs,)
+        assert jnp.array_equal(values, found[1][name])
+print("equal")
+"""
+
+
+def test_runs_over_devices_are_those_of_one():
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    environment["PYTHONPATH"] = str(ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        env=environment,
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "equal\n"
