@@ -26,12 +26,12 @@ ROUND = 2_000  # environment steps
 
 # Sobolev: begin
 class SobolevSAC(rejax.SAC):
-    """rejax's SAC with the gradients' gradient added to its critics'."""
+    """rejax's SAC with the gradient of the first-order term added to its critics'."""
 
     weights: Any = struct.field(pytree_node=True, default=None)
 
     def update_critic(self, ts: Any, mb: Any) -> Any:
-        """The host's own update, of a gradient with the gradients in it."""
+        """The host's own update, of a gradient with the first-order term in it."""
         at = batch_step_and_tangents(mb.obs, mb.action, largest_action=2.0)
 
         def td_error(critic, key, t):
@@ -46,10 +46,8 @@ class SobolevSAC(rejax.SAC):
             terms = jax.vmap(lambda k, *at: sobolev_terms(partial(td_error, critic, k), *at))
             return 0.5 * batch_loss(terms(keys, *at), self.weights)
 
-        gradients, own = jax.vmap(jax.grad(gradient_loss))(ts.critic_ts.params), ts.critic_ts
-        ts = super().update_critic(
-            ts.replace(critic_ts=own.replace(tx=adding(own.tx, gradients))), mb
-        )
+        extra, own = jax.vmap(jax.grad(gradient_loss))(ts.critic_ts.params), ts.critic_ts
+        ts = super().update_critic(ts.replace(critic_ts=own.replace(tx=adding(own.tx, extra))), mb)
         return ts.replace(critic_ts=ts.critic_ts.replace(tx=own.tx))
 
 

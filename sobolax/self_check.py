@@ -91,7 +91,7 @@ class _Line:
 
     def at(self, position: jax.Array) -> State:
         zero = jnp.zeros((), position.dtype)
-        return State(position, position, zero, jnp.zeros((), bool), {})
+        return State(position, position, zero, jnp.ones_like(zero), {})
 
     def step(self, state: State, action: jax.Array) -> State:
         reward = -jnp.sum(state.physics**2) - jnp.sum(action**2)

@@ -76,7 +76,7 @@ def test_a_run_leaves_everything(compile_once, tmp_path, monkeypatch, capsys):
         "metrics.jsonl",
         "results.json",
         "learning_curves.png",
-        "slope_error.png",
+        "gradient_error.png",
         "policy",
     }
     rows = read_lines(folder / "metrics.jsonl")
@@ -139,7 +139,7 @@ def test_an_interrupted_run_keeps_what_was_done(compile_once, tmp_path, monkeypa
     results = json.loads((folder / "results.json").read_text())
     assert results["interrupted"] is True
     assert results["epochs"] == 2
-    assert {"learning_curves.png", "slope_error.png", "policy"} <= files(folder)
+    assert {"learning_curves.png", "gradient_error.png", "policy"} <= files(folder)
     assert "Interrupted after 2 epochs" in capsys.readouterr().out
     load_policy(folder)
 

@@ -9,16 +9,16 @@ from experiments.launch import run_folder
 
 _SMALL = {
     "seeds": 1,
-    "steps": 128,
-    "num_envs": 4,
-    "prefill-steps": 64,
+    "total-timesteps": 128,
+    "num-envs": 4,
+    "learning-starts": 64,
     "epochs": 1,
     "evaluation-episodes": 2,
     "report-states": 2,
     "report-horizon": 3,
     "hidden-sizes": 8,
     "batch-size": 16,
-    "updates-per-step": 1,
+    "gradient-steps": 1,
 }
 
 

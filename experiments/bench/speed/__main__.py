@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _module(name: str) -> Any:
     """The module of a row; MuJoCo's only where they are asked for."""
-    return importlib.import_module(f"experiments.bench.{name}")
+    return importlib.import_module(f"experiments.bench.speed.{name}")
 
 
 if __name__ == "__main__":

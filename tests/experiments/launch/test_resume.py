@@ -98,7 +98,7 @@ def lines(folder):
 
 def as_killed(folder):
     """Leaves what a run has that was killed."""
-    for name in ("results.json", "learning_curves.png", "slope_error.png"):
+    for name in ("results.json", "learning_curves.png", "gradient_error.png"):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "policy")
 
