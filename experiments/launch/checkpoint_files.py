@@ -162,11 +162,7 @@ def newest(
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself.
-
-    Raises:
-        CheckpointError: If it is damaged, or of another format.
-    """
+    """What a checkpoint says of itself; CheckpointError if it is damaged, or of another format."""
     try:
         manifest = json.loads((path / ITEM / MANIFEST).read_text())
         found, writer = manifest["format"], manifest["written_by"]["versions"]["sobolax"]
