@@ -68,6 +68,6 @@ def alternative(setting: Setting, bench: Bench, source_name: str) -> Alternative
 
 def render(found: Mapping[str, Any]) -> list[RenderableType]:
     """One table."""
-    count = found["sizes"]["environments"]
+    count = found["sizes"]["num_envs"]
     title = f"One environment step in {found['env']}, {count} environments side by side"
     return [heading(title), timings("", "steps/s", "in plain steps", found["measured"])]
