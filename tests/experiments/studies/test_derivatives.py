@@ -99,8 +99,8 @@ def test_what_is_not_finite_is_counted():
     assert errors(gradients, right).tolist() == [0.0, np.inf]
     # Numbers that local coordinates do not move may be anything; others may not.
     frames = np.array([[[1.0], [0.0]]])
-    assert local(np.array([[[2.0, np.nan]]]), frames).tolist() == [[[2.0]]]
-    assert np.isnan(local(np.array([[[np.nan, 2.0]]]), frames)).all()
+    assert local(np.array([[[2.0], [np.nan]]]), frames).tolist() == [[[2.0]]]
+    assert np.isnan(local(np.array([[[np.nan], [2.0]]]), frames)).all()
 
 
 @pytest.mark.parametrize(
