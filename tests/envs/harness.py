@@ -12,7 +12,7 @@ from sobolax.tangents.forward import TransitionMap
 from sobolax.tangents.methods import Derivatives, make_tangent_function
 
 # Small members of the families: the same code, compiled faster.
-PARAMETERS = {"chain": {"joints": 3}, "lqr": {"dimension": 3, "actions": 2}}
+PARAMETERS = {"chain": {"joints": 2}, "lqr": {"dimension": 3, "actions": 2}}
 STEP = 1e-6
 # Two are enough to compile for what holds for all: the hopper has contacts, the reacher limits.
 SLOW = {"ant", "half_cheetah", "humanoid", "pusher", "walker2d"}

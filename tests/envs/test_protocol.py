@@ -82,7 +82,7 @@ def test_perturb_moves_the_observation_and_leaves_the_rest(harness):
         ("pendulum", {}, True),
         ("cartpole", {}, True),
         ("reacher", {}, True),
-        ("reacher", {"integrator": "implicitfast"}, True),
+        pytest.param("reacher", {"integrator": "implicitfast"}, True, marks=pytest.mark.slow),
         # Four solvers in a step take half a minute to trace.
         pytest.param("reacher", {"integrator": "rk4"}, False, marks=pytest.mark.slow),
         pytest.param("humanoid", {}, True, marks=pytest.mark.slow),

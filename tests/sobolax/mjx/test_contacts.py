@@ -6,6 +6,7 @@ from tests.sobolax.mjx.checks import Checks
 from tests.sobolax.mjx.harness import harness as harness_of
 
 _SLOW = [
+    "feet-pyramidal",
     "feet-elliptic",
     "feet-pyramidal-impratio",
     "feet-elliptic-cg",
@@ -17,7 +18,7 @@ _SLOW = [
 @pytest.fixture(
     scope="module",
     params=[
-        "feet-pyramidal",
+        "rod",
         *(pytest.param(name, marks=pytest.mark.slow) for name in _SLOW),
     ],
 )

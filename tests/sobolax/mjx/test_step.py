@@ -80,6 +80,7 @@ def _get(model, name: str):
     return functools.reduce(getattr, name.split("."), model)
 
 
+@pytest.mark.slow
 def test_it_is_the_autodiff_of_mjx_step_where_that_is_right(float64, rod: Harness):
     """A converged solver differentiates in forward mode as it is."""
 
@@ -235,6 +236,7 @@ def test_reverse_mode_is_finite_at_odd_powers_of_impedance(float64):
     assert np.all(np.isfinite(reverse))
 
 
+@pytest.mark.slow
 def test_forward_mode_is_right_at_odd_powers_of_impedance(float64):
     forward, _, gradients = _gradients_of_speeds("rod-odd-power")
     np.testing.assert_allclose(forward, gradients, rtol=1e-6, atol=1e-7)
