@@ -299,8 +299,8 @@ def test_replay_of_a_checkpoint_alone(tmp_path, monkeypatch, capsys):
 
     assert render.main([str(run), "--variant", "sobolev", "--seed", "1"]) == 0
     assert "epoch_000003 learned in 3 epochs" in "".join(capsys.readouterr().out.split("\n"))
-    page = (run / "render.html").read_text()
+    page = (run / "replay.html").read_text()
     assert "Sobolev SAC, seed 1" in page
     assert "SAC, seed 0" not in page
     assert render.main([str(run)]) == 2
-    assert "render.html exists: name a new file with --output" in capsys.readouterr().err
+    assert "replay.html exists: name a new file with --output" in capsys.readouterr().err
