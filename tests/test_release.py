@@ -67,7 +67,7 @@ assert not found, found
 assert gradient.shape == (3,) and bool(jnp.isfinite(gradient).all()) and bool(gradient.any())
 import sobolax
 assert "site-packages" in sobolax.__file__, sobolax.__file__
-for name in set(sobolax.__all__) - {"mjx"}:
+for name in set(sobolax.__all__) - {{"mjx"}}:
     getattr(sobolax, name)
 sobolax.make_train(env, sobolax.agents.sac.Config())
 try:
