@@ -1,6 +1,6 @@
 """Evaluates trained policies on more episodes: `python -m experiments.evaluate RUN`.
 
-Works on a complete run and on one that was killed, from its last checkpoint.
+Works on complete runs and, from the last checkpoint, on running and killed ones.
 """
 
 import sys
@@ -26,19 +26,19 @@ from experiments.report.results import counted
 from experiments.report.table import Table, wide_console
 from sobolax.training.evaluation import Evaluation, evaluate
 
-# Training evaluates with keys folded in by the epoch's number, which is never as large.
+# Training folds the epoch's number into its evaluation keys; no epoch's number is as large.
 _PURPOSE = 2**31
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Evaluates the policies of a run; of one that goes on or was killed, too.
+    """Evaluates the policies of a run: complete, still running or killed.
 
     Attributes:
         run: Folder of the run.
-        episodes: Episodes of every policy, the same ones for all.
-        seed: What episodes start from derives from it.
-        output: A new file; None for evaluation.json, or the next free name, in the run's folder.
+        episodes: Episodes per policy, the same ones for all policies.
+        seed: Seed of the episodes' initial states.
+        output: A new file; by default evaluation.json, or the next free name, in the run's folder.
     """
 
     run: tyro.conf.Positional[Path]
@@ -48,24 +48,24 @@ class Evaluate:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """What the command runs.
+    """Runs the command.
 
     Returns:
         The exit status: 0, or 2 for bad input.
     """
     console = Console()
-    asked = tyro.cli(Evaluate, args=argv, prog="python -m experiments.evaluate")
+    args = tyro.cli(Evaluate, args=argv, prog="python -m experiments.evaluate")
     try:
-        if asked.episodes < 1:
-            raise ValueError(f"--episodes {asked.episodes} must be at least 1")
-        if not 0 <= asked.seed < 2**32:
-            raise ValueError(f"--seed {asked.seed} must be from 0 to 2**32 - 1")
-        path = choose(asked)
-        found = load_run(asked.run)
+        if args.episodes < 1:
+            raise ValueError(f"--episodes {args.episodes} must be at least 1")
+        if not 0 <= args.seed < 2**32:
+            raise ValueError(f"--seed {args.seed} must be from 0 to 2**32 - 1")
+        path = choose(args)
+        found = load_run(args.run)
     except ValueError as error:
         return bad_input(error)
     keep_compiled_programs()
-    results = evaluate_run(found, asked.episodes, asked.seed)
+    results = evaluate_run(found, args.episodes, args.seed)
     run_folder.write_json(path, results)
     console = wide_console(console)
     console.print(
@@ -73,25 +73,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             results, environment_title(found.experiment.env, found.experiment.env_args)
         ).rendered()
     )
-    told = f"Policies of {found.source}, after {counted(found.epochs, 'epoch')}; all is in {path}"
-    console.print(Text(told), soft_wrap=True)
+    text = f"Policies of {found.source}, after {counted(found.epochs, 'epoch')}; all is in {path}"
+    console.print(Text(text), soft_wrap=True)
     return 0
 
 
-def choose(asked: Evaluate) -> Path:
-    """The file to write.
+def choose(args: Evaluate) -> Path:
+    """The path of the file to write.
 
     Raises:
-        ValueError: If there is one of that name, or no such folder.
+        ValueError: If the file exists, or its folder does not.
     """
-    if asked.output is None:
+    if args.output is None:
         names = ("evaluation.json", *(f"evaluation-{count}.json" for count in range(2, 1000)))
-        return next(path for path in map(asked.run.joinpath, names) if not path.exists())
-    if asked.output.exists():
-        raise ValueError(f"--output {asked.output} exists: name a new file")
-    if not asked.output.parent.is_dir():
-        raise ValueError(f"--output {asked.output}: there is no folder {asked.output.parent}")
-    return asked.output
+        return next(path for path in map(args.run.joinpath, names) if not path.exists())
+    if args.output.exists():
+        raise ValueError(f"--output {args.output} exists: name a new file")
+    if not args.output.parent.is_dir():
+        raise ValueError(f"--output {args.output}: there is no folder {args.output.parent}")
+    return args.output
 
 
 def evaluate_run(found: TrainedRun, episodes: int, seed: int) -> dict[str, Any]:
@@ -99,12 +99,12 @@ def evaluate_run(found: TrainedRun, episodes: int, seed: int) -> dict[str, Any]:
 
     Args:
         found: The run.
-        episodes: How many.
-        seed: What they start from derives from it; no episode is one that training looked at.
+        episodes: Episodes per policy.
+        seed: Seed of the initial states. No episode is one that training evaluated on.
 
     Returns:
-        What the file holds: per variant the mean return with a 95 % interval over seeds (over
-        episodes where there is one seed), per seed an interval over episodes, and paired
+        The content of the file: per variant the mean return with a 95 % interval over seeds (over
+        episodes if there is one seed), per seed an interval over episodes, and paired
         differences.
     """
     job = found.job
@@ -165,8 +165,8 @@ def table(results: Mapping[str, Any], title: str) -> Table:
         rows.append((variant["label"], mean, deviation, length, f"{variant['nonfinite']:,}"))
     headings = ("variant", "return [95 %]", "deviation, of episodes", "length", "non-finite")
     over = results["interval"].split()[-1]
-    told = f"{title}, {results['episodes']:,} episodes, mean and 95 % interval over {over}"
-    return Table(told, headings, rows)
+    caption = f"{title}, {results['episodes']:,} episodes, mean and 95 % interval over {over}"
+    return Table(caption, headings, rows)
 
 
 if __name__ == "__main__":

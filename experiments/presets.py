@@ -1,7 +1,7 @@
 """Tuned numbers, one entry per environment.
 
-What an entry does not name keeps the library's default; what the command line names wins over both
-(`experiments.launch.configuration.merge` is where that happens). An entry looks like this:
+Fields that an entry leaves out keep the library's default; flags of the command line override both
+(`experiments.launch.configuration.merge`). An entry looks like this:
 
     "chain": Preset(
         environment={"joints": 8},
@@ -18,14 +18,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Preset:
-    """What differs from the defaults in one environment.
+    """How one environment's tuned numbers differ from the defaults.
 
     Attributes:
         environment: Keyword arguments of `envs.make`.
         config: Fields of the agent's `Config`; a nested dataclass is a nested mapping.
-        hyper: Fields of its `Hyperparameters` for the Sobolev variant; an agent that lacks one
-            leaves it out. The plain variant has the same ones, with both weights at zero.
-        seeds: How many seeds each variant gets.
+        hyper: Fields of its `Hyperparameters` for the Sobolev variant; fields that an agent lacks
+            are ignored. The plain variant uses the same, with both weights at zero.
+        seeds: Seeds per variant.
     """
 
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -35,12 +35,12 @@ class Preset:
 
 
 _SMOOTH_TASK = {"critic_learning_rate": 1e-3, "actor_learning_rate": 1e-3, "discount": 0.95}
-# What the results in docs/ were measured with on these tasks; the library's default is 1.
+# Used for the results in docs/ on these tasks; the library's default is 1.
 _TENTH = {"state_weight": 0.1, "action_weight": 0.1}
 
-# `chain` is what `make train` runs: three seeds keep it under five minutes on two slow cores.
+# `make train` runs `chain`: three seeds keep it under five minutes on two slow cores.
 # Weights from 0.1 to 10 did equally well there. The others are sized for a few cores, and their
-# weights are starting points that nobody has tuned.
+# weights are untuned starting points.
 PRESETS: dict[str, Preset] = {
     "chain": Preset(
         environment={"joints": 6},
@@ -110,5 +110,5 @@ PRESETS: dict[str, Preset] = {
 
 
 def preset(name: str) -> Preset:
-    """The tuned numbers of an environment; an environment without any gets the defaults."""
+    """The tuned numbers of an environment; the defaults if it has none."""
     return PRESETS.get(name, Preset())

@@ -1,6 +1,6 @@
 """Rolls trained policies out and writes the page that replays them.
 
-`python -m experiments.render RUN` does so for a run that was killed, too, from its checkpoint.
+`python -m experiments.render RUN` also works on running and killed runs, from a checkpoint.
 """
 
 import sys
@@ -27,13 +27,13 @@ from experiments.report.viewer import Episode, write_page
 
 @dataclass(frozen=True)
 class Replay:
-    """Writes a page that shows trained policies in 3D; of a run that goes on or was killed, too.
+    """Writes a page that shows trained policies in 3D: of a run complete, still running or killed.
 
     Attributes:
         run: Folder of the run.
-        variant: Whose policies, plain or sobolev; None for all variants.
-        seed: Which of an arm's seeds, from 0; the others start from the same state.
-        output: A new file; None for replay.html in the run's folder.
+        variant: The variant to show, plain or sobolev; all variants by default.
+        seed: The seed to show, from 0.
+        output: A new file; by default replay.html in the run's folder.
     """
 
     run: tyro.conf.Positional[Path]
@@ -43,23 +43,23 @@ class Replay:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """What the command runs.
+    """Runs the command.
 
     Returns:
         The exit status: 0, or 2 for bad input.
     """
     console = Console()
-    asked = tyro.cli(Replay, args=argv, prog="python -m experiments.render")
+    args = tyro.cli(Replay, args=argv, prog="python -m experiments.render")
     try:
-        path = asked.output or asked.run / run_folder.REPLAY
-        found = load_run(asked.run)
-        chosen = found.members(asked.variant, asked.seed)
+        path = args.output or args.run / run_folder.REPLAY
+        found = load_run(args.run)
+        chosen = found.indices(args.variant, args.seed)
         check(found, path)
     except ValueError as error:
         return bad_input(error)
     keep_compiled_programs()
     title = environment_title(found.experiment.env, found.experiment.env_args)
-    call(write_members, path, title, found.environment, found.job, found.policies, chosen)
+    call(render_runs, path, title, found.environment, found.job, found.policies, chosen)
     console.print(
         Text(f"{path} shows what {found.source} learned in {found.epochs} epochs"), soft_wrap=True
     )
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check(found: TrainedRun, path: Path) -> None:
-    """Raises ValueError, with the mend, if no page can be written."""
+    """Raises ValueError that names the fix if no page can be written."""
     if not hasattr(found.environment, "frame"):
         raise ValueError(f"there is no page for {found.experiment.env}: it has no bodies to draw")
     if path.exists():
@@ -76,12 +76,12 @@ def check(found: TrainedRun, path: Path) -> None:
         raise ValueError(f"--output {path}: there is no folder {path.parent}")
 
 
-def write_members(
+def render_runs(
     path: Path, title: str, environment: Any, job: Job, policies: Any, chosen: Sequence[int]
 ) -> None:
-    """Writes the page of some members of a job, by their places."""
+    """Writes the page of the chosen runs of a job, by index."""
     names = [
-        f"{job.variants[place // job.seeds].label}, seed {place % job.seeds}" for place in chosen
+        f"{job.variants[index // job.seeds].label}, seed {index % job.seeds}" for index in chosen
     ]
     some = jax.tree.map(lambda leaf: leaf[np.array(chosen)], policies)
     write_replay(path, title, environment, job.training, some, names)
@@ -94,10 +94,10 @@ def write_replay(
 
     Args:
         path: A new file.
-        title: What stands above.
+        title: The page's heading.
         environment: A MuJoCo environment: `mujoco_model`, `dt` and `frame`.
-        training: Whose `act` the policies belong to.
-        policies: Stacked along the leading axis.
+        training: The training, whose `act` runs the policies.
+        policies: The policies, stacked along the leading axis.
         names: One per policy.
     """
     states, rewards, ended = jax.device_get(
@@ -127,13 +127,13 @@ def rollout(environment: Any, training: Any, policy: Any) -> tuple[Any, jax.Arra
 
     Returns:
         States (`episode_length + 1` of them, the reset first), rewards and whether each step
-        terminated (`episode_length` each). What follows a termination means nothing.
+        terminated (`episode_length` each). Entries after a termination are meaningless.
     """
     start = environment.reset(jax.random.key(7))
 
     def step(state, _):
-        following = environment.step(state, training.act(policy, state.observation))
-        return following, (following, following.reward, following.discount == 0)
+        next_state = environment.step(state, training.act(policy, state.observation))
+        return next_state, (next_state, next_state.reward, next_state.discount == 0)
 
     _, (states, rewards, ended) = jax.lax.scan(step, start, length=environment.episode_length)
     states = jax.tree.map(lambda one, many: jnp.concatenate([one[None], many]), start, states)

@@ -30,7 +30,7 @@ from experiments.launch.program import (
     split_processor,
 )
 from experiments.launch.progress import Progress, Silent, console_progress
-from experiments.launch.runner import train_members
+from experiments.launch.runner import train_runs
 from experiments.report import curves, run_table
 from experiments.report.results import Timing, summarise
 
@@ -39,15 +39,15 @@ _AUTOMATIC = CheckpointRule()
 
 @dataclass(frozen=True)
 class Prepared:
-    """An experiment that is known to be sound; nothing is compiled and nothing written yet.
+    """An experiment that passed its checks; nothing is compiled or written yet.
 
     Attributes:
-        experiment: What to run.
-        environment: On what.
+        experiment: The experiment.
+        environment: Its environment.
         job: All variants and seeds of it.
-        folder: Where to.
-        checkpoints: When checkpoints are taken; None for never.
-        resume: Whether the folder holds a run to go on with.
+        folder: The run's folder.
+        checkpoints: When to take checkpoints; None for never.
+        resume: Whether the folder holds a run to continue.
     """
 
     experiment: Experiment
@@ -79,7 +79,7 @@ def prepare(
     """Checks everything that can be checked before anything compiles.
 
     Raises:
-        ValueError: Saying what is wrong and what to do instead.
+        ValueError: If the experiment cannot work; the message names the fix.
     """
     environment, training = check_experiment(experiment, checkpoints)
     if resume:
@@ -98,7 +98,7 @@ def _to_resume(experiment: Experiment) -> Path:
     done = (run_folder.read_results(folder) or {"epochs": 0})["epochs"]
     if 0 < done < experiment.config.epochs and not (folder / run_folder.CHECKPOINTS).exists():
         raise ValueError(
-            f"{folder} holds no checkpoint to go on from: it was interrupted before the first one, "
+            f"{folder} holds no checkpoint to resume: it was interrupted before the first one, "
             "or trained with --no-checkpoints. Train anew into another folder"
         )
     return folder
@@ -113,13 +113,13 @@ def run(
     """Runs an experiment and writes its folder.
 
     Args:
-        experiment: What to run.
-        progress: Shows how it goes on; nothing is shown if left out.
-        checkpoints: When checkpoints are taken; None for never.
-        resume: Whether to go on in the folder `experiment.output`.
+        experiment: The experiment.
+        progress: Receives progress; silent by default.
+        checkpoints: When to take checkpoints; None for never.
+        resume: Whether to continue the run in the folder `experiment.output`.
 
     Returns:
-        What `results.json` holds.
+        The content of `results.json`.
 
     Raises:
         ValueError: If the experiment cannot work, before anything compiles.
@@ -128,7 +128,7 @@ def run(
 
 
 def execute(prepared: Prepared, progress: Progress) -> dict[str, Any]:
-    """Trains, then writes results, plots and the page."""
+    """Trains the agents, then writes results, plots and the page."""
     start = time.perf_counter()
     folder, job, rule = prepared.folder, prepared.job, prepared.checkpoints
     if not prepared.resume:
@@ -141,14 +141,14 @@ def execute(prepared: Prepared, progress: Progress) -> dict[str, Any]:
         run_folder.write_json(folder / run_folder.CONFIGURATION, configuration)
     devices = processor_devices(len(job.keys))
     program = partial(compile_program, job.training, job.keys, job.hypers, devices)
-    outcome = train_members(job, folder, progress, rule, program)
+    outcome = train_runs(job, folder, progress, rule, program)
     history = outcome.history
     if prepared.resume and history.epochs:
         run_folder.remove_results(folder)
     if outcome.policies is not None:
         progress.phase("drawing plots and the 3D page")
         try:
-            # After an interrupt there is no page, which needs another compilation.
+            # The page needs another compilation, so an interrupt skips it.
             draw(prepared, history, None if outcome.interrupted else outcome.policies)
         except KeyboardInterrupt:
             outcome.interrupted = True
@@ -165,26 +165,24 @@ def execute(prepared: Prepared, progress: Progress) -> dict[str, Any]:
         "checkpoints": outcome.checkpoints,
         "warnings": outcome.warnings,
     }
-    if history.epochs or not prepared.resume:  # else what was there stays as it was
+    if history.epochs or not prepared.resume:  # a resume without an epoch keeps the old results
         run_folder.write_json(folder / run_folder.RESULTS, results)
     return results
 
 
 def draw(prepared: Prepared, history: History, policies: Any) -> None:
-    """Writes the plots and, of policies in an environment with bodies, the 3D page beside them.
+    """Writes the plots and, if the environment has bodies, the 3D page.
 
     The page shows the first seed of every variant, from the same start.
     """
     folder, job, page = prepared.folder, prepared.job, None
     if policies is not None and hasattr(prepared.environment, "frame"):
-        # MuJoCo is needed here alone; an analytic environment does without.
-        from experiments.render import write_members
+        # Imports MuJoCo, which analytic environments do not need.
+        from experiments.render import render_runs
 
         firsts = [index * job.seeds for index in range(len(job.variants))]
         path = folder / run_folder.REPLAY
-        page = begin(
-            write_members, path, prepared.name, prepared.environment, job, policies, firsts
-        )
+        page = begin(render_runs, path, prepared.name, prepared.environment, job, policies, firsts)
     curves.save_learning_curves(folder / run_folder.LEARNING_CURVES, history, prepared.title)
     curves.save_gradient_error(folder / run_folder.GRADIENT_ERROR, history, prepared.title)
     if page is not None:
@@ -192,7 +190,7 @@ def draw(prepared: Prepared, history: History, policies: Any) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """What the command runs.
+    """Runs the command.
 
     Returns:
         The exit status: 0, 2 for bad input, 130 after Ctrl-C.

@@ -39,12 +39,12 @@ Shapes = Mapping[str, tuple[tuple[int, ...], str]]  # shape and type by name, `s
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used: says where it is, what is wrong, what to do instead."""
+    """A checkpoint that cannot be used; the message names its path, the problem and the fix."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A good checkpoint: its folder, epochs done, what it says of itself, its arrays by name."""
+    """An undamaged checkpoint: its folder, epochs done, manifest, and arrays by name."""
 
     path: Path
     epochs: int
@@ -55,8 +55,8 @@ class Checkpoint:
 class Writer:
     """Writes the checkpoints of one folder in the background.
 
-    At most `keep` stay: an older one goes when a newer one is whole. `completed` is called, in
-    another thread, when one is about to get its name.
+    Keeps at most `keep`: a complete newer one replaces the oldest. `completed` is called, in
+    another thread, when one is about to get its final name.
     """
 
     def __init__(self, folder: Path, keep: int, completed: Callable[[], None] = lambda: None):
@@ -66,14 +66,14 @@ class Writer:
 
     @property
     def busy(self) -> bool:
-        """Whether one is being written."""
+        """Whether a checkpoint is being written."""
         return self._manager is not None and self._manager.is_saving_in_progress()
 
     def start(self, epochs: int, arrays: Arrays, about: Mapping[str, Any]) -> None:
-        """Begins to write arrays, which nobody may change meanwhile; `about` is in the manifest.
+        """Starts to write arrays, which must not change meanwhile; `about` goes into the manifest.
 
         Raises:
-            OSError, ValueError: If that cannot be done; nothing is left of it.
+            OSError, ValueError: If it fails; nothing is left on disk.
         """
         self._writing = step_path(self._folder, epochs)
         try:
@@ -87,13 +87,13 @@ class Writer:
             raise
 
     def finish(self) -> None:
-        """Waits until the one that was begun is whole; raises as `start` does."""
+        """Waits until the pending checkpoint is complete; raises as `start` does."""
         try:
             self._manager.wait_until_finished()
         except BaseException:
             self._give_up()
             raise
-        # Orbax writes down the place of the folder, which may be moved or given to somebody else.
+        # Orbax records the folder's path, which may be moved or shared.
         with contextlib.suppress(OSError):
             for marker in self._writing.rglob("commit_success.txt"):
                 marker.write_text("The checkpoint is whole.\n")
@@ -101,12 +101,12 @@ class Writer:
     def close(self) -> None:
         """Ends Orbax's threads."""
         if self._manager is not None:
-            with contextlib.suppress(Exception):  # what failed was raised before
+            with contextlib.suppress(Exception):  # failures were raised before
                 self._manager.close()
             self._manager = None
 
     def _give_up(self) -> None:
-        # The next manager looks at what is on disk: this one counts what it could not write.
+        # The next manager reads the disk: this one counts checkpoints that it failed to write.
         self.close()
         remove(leftovers(self._folder))
 
@@ -117,23 +117,23 @@ def prepare_to_write() -> None:
 
 
 def step_path(folder: Path, epochs: int) -> Path:
-    """Where Orbax puts a checkpoint."""
+    """The path of a checkpoint, as Orbax names it."""
     return folder / f"epoch_{epochs:06}"
 
 
 def present(folder: Path) -> list[Path]:
-    """Whole checkpoints of a folder, the oldest first."""
+    """Complete checkpoints of a folder, the oldest first."""
     names = [match for path in folder.glob("*") if (match := _NAME.fullmatch(path.name))]
     return [step_path(folder, epochs) for epochs in sorted(int(match[1]) for match in names)]
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """What a process left that was killed while it wrote."""
+    """Partial checkpoints, left by processes that were killed while writing."""
     return list(folder.glob(f"*{PARTIAL}"))
 
 
 def remove(paths: Iterable[Path]) -> None:
-    """Removes folders, as far as that can be done."""
+    """Removes folders, ignoring errors."""
     for path in paths:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -144,10 +144,10 @@ def newest(
     like: Shapes | None = None,
     names: Collection[str] | None = None,
 ) -> tuple[Checkpoint | None, dict[Path, CheckpointError]]:
-    """The last good checkpoint of a folder, and what is wrong with those after it.
+    """The last good checkpoint of a folder, and the problems of those after it.
 
-    It belongs to `fingerprint`, its state has the shapes and types of `like` (None for any), and
-    `names` says which arrays to read (None for all).
+    A good one belongs to `fingerprint` and its state has the shapes and types of `like` (None for
+    any). `names` are the arrays to read (None for all).
     """
     problems: dict[Path, CheckpointError] = {}
     for path in reversed(present(folder)):
@@ -162,7 +162,7 @@ def newest(
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself; CheckpointError if it is damaged, or of another format."""
+    """Reads a checkpoint's manifest; CheckpointError if it is damaged or of another format."""
     try:
         manifest = json.loads((path / ITEM / MANIFEST).read_text())
         found, writer = manifest["format"], manifest["written_by"]["versions"]["sobolax"]
@@ -200,13 +200,13 @@ def read(
                 entry, member = entries[name], archive.getinfo(f"{name}.npy")
                 with archive.open(member) as file:  # checks the CRC-32 as it reads
                     value = np.lib.format.read_array(file, allow_pickle=False)
-                # NumPy's format knows no bfloat16.
+                # NumPy's format has no bfloat16.
                 value = value.view(np.dtype(entry["dtype"])) if value.dtype.kind == "V" else value
                 found = [list(value.shape), str(value.dtype), member.CRC]
                 if found != [list(entry["shape"]), entry["dtype"], entry["crc32"]]:
                     raise ValueError("it is not what the manifest says")
                 arrays[name] = value
-    except Exception as error:  # zipfile and NumPy have no one class for what damage leads to
+    except Exception as error:  # damage raises many classes in zipfile and NumPy
         text = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"{path} is damaged: {ARRAYS} cannot be read at {name} ({type(error).__name__}: {text})"
@@ -215,7 +215,7 @@ def read(
 
 
 def write(folder: Path, arrays: Arrays, about: Mapping[str, Any]) -> None:
-    """Writes the two files of a checkpoint into a folder of Orbax's."""
+    """Writes the two files of a checkpoint into a folder that Orbax made."""
     write_arrays(folder / ARRAYS, arrays)
     with zipfile.ZipFile(folder / ARRAYS) as archive:
         checksums = [archive.getinfo(f"{name}.npy").CRC for name in arrays]
@@ -265,7 +265,7 @@ def _check(
 
 
 def _open_manager(folder: Path, keep: int, completed: Callable[[], None]) -> Any:
-    import orbax.checkpoint as ocp  # late: who only reads does not wait for it
+    import orbax.checkpoint as ocp  # imported here, since reading does not need it
 
     # Orbax prints tracebacks of errors that it raises, too.
     logging.getLogger("absl").addFilter(_not_from_orbax)
@@ -280,7 +280,7 @@ def _open_manager(folder: Path, keep: int, completed: Callable[[], None]) -> Any
             create=False,
             async_options=ocp.options.AsyncOptions(
                 post_finalization_callback=completed,
-                # Its signals are shared by all processes, and each has folders of its own.
+                # All processes share its signals, but each has folders of its own.
                 create_directories_asynchronously=False,
             ),
             multiprocessing_options=ocp.options.MultiprocessingOptions(me, {me}, f"{me}"),
@@ -294,7 +294,7 @@ def _not_from_orbax(record: logging.LogRecord) -> bool:
 
 @functools.cache
 def _save_arguments() -> Any:
-    """What Orbax's manager takes for `write`, by arrays and the rest of the manifest."""
+    """The class of arguments that Orbax's manager passes to `write`."""
     import orbax.checkpoint as ocp
     from orbax.checkpoint import future
 

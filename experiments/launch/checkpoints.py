@@ -1,4 +1,4 @@
-"""Checkpoints of a training: when they are taken, how many stay, what is made of bad ones."""
+"""Checkpoints of a training: when to take them, how many to keep, what to do with bad ones."""
 
 import math
 import shutil
@@ -24,18 +24,17 @@ from experiments.launch.checkpoint_files import (
 )
 from experiments.launch.configuration import CheckpointRule
 
-# What the automatic rule allows checkpoints to take of a run: one part in so many.
+# The automatic rule gives checkpoints one part in so many of a run's time.
 SHARE = 50
-# What one is thought to cost before one was taken; a slow disk.
+# The assumed cost of the first one; a slow disk.
 _SECONDS, _BYTES_PER_SECOND = 0.1, 1e8
 
 
 class Checkpoints:
     """The checkpoints of one training, in the folder `checkpoints` of its own.
 
-    They are written in the background, one at a time, while the training goes on. What goes wrong
-    waits until `news` is called. `fingerprint` tells this training from any other, and no `rule`
-    means that none are taken.
+    They are written in the background, one at a time, while the training goes on. `news` returns
+    the problems. `fingerprint` identifies this training, and without a `rule` it takes none.
     """
 
     def __init__(self, folder: Path, fingerprint: Mapping[str, Any], rule: CheckpointRule | None):
@@ -45,7 +44,7 @@ class Checkpoints:
         self._rule = rule
         self._about: dict[str, Any] = {"fingerprint": run_folder.plain(fingerprint)}
         self._writer = Writer(self.folder, rule.keep if rule else 1, self._completed)
-        self._writing: int | None = None  # epochs done of the one that is being written
+        self._writing: int | None = None  # epochs of the checkpoint being written
         self._began, self._blocked, self._ended = -math.inf, 0.0, 0.0
         self._opened = time.perf_counter()
         self._resumed = False
@@ -53,7 +52,7 @@ class Checkpoints:
         self._news: list[str] = []
 
     def due(self) -> bool:
-        """Whether the rule wants one now."""
+        """Whether the rule calls for a checkpoint now."""
         if self._rule is None:
             return False
         if self._writer.busy:
@@ -68,20 +67,20 @@ class Checkpoints:
         return now - self._opened >= SHARE * (spent + self._cost)
 
     def save(self, epochs: int, take: Callable[[], dict[str, np.ndarray]]) -> None:
-        """Begins to write what `take` copies, after the one before is written."""
+        """Starts to write what `take` copies, once the previous checkpoint is written."""
         about = self._manifest()
         self._began = time.perf_counter()
         self.wait()
         try:
             self._writer.start(epochs, take(), about)
             self._writing = epochs
-        except Exception as error:  # whatever it is, training goes on
+        except Exception as error:  # training goes on after any failure
             self._fail(epochs, error)
         self._blocked = time.perf_counter() - self._began
         self.blocking_seconds += self._blocked
 
     def wait(self) -> None:
-        """Waits until nothing is being written; Ctrl-C gets through."""
+        """Waits for pending writes; Ctrl-C interrupts the wait."""
         while self._writer.busy:
             time.sleep(0.01)
         if self._writing is None:
@@ -98,12 +97,12 @@ class Checkpoints:
         self._cost = self._blocked + spent
 
     def news(self) -> list[str]:
-        """What went wrong since the last call."""
+        """Returns the problems since the last call."""
         news, self._news = self._news, []
         return news
 
     def open(self, size: int) -> list[str]:
-        """When training begins: what to say of checkpoints of so many bytes."""
+        """Prepares for training; returns notes on checkpoints of `size` bytes."""
         self._opened = time.perf_counter()
         self._cost = _SECONDS + size / _BYTES_PER_SECOND
         if self._rule is None:
@@ -118,10 +117,10 @@ class Checkpoints:
         return [f"{text}, in {self.folder}"]
 
     def restore(self, like: Shapes) -> Checkpoint | None:
-        """Reads the last good one, if any; others are set aside and go into `news`.
+        """Reads the last good checkpoint, if any; sets bad ones aside and adds them to `news`.
 
         Raises:
-            CheckpointError: If there are some and none is good.
+            CheckpointError: If there are checkpoints and none is good.
         """
         found, problems = newest(self.folder, self._about["fingerprint"], like)
         if found is None and problems:
@@ -137,7 +136,7 @@ class Checkpoints:
         return found
 
     def finish(self, epochs: int, arrays: Mapping[str, np.ndarray]) -> bool:
-        """Saves policies and history at the end; whether it worked, `news` says why not."""
+        """Saves the final policies and history; returns whether it worked (`news` says why not)."""
         self.wait()
         folder = self.folder.with_name(run_folder.POLICY)
         path = step_path(folder, epochs)
@@ -159,13 +158,13 @@ class Checkpoints:
             writer.close()
 
     def close(self) -> None:
-        """Ends what writes in the background, when nothing is to be written any more."""
+        """Ends the background threads."""
         self._writer.close()
 
     def clear(self) -> None:
-        """Removes the checkpoints of a training that is complete, which nothing needs any more."""
+        """Removes the checkpoints of a complete training."""
         remove([*leftovers(self.folder), *present(self.folder)])
-        # What was set aside is the user's to remove.
+        # The user removes those that were set aside.
         if self.folder.exists() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 
@@ -173,7 +172,7 @@ class Checkpoints:
         self._ended = time.perf_counter()
 
     def _manifest(self) -> dict[str, Any]:
-        # Not in the background: it asks git, and a process is not forked beside a computation.
+        # In the foreground: it runs git, and forking beside a computation is unsafe.
         if "written_by" not in self._about:
             self._about["written_by"] = run_folder.provenance()
         return self._about

@@ -39,15 +39,15 @@ class _General:
         agent: sac, td3, ddpg or q_learning.
         env_args: Parameters of the environment as name=value, such as joints=8.
         seeds: Seeds per variant; both variants share them.
-        seed: Where the random keys start.
+        seed: Seed of the random keys.
         compare: Run the plain agent (both weights zero) beside the Sobolev variant.
         output: Folder of the run, new or empty; None for a new one under runs/.
-        resume: Folder of a run that was stopped or killed: goes on from its last good checkpoint,
-            with everything as it is saved there.
-        checkpoints: Whether checkpoints are taken, which is what --resume goes on from.
-        checkpoint_seconds: Least time between two, 0 for one after every epoch; None for a time
-            that keeps what they cost under 2 % of the run.
-        keep_checkpoints: How many are kept until the run is complete.
+        resume: Folder of a run that was stopped or killed: continues from its last good checkpoint,
+            with the saved configuration.
+        checkpoints: Whether to take checkpoints, which --resume needs.
+        checkpoint_seconds: Minimum time between two, 0 for one after every epoch; None for a time
+            that keeps their cost under 2 % of the run.
+        keep_checkpoints: Checkpoints to keep until the run is complete.
     """
 
     env: str
@@ -65,12 +65,12 @@ class _General:
 
 @dataclass(frozen=True)
 class Command:
-    """A command line, read.
+    """A parsed command line.
 
     Attributes:
-        experiment: What to run; its output is the folder to go on in where `resume`.
-        checkpoints: When checkpoints are taken; None for never.
-        resume: Whether to go on with a run that was stopped.
+        experiment: The experiment; with `resume`, its output is the run to continue.
+        checkpoints: When to take checkpoints; None for never.
+        resume: Whether to continue a run that was stopped.
     """
 
     experiment: Experiment
@@ -84,12 +84,12 @@ def parse(argv: Sequence[str] | None = None) -> Experiment:
 
 
 def read(argv: Sequence[str] | None = None) -> Command:
-    """Reads the command line: what it names wins over presets, presets over defaults.
+    """Reads the command line: flags override presets, presets override defaults.
 
     The environment and the agent are read first, so that `--help` shows the values that would run.
 
     Raises:
-        ValueError: If a value cannot be read, or if it differs from those of the run to resume.
+        ValueError: If a value cannot be read, or differs from that of the run to resume.
         SystemExit: With status 2 on an unknown flag, with status 0 after `--help`.
     """
     resume = _first(argv, "--resume")[0]
@@ -144,7 +144,7 @@ def named_defaults(argv: Sequence[str] | None = None) -> Experiment:
 
 
 def _first(argv: Sequence[str] | None, *flags: str) -> list[str | None]:
-    """Values of some flags, read before the others; None where one is not named."""
+    """Values of some flags, read before the others; None for flags that are left out."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for flag in flags:
         first.add_argument(flag, nargs="?")
@@ -155,7 +155,7 @@ def _first(argv: Sequence[str] | None, *flags: str) -> list[str | None]:
 
 
 def _flags(base: Experiment, rule: CheckpointRule | None) -> Any:
-    """An object for tyro whose class has a flag for everything, and the values of `base`."""
+    """An object for tyro whose class has a flag for every field, with the values of `base`."""
     groups = {
         "program": mirror(base.config, "Sizes and counts. A change compiles anew."),
         "hyperparameters": mirror(
@@ -185,14 +185,14 @@ def mirror(
 ) -> Any:
     """A dataclass of the same fields for tyro, with the values as its defaults.
 
-    The library's own classes know nothing of a command line: their fields may be arrays, and
-    their flags would carry prefixes (`--config.batch-size`).
+    The library's classes are not made for a command line: their fields may be arrays, and their
+    flags would carry prefixes (`--config.batch-size`).
 
     Args:
         values: Configuration or hyperparameters.
-        description: Stands above the flags; None for what the class says of itself.
-        prefix: Of the flags' names.
-        several: Whether a hyperparameter takes any number of words, which the caller reads.
+        description: The heading above the flags; by default the class's docstring.
+        prefix: Prefix of the flags' names.
+        several: Whether a hyperparameter takes any number of words, which the caller parses.
     """
     cls = type(values)
     documentation = docstring_parser.parse(cls.__doc__ or "")
@@ -218,7 +218,7 @@ def mirror(
             help=helps.get(entry.name),
             aliases=_ALIASES.get(entry.name),
         )
-        # What may also be a function of one's own is a name here.
+        # Fields that may also hold a user's function take a name here.
         named = isinstance(value, str)
         hint = float if traced else str if named else hints[entry.name]
         if traced and several:

@@ -1,4 +1,4 @@
-"""What one experiment is: its fields, where their values come from, and its form on disk."""
+"""An experiment: its fields, where their values come from, and its form on disk."""
 
 import ast
 import dataclasses
@@ -16,7 +16,7 @@ from sobolax.checks import check_choice
 
 T = TypeVar("T")
 
-# What people call the agents; the keys are modules of `sobolax`.
+# Display names of the agents; the keys are modules of `sobolax`.
 AGENTS = {"sac": "SAC", "td3": "TD3", "ddpg": "DDPG", "q_learning": "Q-learning"}
 DEFAULT_AGENT = "sac"
 
@@ -28,12 +28,12 @@ class Experiment:
     Attributes:
         env: Name of the environment.
         env_args: Keyword arguments of `envs.make`.
-        seeds: How many seeds each variant gets; both variants share them.
-        seed: The first number that the random keys derive from.
+        seeds: Seeds per variant; both variants share them.
+        seed: Seed of the random keys.
         compare: Whether the plain agent (both weights zero) runs beside the Sobolev variant.
-        output: Where the run's folder goes; None for a new one under `runs/`.
-        config: What shapes the compiled program.
-        hyper: What is traced; its weights are the Sobolev variant's.
+        output: The run's folder; None for a new one under `runs/`.
+        config: Static configuration: it shapes the compiled program.
+        hyper: Traced hyperparameters; the weights are the Sobolev variant's.
         agent: Name of the agent, one of `AGENTS`.
     """
 
@@ -81,7 +81,7 @@ def merge(base: T, overrides: Mapping[str, Any]) -> T:
 def defaults(env: str, tuned: Preset | None = None, agent: str = DEFAULT_AGENT) -> Experiment:
     """The experiment of an environment before the command line: presets over defaults.
 
-    Of a preset's hyperparameters an agent takes those that it has: Q-learning has no actor.
+    Hyperparameters of a preset that the agent lacks are ignored: Q-learning has no actor.
 
     Raises:
         ValueError: If there is no such agent.
@@ -122,10 +122,10 @@ def parse_environment_arguments(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 
 def to_json(experiment: Experiment) -> dict[str, Any]:
-    """Everything but the place of the output, as JSON holds it."""
+    """All fields but the output folder, as JSON."""
     values = dataclasses.asdict(experiment)
     del values["output"]
-    # JSON knows no infinity, and null would not come back as one.
+    # JSON has no infinity, and null would not be read back as one.
     values["hyper"] = {
         name: value if math.isfinite(value) else str(value)
         for name, value in values["hyper"].items()
@@ -152,7 +152,7 @@ def _restore(cls: type[T], values: Mapping[str, Any]) -> T:
         hint = hints.get(name)
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             value = _restore(hint, value)
-        elif isinstance(value, list):  # JSON has no tuples, and a static configuration no lists
+        elif isinstance(value, list):  # JSON has no tuples, a static configuration no lists
             value = tuple(value)
         restored[name] = value
     return cls(**restored)
@@ -168,7 +168,7 @@ class Variant:
 
     @property
     def label(self) -> str:
-        """What people call it: `SAC`, `Sobolev SAC`."""
+        """Its display name: `SAC`, `Sobolev SAC`."""
         title = AGENTS[self.agent]
         return {"plain": title, "sobolev": f"Sobolev {title}"}.get(self.name, self.name)
 
@@ -182,21 +182,21 @@ class Variant:
 
 @dataclass(frozen=True)
 class CheckpointRule:
-    """When checkpoints are taken, and how many stay.
+    """When to take checkpoints, and how many to keep.
 
     Attributes:
-        seconds: Least time between the beginnings of two; 0 for one after every epoch. None for
-            as often as keeps their cost under 2 % of the training's time so far: another is taken
-            when 50 times what all of them took, and the next one will, has passed. (The first one
-            after a resume is taken after its first epoch.)
-        keep: How many are kept.
+        seconds: Minimum time between the starts of two; 0 for one after every epoch. None keeps
+            their cost under 2 % of the training's time so far: the next one starts when 50 times
+            the time of all of them, itself included, has passed. (The first one after a resume
+            follows its first epoch.)
+        keep: Checkpoints to keep.
     """
 
     seconds: float | None = None
     keep: int = 2
 
     def check(self) -> None:
-        """Raises ValueError, with what to do instead, for what cannot work."""
+        """Raises ValueError that names the fix if the rule cannot work."""
         if self.keep < 1:
             raise ValueError(
                 f"--keep-checkpoints {self.keep} must be at least 1; --no-checkpoints takes none"
@@ -209,18 +209,17 @@ class CheckpointRule:
 
 
 def environment_title(name: str, parameters: Mapping[str, Any]) -> str:
-    """The environment and its parameters, for people."""
+    """The environment and its parameters, as a title."""
     given = ", ".join(f"{parameter} = {value}" for parameter, value in parameters.items())
     return f"{name} ({given})" if given else name
 
 
 def variants(experiment: Experiment) -> tuple[Variant, ...]:
-    """The variants of an experiment: the plain agent first where it is compared with."""
+    """The variants of an experiment: first the plain agent, if the experiment compares."""
     nothing = {"state_weight": 0.0, "action_weight": 0.0}
     plain = Variant("plain", merge(experiment.hyper, nothing), experiment.agent)
     sobolev = Variant("sobolev", experiment.hyper, experiment.agent)
-    # Without gradient terms, or with both weights at zero, two variants would be the same one
-    # twice.
+    # Without gradient terms, or with both weights at zero, the variants would be identical.
     if experiment.config.first_order == "off" or not any(sobolev.weights.values()):
         return (plain,)
     return (plain, sobolev) if experiment.compare else (sobolev,)

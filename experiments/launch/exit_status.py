@@ -1,4 +1,4 @@
-"""How a command ends: its exit status, and what is said of bad input and of Ctrl-C."""
+"""How a command ends: its exit status, bad input and Ctrl-C."""
 
 import os
 import signal
@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.text import Text
 
 INTERRUPTED = 130  # as a shell counts Ctrl-C
-FAILED = 1  # of several things that were to be done, some
+FAILED = 1  # some of several tasks failed
 BAD_INPUT = 2
 
 
 def bad_input(error: Exception) -> int:
-    """Says on one line of the error stream what was wrong.
+    """Prints the error as one line on stderr.
 
     Returns:
         The exit status.
@@ -30,7 +30,7 @@ def bad_input(error: Exception) -> int:
 def second_interrupt_quits():
     """Lets the first Ctrl-C raise `KeyboardInterrupt`, and the second end the process at once."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals can be handled in the main thread alone
+        yield  # only the main thread can handle signals
         return
 
     def second(*_: Any) -> None:
@@ -52,7 +52,7 @@ def second_interrupt_quits():
 def leave(status: int) -> NoReturn:
     """Ends the process, at once after an interrupt.
 
-    What was cut off then still computes in a thread, for nobody.
+    An interrupted computation may still run in a thread; its result is not needed.
     """
     sys.stdout.flush()
     if status == INTERRUPTED:

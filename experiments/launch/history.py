@@ -16,13 +16,13 @@ _METRICS, _SECONDS = "history/metrics/", "history/seconds"  # names in a checkpo
 class History:
     """Metrics of all epochs done so far.
 
-    Members are variants times seeds, flattened with the seeds innermost.
+    Runs are variants times seeds, flattened with the seeds innermost.
 
     Attributes:
-        variants: The variants, in the order of the members.
-        seeds: How many seeds each variant has.
+        variants: The variants, in the order of the runs.
+        seeds: Seeds per variant.
         epochs: Per epoch, a metric's name to its values, `(variants, seeds)`.
-        seconds: Per epoch, when it was done, counted from the first epoch's start.
+        seconds: Per epoch, the time of its end, from the start of the first.
     """
 
     variants: Sequence[Variant]
@@ -31,14 +31,14 @@ class History:
     seconds: list[float] = field(default_factory=list)
 
     def add(self, metrics: Mapping[str, Any], seconds: float) -> None:
-        """Takes in one epoch: metrics of shape `(members,)`."""
+        """Appends one epoch: metrics of shape `(runs,)`."""
         shape = (len(self.variants), self.seeds)
         rows = {name: np.array(value, np.float64) for name, value in metrics.items()}
         self.epochs.append({name: row.reshape(shape) for name, row in rows.items()})
         self.seconds.append(seconds)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """What a checkpoint holds of it, by name."""
+        """The arrays that a checkpoint stores, by name."""
         metrics = {_METRICS + name: np.stack([e[name] for e in self.epochs]) for name in self.names}
         return metrics | {_SECONDS: np.array(self.seconds, np.float64)}
 
@@ -55,34 +55,34 @@ class History:
 
     @property
     def names(self) -> list[str]:
-        """The metrics there are."""
+        """Names of the metrics."""
         return list(self.epochs[0]) if self.epochs else []
 
     def values(self, name: str) -> np.ndarray | None:
-        """One metric of all epochs, `(epochs, variants, seeds)`; None where there is none."""
+        """One metric of all epochs, `(epochs, variants, seeds)`; None if it was not measured."""
         if name not in self.names:
             return None
         return np.stack([epoch[name] for epoch in self.epochs])
 
     @property
     def frozen(self) -> np.ndarray:
-        """Which members were frozen at the end of each epoch, `(epochs, variants, seeds)` bool."""
+        """Which runs were frozen at the end of each epoch, `(epochs, variants, seeds)` bool."""
         flags = self.values("frozen")
         if flags is None:
             return np.zeros((len(self.epochs), len(self.variants), self.seeds), bool)
         return flags > 0
 
     def sound(self, name: str) -> np.ndarray | None:
-        """As `values`, with NaN, which means and intervals leave out, where a member is frozen."""
+        """As `values`, with NaN for frozen runs, which means and intervals leave out."""
         found = self.values(name)
         return None if found is None else np.where(self.frozen, np.nan, found)
 
     def last(self, name: str) -> np.ndarray | None:
-        """One metric of the last epoch, `(variants, seeds)`; None where there is none."""
+        """One metric of the last epoch, `(variants, seeds)`; None if it was not measured."""
         return self.epochs[-1][name] if name in self.names else None
 
     def rows(self, epoch: int) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl` for one epoch: one per member."""
+        """The lines of `metrics.jsonl` for one epoch: one per run."""
         return [
             {
                 "epoch": epoch,
@@ -98,7 +98,7 @@ class History:
 
 
 def steady_steps_per_second(history: History) -> float | None:
-    """Environment steps of all members per second, the first epoch left out."""
+    """Environment steps of all runs per second, without the first epoch."""
     steps = history.values("environment_steps")
     if steps is None or len(steps) < 2:
         return None

@@ -1,4 +1,4 @@
-"""A job of training: the members of one program."""
+"""A job of training: the runs of one program."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -17,18 +17,18 @@ from sobolax import make_training
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained: the members of one program.
+    """The runs of one program.
 
     Attributes:
-        training: `init` and `epoch`, and `policy` where members have one, as
-            `sobolax.training.loop.Training` has them; not compiled.
-        variants: Names and weights of the members; each variant has all seeds.
-        seeds: How many each variant has.
-        keys: A key per member, `(len(variants) * seeds,)`, seeds innermost.
-        hypers: Hyperparameters, the same leading axis.
-        epochs: How many there are.
-        identity: What else tells this job from others, as JSON knows it: a checkpoint of anything
-            else is refused.
+        training: `init` and `epoch`, and `policy` if the runs have one, as in
+            `sobolax.training.loop.Training`; not compiled.
+        variants: Names and weights of the runs; each variant has all seeds.
+        seeds: Seeds per variant.
+        keys: A key per run, `(len(variants) * seeds,)`, seeds innermost.
+        hypers: Hyperparameters, with the same leading axis.
+        epochs: Epochs of the training.
+        identity: Whatever else distinguishes this job, as JSON: checkpoints of any other job are
+            refused.
     """
 
     training: Any
@@ -44,8 +44,8 @@ def make_job(experiment: Experiment, training: Any) -> Job:
     """The job of an experiment: all of its variants and seeds.
 
     Args:
-        experiment: What to train.
-        training: As the agent's `make_training` makes it for the experiment.
+        experiment: The experiment.
+        training: The result of the agent's `make_training` for it.
     """
     chosen = variants(experiment)
     keys, hypers = keys_and_hypers(chosen, experiment.seeds, experiment.seed)
@@ -61,13 +61,13 @@ def make_job(experiment: Experiment, training: Any) -> Job:
 
 
 def check_experiment(experiment: Experiment, checkpoints: CheckpointRule | None) -> tuple[Any, Any]:
-    """Checks an experiment as far as can be done before anything compiles.
+    """Checks whatever can be checked before anything compiles.
 
     Returns:
         Its environment and its training.
 
     Raises:
-        ValueError: Saying what is wrong and what to do instead.
+        ValueError: If the experiment cannot work; the message names the fix.
     """
     if experiment.seeds < 1:
         raise ValueError(f"--seeds {experiment.seeds} must be at least 1 (3 for an interval)")
@@ -83,7 +83,7 @@ def check_experiment(experiment: Experiment, checkpoints: CheckpointRule | None)
 
 
 def fingerprint(job: Job) -> dict[str, Any]:
-    """What tells the checkpoints of a job from those of any other."""
+    """Identifies the checkpoints of a job."""
     digest = hashlib.sha256(np.asarray(jax.random.key_data(job.keys)).tobytes())
     for name, value in snapshot.to_arrays(job.hypers).items():
         digest.update(name.encode() + value.tobytes())

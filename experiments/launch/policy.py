@@ -20,8 +20,8 @@ class TrainedPolicy:
     """A policy as `load_policy` restores it.
 
     Attributes:
-        environment: What it was trained on.
-        parameters: Of one member, a `sobolax.training.state.Policy`.
+        environment: The environment that it was trained on.
+        parameters: Its parameters, a `sobolax.training.state.Policy`.
         act: `(parameters, observation) -> action`, deterministic.
     """
 
@@ -36,15 +36,15 @@ class TrainedPolicy:
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """What a run has learned, complete or not.
+    """The policies of a run, complete or not.
 
     Attributes:
-        experiment: What it trains.
-        environment: On what.
-        job: Its members.
-        policies: Of all members, stacked, variants times seeds, seeds innermost.
-        epochs: How many they learned.
-        source: Where they were read from.
+        experiment: The experiment.
+        environment: Its environment.
+        job: The runs of its program.
+        policies: Policies of all runs, stacked: variants times seeds, seeds innermost.
+        epochs: Epochs that they were trained for.
+        source: The checkpoint that they were read from.
     """
 
     experiment: Experiment
@@ -54,8 +54,8 @@ class TrainedRun:
     epochs: int
     source: Path
 
-    def members(self, variant: str | None = None, seed: int | None = None) -> list[int]:
-        """Places of members: those of a variant, with a seed, or all.
+    def indices(self, variant: str | None = None, seed: int | None = None) -> list[int]:
+        """Indices of runs along the leading axis of `policies`: of a variant, of a seed, or all.
 
         Raises:
             ValueError: If there is no such variant or seed.
@@ -67,17 +67,17 @@ class TrainedRun:
                 f"{', '.join(names)}, its seeds 0 to {self.job.seeds - 1}"
             )
         return [
-            place * self.job.seeds + number
-            for place, name in enumerate(names)
+            index * self.job.seeds + number
+            for index, name in enumerate(names)
             for number in range(self.job.seeds)
             if variant in (None, name) and seed in (None, number)
         ]
 
 
 def policy_names(training: Any, state: Any) -> Any:
-    """The policies of a state, with each leaf's name in a checkpoint in its place.
+    """The policies of a state, each leaf replaced by its name in a checkpoint.
 
-    A policy is a selection of a state's leaves; None where the training has no policies.
+    A policy is a selection of a state's leaves; None if the training has no policies.
     """
     policy = getattr(training, "policy", None)
     if policy is None:
@@ -86,17 +86,17 @@ def policy_names(training: Any, state: Any) -> Any:
 
 
 def load_policies(job: Job, folder: Path) -> tuple[Any, Checkpoint]:
-    """The policies that training left in a folder: those at its end, or of a newer checkpoint.
+    """Reads the policies in a training's folder: the final ones, or those of a newer checkpoint.
 
     Args:
-        job: What was trained.
-        folder: Where.
+        job: The job that was trained.
+        folder: Its folder.
 
     Returns:
-        Policies of all members, stacked, in the host's memory; and what they were read from.
+        Policies of all runs, stacked, in the host's memory, and the checkpoint they come from.
 
     Raises:
-        CheckpointError: If there are none, or none is good.
+        CheckpointError: If there is no checkpoint, or no undamaged one.
     """
     names = policy_names(job.training, template(job))
     good, problems = [], []
@@ -112,13 +112,13 @@ def load_policies(job: Job, folder: Path) -> tuple[Any, Checkpoint]:
 
 
 def load_run(run: str | Path) -> TrainedRun:
-    """Reads the newest policies of a run: those it saved at its end, or of its last checkpoint.
+    """Reads the newest policies of a run: the final ones, or those of its last checkpoint.
 
     Args:
         run: The folder of a run, complete, interrupted or killed.
 
     Raises:
-        ValueError: If the folder is none of a run, or holds no good policies.
+        ValueError: If the folder is not that of a run, or holds no undamaged policies.
     """
     folder = Path(run)
     experiment = run_folder.read_experiment(folder)
@@ -130,17 +130,17 @@ def load_run(run: str | Path) -> TrainedRun:
 
 
 def load_policy(run: str | Path, variant: str | None = None, seed: int = 0) -> TrainedPolicy:
-    """Reads the newest policy of one member of a run, as `load_run` does.
+    """Reads the newest policy of one variant and seed, as `load_run` does.
 
     Args:
-        run: The folder.
-        variant: "plain" or "sobolev"; None for the last variant of the run.
+        run: The run's folder.
+        variant: "plain" or "sobolev"; by default the run's last variant.
         seed: Which of the variant's seeds, from 0.
 
     Raises:
         ValueError: If the run holds no policy, or no such variant or seed.
     """
     found = load_run(run)
-    [member] = found.members(found.job.variants[-1].name if variant is None else variant, seed)
-    parameters = jax.tree.map(lambda leaf: leaf[member], found.policies)
+    [index] = found.indices(found.job.variants[-1].name if variant is None else variant, seed)
+    parameters = jax.tree.map(lambda leaf: leaf[index], found.policies)
     return TrainedPolicy(found.environment, parameters, found.job.training.act)

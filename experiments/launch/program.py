@@ -18,8 +18,8 @@ from experiments.launch.configuration import Variant
 
 T = TypeVar("T")
 
-# Evaluation is a small share of an epoch and is compiled once: XLA's costlier passes take longer
-# than they save.
+# Evaluation is a small share of an epoch: XLA's expensive passes would take longer than they
+# save.
 _EVALUATION_OPTIONS: dict[str, str | bool] = {"xla_llvm_disable_expensive_passes": True}
 
 
@@ -32,7 +32,7 @@ def keys_and_hypers(variants: Sequence[Variant], seeds: int, seed: int) -> tuple
     keys = jnp.tile(jax.random.split(jax.random.key(seed), seeds), len(variants))
 
     def stack(*values: Any) -> jax.Array:
-        # By way of NumPy: a weakly typed value would compile everything a second time.
+        # Through NumPy: a weakly typed value would compile everything a second time.
         dtype = jax.dtypes.canonicalize_dtype(np.float64)
         return jnp.asarray(np.repeat(np.asarray(values, dtype), seeds))
 
@@ -41,11 +41,11 @@ def keys_and_hypers(variants: Sequence[Variant], seeds: int, seed: int) -> tuple
 
 @dataclass(frozen=True)
 class Memory:
-    """What compiled programs need on each of their devices, in bytes, as the compiler states it.
+    """Memory of compiled programs on each device, in bytes, as the compiler reports it.
 
     Attributes:
-        initialise: Largest at any time of the first program: arguments, results, temporaries.
-        epoch: The same of the larger part of an epoch; what is donated counts once.
+        initialise: Peak of the first program: arguments, results, temporaries.
+        epoch: Peak of the larger part of an epoch; donated arguments count once.
         state: The training state alone, which lives as long as the training.
     """
 
@@ -69,8 +69,8 @@ class Program:
         epoch: `(state, hypers, index) -> (state, metrics)`; the state is donated, and metrics are
             those of the runs that `hypers` has.
         place: Puts a state that lies on the host where `epoch` takes it.
-        width: Runs that are computed.
-        find_memory: Waits for all of it to be compiled; see `memory`.
+        width: Runs that the program computes.
+        find_memory: Waits until all of it is compiled; see `memory`.
         compile_seconds: Lowering and compiling, until training can begin.
     """
 
@@ -83,7 +83,7 @@ class Program:
 
     @property
     def memory(self) -> Memory | None:
-        """What it needs; None where the compiler does not say."""
+        """The memory it needs; None if the compiler does not report it."""
         return self.find_memory()
 
 
@@ -91,7 +91,7 @@ def compiler_options() -> dict[str, str | bool]:
     """How programs are compiled here, on whatever device JAX finds.
 
     A precaution on CPU: threads that share a large matrix product have been reported to wait for
-    each other for ever in `vmap`ped programs on machines with few cores. Not sharing it cost
+    each other forever in `vmap`ped programs on machines with few cores. Not sharing it cost
     nothing in a program of many runs, where this was measured.
     """
     if jax.default_backend() != "cpu":
@@ -100,7 +100,7 @@ def compiler_options() -> dict[str, str | bool]:
 
 
 def keep_compiled_programs() -> None:
-    """Keeps compiled programs between runs, in `.cache/jax` where nothing else is asked for."""
+    """Keeps compiled programs between runs, in `.cache/jax` unless JAX is configured otherwise."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
 
@@ -108,14 +108,14 @@ def keep_compiled_programs() -> None:
 def compile_program(training: Any, keys: jax.Array, hypers: Any, devices: int = 1) -> Program:
     """Compiles all entry points ahead of time, for as many runs as there are keys.
 
-    An epoch is two programs: what it learns, and its evaluation, which is still being compiled in
-    a thread when the first epoch begins.
+    An epoch is two programs: learning, and its evaluation, which may still compile in a thread
+    when the first epoch begins.
 
     Args:
         training: A `sobolax.training.loop.Training`, or anything else with `init` and `epoch`.
-        keys: Of the runs, `(runs,)`.
+        keys: Keys of the runs, `(runs,)`.
         hypers: Their hyperparameters, every leaf `(runs,)`.
-        devices: Devices of this machine over which runs are laid out, in equal parts: they are
+        devices: Devices of this machine over which runs are laid out, in equal parts: runs are
             padded to a multiple of it. Devices exchange nothing.
 
     Raises:
@@ -133,7 +133,7 @@ def compile_program(training: Any, keys: jax.Array, hypers: Any, devices: int = 
         function = jax.vmap(function, in_axes=tuple(None if one else 0 for one in same))
         if devices > 1:
             parts = tuple(PartitionSpec() if one else PartitionSpec("runs") for one in same)
-            # Nothing crosses runs, which is what the check that is off would look for.
+            # Runs exchange nothing, which is what the disabled check would verify.
             function = jax.shard_map(
                 function,
                 mesh=mesh,
@@ -147,7 +147,7 @@ def compile_program(training: Any, keys: jax.Array, hypers: Any, devices: int = 
         return jax.device_put(tree, split)
 
     def pad(tree: Any) -> Any:
-        """Repeats the last run until there are `width`."""
+        """Repeats the last run up to `width` runs."""
 
         def longer(leaf: Any) -> Any:
             missing = width - leaf.shape[0]
@@ -168,7 +168,7 @@ def compile_program(training: Any, keys: jax.Array, hypers: Any, devices: int = 
     learn = over_runs(
         getattr(training, "learn", training.epoch), False, False, True, donate_argnums=0
     )
-    # The one that takes longest first: tracing holds Python, compiling does not.
+    # The slowest first: tracing holds Python's lock, compiling does not.
     learn = begin(learn.lower(*arguments).compile, compiler_options())
     init = begin(init.lower().compile, compiler_options())
     look = None
@@ -202,17 +202,18 @@ def compile_program(training: Any, keys: jax.Array, hypers: Any, devices: int = 
 
 
 def split_processor() -> None:
-    """Makes a device of every processor core, for `compile_program` to lay runs out over.
+    """Makes a device of every processor core, over which `compile_program` lays out runs.
 
     A program of many runs keeps one core and a third busy: its operations are small, and wait for
-    each other. JAX must not have begun yet; what `XLA_FLAGS` says of devices holds.
+    each other. Call this before JAX initialises its devices; a device count in `XLA_FLAGS` takes
+    precedence.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
 
 def processor_devices(runs: int) -> int:
-    """Over how many devices to lay runs out: as few as end equally soon; 1 on accelerators."""
+    """Devices to lay runs out over: as few as finish equally soon; 1 on accelerators."""
     if jax.default_backend() != "cpu":
         return 1
     each = -(-runs // jax.local_device_count())
@@ -264,8 +265,8 @@ def begin(function: Callable[..., T], *arguments: Any) -> Callable[[], T]:
     """Calls a function in a thread of its own.
 
     Returns:
-        What waits for it and returns its result, or raises what it raised. Ctrl-C gets through at
-        once, and leaves the thread to itself.
+        A function that waits for it and returns its result or raises its error. Ctrl-C interrupts
+        the wait at once, and leaves the thread running.
     """
     outcome: list[Any] = []
 
@@ -290,7 +291,7 @@ def begin(function: Callable[..., T], *arguments: Any) -> Callable[[], T]:
 
 
 def call(function: Callable[..., T], *arguments: Any) -> T:
-    """Calls a function in a thread of its own, and waits so that Ctrl-C gets through at once.
+    """Calls a function in a thread of its own; Ctrl-C interrupts the wait at once.
 
     Python notices a signal only between bytecodes of the main thread, and compiling, or waiting
     for an epoch, is one long call.

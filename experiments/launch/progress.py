@@ -1,4 +1,4 @@
-"""What a person sees while something runs: one `Progress` for training, sweeps and studies."""
+"""Progress on the console: one `Progress` for training, sweeps and studies."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,14 +15,14 @@ from experiments.launch.history import RETURN, History, steady_steps_per_second
 
 @dataclass(frozen=True)
 class Step:
-    """How far something has come.
+    """One step of progress.
 
     Attributes:
         done: Steps done: epochs, rows of a study, ...
         total: Steps in all.
         status: Short texts about the last one.
-        seconds_left: None where that is not known.
-        unit: What a step is called.
+        seconds_left: Estimated time left; None if unknown.
+        unit: Name of a step.
     """
 
     done: int
@@ -33,10 +33,10 @@ class Step:
 
 
 class Progress:
-    """Called as something goes on; subclasses override what they show.
+    """Callbacks of a long computation; subclasses override what they show.
 
-    A `KeyboardInterrupt` raised by one of the methods ends a training in good order, with its
-    results written. Used as a context manager, it closes itself.
+    A `KeyboardInterrupt` raised by one of the methods ends a training cleanly, with its results
+    written. As a context manager, it closes itself.
     """
 
     def phase(self, name: str) -> None:
@@ -47,16 +47,16 @@ class Progress:
         self.step(Step(len(history.epochs), epochs, status(history), seconds_left(history, epochs)))
 
     def step(self, step: Step) -> None:
-        """A step of anything is done."""
+        """A step is done."""
 
     def note(self, text: str) -> None:
-        """Something worth a line."""
+        """Shows a line of information."""
 
     def warn(self, text: str) -> None:
-        """Something that should not be overlooked."""
+        """Shows a warning."""
 
     def close(self) -> None:
-        """Nothing follows."""
+        """Ends the display."""
 
     def __enter__(self) -> Self:
         return self
@@ -77,7 +77,7 @@ class Lines(Progress):
 
     Args:
         console: Where to print.
-        interval: Least seconds between the lines of two steps; the last step always has one.
+        interval: Minimum seconds between the lines of two steps; the last step always has one.
     """
 
     def __init__(self, console: Console, interval: float = 0.0):
@@ -151,7 +151,7 @@ class Bar(Progress):
         self._bar.console.print(Text(f"WARNING: {text}", style="bold red"))
 
     def close(self) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         self._bar.stop()
 
     def _text(self) -> str:
@@ -204,7 +204,7 @@ def status(history: History) -> list[str]:
 
 
 def seconds_left(history: History, epochs: int) -> float | None:
-    """From the mean time of the epochs done, without the first one where there are more."""
+    """Estimates the time left from the mean epoch so far, without the first if there are more."""
     done = len(history.seconds)
     if not done:
         return None

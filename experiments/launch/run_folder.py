@@ -1,4 +1,4 @@
-"""The folder of one run: what lies in it, and that nothing in it is ever overwritten."""
+"""The folder of one run: its files, none of which is ever overwritten."""
 
 import contextlib
 import datetime
@@ -35,10 +35,10 @@ class FolderInUseError(ValueError):
 
 
 def choose(output: Path | None, env: str, variants: Iterable[str]) -> Path:
-    """The folder a run would write to; creates nothing.
+    """Chooses the folder of a new run; creates nothing.
 
     Raises:
-        ValueError: If something lies there already.
+        ValueError: If the folder is not empty.
     """
     if output is None:
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -59,10 +59,10 @@ def choose(output: Path | None, env: str, variants: Iterable[str]) -> Path:
 
 
 def read_configuration(path: Path) -> dict[str, Any]:
-    """What `configuration.json` of a run holds.
+    """Reads `configuration.json` of a run.
 
     Raises:
-        ValueError: If there is none, or it cannot be read.
+        ValueError: If it is missing or unreadable.
     """
     try:
         return json.loads((path / CONFIGURATION).read_text())
@@ -73,10 +73,10 @@ def read_configuration(path: Path) -> dict[str, Any]:
 
 
 def read_experiment(path: Path) -> Experiment:
-    """The experiment that a run's folder belongs to.
+    """Reads the experiment of a run's folder.
 
     Raises:
-        ValueError: If the folder is none of a run, or of another version's.
+        ValueError: If the folder is not that of a run, or another version wrote it.
     """
     configuration = read_configuration(path)
     if "experiment" not in configuration:
@@ -88,7 +88,7 @@ def read_experiment(path: Path) -> Experiment:
 
 
 def read_results(path: Path) -> dict[str, Any] | None:
-    """What `results.json` of a run holds; None while there is none, or no whole one."""
+    """Reads `results.json` of a run; None if it is missing or incomplete."""
     try:
         return json.loads((path / RESULTS).read_text())
     except (OSError, ValueError):
@@ -96,22 +96,22 @@ def read_results(path: Path) -> dict[str, Any] | None:
 
 
 def remove_results(path: Path) -> None:
-    """Removes what an interrupted run left in good order, for the run that went on to replace."""
+    """Removes the results of an interrupted run, which the resumed run replaces."""
     for name in (RESULTS, LEARNING_CURVES, GRADIENT_ERROR, REPLAY):
         (path / name).unlink(missing_ok=True)
 
 
 def create(path: Path) -> None:
-    """Makes the folder that `choose` named."""
+    """Makes the folder that `choose` returned."""
     path.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds a folder against other processes; a process that is killed lets go of it.
+    """Locks a folder against other processes; the end of the process releases it.
 
     Raises:
-        FolderInUseError: If another one holds it.
+        FolderInUseError: If another process holds the lock.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -130,10 +130,10 @@ def differences(saved: Any, here: Any, name: str = "", known: bool = False) -> l
     """Every field in which two values of JSON differ, as `config.batch_size: 64 -> 128`.
 
     Args:
-        saved: What there was.
-        here: What there is now.
-        name: Of the whole.
-        known: Whether to pass over fields that `saved` lacks, which a newer version has brought.
+        saved: The saved value.
+        here: The current value.
+        name: Name of the whole value.
+        known: Whether to ignore fields that `saved` lacks, which a newer version has added.
     """
     if not isinstance(saved, Mapping) or not isinstance(here, Mapping):
         return [] if saved == here else [f"{name}: {saved} -> {here}"]
@@ -145,14 +145,14 @@ def differences(saved: Any, here: Any, name: str = "", known: bool = False) -> l
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes a new file; numbers that are not finite become null, as JSON knows none."""
+    """Writes a new file; non-finite numbers, which JSON lacks, become null."""
     if path.exists():
         raise FileExistsError(f"{path} exists")
     write_whole(path, json.dumps(plain(values), indent=2, allow_nan=False) + "\n")
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file, or replaces one, so that it is whole at any time, whatever happens."""
+    """Writes or replaces a file atomically."""
     beside = path.with_name(path.name + ".partial")
     try:
         with beside.open("w") as file:
@@ -166,7 +166,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_problem(error: Exception) -> str:
-    """Why something could not be written, for people."""
+    """Why a write failed, as a readable message."""
     text = " ".join(str(error).split())
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
         return "the disk is full"
@@ -180,7 +180,7 @@ def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def replace_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes all lines of such a file anew; the file is whole at any time."""
+    """Rewrites all lines of such a file, atomically."""
     write_whole(path, _lines(rows))
 
 
@@ -194,7 +194,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """Arrays, NumPy numbers, tuples and paths as what JSON knows."""
+    """Converts arrays, NumPy numbers, tuples and paths to JSON's types."""
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -207,7 +207,7 @@ def plain(value: Any) -> Any:
 
 
 def provenance() -> dict[str, Any]:
-    """What produced the numbers: versions, device and commit; nothing that names the machine."""
+    """What produced the numbers: versions, device and commit, but no machine name."""
     device = jax.devices()[0]
     return {
         "versions": {
@@ -226,7 +226,7 @@ def provenance() -> dict[str, Any]:
     }
 
 
-# Of what wrote a checkpoint, what may change the last bits of what follows.
+# Fields of a checkpoint's provenance that may change the last bits of a resumed training.
 _MATTERS = (
     *(("versions", name) for name in ("sobolax", "jax", "jaxlib", "mujoco", "mujoco-mjx")),
     *(("device", name) for name in ("platform", "kind", "count")),
@@ -235,7 +235,7 @@ _MATTERS = (
 
 
 def writer_differences(there: Mapping[str, Any]) -> list[str]:
-    """How the `provenance` of something differs from here, where bits may depend on it."""
+    """How a `provenance` differs from this process in fields that may change the last bits."""
     here = provenance()
 
     def look(found: Mapping[str, Any], part: str, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Trains the members of one program, epoch by epoch, with everything on disk as it goes."""
+"""Trains the runs of one program, epoch by epoch, with everything on disk as it goes."""
 
 import time
 from collections.abc import Callable
@@ -24,20 +24,20 @@ from experiments.launch.progress import Progress
 
 @dataclass
 class Outcome:
-    """What training left: the history so far and, after the last whole epoch, the policies.
+    """The result of a training: the history and the policies after the last whole epoch.
 
     Attributes:
-        history: Metrics of the epochs done, those before a resume too.
-        policies: Those of all members, stacked, in the host's memory; None before the first
-            epoch is done, or where a training has none.
+        history: Metrics of all epochs, including those before a resume.
+        policies: Policies of all runs, stacked, in the host's memory; None before the end of the
+            first epoch, or if the training has none.
         compile_seconds: Lowering and compiling both entry points.
-        initialise_seconds: Networks, buffer, prefill; or bringing a checkpoint back.
+        initialise_seconds: Networks, buffer, prefill; or restoring a checkpoint.
         interrupted: Whether Ctrl-C cut it short.
-        resumed_from: How many epochs the checkpoint had that it went on from; None for none.
-        metrics_seconds: What training waited for metrics, copies of policies and `progress`.
-        checkpoints: How many were saved and how many failed, and seconds they took: what training
-            waited for, and what went on beside it.
-        warnings: What went wrong without stopping it.
+        resumed_from: Epochs of the checkpoint that it resumed from; None without a resume.
+        metrics_seconds: Time that metrics, copies of policies and `progress` blocked training.
+        checkpoints: Checkpoints saved and failed, and the seconds they took: blocking the training,
+            and in the background.
+        warnings: Problems that did not stop the training.
     """
 
     history: History
@@ -51,32 +51,32 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
 
 
-def train_members(
+def train_runs(
     job: Job,
     folder: Path,
     progress: Progress,
     checkpoints: CheckpointRule | None = None,
     program: Program | Callable[[], Program] | None = None,
 ) -> Outcome:
-    """Trains all members, from the last good checkpoint in the folder if it holds one.
+    """Trains all runs, from the last good checkpoint in the folder if there is one.
 
     Metrics are on disk after each epoch (`metrics.jsonl`), policies at the end (`policy/`), and
-    an interrupt keeps what was done. Of a job that is complete there already, nothing is computed.
-    Whether and when checkpoints are taken changes no number. On CPU, a checkpoint that is being
-    written holds as much memory as the state itself.
+    an interrupt keeps the epochs done. A job that is already complete computes nothing.
+    Checkpoints change no number. On CPU, writing a checkpoint takes as much memory as the
+    state itself.
 
     Args:
-        job: What to train.
+        job: The job.
         folder: An existing folder, of this job alone.
-        progress: Shows how it goes on.
-        checkpoints: When checkpoints are taken; None for never.
-        program: The job's, where it is compiled already, or what compiles it if it is needed.
+        progress: Receives progress.
+        checkpoints: When to take checkpoints; None for never.
+        program: The job's compiled program, or a function that compiles it when it is needed.
 
     Returns:
-        What came out; after Ctrl-C, what there was until then.
+        The outcome; after Ctrl-C, that of the epochs until then.
 
     Raises:
-        CheckpointError: If the folder holds checkpoints and none is good; nothing is compiled.
+        CheckpointError: If all checkpoints in the folder are unusable; nothing is compiled.
         FolderInUseError: If another process trains in the folder.
     """
     running = _Running(
@@ -97,7 +97,7 @@ def train_members(
 
 
 class _Running:
-    """One call of `train_members`."""
+    """One call of `train_runs`."""
 
     def __init__(self, job: Job, folder: Path, progress: Progress, checkpoints: Checkpoints):
         self.outcome = Outcome(History(job.variants, job.seeds))
@@ -112,7 +112,7 @@ class _Running:
         return len(self.outcome.history.epochs) == self._job.epochs
 
     def restore(self) -> None:
-        """Takes over what the folder holds."""
+        """Restores the state, history and policies that the folder holds."""
         policy, lines = self._folder / run_folder.POLICY, self._folder / run_folder.METRICS
         if policy.exists() or self._checkpoints.folder.exists():
             self._progress.phase("reading checkpoints")
@@ -131,7 +131,7 @@ class _Running:
             run_folder.replace_lines(lines, self._rows())
 
     def train(self, program: Program | Callable[[], Program] | None) -> None:
-        """The epochs that are left."""
+        """Trains the remaining epochs."""
         job, outcome = self._job, self.outcome
         if not isinstance(program, Program):
             self._progress.phase("compiling")
@@ -161,7 +161,7 @@ class _Running:
             self._report_news()
 
     def finish(self) -> None:
-        """Waits for what is being written, and saves the policies."""
+        """Waits for pending writes and saves the policies."""
         outcome, made = self.outcome, self._checkpoints
         done = len(outcome.history.epochs)
         if done and (outcome.interrupted or not self._lines_whole):
@@ -186,7 +186,7 @@ class _Running:
         }
 
     def _finished(self, path: Path) -> Checkpoint | None:
-        """What a complete training left; None if this one is not complete."""
+        """The final checkpoint of a complete training; None if it is not complete."""
         found, problems = newest(path, jobs.fingerprint(self._job))
         for problem in problems.values():
             self._warn(str(problem))
@@ -218,7 +218,7 @@ class _Running:
         )
 
     def _policies(self, state: Any) -> Any:
-        """The members' policies as a copy of their own; None where a training has none."""
+        """A copy of the runs' policies; None if the training has none."""
         policy = getattr(self._job.training, "policy", None)
         return None if policy is None else snapshot.to_host(policy(state), len(self._job.keys))
 
@@ -256,7 +256,7 @@ class _Running:
                 run_folder.replace_lines(path, self._rows())
             self._lines_whole = True
         except OSError as error:
-            # A full disk: what is missing is written with what comes next.
+            # A full disk: the next write includes the missing lines.
             self._lines_whole = False
             self._warn(f"{path} could not be written: {error}")
 
@@ -271,7 +271,7 @@ class _Running:
 
 
 def _not_finite(policies: Any) -> np.ndarray:
-    """Which members have a number in their policy that is not finite, `(members,)` bool."""
+    """Which runs have a policy with non-finite numbers, `(runs,)` bool."""
     leaves = [
         leaf for leaf in jax.tree.leaves(policies) if jnp.issubdtype(leaf.dtype, jnp.floating)
     ]

@@ -7,22 +7,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-STATE = "state/"  # how the names of a state's arrays begin in a checkpoint
+STATE = "state/"  # prefix of a state's arrays in a checkpoint
 
 
 def paths(tree: Any) -> Any:
-    """The same tree with the name of every leaf in its place, such as `agent/critic/0/kernel`."""
+    """The tree with every leaf replaced by its name, such as `agent/critic/0/kernel`."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
     return jax.tree.unflatten(structure, names)
 
 
 def to_host(tree: Any, count: int | None = None) -> Any:
-    """Copies arrays, without members beyond `count`, into host memory of their own.
+    """Copies arrays of the first `count` runs into host memory of their own.
 
-    On CPU, NumPy's view of a jax array shows memory that the epoch which follows is given to
-    write into, and keeps it from doing so; these are real copies. So a snapshot of a state on CPU
-    doubles the memory that the state takes. Random keys become their data.
+    On CPU, NumPy's view of a jax array shares its memory, and keeps the next epoch from reusing
+    it; these are real copies. So a snapshot on CPU doubles the memory of the state. Random keys
+    become their data.
     """
     data = jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree)
     for leaf in jax.tree.leaves(data):
@@ -37,7 +37,7 @@ def _own(leaf: Any) -> np.ndarray:
 
 
 def to_arrays(tree: Any, count: int | None = None, prefix: str = "") -> dict[str, np.ndarray]:
-    """The same by name, each with a prefix."""
+    """Copies as `to_host` does, by name, each name with a prefix."""
     names, leaves = jax.tree.leaves(paths(tree)), jax.tree.leaves(to_host(tree, count))
     if len(set(names)) < len(names):
         raise ValueError("two leaves of the state have the same name")
@@ -52,8 +52,8 @@ def from_arrays(
     Args:
         template: A tree of that structure, its leaves with `dtype`.
         arrays: Values by name.
-        width: Length of the leading axis to fill up to, by the last entry; None to leave it.
-        prefix: What the names begin with.
+        width: Length to pad the leading axis to, by repeating the last entry; None to leave it.
+        prefix: The prefix of the names.
 
     Returns:
         Arrays in the host's memory; random keys on JAX's device.

@@ -143,7 +143,7 @@ def sentence(results: Mapping[str, Any]) -> str:
     return f"{told}{final['mean']:+.4g} [{final['low']:.4g}, {final['high']:.4g}]; {verdict}{note}."
 
 
-def frozen_members(results: Mapping[str, Any]) -> str | None:
+def frozen_runs(results: Mapping[str, Any]) -> str | None:
     """Which members learn no more, and since when; None if there are none."""
     told = []
     for variant in results["variants"].values():

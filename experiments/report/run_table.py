@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from experiments.report.results import RETURN, counted, frozen_members, metric, sentence
+from experiments.report.results import RETURN, counted, frozen_runs, metric, sentence
 
 # Two numbers to a cell, one below the other, so that a terminal of 80 columns holds them all.
 _COLUMNS = (
@@ -48,7 +48,7 @@ def render(results: Mapping[str, Any], title: str) -> RenderableType:
     parts: list[RenderableType] = [table]
     if any("*" in str(cell) for column in table.columns for cell in column.cells):
         parts.append(Text("* over the seeds whose value is finite and that are not frozen"))
-    frozen = frozen_members(results)
+    frozen = frozen_runs(results)
     if frozen is not None:
         parts.append(Text(frozen, style="yellow"))
     compiled = f"compiled in {timing['compile_seconds']:.0f} s"

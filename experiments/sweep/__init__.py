@@ -1,1 +1,1 @@
-"""Sweeps: every setting and every seed in one compiled program, or as few as fit."""
+"""Sweeps: all configurations and seeds in one compiled program, or as few as fit in memory."""

@@ -20,11 +20,11 @@ from experiments.sweep import report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """What the command runs.
+    """Runs the command.
 
     Returns:
-        The exit status: 0, 1 where shards are missing or failed for good, 2 for bad input and for
-        what does not fit, 130 after Ctrl-C.
+        The exit status: 0; 1 if shards are missing or failed for good; 2 for bad input or too
+        little memory; 130 after Ctrl-C.
     """
     console, start = Console(), time.perf_counter()
     try:
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _runner(command: Command) -> Callable[[Command, Console], Merged]:
-    """What runs the sweep, in this process or together with others."""
+    """The function that runs the sweep, in this process or together with others."""
     if command.machines.ray:
         from experiments.launch.cluster.ray_sweep import run
     elif command.machines.distributed:

@@ -18,7 +18,7 @@ from experiments.report.table import number
 from experiments.sweep.summary import Results, lost_seeds
 from experiments.sweep.tables import title
 
-# A file for each measure; its name says what kind of plot it is.
+# The file of each measure; its name says what kind of plot it is.
 MEASURES = {RETURN: "", RETURN_OVER_TRAINING: "_over_training"}
 HEAT_MAP, LINE, DRAWS = "heat_map", "line", "draws"
 _LABELS = {RETURN: "return at the end", RETURN_OVER_TRAINING: "return averaged over training"}
@@ -44,10 +44,10 @@ def save(folder: Path, results: Results) -> None:
 
 
 def panels(results: Results, measure: str) -> tuple[str, str, dict[str, Cells]]:
-    """What the heat maps of a measure show.
+    """The content of a measure's heat maps.
 
     Two hyperparameters are the axes. A third makes a panel of each of its values; with more than
-    three, a cell shows the best of all configurations that share its two values.
+    three, a cell shows the best of the configurations that share its two values.
 
     Returns:
         Names of the upward and the rightward axis, and the cells of each panel by its title.
@@ -70,7 +70,7 @@ def panels(results: Results, measure: str) -> tuple[str, str, dict[str, Cells]]:
     for name in sorted(
         results["order"],
         key=lambda name: (not lost_seeds(results, name), np.nan_to_num(means[name], nan=-np.inf)),
-    ):  # the best comes last, and stays
+    ):  # the best comes last and overwrites the others
         best[configs[name][up], configs[name][right]] = name
     heading = f"each cell: the best over {', '.join(map(_label, others))}" if others else ""
     return up, right, {heading: best}
@@ -179,7 +179,7 @@ def _dots(results: Results, measure: str) -> Figure:
 
 
 def _norm(means: Sequence[float]) -> Normalize:
-    """Colours for all but means far below or above most others, which get the end's colour."""
+    """A colour scale that clips means far below or above most others."""
     finite = np.array([mean for mean in means if np.isfinite(mean)])
     if not finite.size:
         return Normalize(0.0, 1.0)

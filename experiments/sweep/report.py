@@ -1,4 +1,4 @@
-"""What a sweep leaves for people and programs: results, table and plots."""
+"""Writes what a sweep found: results, table and plots."""
 
 import json
 from pathlib import Path
@@ -15,14 +15,14 @@ from experiments.sweep.summary import make_results
 
 
 def write(merged: Merged, start: float) -> None:
-    """Writes everything, in place of what was merged earlier or left half written.
+    """Writes everything; replaces results of an earlier or interrupted merge.
 
     Args:
-        merged: What was measured.
+        merged: The merged measurements.
         start: When the sweep started, by `time.perf_counter`.
 
     Raises:
-        FolderInUseError: If another process does the same.
+        FolderInUseError: If another process writes there.
     """
     results, history, folder = make_results(merged, start), merged.history, merged.folder
     shards.begin(folder, merged.sweep)
@@ -38,7 +38,7 @@ def write(merged: Merged, start: float) -> None:
 
 
 def show(folder: Path, console: Console) -> None:
-    """Prints the table of a complete sweep and where everything is."""
+    """Prints the table of a complete sweep and its folder."""
     results = json.loads((folder / run_folder.RESULTS).read_text())
     console.print()
     tables.show(results, console)

@@ -1,4 +1,4 @@
-"""What a sweep found: its configurations in order, and which are as good as the best."""
+"""The results of a sweep: configurations ranked, and which are as good as the best."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ Results = Mapping[str, Any]
 
 
 def make_results(merged: Merged, start: float) -> dict[str, Any]:
-    """What `results.json` holds: that of a run, with a variant for each configuration, and more.
+    """The content of `results.json`: as for a run, with one variant per configuration, and more.
 
-    The best configuration is the one of the highest mean return at the end. A configuration that
-    lost seeds, frozen or not finite, comes after those that lost none, whatever is left of it.
-    Differences are to the best, paired by seed; the best was chosen by these very returns.
+    The best configuration has the highest mean return at the end. Configurations that lost seeds,
+    frozen or not finite, rank after those that lost none, whatever their mean.
+    Differences are to the best, paired by seed; the same returns chose the best.
 
     Args:
-        merged: What was measured.
+        merged: The merged measurements.
         start: When the sweep started, by `time.perf_counter`.
     """
     sweep, history = merged.sweep, merged.history
@@ -69,9 +69,9 @@ def rank(measured: Results) -> list[str]:
 
 
 def close_to_best(measured: Results, order: Sequence[str]) -> list[str]:
-    """Configurations whose paired difference to the best has an interval that contains 0, or none.
+    """Configurations whose paired difference to the best has no interval, or one that contains 0.
 
-    A configuration of which nothing is left is not among them.
+    Configurations that lost all their seeds are left out.
     """
     close = []
     for name in order[1:]:
@@ -98,7 +98,7 @@ def lost_seeds(results: Results, name: str) -> int:
 
 
 def sentence(results: Results) -> str:
-    """What the seeds say about the best configuration, and no more than that."""
+    """One sentence on what the seeds show about the best configuration."""
     order = results["order"]
     if not order:
         return "No epoch was finished: there is nothing to compare."

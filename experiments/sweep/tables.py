@@ -5,7 +5,7 @@ from rich.text import Text
 
 from experiments.launch.configuration import environment_title
 from experiments.report import table
-from experiments.report.results import RETURN, RETURN_OVER_TRAINING, counted, frozen_members, metric
+from experiments.report.results import RETURN, RETURN_OVER_TRAINING, counted, frozen_runs, metric
 from experiments.report.table import Table
 from experiments.sweep.summary import Results, lost_seeds, sentence, to_best
 
@@ -14,7 +14,7 @@ _SHOWN = 30  # rows on the terminal; the file has all
 
 
 def make_table(results: Results) -> Table:
-    """The table of what `results.json` holds."""
+    """The table of a sweep's `results.json`."""
     order, close = results["order"], set(results["close_to_best"])
     lost = any(lost_seeds(results, name) for name in order)
     rows = [
@@ -43,7 +43,7 @@ def make_table(results: Results) -> Table:
             " *: over the seeds that are left. Configurations that lost seeds, frozen or not "
             "finite, come last."
         )
-    texts = (note, sentence(results), frozen_members(results))
+    texts = (note, sentence(results), frozen_runs(results))
     names = len(results["varied"])
     return Table(title(results), headings, rows, names, " ".join(filter(None, texts)), ["− best"])
 
@@ -55,7 +55,7 @@ def title(results: Results) -> str:
 
 
 def show(results: Results, console: Console) -> None:
-    """Prints the best rows; where the output is no terminal, as wide as they need."""
+    """Prints the best rows, at their full width unless the output is a terminal."""
     whole = make_table(results)
     table.show([Table(**{**vars(whole), "rows": whole.rows[:_SHOWN]})], console)
     if len(whole.rows) > _SHOWN:

@@ -1,8 +1,8 @@
 """One sweep over several processes, by JAX's own runtime: `--distributed`.
 
-Each process trains a part of the runs, as with `--part`, in a folder of its own. The runtime says
-which part is whose, ends all processes when one dies, compares their commands, and brings what
-they measured to process 0: they need no file system in common.
+Each process trains a part of the runs, as with `--part`, in a folder of its own. The runtime
+assigns the parts, ends all processes when one dies, compares their commands, and sends their
+measurements to process 0: they need no shared file system.
 """
 
 import json
@@ -36,14 +36,14 @@ _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 def run(command: Command, console: Console) -> Merged:
-    """What each of the processes does.
+    """Runs one process of the sweep.
 
     Returns:
-        On process 0, what all of them measured.
+        On process 0, the measurements of all processes.
 
     Raises:
-        ValueError: If processes do not find each other, or it cannot work: on all of them.
-        Stopped: Where there is nothing to write: on the other processes, and after Ctrl-C.
+        ValueError: On all processes, if they do not find each other or the sweep cannot work.
+        Stopped: If there is nothing to write: on the other processes, and after Ctrl-C.
     """
     keep_compiled_programs()
     processes = Processes(join(command.machines))
@@ -98,27 +98,27 @@ def _run(command: Command, processes: "Processes", console: Console) -> Merged:
 
 @dataclass
 class Processes:
-    """The processes, seen from one of them; all of them have to call each of the methods.
+    """Collective operations of the processes; all processes must call each of the methods.
 
     Attributes:
-        part: Which one this is, and how many there are.
-        meetings: How often they have met.
+        part: Index of this process, and their number.
+        meetings: Collective calls so far.
     """
 
     part: Part
     meetings: int = 0
 
     def gather(self, value: Any) -> list[Any]:
-        """What each process hands over, in their order; waits for all of them.
+        """The values of all processes, in order; waits for all of them.
 
-        It travels as JSON, so that nothing that arrives can be run as code.
+        Values travel as JSON, so that nothing received can run as code.
         """
 
         def work() -> list[Any]:
             from jax.experimental.multihost_utils import process_allgather
             from orbax.checkpoint.multihost import sync_global_processes
 
-            # A collective gives up after half an hour; this one waits, unless a process dies.
+            # JAX's collectives time out after half an hour; this waits unless a process dies.
             everyone, name = set(range(self.part.count)), f"sweep-{self.meetings}"
             sync_global_processes(name, timeout=_WAIT_SECONDS, processes=everyone)
             own = np.frombuffer(json.dumps(value).encode(), np.uint8)
@@ -130,10 +130,10 @@ class Processes:
         return call(work)
 
     def agree(self, work: Callable[[], T]) -> T:
-        """Does something that may fail, and fails on all processes if it does on one.
+        """Calls a function that may fail; a failure on one process is raised on all.
 
         Raises:
-            ValueError: What it raised, and on which process.
+            ValueError: The error and its process.
         """
         found, error = None, None
         try:
@@ -147,7 +147,7 @@ class Processes:
         return found  # type: ignore[return-value]
 
     def compare(self, value: Any) -> None:
-        """Raises ValueError, naming what differs, where values are not the same everywhere."""
+        """Raises ValueError that names the differences, if processes have different values."""
         first, *others = self.gather(value)
         for index, other in enumerate(others, start=1):
             if unlike := run_folder.differences(first, other):
@@ -158,19 +158,19 @@ class Processes:
 
 
 def join(machines: Machines) -> Part:
-    """Finds the other processes; nothing may have used a device before.
+    """Joins the other processes; call it before anything uses a device.
 
     Raises:
-        ValueError: If they do not come in time, or there are none.
+        ValueError: If they do not join in time, or there are none.
     """
     where, process = machines.coordinator, machines.process
-    # At the end of its own time limit the runtime ends the process: the limit here comes first.
+    # The runtime kills the process at its own time limit: this limit comes first.
     arguments: dict[str, Any] = {"initialization_timeout": machines.join_seconds + 60}
     if where is not None:
         arguments |= {"coordinator_address": where, "num_processes": machines.processes}
         arguments |= {"process_id": process, "cluster_detection_method": "deactivate"}
         if where.rpartition(":")[0] in _LOOPBACK:
-            # JAX would listen at every address of the machine.
+            # By default JAX listens on every address of the machine.
             arguments["coordinator_bind_address"] = where
     raised: list[BaseException] = []
 
@@ -215,12 +215,12 @@ def join(machines: Machines) -> Part:
 
 
 class _Marked(Console):
-    """A console for lines that say which process writes them."""
+    """A console that marks each line with its process."""
 
     def __init__(self, index: int):
         super().__init__(force_terminal=False)
         self._mark = Text(f"process {index}:")
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Prints them after the mark."""
+        """Prints the objects after the mark."""
         super().print(self._mark, *objects, **options)

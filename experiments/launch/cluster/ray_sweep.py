@@ -1,8 +1,8 @@
 """One sweep over a Ray cluster: `--ray ADDRESS`. Every shard is a task; this is the driver.
 
-The driver trains nothing. It plans on a worker, hands the shards out, shows how far they are, and
-merges them. A task knows the sweep's folder alone, which all machines see: where a worker or a
-machine is lost, Ray starts the task elsewhere, and it goes on from the last checkpoint.
+The driver trains nothing. It plans on a worker, submits the shards, shows their progress and
+merges them. A task knows only the sweep's folder, which all machines share: if a worker or a
+machine is lost, Ray restarts the task elsewhere, and it continues from the last checkpoint.
 """
 
 import contextlib
@@ -31,17 +31,17 @@ from experiments.launch.sweep.sweep import PROGRAM, Command, Prepared, Stopped, 
 
 ERROR = "error.txt"
 _CHECKOUT = Path(__file__).parents[3]
-_STARTS = 3  # of a local cluster: on a busy machine Ray gives up early
+_STARTS = 3  # attempts to start a local cluster: on a busy machine Ray gives up early
 _CONNECT_SECONDS, _LOOK_SECONDS = 10.0, 300.0
-_STOP_SECONDS = 60.0  # to save in, after Ctrl-C
+_STOP_SECONDS = 60.0  # for saving, after Ctrl-C
 
 
 def run(command: Command, console: Console) -> Merged:
-    """Runs a sweep, or goes on with one.
+    """Runs or continues a sweep.
 
     Raises:
-        ValueError: If it cannot work; nothing is trained then.
-        Stopped: If shards failed for good, after Ctrl-C, or where all was complete before.
+        ValueError: If it cannot work; nothing is trained.
+        Stopped: If shards failed for good, after Ctrl-C, or if all was already complete.
     """
     machines = command.machines
     # Ray first: it starts processes, and JAX threads.
@@ -110,7 +110,7 @@ def connected(machines: Machines) -> Iterator[Any]:
     if address == LOCAL:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         starts, no_cluster = _STARTS, "Ray could not be started: see /tmp/ray/session_latest/logs"
-        # Hardly anything goes through the object store.
+        # The object store holds hardly anything.
         options |= {"include_dashboard": False, "object_store_memory": 100 * 2**20}
     for attempt in range(starts):
         try:
@@ -119,7 +119,7 @@ def connected(machines: Machines) -> Iterator[Any]:
                 socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
             ray.init(address=address, **options)
             break
-        except Exception as error:  # Ray raises whatever came up
+        except Exception as error:  # Ray raises errors of any class
             ray.shutdown()
             if attempt + 1 == starts:
                 reason = " ".join(str(error).split())[:200]
@@ -131,7 +131,7 @@ def connected(machines: Machines) -> Iterator[Any]:
 
 
 class Node(NamedTuple):
-    """A machine that can train: Ray's name of it, tasks at a time, bytes that they share."""
+    """A machine that can train: Ray's name for it, concurrent tasks, bytes that they share."""
 
     name: str
     address: str
@@ -165,10 +165,10 @@ def find_nodes(ray: Any, machines: Machines) -> list[Node]:
 
 
 def _plan(ray: Any, machines: Machines, nodes: Sequence[Node], prepared: Prepared) -> Any:
-    """Checks the machines, and plans on one of them for its devices and a task's share of memory.
+    """Checks the machines and plans on one of them, for its devices and a task's share of memory.
 
     Raises:
-        ValueError: If a shard does not fit there, or a machine lacks folder or versions.
+        ValueError: If a shard does not fit there, or a machine lacks the folder or the versions.
     """
     folder, places = prepared.folder, [node.places for node in nodes]
     try:
@@ -195,7 +195,7 @@ def check_nodes(ray: Any, nodes: Sequence[Node], folder: Path) -> None:
     """Checks that every machine shares the sweep's folder, and has the same versions.
 
     Raises:
-        ValueError: Naming the machine, and what is wrong there.
+        ValueError: If a machine does not; the message names it.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -220,7 +220,7 @@ def check_nodes(ray: Any, nodes: Sequence[Node], folder: Path) -> None:
 def needs(machines: Machines, memory: int = 0) -> dict[str, Any]:
     """What a task needs: cores, GPUs, bytes, and variables of JAX.
 
-    JAX takes as many threads as NPROC says; without it, as many as the machine has cores.
+    JAX uses NPROC threads; without it, one per core of the machine.
     """
     own = {name: text for name, text in os.environ.items() if name.startswith(("JAX_", "XLA_"))}
     path = [str(_CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -235,7 +235,7 @@ def needs(machines: Machines, memory: int = 0) -> dict[str, Any]:
 
 
 def _get(ray: Any, task: Any, place: str = "", seconds: float | None = None) -> Any:
-    """What a task gives back; what went wrong there is a ValueError of one line."""
+    """The result of a task; its errors become a ValueError of one line."""
     try:
         return ray.get(task, timeout=seconds)
     except ray.exceptions.RayError as error:
@@ -253,7 +253,7 @@ def _train(
     parts: Sequence[range],
     overview: Overview,
 ) -> dict[int, str] | None:
-    """Hands all shards out, and waits for them.
+    """Submits all shards and waits for them.
 
     Returns:
         Why shards failed for good; None after Ctrl-C.
@@ -290,13 +290,13 @@ def _train(
 
 
 class Messages:
-    """What tasks write into files of the shards, from now on."""
+    """Messages that tasks write into the shards' files, from now on."""
 
     def __init__(self, paths: Sequence[Path]):
         self._read = {path: path.stat().st_size if path.exists() else 0 for path in paths}
 
     def show(self, overview: Overview) -> None:
-        """Shows what is new."""
+        """Shows new messages."""
         for index, (path, start) in enumerate(self._read.items()):
             if path.exists():
                 with path.open("rb") as file:

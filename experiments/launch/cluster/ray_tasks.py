@@ -1,4 +1,4 @@
-"""What workers of a Ray cluster do for a sweep; its folder tells them everything.
+"""Tasks of a sweep on the workers of a Ray cluster; they read everything from its folder.
 
 Ray starts these functions in processes of its own, on any machine of the cluster.
 """
@@ -18,13 +18,13 @@ from experiments.launch.sweep.machines import Machines
 from experiments.launch.sweep.progress import Relay
 from experiments.launch.sweep.sweep import Command, Prepared, prepare
 
-# Names may show up later on another machine; a machine that is lost may hold a lock for a while.
+# New names may take a while to appear on another machine; a lost machine may hold a lock.
 _SEEN_SECONDS, _LOCK_SECONDS = 60.0, 180.0
 MESSAGES = "messages.jsonl"
 
 
 def look(answer: Path, driver: Mapping[str, Any]) -> None:
-    """Writes a file that the driver waits for, if the folder and the versions are the driver's.
+    """Writes the file that the driver waits for, if folder and versions are the driver's.
 
     Raises:
         ValueError: If they are not.
@@ -45,13 +45,13 @@ def plan(folder: Path, gpus: int, requested: int | None, **limits: Any) -> dict[
     """Compiles the program of a shard on a worker, for its devices and memory.
 
     Args:
-        folder: Of the sweep.
+        folder: The sweep's folder.
         gpus: GPUs of a task.
-        requested: Bytes that a shard may take; None for its part of what is free.
+        requested: Bytes that a shard may take; None for its share of the free memory.
         limits: Of `shards.plan`.
 
     Returns:
-        What `plan.json` holds, and there `takes`, how much a run takes in words, `bytes` of the
+        The content of `plan.json`, with `takes`, the memory of a run in words, `bytes` of the
         host's memory that a task takes in all, and `device`.
     """
     made = shards.plan(_prepare(folder, gpus, requested), **limits)
@@ -64,9 +64,9 @@ def train(folder: Path, gpus: int, index: int, parts: Sequence[range]) -> None:
     """Trains one shard in its folder, from the last checkpoint there; reports to a file.
 
     Args:
-        folder: Of the sweep.
+        folder: The sweep's folder.
         gpus: GPUs of a task.
-        index: Which shard.
+        index: Index of the shard.
         parts: The runs of all shards.
     """
     import ray
@@ -95,7 +95,7 @@ def train(folder: Path, gpus: int, index: int, parts: Sequence[range]) -> None:
 
 
 def wait_for(path: Path) -> bool:
-    """Whether a file shows up within the time that file systems take over a network."""
+    """Whether a file appears within the delay of a network file system."""
     deadline = time.monotonic() + _SEEN_SECONDS
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""What a sweep tries: the values of hyperparameters, and the configurations made of them."""
+"""The configurations of a sweep, from the values of its hyperparameters."""
 
 import itertools
 import math
@@ -9,7 +9,7 @@ import numpy as np
 
 SweepConfig = Mapping[str, float]  # hyperparameters that vary, by name
 
-_DIGITS = 4  # of drawn values, so that they can be read and typed
+_DIGITS = 4  # significant digits of drawn values, so that they can be read and typed
 _RANGE = ".."
 
 
@@ -18,8 +18,8 @@ class Axis:
     """The values of one hyperparameter.
 
     Attributes:
-        name: Of the hyperparameter.
-        values: Those listed; none for a range.
+        name: Name of the hyperparameter.
+        values: The listed values; empty for a range.
         bounds: Both ends of a range, from which a random sweep draws log-uniformly.
     """
 
@@ -71,9 +71,9 @@ def make_configs(axes: Sequence[Axis], draws: int | None, seed: int) -> tuple[Sw
 
     Args:
         axes: The hyperparameters that vary.
-        draws: How many configurations are drawn; None for the whole grid. Ranges are drawn from
+        draws: Number of configurations to draw; None for the whole grid. Ranges are drawn
             log-uniformly, lists uniformly.
-        seed: Of the draws. A larger number of draws begins with the same ones.
+        seed: Seed of the draws. A larger number of draws begins with the same ones.
 
     Raises:
         ValueError: If nothing varies, a range has no draws, or the grid has fewer configurations.

@@ -27,27 +27,27 @@ class _General:
     Every hyperparameter takes one value or several (--state-weight 0.1 1 10); the configurations
     are all combinations. With --random N they are N draws: log-uniform from a range (--state-weight
     1e-3..10), uniform from a list. A run is a configuration with one seed. All runs are one
-    compiled program, or, where that needs more memory than there is, several runs of a smaller one.
+    compiled program or, if memory is short, several executions of a smaller one.
 
     Attributes:
         env: Name of the environment.
         agent: sac, td3, ddpg or q_learning.
         env_args: Parameters of the environment as name=value, such as joints=8.
         seeds: Seeds per configuration; all configurations share them.
-        seed: Where the random keys, and the draws of --random, start.
-        random: Draw so many configurations, instead of trying the whole grid.
+        seed: Seed of the random keys and of the draws of --random.
+        random: Number of configurations to draw, instead of the whole grid.
         devices: Devices that runs are laid out over; None for 1, or with --distributed for all
-            that a process has.
-        memory: What the sweep may take, such as 4GiB, of the processor's memory or of each other
-            device's; None for what is free.
-        checkpoint_seconds: Least time between checkpoints; 0 for one after every epoch, None for
-            as many as cost no more than 2 % of the time.
-        keep_checkpoints: How many are kept of every part of the sweep while it runs.
-        checkpoints: Whether there are any. Without them a sweep goes on from shards that are
-            complete.
+            devices of a process.
+        memory: Memory that the sweep may take, such as 4GiB, on the host or on each accelerator;
+            None for what is free.
+        checkpoint_seconds: Minimum time between checkpoints; 0 for one after every epoch, None
+            keeps their cost under 2 % of the time.
+        keep_checkpoints: Checkpoints to keep of every part of the sweep while it runs.
+        checkpoints: Whether to take checkpoints. Without them a sweep resumes after its last
+            complete shard.
         output: Folder of the sweep, new or empty; None for a new one under runs/.
-        resume: Go on with the sweep in this folder; takes everything else from there.
-        merge: Train nothing; write results, table and plots of what is complete in this folder.
+        resume: Folder of a sweep to continue; everything else comes from there.
+        merge: Folder of a sweep; trains nothing, and writes results of what is complete there.
     """
 
     env: str
@@ -70,18 +70,18 @@ def parse(argv: Sequence[str] | None = None) -> Prepared:
     """Reads and checks a command line for this process alone; compiles nothing.
 
     Raises:
-        ValueError: Saying what is wrong and what to do instead.
-        SystemExit: With status 2 on what cannot be read, with status 0 after `--help`.
+        ValueError: If the sweep cannot work; the message names the fix.
+        SystemExit: With status 2 on unreadable flags, with status 0 after `--help`.
     """
     return prepare(read(argv))
 
 
 def read(argv: Sequence[str] | None = None) -> Command:
-    """Reads a command line; looks at no device.
+    """Reads a command line without initialising devices.
 
     Raises:
-        ValueError: Saying what is wrong and what to do instead.
-        SystemExit: With status 2 on what cannot be read, with status 0 after `--help`.
+        ValueError: If the sweep cannot work; the message names the fix.
+        SystemExit: With status 2 on unreadable flags, with status 0 after `--help`.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     base = named_defaults(argv)
@@ -148,7 +148,7 @@ def _flags(base: Experiment) -> Any:
 
 
 def _check_words(argv: Sequence[str], flags: Any, base: Experiment) -> None:
-    """Refuses what tyro would not explain: a static flag that varies, a name that is misspelt."""
+    """Rejects errors that tyro would not explain: static flags that vary, misspelt names."""
     given, words = {}, list[str]()
     for word in itertools.dropwhile(lambda word: not word.startswith("--"), argv):
         if word.startswith("--"):
@@ -172,7 +172,7 @@ def _check_words(argv: Sequence[str], flags: Any, base: Experiment) -> None:
                 f"--{flag} {' '.join(words)}: {flag.replace('-', '_')} is static, it shapes the "
                 f"compiled program: run one sweep for each value. What may vary is {hyper}"
             )
-    # What may differ from one time to the next.
+    # Flags that may change on resuming.
     free = {"resume", "merge", "memory", "no-distributed", *dict(_known(flags.machines))}
     others = ", ".join(f"--{flag}" for flag in given if flag not in free)
     folder = next((flag for flag in ("resume", "merge") if flag in given), None)

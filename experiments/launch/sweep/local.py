@@ -24,12 +24,12 @@ from experiments.launch.sweep.sweep import (
 
 
 def run(command: Command, console: Console) -> Merged:
-    """Trains what is left to do, and merges it with what there is.
+    """Trains the remaining shards and merges all of them.
 
     Raises:
         ValueError: If it cannot work.
-        Stopped: If there is nothing to merge: after Ctrl-C, while other parts are not complete,
-            or where everything was complete before.
+        Stopped: If there is nothing to merge: after Ctrl-C, while other parts are incomplete, or
+            if everything was already complete.
     """
     part, whole = command.part, command.whole
     if whole is not None and (command.merge or (part.count == 1 and part_folders(whole))):
@@ -66,7 +66,7 @@ def _train(prepared: Prepared, console: Console, flags: str) -> None:
 
 
 def _merge(command: Command, whole: Path) -> Merged:
-    """Merges what is in a folder; `--merge` makes do without what is not complete."""
+    """Merges the shards in a folder; `--merge` leaves out incomplete ones."""
     folders = [path for path in part_folders(whole) if (path / run_folder.CONFIGURATION).exists()]
     sweeps = {path: read(path) for path in folders or [whole]}
     sweep = command.sweep or next(iter(sweeps.values()))

@@ -8,21 +8,21 @@ LOCAL = "local"
 
 @dataclass(frozen=True)
 class Machines:
-    """Several machines.
+    """A sweep over several machines.
 
     Attributes:
         part: Trains part I of N of the runs, as I/N from 1/N to N/N; all parts have the same
-            --output, which all machines see. The last one to finish writes the results.
+            --output, on a shared file system. The last one to finish writes the results.
         ray: Trains every shard as a task of a Ray cluster: its address as HOST:PORT, auto for the
             cluster that this machine is part of, local to start one here.
         ray_cpus: Processor cores of each task.
         ray_gpus: GPUs of each task, over which its runs are laid out.
-        ray_retries: How often a shard may lose its worker, or its machine, and go on elsewhere.
-        distributed: This is one of several processes that were started with the same command and
-            train a part of the sweep each, by JAX's own runtime.
+        ray_retries: How often a shard may lose its worker or machine and continue elsewhere.
+        distributed: This is one of several processes, started with the same command, each of which
+            trains a part of the sweep, coordinated by JAX's own runtime.
         coordinator: HOST:PORT of process 0; not needed on Slurm, Open MPI and TPU pods.
-        processes: How many processes there are; the same.
-        process: Which one this is, from 0; the same.
+        processes: Number of processes; not needed there either.
+        process: Index of this process, from 0; not needed there either.
         join_seconds: How long processes wait for each other at the start.
     """
 
@@ -39,18 +39,18 @@ class Machines:
 
     @property
     def devices(self) -> int:
-        """Devices of a shard, where `--devices` does not say; 0 for all of a process."""
+        """Devices of a shard if `--devices` is left out; 0 for all of a process."""
         return 0 if self.distributed else max(self.ray_gpus, 1)
 
     def check(self, devices: int | None, folder: bool) -> None:
-        """Checks what can be checked without looking at a machine.
+        """Checks whatever can be checked without connecting to a machine.
 
         Args:
-            devices: What `--devices` says; None for nothing.
+            devices: The value of `--devices`; None if it is left out.
             folder: Whether the command line names the folder of the sweep.
 
         Raises:
-            ValueError: Saying what is wrong and what to do instead.
+            ValueError: If the flags cannot work; the message names the fix.
         """
         part = re.fullmatch(r"(\d+)/(\d+)", self.part or "1/1")
         host, _, port = (self.coordinator or "host:1").rpartition(":")

@@ -13,7 +13,7 @@ import psutil
 
 from experiments.launch.program import Program, call, size_of
 
-# Of the memory that is free, what a sweep takes: others use the machine too, allocators round up.
+# The share of free memory that a sweep takes: others use the machine, allocators round up.
 _SHARE = {"cpu": 0.85, "other": 0.95}
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 _CGROUPS = (
@@ -24,12 +24,12 @@ _CGROUPS = (
 
 @dataclass(frozen=True)
 class Budget:
-    """What a sweep may take, in bytes.
+    """Memory that a sweep may take, in bytes.
 
     Attributes:
         device: On each device.
-        host: Of the host's memory.
-        requested: Whether `--memory` said so.
+        host: On the host.
+        requested: Whether it comes from `--memory`.
     """
 
     device: int
@@ -38,21 +38,21 @@ class Budget:
 
     @property
     def source(self) -> str:
-        """Where the numbers come from, for messages."""
+        """The source of the numbers, for messages."""
         return "is what --memory says" if self.requested else "may be taken"
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a compiled program takes while it trains, in bytes.
+    """Memory that a compiled program takes while it trains, in bytes.
 
     Attributes:
-        device: On each device, what the compiler states.
-        host: In the host's memory: the copy of the state that a checkpoint is written from, or
-            read into, and the runs' policies, twice while the newer ones are fetched.
-        state: Of the training state of all runs, which is the size of a checkpoint.
+        device: On each device, as the compiler reports.
+        host: On the host: the copy of the state that a checkpoint is written from or read into,
+            and the runs' policies, twice while the newer ones are fetched.
+        state: The training state of all runs, which is the size of a checkpoint.
         devices: Devices that the program runs on.
-        shared: Whether devices are parts of the host's processor, and all is the host's memory.
+        shared: Whether devices are parts of the host's processor and share its memory.
     """
 
     device: int
@@ -63,11 +63,11 @@ class Need:
 
     @property
     def total(self) -> int:
-        """Of all devices and, where it is the same memory, of the host."""
+        """Of all devices and, if they share its memory, of the host."""
         return self.device * self.devices + (self.host if self.shared else 0)
 
     def share(self, budget: Budget) -> float:
-        """How much of a budget it takes; at most 1 fits."""
+        """The share of a budget that it takes; at most 1 fits."""
         if self.shared:
             return self.total / max(budget.host, 1)
         return max(self.device / max(budget.device, 1), self.host / max(budget.host, 1))
@@ -75,12 +75,12 @@ class Need:
 
 @dataclass(frozen=True)
 class Plan:
-    """A compiled program that fits, and how often it has to run.
+    """A compiled program that fits in memory, and its shards.
 
     Attributes:
-        program: It serves every shard.
-        need: What it takes.
-        budget: What it may take.
+        program: The program of every shard.
+        need: The memory that it takes.
+        budget: The memory that it may take.
         shards: The runs of each shard, in order; none has more than the program's width.
     """
 
@@ -91,7 +91,7 @@ class Plan:
 
     @property
     def runs(self) -> int:
-        """Runs of all shards."""
+        """Number of runs in all shards."""
         return sum(map(len, self.shards))
 
     def to_json(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Plan:
         }
 
     def summary(self) -> tuple[str, str]:
-        """What a run takes, and how many shards there are: a line each."""
+        """A line on a run's memory, and one on the number of shards."""
         per, width = self.need.total / self.program.width, self.program.width
         free = self.budget.host if self.need.shared else self.budget.device
         fits = int(width / self.need.share(self.budget))
@@ -123,17 +123,17 @@ class Plan:
 
 
 def measure(training: Any, program: Program, devices: int, checkpoints: bool, hypers: Any) -> Need:
-    """What a program takes.
+    """Measures the memory that a program takes.
 
     Args:
-        training: What it was compiled from.
+        training: The training that it was compiled from.
         program: The program.
         devices: Devices that it runs on.
         checkpoints: Whether the state is copied for checkpoints.
         hypers: Hyperparameters of any runs.
 
     Raises:
-        ValueError: If the compiler does not say.
+        ValueError: If the compiler does not report it.
     """
     if program.memory is None:
         raise ValueError("this device's compiler does not say how much memory a program takes")
@@ -143,7 +143,7 @@ def measure(training: Any, program: Program, devices: int, checkpoints: bool, hy
     shared = jax.default_backend() == "cpu"
     host = 2 * size_of(jax.eval_shape(training.policy, state)) * program.width
     if checkpoints:
-        # Reading one holds it as it was stored, filled up, and where the program takes it.
+        # Reading a checkpoint holds three copies: as stored, padded, and on the program's devices.
         reading = 3 * whole - program.memory.peak * devices if shared else 2 * whole
         host += max(whole, reading)
     return Need(program.memory.peak, host, whole, devices, shared)
@@ -152,17 +152,16 @@ def measure(training: Any, program: Program, devices: int, checkpoints: bool, hy
 def find_budget(
     devices: int, requested: int | None = None, sharers: int = 1, limit: int | None = None
 ) -> Budget:
-    """What may be taken now.
+    """The memory that may be taken now.
 
     Args:
-        devices: How many are used; a processor's share its memory.
-        requested: Bytes of the processor's memory, or of each other device's; None for what is
-            free.
-        sharers: How many processes like this one share the host's memory; devices are their own.
-        limit: Bytes of the host's memory that each of them may hold in all; None for its part.
+        devices: Devices in use; those of a processor share its memory.
+        requested: Bytes on the host or on each accelerator; None for what is free.
+        sharers: Processes like this one that share the host's memory, but not the devices.
+        limit: Bytes of the host's memory that each of them may hold in all; None for its share.
 
     Raises:
-        ValueError: If less than that is free, or a device does not say how much it has.
+        ValueError: If less than that is free, or a device does not report its memory.
     """
     free = free_memory()
     if sharers > 1 or limit is not None:  # each of them holds what this one holds
@@ -195,13 +194,13 @@ def _granted(requested: int | None, free: int, share: float) -> int:
 
 
 def largest_held() -> int:
-    """The most bytes that this process has held so far, the compiler's work included."""
+    """The peak memory of this process so far, in bytes, including compilation."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
 
 
 def free_memory() -> int:
-    """Bytes of the host's memory that a process may still take, a container's limit included."""
+    """Free memory of the host in bytes, within a container's limit."""
     free = psutil.virtual_memory().available
     for limit, used in _CGROUPS:
         try:
@@ -222,24 +221,24 @@ def make_plan(
     width: int | None = None,
     at_most: int | None = None,
 ) -> Plan:
-    """Compiles for all runs or, where that does not fit, for as many as do.
+    """Compiles for all runs or, if they do not fit, for as many as do.
 
     Args:
-        compile_for: Compiles for so many runs.
+        compile_for: Compiles for a number of runs.
         need_of: Measures a compiled program.
-        find_budget: What may be taken, at the time of the call: compiling takes memory too.
-        runs: All of them.
-        smallest_state: Bytes of one run's state, a lower bound of what it takes.
+        find_budget: Measures free memory at the time of the call: compiling takes memory too.
+        runs: Number of runs in all.
+        smallest_state: Bytes of one run's state, a lower bound on its memory.
         devices: Runs come in multiples of it.
-        width: Compile for so many and no other number; None to find it.
-        at_most: Compile for no more than that, whatever fits.
+        width: Compile for exactly this many runs; None to find the width.
+        at_most: Upper limit of the width.
 
     Raises:
         ValueError: If not even one run for each device fits, or `width` does not.
     """
     least = devices if width is None else width
     if width is None:
-        # More than this cannot fit, whatever the compiler makes of it.
+        # An upper bound, whatever the compiler does.
         budget = find_budget()
         most = int(budget.device / max(smallest_state, 1)) * devices
         if not most:
@@ -272,7 +271,7 @@ def parse_size(flag: str, text: str) -> int:
     """Bytes of `4GiB`, `500MB` or `1e9`.
 
     Raises:
-        ValueError: If it is none of these, or not above 0.
+        ValueError: If it is not a size, or not above 0.
     """
     found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*([kmg]?i?)b?\s*", text.lower())
     size = float(found[1]) * _UNITS.get(found[2], 0) if found else 0.0
@@ -291,7 +290,7 @@ def in_words(size: float) -> str:
 
 
 def _equal_parts(runs: int, most: int, devices: int) -> int:
-    """The smallest width that needs no more parts than `most` does, a multiple of the devices."""
+    """The smallest multiple of `devices` that needs no more parts than `most` does."""
     most = max(most // devices, 1) * devices
     parts = -(-runs // most)
     each = -(-runs // parts)

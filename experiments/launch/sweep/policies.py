@@ -13,16 +13,16 @@ from sobolax import make_training
 
 
 def load_policy(folder: str | Path, config: str | None = None, seed: int = 0) -> TrainedPolicy:
-    """Reads the newest policy of one run of a sweep, onto whatever device there is.
+    """Reads the newest policy of one run of a sweep onto the default device.
 
     Args:
-        folder: Of the sweep.
-        config: Name of the configuration, as in `results.json`; None for the best of a complete
+        folder: The sweep's folder.
+        config: Name of the configuration, as in `results.json`; by default the best of a complete
             sweep.
         seed: Which of the configuration's seeds, from 0.
 
     Raises:
-        ValueError: If there is no such configuration or seed, or no policy of it.
+        ValueError: If there is no such configuration, seed or policy.
     """
     folder = Path(folder)
     sweep = read(folder)

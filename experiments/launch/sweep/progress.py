@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: all of its shards, whether they train in turn or side by side."""
+"""Progress of a sweep: all of its shards, whether they train in turn or side by side."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -19,32 +19,32 @@ _ROWS = 16  # shards shown on a terminal; the last line counts all
 
 
 class Relay(Progress):
-    """Hands on what a shard has to say, as a kind and a value that JSON can hold."""
+    """Forwards a shard's progress as a kind and a value of JSON."""
 
     def __init__(self, send: Callable[[str, Any], None]):
         self._send = send
 
     def phase(self, name: str) -> None:
-        """Hands it on."""
+        """Forwards it."""
         self._send("phase", name)
 
     def epoch(self, history: History, epochs: int) -> None:
-        """Hands it on with the returns of all runs in three numbers."""
+        """Forwards it, with the returns of all runs summarised as three numbers."""
         left = seconds_left(history, epochs)
         self._send("step", asdict(Step(len(history.epochs), epochs, status(history), left)))
 
     def note(self, text: str) -> None:
-        """Hands it on."""
+        """Forwards it."""
         self._send("note", text)
 
     def warn(self, text: str) -> None:
-        """Hands it on."""
+        """Forwards it."""
         self._send("warn", text)
 
 
 @dataclass
 class _Shard:
-    """What is known of one shard."""
+    """The latest progress of one shard."""
 
     starts: int = 0
     where: str = ""
@@ -58,9 +58,9 @@ class Overview(Lines):
 
     Args:
         console: Where to print.
-        shards: How many there are.
-        epochs: Of each one.
-        places: How many can train at a time.
+        shards: Number of shards.
+        epochs: Epochs of each.
+        places: Shards that can train at a time.
     """
 
     def __init__(self, console: Console, shards: int, epochs: int, places: int = 1):
@@ -75,7 +75,7 @@ class Overview(Lines):
             self._live.start()
 
     def close(self) -> None:
-        """Takes the rows away."""
+        """Removes the rows."""
         if self._live is not None:
             self._live.stop()
 
@@ -85,7 +85,7 @@ class Overview(Lines):
         return Relay(partial(self.hear, index))
 
     def hear(self, index: int, kind: str, value: Any) -> None:
-        """Takes in what a shard has to say: `Relay`'s kinds, and `begins` with a place."""
+        """Receives a message of a shard: `Relay`'s kinds, and `begins` with a place."""
         shard, place = self._shards[index], self._place(index)
         if kind == "note":
             self.note(place + value)
@@ -107,7 +107,7 @@ class Overview(Lines):
             self._line(f"{text}  {clock(step.seconds_left)} left{for_all}")
 
     def over(self, index: int, failure: str = "") -> None:
-        """A shard is complete, or failed for good."""
+        """Marks a shard as complete, or failed for good."""
         shard = self._shards[index]
         if not failure and shard.step is None:
             shard.step = Step(self._epochs, self._epochs)
@@ -117,7 +117,7 @@ class Overview(Lines):
             self._line(f"{self._place(index)}{text} ({self._count()})")
 
     def rendered(self) -> RenderableType:
-        """Rows of the shards that train, and one for all."""
+        """Rows of the training shards, and one for all shards."""
         table = Table.grid(padding=(0, 2))
         running = [i for i, shard in enumerate(self._shards) if shard.starts and not shard.over]
         for index in running[:_ROWS]:
@@ -134,7 +134,7 @@ class Overview(Lines):
 
     @property
     def left(self) -> float | None:
-        """Seconds until all are done: those that train, then the others at the same speed."""
+        """Seconds until all are done: the training shards, then the others at the same speed."""
         steps = [shard.step for shard in self._shards if shard.starts and not shard.over]
         known = [
             (step, step.seconds_left)
@@ -165,7 +165,7 @@ class Overview(Lines):
         return f"shard {index + 1}/{len(self._shards)}: " if len(self._shards) > 1 else ""
 
     def _line(self, text: str) -> None:
-        """Prints what the rows of a terminal show already."""
+        """Prints a line, unless the rows of a terminal show it already."""
         if self._live is None:
             self.note(text)
 

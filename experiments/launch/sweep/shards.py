@@ -15,7 +15,7 @@ from experiments.launch.history import History
 from experiments.launch.job import Job
 from experiments.launch.program import Program, compile_program, keys_and_hypers, size_of
 from experiments.launch.progress import Progress
-from experiments.launch.runner import train_members
+from experiments.launch.runner import train_runs
 from experiments.launch.sweep import memory
 from experiments.launch.sweep.memory import Plan
 from experiments.launch.sweep.progress import Overview
@@ -26,17 +26,17 @@ PLAN, MEASURED = "plan.json", "measured.json"
 
 @dataclass(frozen=True)
 class Merged:
-    """What the shards of a sweep measured.
+    """The merged measurements of a sweep's shards.
 
     Attributes:
-        sweep: What was trained.
-        folder: Of the whole sweep.
-        history: Metrics of all configurations whose seeds are all there.
-        compile_seconds: Of the process that took longest to compile.
-        initialise_seconds: Of all shards, by how many trained at a time.
+        sweep: The sweep.
+        folder: The folder of the whole sweep.
+        history: Metrics of all configurations whose seeds are complete.
+        compile_seconds: Time of the process that took longest to compile.
+        initialise_seconds: Time of all shards, divided by how many trained at a time.
         plan: How the sweep was divided.
-        warnings: What went wrong without stopping it.
-        missing: Shards that are not complete, whose configurations were left out.
+        warnings: Problems that did not stop it.
+        missing: Incomplete shards, whose configurations are left out.
     """
 
     sweep: Sweep
@@ -52,15 +52,15 @@ class Merged:
 def plan(
     prepared: Prepared, at_most: int | None = None, sharers: int = 1, limit: int | None = None
 ) -> Plan:
-    """Compiles a program that fits, and says what it takes; nothing is written.
+    """Compiles a program that fits, and measures its memory; writes nothing.
 
-    A sweep that was interrupted keeps the shards that it had.
+    An interrupted sweep keeps its division into shards.
 
     Args:
         prepared: The sweep.
-        at_most: Runs of a shard, whatever fits.
-        sharers: How many processes like this one train on this machine.
-        limit: Bytes that each of them may hold in all; None for its share of what is free.
+        at_most: Upper limit of the runs in a shard.
+        sharers: Processes like this one that train on this machine.
+        limit: Bytes that each of them may hold in all; None for its share of the free memory.
 
     Raises:
         ValueError: If it does not fit.
@@ -82,14 +82,14 @@ def plan(
 
 
 def compile_for(prepared: Prepared, width: int) -> Program:
-    """The program of so many runs."""
+    """Compiles the program of `width` runs."""
     sweep = prepared.sweep
     keys, hypers = _take(all_runs(sweep), range(width))
     return compile_program(prepared.training, keys, hypers, sweep.devices)
 
 
 def begin(folder: Path, sweep: Sweep, planned: Mapping[str, Any] | None = None) -> None:
-    """Makes the folder of a sweep with its configuration, and its plan; leaves what is there."""
+    """Makes the folder of a sweep with configuration and plan; keeps existing files."""
     run_folder.create(folder)
     if not (folder / run_folder.CONFIGURATION).exists():
         configuration = {"sweep": sweep.to_json(), **run_folder.provenance()}
@@ -99,10 +99,10 @@ def begin(folder: Path, sweep: Sweep, planned: Mapping[str, Any] | None = None) 
 
 
 def train_all(prepared: Prepared, made: Plan, overview: Overview) -> bool:
-    """Trains the shards that are not complete, one after another.
+    """Trains the incomplete shards, one after another.
 
     Returns:
-        Whether all are complete; not after Ctrl-C.
+        Whether all are complete; False after Ctrl-C.
     """
     begin(prepared.folder, prepared.sweep, made.to_json())
     with overview, run_folder.locked(prepared.folder):
@@ -121,24 +121,24 @@ def train_shard(
     program: Program | Callable[[], Program],
     progress: Progress,
 ) -> bool:
-    """Trains one shard in its folder, from where it was left; of one that is complete, nothing.
+    """Trains the remaining epochs of one shard in its folder.
 
     Args:
         prepared: The sweep.
-        runs: Those of the shard.
-        index: Which shard.
-        program: Compiled for as many or more; or what compiles it, where something is left to do.
-        progress: Shows how it goes on.
+        runs: Runs of the shard.
+        index: Index of the shard.
+        program: A program for at least as many runs, or a function that compiles it when needed.
+        progress: Receives progress.
 
     Returns:
-        Whether it is complete; not after Ctrl-C.
+        Whether it is complete; False after Ctrl-C.
     """
     folder = shard_folder(prepared.folder, index)
     if (folder / MEASURED).exists():
         return True
     run_folder.create(folder)
     job = make_job(prepared.sweep, prepared.training, runs)
-    outcome = train_members(job, folder, progress, prepared.sweep.checkpoints, program)
+    outcome = train_runs(job, folder, progress, prepared.sweep.checkpoints, program)
     if outcome.interrupted:
         return False
     history = outcome.history
@@ -179,19 +179,19 @@ def all_runs(sweep: Sweep) -> tuple[jax.Array, Any]:
 
 
 def shard_folder(folder: Path, index: int) -> Path:
-    """Where a shard trains."""
+    """The folder of a shard."""
     return folder / "shards" / f"{index:03d}"
 
 
 def parts_of(whole: Path) -> list[Part]:
-    """The parts of a sweep, those that are not here too; one for all where it has none."""
+    """The parts of a sweep, including those elsewhere; one part if it is not divided."""
     there = part_folders(whole)
     count = Part.of(there[0]).count if there else 1
     return [Part(index, count) for index in range(count)]
 
 
 def find_shards(sweep: Sweep, whole: Path, part: Part) -> list[tuple[range, Path]]:
-    """The runs of each shard of a part, and where it trains; before there is a plan, one shard."""
+    """The runs and folder of each shard of a part; one shard before there is a plan."""
     runs = part.runs(sweep.runs)
     planned = _read(part.folder(whole) / PLAN) or {"shards": [[runs.start, runs.stop]]}
     return [
@@ -201,7 +201,7 @@ def find_shards(sweep: Sweep, whole: Path, part: Part) -> list[tuple[range, Path
 
 
 def collect(sweep: Sweep, whole: Path, part: Part) -> dict[str, Any]:
-    """The plan of a part and what its shards measured, as JSON holds it."""
+    """The plan of a part and the measurements of its shards, as JSON."""
     shards = []
     for runs, path in find_shards(sweep, whole, part):
         missing = f"{path} (runs {runs.start + 1} to {runs.stop})"
@@ -211,12 +211,12 @@ def collect(sweep: Sweep, whole: Path, part: Part) -> dict[str, Any]:
 
 
 def missing_in(parts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The shards that are not complete."""
+    """The incomplete shards."""
     return [shard["missing"] for part in parts for shard in part["shards"] if "missing" in shard]
 
 
 def is_merged(whole: Path) -> bool:
-    """Whether the results of a whole sweep are written, and nothing was left out."""
+    """Whether the results of a whole sweep are written, with nothing left out."""
     results = run_folder.read_results(whole)
     return results is not None and not results["missing"]
 
@@ -224,15 +224,15 @@ def is_merged(whole: Path) -> bool:
 def merge(
     sweep: Sweep, whole: Path, parts: Sequence[Mapping[str, Any]], at_a_time: int | None = None
 ) -> Merged:
-    """All shards as one.
+    """Merges all shards into one history.
 
-    Seconds are those of all shards together, by how many of them trained at a time.
+    Seconds are the total of all shards, divided by how many trained at a time.
 
     Args:
         sweep: The sweep.
         whole: Its folder.
-        parts: What `collect` found in each of its parts, in any order.
-        at_a_time: How many shards trained at a time; None for one in each part.
+        parts: The result of `collect` for each part, in any order.
+        at_a_time: Shards that trained at a time; None for one in each part.
 
     Raises:
         ValueError: If the seeds of no configuration are complete.
@@ -270,13 +270,13 @@ def merge(
 
 
 def _take(tree: Any, places: range | int) -> Any:
-    """Some runs, or one; beyond the last it is repeated."""
+    """Selects some runs, or one; indices beyond the last repeat it."""
     index = np.asarray(places)
     return jax.tree.map(lambda leaf: leaf[np.minimum(index, len(leaf) - 1)], tree)
 
 
 def _read(path: Path) -> Any:
-    """What a file of JSON holds; None while there is none."""
+    """Reads a file of JSON; None if it is missing."""
     try:
         return json.loads(path.read_text()) if path.exists() else None
     except ValueError as error:

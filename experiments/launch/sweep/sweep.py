@@ -1,4 +1,4 @@
-"""A sweep: what it consists of, the folder that keeps it, and its checks before compiling."""
+"""A sweep: its definition, its folder, and its checks before compiling."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ _WEIGHTS = ("state_weight", "action_weight")
 
 
 class Stopped(Exception):
-    """A sweep ends here, with results or without.
+    """Ends a sweep's command, with results or without.
 
     Attributes:
         status: The exit status.
@@ -32,17 +32,17 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is trained.
+    """The definition of a sweep.
 
     Attributes:
-        experiment: What the configurations have in common; its hyperparameters are those that do
+        experiment: What the configurations have in common, including the hyperparameters that do
             not vary.
         axes: The hyperparameters that vary.
         configs: The configurations, in order.
-        drawn: Whether they are draws, not a grid.
+        drawn: Whether they are random draws, not a grid.
         devices: Devices that runs are laid out over.
         memory: Bytes that it may take, see `find_budget`; None for what is free.
-        checkpoints: When checkpoints are taken; None for never.
+        checkpoints: When to take checkpoints; None for never.
     """
 
     experiment: Experiment
@@ -68,7 +68,7 @@ class Sweep:
         return len(self.configs) * self.experiment.seeds
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the place of the output, as JSON holds it; numbers as text, for `inf`."""
+        """All fields but the output folder, as JSON; numbers as text, for `inf`."""
         return {
             "experiment": to_json(self.experiment),
             "axes": [
@@ -110,25 +110,25 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Part:
-    """Which of several processes, each with a folder and runs of its own, this one is.
+    """One part of a sweep, which a process trains in a folder of its own.
 
     Attributes:
         index: From 0.
-        count: How many there are; 1 for a sweep that is not divided.
+        count: Number of parts; 1 for a sweep that is not divided.
     """
 
     index: int = 0
     count: int = 1
 
     def folder(self, whole: Path) -> Path:
-        """Where it trains, in the folder of the whole sweep."""
+        """Its folder, in the folder of the whole sweep."""
         if self.count == 1:
             return whole
         return whole / f"part-{self.index + 1:04d}-of-{self.count:04d}"
 
     @classmethod
     def parse(cls, text: str) -> "Part":
-        """Part `2/8`; all runs where no part is named."""
+        """Parses `2/8`; without a part, all runs."""
         number, count = (text or "1/1").split("/")
         return cls(int(number) - 1, int(count))
 
@@ -139,20 +139,20 @@ class Part:
         return cls(int(number) - 1, int(count))
 
     def runs(self, runs: int) -> range:
-        """Its runs, of that many."""
+        """The part's share of `runs` runs."""
         return range(self.index * runs // self.count, (self.index + 1) * runs // self.count)
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command line; no device was looked at yet.
+    """A parsed command line; no device is initialised yet.
 
     Attributes:
-        sweep: What to run, its devices 0 for all of a process; None where the folder says.
-        folder: Of the sweep to go on with, or to merge; None for a new sweep.
-        memory: What it may take now, see `find_budget`.
-        machines: Where it runs.
-        merge: Whether to train nothing and merge what is in the folder.
+        sweep: The new sweep, with 0 devices for all of a process; None to read it from the folder.
+        folder: The sweep to resume or merge; None for a new sweep.
+        memory: Memory that it may take now, see `find_budget`.
+        machines: The machines that it runs on.
+        merge: Whether to train nothing and merge the shards in the folder.
     """
 
     sweep: Sweep | None
@@ -163,25 +163,25 @@ class Command:
 
     @property
     def part(self) -> "Part":
-        """Which part `--part` says."""
+        """The part that `--part` selects."""
         return Part.parse(self.machines.part)
 
     @property
     def whole(self) -> Path | None:
-        """The folder of the whole sweep, where the command line names it."""
+        """The folder of the whole sweep, if the command line names it."""
         return self.folder if self.sweep is None else self.sweep.experiment.output
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A sweep that passed its checks; nothing is compiled and nothing written yet.
+    """A sweep that passed its checks; nothing is compiled or written yet.
 
     Attributes:
-        sweep: What is trained.
-        training: The program, not compiled.
+        sweep: The sweep.
+        training: Its training, not compiled.
         whole: The folder of the whole sweep.
-        part: Which part of it trains here.
-        resumes: Whether it goes on with one that is in the folder.
+        part: The part that trains here.
+        resumes: Whether it continues the sweep in the folder.
     """
 
     sweep: Sweep
@@ -192,27 +192,27 @@ class Prepared:
 
     @property
     def folder(self) -> Path:
-        """Where it trains: the whole folder, or the one of its part."""
+        """The folder that it trains in: the whole sweep's, or its part's."""
         return self.part.folder(self.whole)
 
     @property
     def runs(self) -> range:
-        """What it trains."""
+        """The runs that it trains."""
         return self.part.runs(self.sweep.runs)
 
 
 def prepare(command: Command, part: Part = Part(), here: bool = True) -> Prepared:
-    """Checks a new sweep, or one to go on with.
+    """Checks a new sweep, or one to resume.
 
-    A part goes on with what its folder holds, with `--resume` or with the same command as before.
+    A part resumes from its folder, with `--resume` or with the same command as before.
 
     Args:
-        command: What to do.
-        part: Which part of the sweep.
+        command: The command line.
+        part: The part of the sweep.
         here: Whether this process trains.
 
     Raises:
-        ValueError: Saying what is wrong and what to do instead.
+        ValueError: If the sweep cannot work; the message names the fix.
     """
     sweep, whole = command.sweep, command.whole
     saved = _saved(command, part)
@@ -234,7 +234,7 @@ def prepare(command: Command, part: Part = Part(), here: bool = True) -> Prepare
 
 
 def _saved(command: Command, part: Part) -> dict[Path, Sweep]:
-    """The sweeps that the folder holds, by theirs: of each part that has begun, or the whole."""
+    """The sweeps in the folder, by path: of each part that has begun, or the whole."""
     whole = command.whole
     if whole is None:
         return {}
@@ -256,7 +256,7 @@ def _saved(command: Command, part: Part) -> dict[Path, Sweep]:
 
 
 def check_same(path: Path, there: Sweep, here: Sweep) -> None:
-    """Compares two sweeps, but for their memory.
+    """Compares two sweeps in everything but memory.
 
     Raises:
         ValueError: If they differ.
@@ -272,10 +272,10 @@ def check_same(path: Path, there: Sweep, here: Sweep) -> None:
 
 
 def read(folder: Path) -> Sweep:
-    """The sweep that a folder belongs to.
+    """Reads the sweep of a folder.
 
     Raises:
-        ValueError: If it belongs to none, or was written by another version.
+        ValueError: If it is not a sweep's folder, or another version wrote it.
     """
     values = run_folder.read_configuration(folder)
     if "sweep" not in values:
@@ -287,12 +287,12 @@ def read(folder: Path) -> Sweep:
 
 
 def part_folders(whole: Path) -> list[Path]:
-    """The folders of a sweep's parts that are here."""
+    """The folders of a sweep's parts on this machine."""
     return sorted(whole.glob("part-*-of-*"))
 
 
 def _check(sweep: Sweep, here: bool) -> Any:
-    """Checks everything but the folder; gives back the training."""
+    """Checks everything but the folder; returns the training."""
     if here:
         make_mesh(sweep.devices)
         if sweep.memory is not None:

@@ -12,7 +12,7 @@ from experiments.launch.history import History
 from experiments.launch.job import Job as TrainingJob
 from experiments.launch.program import keys_and_hypers
 from experiments.launch.progress import Progress
-from experiments.launch.runner import train_members
+from experiments.launch.runner import train_runs
 from experiments.report.rows import Row
 from experiments.studies.study import Done, Plan, TrainingProgress
 from experiments.studies.weighting.options import Job, Options
@@ -37,7 +37,7 @@ def measure(plan: Plan[Options, Job], progress: Progress) -> Iterator[Done]:
         run_folder.create(folder)
         shown = TrainingProgress(progress, name, partial(_range, job.task))
         training = TrainingJob(job.training, variants, seeds, keys, hypers, job.config.epochs)
-        outcome = train_members(training, folder, shown, CheckpointRule())
+        outcome = train_runs(training, folder, shown, CheckpointRule())
         if outcome.interrupted:
             raise KeyboardInterrupt
         seconds = outcome.history.seconds[-1]

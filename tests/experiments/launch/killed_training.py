@@ -20,7 +20,7 @@ from experiments.launch.checkpoints import CheckpointRule
 from experiments.launch.configuration import Variant
 from experiments.launch.job import Job
 from experiments.launch.progress import Silent
-from experiments.launch.runner import train_members
+from experiments.launch.runner import train_runs
 
 EPOCHS = 30
 
@@ -88,9 +88,9 @@ def main() -> int:
     folder, stop_after = Path(rest[0]), int(rest[1]) if len(rest) > 1 else EPOCHS + 1
     folder.mkdir(exist_ok=True)
     rule = CheckpointRule(seconds=0)
-    outcome = train_members(toy_job(), folder, Slow(stop_after), rule)
+    outcome = train_runs(toy_job(), folder, Slow(stop_after), rule)
     if outcome.interrupted:
-        outcome = train_members(toy_job(), folder, Silent(), rule)
+        outcome = train_runs(toy_job(), folder, Silent(), rule)
         print(f"resumed from {outcome.resumed_from}, warnings: {outcome.warnings}")
     return 0
 

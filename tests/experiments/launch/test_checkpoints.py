@@ -28,7 +28,7 @@ from experiments.launch.checkpoint_files import CheckpointError
 from experiments.launch.checkpoints import CheckpointRule, Checkpoints
 from experiments.launch.program import compile_program, size_of
 from experiments.launch.progress import Silent, console_progress
-from experiments.launch.runner import train_members
+from experiments.launch.runner import train_runs
 from sobolax import make_training
 
 EPOCHS = 4
@@ -92,7 +92,7 @@ def program(job):
 def reference(job, program, tmp_path_factory):
     """A run that nothing disturbed, without checkpoints."""
     folder = tmp_path_factory.mktemp("reference")
-    return train_members(job, folder, Silent(), None, program), folder
+    return train_runs(job, folder, Silent(), None, program), folder
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def stopped(job, program, tmp_path):
 
 
 def stop(job, program, folder, after=3, rule=EVERY):
-    outcome = train_members(job, folder, Recorded(stop_after=after), rule, program)
+    outcome = train_runs(job, folder, Recorded(stop_after=after), rule, program)
     assert outcome.interrupted
     assert len(outcome.history.epochs) == after
     return outcome
@@ -207,7 +207,7 @@ def test_empty_arrays_and_partial_reads(tmp_path):
 
 def test_checkpoints_change_nothing(job, program, reference, tmp_path):
     progress = Recorded()
-    outcome = train_members(job, tmp_path, progress, EVERY, program)
+    outcome = train_runs(job, tmp_path, progress, EVERY, program)
     assert_same(outcome, tmp_path, reference)
     assert outcome.checkpoints["saved"] == EPOCHS - 1  # the last epoch leaves the policies
     [note] = progress.notes
@@ -217,7 +217,7 @@ def test_checkpoints_change_nothing(job, program, reference, tmp_path):
     # Nothing needs them any more.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "policy"]
     # What is complete is not computed again.
-    again = train_members(job, tmp_path, Silent(), EVERY)
+    again = train_runs(job, tmp_path, Silent(), EVERY)
     assert_same(again, tmp_path, reference)
     assert again.history.seconds == outcome.history.seconds
     assert again.compile_seconds == 0
@@ -231,7 +231,7 @@ def test_a_stopped_run_ends_as_if_it_never_stopped(after, job, program, referenc
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "ar')  # as kill -9 leaves it
     progress = Recorded()
-    outcome = train_members(job, tmp_path, progress, EVERY, program)
+    outcome = train_runs(job, tmp_path, progress, EVERY, program)
     assert_same(outcome, tmp_path, reference)
     assert outcome.resumed_from == (after - 1 or None)
     if after == 1:
@@ -246,7 +246,7 @@ def test_a_stopped_run_ends_as_if_it_never_stopped(after, job, program, referenc
 def test_a_run_may_be_stopped_again_and_again(job, program, reference, tmp_path):
     for after in (2, 3):
         stop(job, program, tmp_path, after)
-    assert_same(train_members(job, tmp_path, Silent(), EVERY, program), tmp_path, reference)
+    assert_same(train_runs(job, tmp_path, Silent(), EVERY, program), tmp_path, reference)
 
 
 def manifest_of(path: Path) -> Path:
@@ -321,7 +321,7 @@ def test_a_bad_checkpoint_is_named_and_the_last_good_one_taken(
     path = stopped / "checkpoints" / "epoch_000002"
     damage(path)
     progress = Recorded()
-    outcome = train_members(job, stopped, progress, EVERY, program)
+    outcome = train_runs(job, stopped, progress, EVERY, program)
     assert outcome.resumed_from == 1
     [told] = outcome.warnings
     assert progress.warnings == [told]
@@ -340,7 +340,7 @@ def test_without_a_good_checkpoint_nothing_is_touched(how, job, stopped, monkeyp
     before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
     monkeypatch.setattr("experiments.launch.runner.compile_program", None)  # fails if it is called
     with pytest.raises(CheckpointError, match="no checkpoint can be resumed from") as raised:
-        train_members(job, stopped, Silent(), EVERY)
+        train_runs(job, stopped, Silent(), EVERY)
     for name in names(stopped):
         assert str(stopped / "checkpoints" / name) in str(raised.value)
     assert "Train anew into another folder, or remove" in str(raised.value)
@@ -352,7 +352,7 @@ def test_what_was_cut_off_while_it_was_written_is_named_and_removed(
 ):
     folder = stopped / "checkpoints"
     (folder / "epoch_000002").rename(folder / "epoch_000003.orbax-checkpoint-tmp")
-    outcome = train_members(job, stopped, Silent(), EVERY, program)
+    outcome = train_runs(job, stopped, Silent(), EVERY, program)
     assert outcome.resumed_from == 1
     [told] = outcome.warnings
     partial = folder / "epoch_000003.orbax-checkpoint-tmp"
@@ -365,7 +365,7 @@ def test_a_field_that_a_newer_version_brought_is_no_difference(job, program, sto
     owner = json.loads(manifest_of(path).read_text())["fingerprint"]
     del owner["identity"]["config"]["n_step"]
     edit(path, fingerprint=owner)
-    outcome = train_members(job, stopped, Silent(), EVERY, program)
+    outcome = train_runs(job, stopped, Silent(), EVERY, program)
     assert (outcome.resumed_from, outcome.warnings) == (2, [])
 
 
@@ -373,7 +373,7 @@ def test_another_jax_or_device_is_told(job, program, stopped):
     path = stopped / "checkpoints" / "epoch_000002"
     writer = json.loads(manifest_of(path).read_text())["written_by"]
     edit(path, written_by=writer | {"versions": writer["versions"] | {"jax": "0.1"}})
-    outcome = train_members(job, stopped, Silent(), EVERY, program)
+    outcome = train_runs(job, stopped, Silent(), EVERY, program)
     assert outcome.resumed_from == 2
     [told] = outcome.warnings
     assert f"jax 0.1 -> {jax.__version__}" in told
@@ -394,7 +394,7 @@ def test_a_full_disk_stops_nothing_but_the_checkpoint(
 
     monkeypatch.setattr(checkpoint_files, "write_arrays", full)
     progress = Recorded()
-    outcome = train_members(job, tmp_path, progress, EVERY, program)
+    outcome = train_runs(job, tmp_path, progress, EVERY, program)
     assert_same(outcome, tmp_path, reference)
     assert len(tries) == EPOCHS  # every one is tried, and the policies
     assert outcome.checkpoints["saved"] == 1
@@ -420,7 +420,7 @@ def test_metrics_that_a_full_disk_refused_are_written_later(
         original(path, rows)
 
     monkeypatch.setattr(run_folder, "append_lines", full)
-    outcome = train_members(job, tmp_path, Silent(), None, program)
+    outcome = train_runs(job, tmp_path, Silent(), None, program)
     assert_same(outcome, tmp_path, reference)
     [told] = outcome.warnings
     assert "metrics.jsonl could not be written" in told
@@ -456,7 +456,7 @@ def test_parameters_that_are_not_finite_make_no_checkpoint(job, program, tmp_pat
         return replace(state, agent=jax.tree.unflatten(structure, leaves)), metrics
 
     sick = replace(program, epoch=poisoned)
-    outcome = train_members(job, tmp_path, Recorded(stop_after=3), EVERY, sick)
+    outcome = train_runs(job, tmp_path, Recorded(stop_after=3), EVERY, sick)
     assert names(tmp_path) == ["epoch_000001"]
     [told] = outcome.warnings
     assert "parameters are not finite: those of sobolev, seed 0" in told
@@ -467,7 +467,7 @@ def test_a_folder_has_one_process_at_a_time(job, program, tmp_path):
         run_folder.locked(tmp_path),
         pytest.raises(run_folder.FolderInUseError, match="another process trains in"),
     ):
-        train_members(job, tmp_path, Silent(), EVERY, program)
+        train_runs(job, tmp_path, Silent(), EVERY, program)
 
 
 def test_the_automatic_rule_bounds_its_own_cost(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ import pytest
 from experiments.launch import checkpoint_files
 from experiments.launch.progress import Silent
 from experiments.launch.run_folder import read_lines
-from experiments.launch.runner import train_members
+from experiments.launch.runner import train_runs
 from tests.experiments.launch.killed_training import EPOCHS, toy_job
 
 ROOT = Path(__file__).parents[3]
@@ -116,7 +116,7 @@ def was_inside_a_write(folder: Path) -> bool:
 def test_a_killed_training_ends_as_if_nothing_happened(tmp_path):
     reference, folder, cache = tmp_path / "reference", tmp_path / "killed", tmp_path / "cache"
     reference.mkdir()
-    train_members(toy_job(), reference, Silent())
+    train_runs(toy_job(), reference, Silent())
     # In the middle, and inside a write.
     life = Life(folder, cache, "toy", str(folder))
     life.gets_on()
@@ -139,7 +139,7 @@ def test_a_killed_training_ends_as_if_nothing_happened(tmp_path):
 def test_processes_of_one_run_keep_checkpoints_of_their_own(tmp_path):
     reference = tmp_path / "reference"
     reference.mkdir()
-    train_members(toy_job(), reference, Silent())
+    train_runs(toy_job(), reference, Silent())
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])

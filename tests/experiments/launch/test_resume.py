@@ -177,7 +177,7 @@ def test_resume_needs_the_folder_of_a_run_and_a_checkpoint(command, interrupted,
     assert printed.count("holds no configuration.json: name the folder of a run") == 2
     shutil.rmtree(interrupted / "checkpoints")
     assert command("--resume", interrupted) == 2
-    assert "holds no checkpoint to go on from" in capsys.readouterr().err
+    assert "holds no checkpoint to resume" in capsys.readouterr().err
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_says_what_to_do(command, interrupted, capsys):
