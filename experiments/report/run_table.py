@@ -52,7 +52,7 @@ def render(results: Mapping[str, Any], title: str) -> RenderableType:
     if frozen is not None:
         parts.append(Text(frozen, style="yellow"))
     compiled = f"compiled in {timing['compile_seconds']:.0f} s"
-    told = f"{counted(members, 'member')} in one program: {compiled}"
+    told = f"{counted(members, 'run')} in one program: {compiled}"
     if speed is not None:
         told += f", {speed:,.0f} environment steps/s in all"
     parts.append(Text(f"{told}, {timing['wall_seconds']:.0f} s altogether."))
