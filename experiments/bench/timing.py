@@ -21,14 +21,16 @@ class Alternative:
     """A compiled program with its arguments: calling `run` does the same work every time.
 
     Attributes:
-        name: What people call it.
+        name: Its name.
         run: Starts the work; the caller waits for the result.
         compile_seconds: Lowering and compiling both.
+        runs: Side by side in the program; its times are those of one.
     """
 
     name: str
     run: Callable[[], Any]
-    compile_seconds: float
+    compile_seconds: float = 0.0
+    runs: int = 1
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,12 @@ def compile_ahead(
     return compiled, time.perf_counter() - start
 
 
+def call_ahead(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function gives, compiled as the others are; Ctrl-C gets through."""
+    compiled, _ = compile_ahead(function, *arguments)
+    return call(compiled, *arguments)
+
+
 def measure(
     alternatives: Sequence[Alternative],
     repetitions: int,
@@ -93,7 +101,7 @@ def measure(
         for alternative, times in zip(alternatives, seconds, strict=True):
             start = clock()
             jax.block_until_ready(alternative.run())
-            times.append(clock() - start)
+            times.append((clock() - start) / alternative.runs)
     measured = []
     for alternative, times in zip(alternatives, seconds, strict=True):
         ratios = [time / first for time, first in zip(times, seconds[0], strict=True)]

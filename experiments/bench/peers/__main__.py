@@ -1,29 +1,24 @@
 """Times plain SAC beside other libraries' SAC: `python -m experiments.bench.peers --help`."""
 
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
-from rich.console import Console
-from rich.text import Text
-
-from experiments.bench.peers import comparisons, installation, report
+from experiments.bench import command
+from experiments.bench.peers import comparisons, installation, tables
 from experiments.bench.peers.comparisons import Comparison
 from experiments.bench.peers.installation import PeerUnavailable
-from experiments.bench.peers.measure import Command, Tell, measure
+from experiments.bench.peers.measure import Command, measure_comparison
 from experiments.bench.peers.process import WorkerError
-from experiments.launch import run_folder
-from experiments.launch.exit_status import bad_input
-
-PROGRAM = "python -m experiments.bench.peers"
+from experiments.launch.exit_status import leave
+from experiments.launch.progress import Progress
+from sobolax.checks import check_choice
 
 
 @dataclass(frozen=True)
 class Peers:
-    """Times plain SAC beside Brax's, rejax's and SBX's; writes runs/peers-.../.
+    """Times plain SAC beside Brax's, rejax's and SBX's; writes runs/...-bench-peers/.
 
     Each peer runs unmodified in an environment of its own with pinned packages, made below
     .cache/peers on first use. A comparison that cannot run is left out, with its reason.
@@ -41,11 +36,8 @@ class Peers:
     output: Path | None = None
 
 
-def prepare(peers: Peers) -> tuple[list[Comparison], Path]:
-    """Checks what was asked for; starts nothing.
-
-    Returns:
-        The comparisons and the folder for what comes out.
+def prepare(peers: Peers) -> list[Comparison]:
+    """The comparisons; starts nothing.
 
     Raises:
         ValueError: Saying what is wrong and what to do instead.
@@ -54,75 +46,50 @@ def prepare(peers: Peers) -> tuple[list[Comparison], Path]:
         raise ValueError(f"--repetitions {peers.repetitions} must be at least 1")
     if not peers.timeout > 0:
         raise ValueError(f"--timeout {peers.timeout:g} must be above 0")
-    known = comparisons.make(peers.repetitions)
     for name in peers.comparisons:
-        if name not in known:
-            raise ValueError(f"--comparisons {name!r} is unknown: choose from {', '.join(known)}")
-    chosen = [known[name] for name in dict.fromkeys(peers.comparisons or known)]
-    return chosen, run_folder.choose(peers.output, "peers", ["sac"])
+        check_choice("--comparisons ", name, comparisons.ALL)
+    return [comparisons.ALL[name] for name in dict.fromkeys(peers.comparisons or comparisons.ALL)]
 
 
-def run(
-    peers: Peers,
+def measure(
     chosen: Sequence[Comparison],
+    peers: Peers,
     folder: Path,
-    tell: Tell,
+    progress: Progress,
     install: Any = installation.install,
-    command: Command = installation.command,
-) -> dict[str, Any]:
-    """Makes the environments and the comparisons, and writes everything into the folder.
+    command_of: Command = installation.command,
+) -> Iterator[command.Results]:
+    """Makes the environments and the comparisons.
 
     Args:
-        peers: What was asked for.
         chosen: The comparisons.
-        folder: Where it goes.
-        tell: Is told what is under way.
+        peers: The options.
+        folder: Where logs go.
+        progress: Shows what is under way.
         install: Makes the environment of a peer, or raises PeerUnavailable.
-        command: `worker -> interpreter and script`.
-
-    Returns:
-        What results.json holds.
+        command_of: `worker -> interpreter and script`.
     """
-    run_folder.create(folder)
-    done, left_out = [], {}
-    for comparison in chosen:
+    done: list[dict[str, Any]] = []
+    left_out: dict[str, str] = {}
+    for one in chosen:
         try:
-            tell(f"{comparison.name}: the environment of {comparison.peer}")
-            install(comparison.peer)
+            progress.phase(f"{one.name}: the environment of {one.peer}")
+            install(one.peer)
             done.append(
-                measure(comparison, peers.repetitions, command, folder, peers.timeout, tell)
+                measure_comparison(
+                    one, peers.repetitions, command_of, folder, peers.timeout, progress
+                )
             )
         except (PeerUnavailable, WorkerError) as error:
-            left_out[comparison.name] = str(error)
-    asked = {name: value for name, value in asdict(peers).items() if name != "output"}
-    results = {
-        "peers": asked,
-        **run_folder.provenance(),
-        "comparisons": done,
-        "left_out": left_out,
-    }
-    report.write(folder, results)
-    return results
+            left_out[one.name] = str(error)
+            progress.warn(f"left out: {one.name}: {error}")
+        yield tables.make(done, left_out), {"comparisons": done, "left_out": left_out}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """What the command runs.
-
-    Returns:
-        The exit status: 0, 1 if nothing could be compared, 2 for bad input.
-    """
-    peers = tyro.cli(Peers, args=argv, prog=PROGRAM)
-    console = Console()
-    try:
-        chosen, folder = prepare(peers)
-    except ValueError as error:
-        return bad_input(error)
-    with console.status("") as status:
-        results = run(peers, chosen, folder, lambda text: status.update(f"{text} ..."))
-    report.show(results, console)
-    console.print(Text(f"Written to {folder}"), soft_wrap=True)
-    return 0 if results["comparisons"] else 1
+    """Runs the command, and returns its exit status."""
+    return command.main("peers", Peers, prepare, measure, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

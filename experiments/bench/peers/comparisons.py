@@ -1,7 +1,7 @@
 """What is compared with what: sizes and settings of every contender."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 OURS = "sobolax"
@@ -14,7 +14,7 @@ class Contender:
     Attributes:
         label: What the table calls it.
         worker: Whose SAC: "brax", "rejax", "sbx" or "sobolax".
-        settings: What the worker is told.
+        settings: What the worker gets, beside the number of segments.
     """
 
     label: str
@@ -29,7 +29,7 @@ class Comparison:
     Attributes:
         name: For the command line.
         title: Of its table.
-        peer: Whom ours is compared with.
+        peer: The library that ours is compared with.
         contenders: The peer's and ours; of either the fastest counts.
         note: What is the same, and what is not.
     """
@@ -41,62 +41,33 @@ class Comparison:
     note: str
 
 
-def make(repetitions: int) -> dict[str, Comparison]:
-    """All comparisons by name.
-
-    Args:
-        repetitions: Timed segments of each contender and part.
-    """
-    made = (
-        _brax("reacher", 100, _sizes(64, 8, 256, 128), {"rounds": 20, "collect_rounds": 100}),
-        # What Brax's own examples train Ant with.
-        _brax("ant", 1000, _sizes(128, 64, 512, 256), {"rounds": 1, "collect_rounds": 10}),
-        # What rejax ships as its settings for this environment.
-        _rejax("", _sizes(1, 1, 256, 64, 10_000), {"rounds": 500, "collect_rounds": 20_000}),
-        _rejax("-16", _sizes(16, 8, 256, 64), {"rounds": 60, "collect_rounds": 2_000}),
-        _rejax("-million", _sizes(16, 8, 256, 64, 2**20), {"rounds": 10, "collect_rounds": 2_000}),
-        _sbx(),
-    )
-    # Brax plans its whole training beforehand.
-    return {
-        comparison.name: replace(
-            comparison,
-            contenders=tuple(
-                replace(one, settings={**one.settings, "segments": repetitions})
-                if one.worker == "brax"
-                else one
-                for one in comparison.contenders
-            ),
-        )
-        for comparison in made
-    }
-
-
 def _sizes(
-    environments: int, updates: int, batch: int, width: int, capacity: int = 131_072
+    num_envs: int, updates: int, batch: int, width: int, rounds: int, collect_rounds: int, **more
 ) -> dict[str, Any]:
     """Sizes that a comparison has in common; the buffer holds all that is collected."""
     return {
-        "num_envs": environments,
+        "num_envs": num_envs,
         "gradient_steps": updates,
         "batch_size": batch,
         "hidden_sizes": [width, width],
-        "replay_capacity": capacity,
+        "replay_capacity": 131_072,
         "learning_starts": 4 * batch,
+        "rounds": rounds,
+        "collect_rounds": collect_rounds,
+        **more,
     }
 
 
-def _brax(
-    name: str, episode_length: int, sizes: Mapping[str, Any], lengths: Mapping[str, int]
-) -> Comparison:
-    shared = {"environment": name, "episode_length": episode_length, **sizes, **lengths}
+def _brax(name: str, episode_length: int, sizes: Mapping[str, Any]) -> Comparison:
+    shared = {"environment": name, "episode_length": episode_length, **sizes}
+    ours = {**shared, "environment_arguments": {"brax_backend": "generalized"}}
     return Comparison(
         f"brax-{name}",
         f"Brax's {name} (generalized), {_described(sizes)}",
         "brax",
         (
             Contender("Brax SAC", "brax", {**shared, "backend": "generalized"}),
-            Contender("sobolax SAC", OURS, {**shared, **_arguments(brax_backend="generalized")}),
+            Contender("sobolax SAC", OURS, ours),
         ),
         "The same Brax environment, physics, sizes, activation (swish) and running normalisation "
         "of observations in both. Brax restarts an environment from one stored state, sobolax "
@@ -104,16 +75,15 @@ def _brax(
     )
 
 
-def _rejax(suffix: str, sizes: Mapping[str, Any], lengths: Mapping[str, int]) -> Comparison:
-    shared = {**sizes, **lengths}
-    ours = {"environment": "pendulum", "episode_length": 200, **_arguments()}
+def _rejax(suffix: str, sizes: Mapping[str, Any]) -> Comparison:
+    ours = {"environment": "pendulum", "environment_arguments": {}, "episode_length": 200}
     return Comparison(
         f"rejax-pendulum{suffix}",
         f"Pendulum-v1, {_described(sizes)}, buffer of {sizes['replay_capacity']:,}",
         "rejax",
         (
-            Contender("rejax SAC", "rejax", {**shared, "environment": "Pendulum-v1"}),
-            Contender("sobolax SAC", OURS, {**shared, **ours}),
+            Contender("rejax SAC", "rejax", {**sizes, "environment": "Pendulum-v1"}),
+            Contender("sobolax SAC", OURS, {**sizes, **ours}),
         ),
         "gymnax's Pendulum-v1 and ours, of the same equations. rejax draws batches without "
         "replacement, sobolax with; rejax moves its target networks once a step, sobolax once "
@@ -122,51 +92,53 @@ def _rejax(suffix: str, sizes: Mapping[str, Any], lengths: Mapping[str, int]) ->
 
 
 def _sbx() -> Comparison:
-    # One update for each environment step, whoever steps how many environments side by side.
-    def sizes(environments: int, rounds: int, collect_rounds: int) -> dict[str, Any]:
-        lengths = {"rounds": rounds, "collect_rounds": collect_rounds}
-        return {**_sizes(environments, environments, 256, 256), **lengths}
+    # One update for each environment step, however many environments are stepped side by side.
+    def sizes(num_envs: int, collected: int, **more: Any) -> dict[str, Any]:
+        rounds = 128 // num_envs, collected // num_envs
+        return _sizes(num_envs, num_envs, 256, 256, *rounds, **more)
 
-    def theirs(environments: int, frequency: int) -> Contender:
-        settings = {
-            **sizes(environments, 128 // environments, 2048 // environments),
-            "environment": "HalfCheetah-v5",
-            "train_frequency": frequency,
-        }
-        at_once = "" if frequency == 1 else f", {frequency * environments} updates at once"
-        return Contender(f"SBX SAC, {_side_by_side(environments)}{at_once}", "sbx", settings)
+    def theirs(num_envs: int, frequency: int) -> Contender:
+        settings = sizes(num_envs, 2048, environment="HalfCheetah-v5", train_frequency=frequency)
+        at_once = "" if frequency == 1 else f", {frequency * num_envs} updates at once"
+        return Contender(f"SBX SAC, {_counted(num_envs, 'environment')}{at_once}", "sbx", settings)
 
-    def ours(environments: int) -> Contender:
-        settings = {
-            **sizes(environments, 128 // environments, 4096 // environments),
-            "environment": "half_cheetah",
-            "episode_length": 1000,
-            **_arguments(),
-        }
-        return Contender(f"sobolax SAC, {_side_by_side(environments)}", OURS, settings)
-
+    ours = {"environment": "half_cheetah", "environment_arguments": {}, "episode_length": 1000}
     return Comparison(
         "sbx-half-cheetah",
         "HalfCheetah-v5, 1 update of batch 256 per environment step, hidden layers 2 x 256",
         "sbx",
-        (theirs(1, 1), theirs(1, 64), theirs(8, 8), ours(64)),
+        (
+            *(theirs(1, 1), theirs(1, 64), theirs(8, 8)),
+            Contender("sobolax SAC, 64 environments", OURS, sizes(64, 4096, **ours)),
+        ),
         "SBX on MuJoCo's C engine through Gymnasium, sobolax on the same model in MJX; of either "
         "the fastest setting counts. SBX does not normalise observations, sobolax does.",
     )
 
 
-def _arguments(**arguments: Any) -> dict[str, Any]:
-    return {"environment_arguments": arguments}
-
-
-def _side_by_side(environments: int) -> str:
-    return "1 environment" if environments == 1 else f"{environments} environments"
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _described(sizes: Mapping[str, Any]) -> str:
-    updates, width = sizes["gradient_steps"], sizes["hidden_sizes"][0]
-    counted = "1 update" if updates == 1 else f"{updates} updates"
     return (
-        f"{_side_by_side(sizes['num_envs'])}, {counted} of batch {sizes['batch_size']} per "
-        f"step of all, hidden layers 2 x {width}"
+        f"{_counted(sizes['num_envs'], 'environment')}, "
+        f"{_counted(sizes['gradient_steps'], 'update')} of batch {sizes['batch_size']} per "
+        f"step of all, hidden layers 2 x {sizes['hidden_sizes'][0]}"
     )
+
+
+#: All comparisons by name.
+ALL = {
+    comparison.name: comparison
+    for comparison in (
+        _brax("reacher", 100, _sizes(64, 8, 256, 128, 20, 100)),
+        # What Brax's own examples train Ant with.
+        _brax("ant", 1000, _sizes(128, 64, 512, 256, 1, 10)),
+        # What rejax ships as its settings for this environment.
+        _rejax("", _sizes(1, 1, 256, 64, 500, 20_000, replay_capacity=10_000)),
+        _rejax("-16", _sizes(16, 8, 256, 64, 60, 2_000)),
+        _rejax("-million", _sizes(16, 8, 256, 64, 10, 2_000, replay_capacity=2**20)),
+        _sbx(),
+    )
+}

@@ -12,7 +12,7 @@ PEERS = ("brax", "rejax", "sbx")
 # Below the repository, where `make clean` finds it.
 FOLDER = _HERE.parents[2] / ".cache" / "peers"
 _MARK = "requirements-installed.txt"
-_PATIENCE = 1800.0  # s, for one call of uv
+_TIMEOUT = 1800.0  # s, for one call of uv
 
 
 class PeerUnavailable(RuntimeError):
@@ -71,7 +71,7 @@ def _call(peer: str, command: list[str]) -> None:
     environment = {"UV_FIND_LINKS": wheels, **os.environ} if wheels else None
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_PATIENCE, env=environment
+            command, capture_output=True, text=True, timeout=_TIMEOUT, env=environment
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PeerUnavailable(f"the environment of {peer} cannot be made: {error}") from error

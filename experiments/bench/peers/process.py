@@ -9,7 +9,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +16,18 @@ from experiments.bench.peers.workers.protocol import Segment
 
 # Every program is compiled anew: a peer's start is timed, and so is ours.
 _CACHE_VARIABLES = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+_NUMBER = int | float
+_SEGMENT = {
+    "part": str,
+    "environment_steps": int,
+    "updates": int,
+    "seconds": _NUMBER,
+    "processor_seconds": _NUMBER,
+}
 
 
 class WorkerError(RuntimeError):
-    """A worker that ended, fell silent or said what it should not."""
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A worker that can be asked for segments.
-
-    Attributes:
-        seconds: From its start: imports, compilation, filling the buffer, a first segment.
-        versions: Of what it runs.
-    """
-
-    seconds: float
-    versions: dict[str, str]
+    """A worker that ended, fell silent or broke the protocol."""
 
 
 class Worker:
@@ -45,7 +39,15 @@ class Worker:
         settings: The worker's one argument.
         log: A new file for whatever it prints.
         timeout: Seconds that it may take for an answer.
+
+    Attributes:
+        start_seconds: From its start until it was ready: imports, compilation, filling the buffer,
+            a first segment.
+        versions: Of what it runs.
     """
+
+    start_seconds: float
+    versions: dict[str, str]
 
     def __init__(
         self,
@@ -55,7 +57,7 @@ class Worker:
         log: Path,
         timeout: float,
     ):
-        self.name, self._log, self._patience = name, log, timeout
+        self.name, self._log, self._timeout = name, log, timeout
         self._start = time.perf_counter()
         environment = {k: v for k, v in os.environ.items() if k not in _CACHE_VARIABLES}
         with log.open("xb") as errors:
@@ -67,6 +69,9 @@ class Worker:
                 env=environment,
                 cwd=log.parent,  # libraries leave logs where they run
             )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._input, self._output = self._process.stdin, self._process.stdout
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -74,46 +79,10 @@ class Worker:
     def __enter__(self) -> "Worker":
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def ready(self) -> Ready:
-        """Waits until the worker has compiled everything.
-
-        Raises:
-            WorkerError: If it does not get there.
-        """
-        answer = self._answer("ready", {"versions": dict})
-        return Ready(time.perf_counter() - self._start, answer["versions"])
-
-    def run(self, part: str) -> Segment:
-        """Asks for one segment and waits for it.
-
-        Raises:
-            WorkerError: If it does not come, or is of another part.
-        """
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps({"run": part}).encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise WorkerError(self._ended()) from None
-        number = int | float
-        kinds = {"part": str, "environment_steps": int, "updates": int}
-        kinds |= {"seconds": number, "processor_seconds": number}
-        answer = self._answer("segment", kinds)
-        if answer["part"] != part:
-            raise WorkerError(f"{self.name} was asked for {part!r} and ran {answer['part']!r}")
-        segment = Segment(**{name: answer[name] for name in Segment.__dataclass_fields__})
-        if segment.environment_steps < 1 or segment.updates < 0 or not segment.seconds > 0:
-            raise WorkerError(f"{self.name} told an impossible segment: {segment}")
-        return segment
-
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Ends the worker: by the end of its input or, where that does not do, by force."""
-        assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
+            self._input.close()
         try:
             self._process.wait(10.0)
         except subprocess.TimeoutExpired:
@@ -121,19 +90,46 @@ class Worker:
             self._process.wait()
         self._reader.join()
 
+    def wait_until_ready(self) -> None:
+        """Waits until the worker has compiled everything.
+
+        Raises:
+            WorkerError: If it does not get there.
+        """
+        self.versions = self._answer("ready", {"versions": dict})["versions"]
+        self.start_seconds = time.perf_counter() - self._start
+
+    def run(self, part: str) -> Segment:
+        """Asks for one segment and waits for it.
+
+        Raises:
+            WorkerError: If it does not come, or is of another part.
+        """
+        try:
+            self._input.write(json.dumps({"run": part}).encode() + b"\n")
+            self._input.flush()
+        except BrokenPipeError:
+            raise WorkerError(self._ended()) from None
+        answer = self._answer("segment", _SEGMENT)
+        if answer["part"] != part:
+            raise WorkerError(f"{self.name} was asked for {part!r} and ran {answer['part']!r}")
+        segment = Segment(**{name: answer[name] for name in Segment.__dataclass_fields__})
+        if segment.environment_steps < 1 or segment.updates < 0 or not segment.seconds > 0:
+            raise WorkerError(f"{self.name} reported an impossible segment: {segment}")
+        return segment
+
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as lines:
+        with self._output as lines:
             for line in lines:
                 self._lines.put(line)
         self._lines.put(b"")
 
     def _answer(self, event: str, kinds: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            line = self._lines.get(timeout=self._patience)
+            line = self._lines.get(timeout=self._timeout)
         except queue.Empty:
             raise WorkerError(
-                f"{self.name} said nothing for {self._patience:g} s; its log is {self._log}"
+                f"{self.name} said nothing for {self._timeout:g} s; its log is {self._log}"
             ) from None
         if not line:
             raise WorkerError(self._ended())
@@ -147,7 +143,7 @@ class Worker:
             raise WorkerError(f"{self.name} said {answer} where {event!r} was due")
         for name, kind in kinds.items():
             if not isinstance(answer.get(name), kind):
-                raise WorkerError(f"{self.name} told a {event} without a sound {name!r}: {answer}")
+                raise WorkerError(f"{self.name} sent a {event} without a sound {name!r}: {answer}")
         return answer
 
     def _ended(self) -> str:

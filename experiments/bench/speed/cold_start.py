@@ -9,60 +9,48 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from typing import Any
-
-from rich.console import RenderableType
+import time
+from collections.abc import Iterator
 
 from experiments.bench.speed.options import Bench
-from experiments.bench.speed.tables import heading, table
-from experiments.bench.speed.work import Tell, make_environment
-from experiments.launch.configuration import defaults
+from experiments.bench.speed.work import make_setup
+from experiments.launch.progress import Progress
+from experiments.report.table import Table
 
 _PHASES = ("import", "build", "lower", "compile", "run")
 
 
 def prepare(bench: Bench) -> None:
     """Raises ValueError if there is no such environment."""
-    make_environment(bench.cold_start.env, defaults(bench.cold_start.env).env_args)
+    make_setup(bench.cold_start)
 
 
-def run(prepared: None, bench: Bench, tell: Tell) -> dict[str, Any]:
-    """Seconds and processor seconds of every phase, without and with a cache."""
-    del prepared
-    found = {}
+def measure(plan: None, bench: Bench, progress: Progress) -> Iterator[Table]:
+    """Seconds by the clock, and of all cores together, without and with a cache."""
+    del plan
+    rows = []
     with tempfile.TemporaryDirectory() as cache:
         for name in ("empty cache", "warm cache"):
-            tell(f"cold start of {bench.cold_start.env}, {name}")
-            found[name] = _start(bench.cold_start.env, cache)
-    return {"env": bench.cold_start.env, "starts": found}
+            progress.phase(f"cold start of {bench.cold_start}, {name}")
+            for kind, phases in _start(bench.cold_start, cache).items():
+                rows.append((name, kind, *phases, sum(phases)))
+    title = f"From starting Python to the first updates in {bench.cold_start}, in seconds"
+    yield Table(title, ("", "", *_PHASES, "in all"), rows, names=2)
 
 
-def _start(env: str, cache: str) -> dict[str, dict[str, float]]:
+def _start(env: str, cache: str) -> dict[str, list[float]]:
+    """Times of the phases, in order."""
     variables = {
-        **os.environ,
         "JAX_COMPILATION_CACHE_DIR": cache,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1",
         "JAX_ENABLE_COMPILATION_CACHE": "true",
     }
+    module, begin = "experiments.bench.speed.first_update", str(time.time())
     done = subprocess.run(
-        [sys.executable, "-m", "experiments.bench.speed.first_update", env],
-        env=variables,
+        [sys.executable, "-m", module, env, begin],
+        env={**os.environ, **variables},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def render(found: Mapping[str, Any]) -> list[RenderableType]:
-    """Seconds by the clock and, in brackets, of all cores together."""
-    made = table(("seconds (processor)", *_PHASES, "in all"))
-    for name, phases in found["starts"].items():
-        chosen = [phases[phase] for phase in _PHASES]
-        whole = {key: sum(phase[key] for phase in chosen) for key in ("seconds", "processor")}
-        made.add_row(
-            name,
-            *(f"{phase['seconds']:.3g} ({phase['processor']:.3g})" for phase in (*chosen, whole)),
-        )
-    return [heading(f"From starting Python to the first updates in {found['env']}"), made]

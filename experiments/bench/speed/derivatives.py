@@ -1,65 +1,49 @@
 """Row `derivatives`: what those of a MuJoCo step cost, in plain steps, by how they are computed."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from rich.console import RenderableType
 
 from envs.mujoco.base import MujocoEnvironment
 from envs.mujoco.physics import Physics, physics_of
 from experiments.bench.speed.options import Bench
-from experiments.bench.speed.tables import heading, timings
-from experiments.bench.speed.work import Tell, make_environment
-from experiments.bench.timing import Alternative, Measurement, compile_ahead, measure
-from experiments.launch.configuration import defaults
-from experiments.launch.program import call
-from sobolax.environment import Environment, State
+from experiments.bench.speed.work import Setup, make_setup, timings
+from experiments.bench.timing import Alternative, Measurement, call_ahead, compile_ahead
+from experiments.bench.timing import measure as measure_times
+from experiments.launch.progress import Progress
+from experiments.report.table import Table
+from sobolax.environment import State
 from sobolax.mjx import for_cpu
 from sobolax.mjx.engine import mjx
+from sobolax.tangents.forward import TransitionMap
 from sobolax.tangents.methods import Derivatives, make_tangent_function, reason_against
 
 # Enough steps of random actions for legs to be on the floor.
 _ROLLED = 20
 
 
-def prepare(bench: Bench) -> dict[str, Environment]:
+def prepare(bench: Bench) -> dict[str, Setup]:
     """The environments by name; raises ValueError for one whose derivatives cannot be timed."""
-    found = {name: make_environment(name, defaults(name).env_args) for name in bench.derivatives}
-    for name, environment in found.items():
-        check(name, environment)
-    return found
+    setups = {name: make_setup(name) for name in bench.derivatives}
+    for name, setup in setups.items():
+        if not isinstance(setup.environment, MujocoEnvironment):
+            raise ValueError(f"--derivatives {name!r} is no MuJoCo environment")
+        reason = reason_against("analytic", setup.environment)
+        if reason is not None:
+            raise ValueError(f"--derivatives {name!r} has no analytic Jacobian: {reason}")
+    return setups
 
 
-def run(prepared: Mapping[str, Environment], bench: Bench, tell: Tell) -> dict[str, Any]:
-    """Times all of them."""
-    timed = {}
-    for name, environment in prepared.items():
-        tell(f"derivatives of {name}")
-        measured = time_derivatives(environment, bench.derivatives_batch, bench.repetitions)
-        timed[name] = [asdict(entry) for entry in measured]
-    return {"batch": bench.derivatives_batch, "timed": timed}
-
-
-def render(found: Mapping[str, Any]) -> list[RenderableType]:
+def measure(setups: Mapping[str, Setup], bench: Bench, progress: Progress) -> Iterator[Table]:
     """A table for each environment."""
-    parts: list[RenderableType] = []
-    for name, measured in found["timed"].items():
-        title = f"Derivatives of one step of {name}, {found['batch']} states together"
-        parts.append(heading(f"{title}, the step included"))
-        parts.append(timings("", "ms", "in plain steps", measured))
-    return parts
-
-
-def check(name: str, environment: Environment) -> None:
-    """Raises ValueError if the environment is not of MuJoCo, or has no analytic Jacobian."""
-    if not isinstance(environment, MujocoEnvironment):
-        raise ValueError(f"--derivatives {name!r} is no MuJoCo environment")
-    reason = reason_against("analytic", environment)
-    if reason is not None:
-        raise ValueError(f"--derivatives {name!r} has no analytic Jacobian: {reason}")
+    for name, setup in setups.items():
+        progress.phase(f"derivatives of {name}")
+        batch = bench.derivatives_batch
+        measured = time_derivatives(setup.environment, batch, bench.repetitions)
+        title = f"Derivatives of one step of {name}, {batch} states together, the step included"
+        yield timings(title, measured, "in plain steps")
 
 
 def time_derivatives(environment: Any, batch: int, repetitions: int) -> list[Measurement]:
@@ -73,8 +57,7 @@ def time_derivatives(environment: Any, batch: int, repetitions: int) -> list[Mea
     Returns:
         The plain step first; the others include the step itself.
     """
-    roll, _ = compile_ahead(lambda key: _states(environment, batch, key), jax.random.key(0))
-    states = call(roll, jax.random.key(0))
+    states = call_ahead(lambda key: _states(environment, batch, key), jax.random.key(0))
     actions = 0.5 * jax.random.normal(jax.random.key(1), (batch, environment.action_size))
     alternatives = []
     for name, function in _functions(environment).items():
@@ -82,7 +65,7 @@ def time_derivatives(environment: Any, batch: int, repetitions: int) -> list[Mea
         alternatives.append(
             Alternative(name, lambda compiled=compiled: compiled(states, actions), seconds)
         )
-    return measure(alternatives, repetitions, 1)
+    return measure_times(alternatives, repetitions, 1)
 
 
 def _functions(environment: Any) -> dict[str, Callable[[State, jax.Array], Any]]:
@@ -90,18 +73,14 @@ def _functions(environment: Any) -> dict[str, Callable[[State, jax.Array], Any]]
     basis = jnp.eye(environment.state_size), jnp.eye(environment.action_size)
     key = jax.random.key(0)
 
-    def moved(state: State) -> Callable:
-        def apply(displacement: jax.Array, action: jax.Array):
-            end = environment.step(environment.perturb(state, displacement), action)
-            return end.observation, end.reward
-
-        return apply
+    def transition(state: State) -> Callable:
+        return lambda *moved: TransitionMap(environment, state)(*moved)[0]
 
     def one_tangent(state: State, action: jax.Array):
-        return jax.jvp(moved(state), (still, action), (still + 1.0, action))
+        return jax.jvp(transition(state), (still, action), (still + 1.0, action))
 
     def one_cotangent(state: State, action: jax.Array):
-        value, pull = jax.vjp(moved(state), still, action)
+        value, pull = jax.vjp(transition(state), still, action)
         return value, pull(value)
 
     def tangents(method: str):

@@ -1,73 +1,51 @@
-"""Starts a training up to its first updates; prints seconds as JSON.
+"""Starts a training up to its first updates; prints the seconds of each phase as JSON.
 
-Run by `experiments.bench.speed.cold_start` in its own process: `... first_update ENVIRONMENT`.
+Run by `experiments.bench.speed.cold_start` in its own process: `... first_update ENVIRONMENT
+TIME`, where the time is that of the process's start.
 """
 
 import itertools
 import json
-import os
 import sys
 import time
 from dataclasses import replace
 
-from sobolax import make_training
-
 
 def main() -> None:
     """Times every phase; the clock starts with the process, before Python's own start."""
-    marks = [("import", time.perf_counter() - _process_age(), 0.0)]
+    marks = [(float(sys.argv[2]), 0.0)]
 
-    def mark(name: str) -> None:
-        marks.append((name, time.perf_counter(), time.process_time()))
+    def mark() -> None:
+        marks.append((time.time(), time.process_time()))
 
     import jax
     import jax.numpy as jnp
 
     import envs
-    from experiments.launch.configuration import Variant, defaults
+    from experiments.launch.configuration import defaults, variants
     from experiments.launch.program import compiler_options, keys_and_hypers
+    from sobolax import make_training
 
-    mark("build")
+    mark()
     base = defaults(sys.argv[1])
-    environment = envs.make(base.env, **base.env_args)
     # Two steps: one of random actions, and the one after which there are updates.
-    config = replace(
-        base.config,
-        total_timesteps=2 * base.config.num_envs,
-        learning_starts=base.config.num_envs,
-        epochs=1,
-    )
-    training = make_training(environment, config)
-    keys, hypers = keys_and_hypers(
-        [Variant("plain", base.hyper), Variant("sobolev", base.hyper)], base.seeds, 0
-    )
-    mark("lower")
+    count = base.config.num_envs
+    config = replace(base.config, total_timesteps=2 * count, learning_starts=count, epochs=1)
+    training = make_training(envs.make(base.env, **base.env_args), config)
+    keys, hypers = keys_and_hypers(variants(base), base.seeds, 0)
+    mark()
+    index = jnp.int32(0)
     init = jax.jit(jax.vmap(training.init)).lower(keys, hypers)
-    learn = jax.jit(jax.vmap(training.learn, in_axes=(0, 0, None)), donate_argnums=0).lower(
-        init.out_info, hypers, jnp.int32(0)
-    )
-    mark("compile")
-    options = {**compiler_options()}
-    begin, go_on = init.compile(options), learn.compile(options)
-    mark("run")
-    jax.block_until_ready(go_on(begin(keys, hypers), hypers, jnp.int32(0)))
-    mark("end")
-    phases = {
-        name: {"seconds": later[0] - now[0], "processor": later[1] - now[1]}
-        for (name, *now), (_, *later) in itertools.pairwise(marks)
-    }
-    print(json.dumps(phases))
-
-
-def _process_age() -> float:
-    """Seconds since the process was started; 0 where nobody knows."""
-    try:
-        with open("/proc/self/stat") as file:
-            started = float(file.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
-        with open("/proc/uptime") as file:
-            return float(file.read().split()[0]) - started
-    except (OSError, ValueError):
-        return 0.0
+    learn = jax.jit(jax.vmap(training.learn, in_axes=(0, 0, None)), donate_argnums=0)
+    learn = learn.lower(init.out_info, hypers, index)
+    mark()
+    init, learn = (lowered.compile({**compiler_options()}) for lowered in (init, learn))
+    mark()
+    jax.block_until_ready(learn(init(keys, hypers), hypers, index))
+    mark()
+    pairs = itertools.pairwise(marks)
+    phases = [[later - now for now, later in zip(*pair, strict=True)] for pair in pairs]
+    print(json.dumps(dict(zip(("wall", "processor"), zip(*phases, strict=True), strict=True))))
 
 
 if __name__ == "__main__":

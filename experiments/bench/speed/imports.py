@@ -3,16 +3,14 @@
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
-
-from rich.console import RenderableType
+from collections.abc import Callable, Iterator
 
 from experiments.bench.speed.options import Bench
-from experiments.bench.speed.tables import heading, table
-from experiments.bench.speed.work import Tell
-from experiments.bench.timing import Alternative, measure
+from experiments.bench.speed.work import timings
+from experiments.bench.timing import Alternative
+from experiments.bench.timing import measure as measure_times
+from experiments.launch.progress import Progress
+from experiments.report.table import Table
 
 # What somebody writes, and what it loads. The package itself loads a module when it is named.
 _STATEMENTS = {
@@ -29,15 +27,14 @@ def prepare(bench: Bench) -> None:
     del bench
 
 
-def run(prepared: None, bench: Bench, tell: Tell) -> dict[str, Any]:
+def measure(plan: None, bench: Bench, progress: Progress) -> Iterator[Table]:
     """Processor seconds from starting Python to its end, the statements in turn."""
-    del prepared
-    tell("imports")
-    alternatives = [
-        Alternative(name, _starting(statement), 0.0) for name, statement in _STATEMENTS.items()
-    ]
-    measured = measure(alternatives, bench.repetitions, units=1, clock=_processor_seconds)
-    return {"imports": [asdict(one) for one in measured]}
+    del plan
+    progress.phase("imports")
+    alternatives = [Alternative(name, _start(statement)) for name, statement in _STATEMENTS.items()]
+    measured = measure_times(alternatives, bench.repetitions, 1, clock=_processor_seconds)
+    title = "Importing, from starting Python, in processor seconds"
+    yield timings(title, measured, "over jax", "s")
 
 
 def _processor_seconds() -> float:
@@ -46,17 +43,5 @@ def _processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _starting(statement: str) -> Any:
-    def start() -> None:
-        subprocess.run([sys.executable, "-c", statement], check=True)
-
-    return start
-
-
-def render(found: Mapping[str, Any]) -> list[RenderableType]:
-    """Processor seconds, and their ratios to JAX's."""
-    made = table(("import", "processor s", "of jax's", "min to max"))
-    for entry in found["imports"]:
-        spread = f"{entry['smallest_ratio']:.2f} to {entry['largest_ratio']:.2f}"
-        made.add_row(entry["name"], f"{entry['seconds']:.2f}", f"{entry['ratio']:.2f}", spread)
-    return [heading("Importing, from starting Python"), made]
+def _start(statement: str) -> Callable[[], None]:
+    return lambda: subprocess.run([sys.executable, "-c", statement], check=True) and None

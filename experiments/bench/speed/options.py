@@ -1,7 +1,11 @@
 """What a benchmark measures: the command's flags."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from sobolax.checks import check_choice
 
 ROWS = (
     "update",
@@ -24,20 +28,20 @@ class ReplayRow:
     Attributes:
         env: Whose transitions are kept.
         kept: What is kept of them: "off" for nothing but the transition, or a type of tangents.
-        items: Transitions that the buffer holds; it is full.
-        block: Transitions written at once; must divide `items`.
+        capacity: Transitions that the buffer holds; it is full.
+        block: Transitions written at once; must divide `capacity`.
         batch_size: Transitions of a batch.
         batches: Batches drawn after every write.
-        members: Buffers side by side in one vmapped program, with `items` shared among them.
+        buffers: How many side by side in one vmapped program, with `capacity` shared among them.
     """
 
     env: str = "ant"
     kept: tuple[str, ...] = ("off", "int8")
-    items: int = 1_048_576
+    capacity: int = 1_048_576
     block: int = 128
     batch_size: int = 256
     batches: int = 8
-    members: tuple[int, ...] = (1, 8)
+    buffers: tuple[int, ...] = (1, 8)
 
 
 @dataclass(frozen=True)
@@ -47,19 +51,19 @@ class TrainingStepRow:
     Attributes:
         env: Name of the environment.
         num_envs: Environments that are stepped side by side.
-        updates: Updates after every step of them.
+        gradient_steps: Updates after every step of them.
         batch_size: Transitions of an update.
         hidden_sizes: Of actor and critics.
-        buffer_items: Transitions that the buffer holds.
+        replay_capacity: Transitions that the buffer holds.
         tangent_dtype: How tangents are kept.
     """
 
     env: str = "ant"
     num_envs: int = 128
-    updates: int = 64
+    gradient_steps: int = 64
     batch_size: int = 512
     hidden_sizes: tuple[int, ...] = (256, 256)
-    buffer_items: int = 16_384
+    replay_capacity: int = 16_384
     tangent_dtype: str = "float32"
 
 
@@ -79,19 +83,8 @@ class SweepRow:
 
 
 @dataclass(frozen=True)
-class ColdStartRow:
-    """From starting Python to the first update, in a process of its own.
-
-    Attributes:
-        env: Name of the environment; sizes are its preset's.
-    """
-
-    env: str = "ant"
-
-
-@dataclass(frozen=True)
 class StorageRow:
-    """What every way to keep tangents does to gradients and gradients.
+    """How every way to keep tangents changes the gradients of targets and losses.
 
     Attributes:
         transitions: How many are looked at, after random actions.
@@ -104,7 +97,7 @@ class StorageRow:
 
 @dataclass(frozen=True)
 class Bench:
-    """Measures what gradients cost, in time and memory. Writes runs/bench-....json.
+    """Measures what gradients cost, in time and memory; writes runs/...-bench-speed/.
 
     Sizes that are None, and parameters of environments that are not named, are those that
     `experiments.train` would use.
@@ -116,25 +109,25 @@ class Bench:
         sources: Where gradients come from; "off" is always measured, as what others are compared
             with, and "reverse" only where the environment has reverse mode.
         tangent_dtypes: How tangents are kept; each is an alternative of the source "cached".
-        members: Runs side by side in one vmapped program, one after the other; 1 for the program
-            of one run as it is.
+        runs: Runs side by side in one vmapped program, one count after the other; 1 for the
+            program of one run as it is.
         batch_size: Transitions of an update.
         hidden_sizes: Of actor and critics.
         num_envs: Environments that are stepped side by side.
-        buffer_items: Transitions in the buffer that batches are drawn from, a multiple of
-            `environments`.
+        replay_capacity: Transitions in the buffer that batches are drawn from, a multiple of
+            `num_envs`.
         updates: Updates in a timed call.
         steps: Steps of all environments in a timed call.
         repetitions: Timed calls of each alternative, after one that is not timed.
         memory: Environments of the rows `memory` and `storage`.
+        cold_start: Environment of the row of that name; sizes are its preset's.
         derivatives: MuJoCo environments whose derivatives are timed.
         derivatives_batch: States of which derivatives are timed together.
         replay: Of the row of that name.
         training_step: Of the row of that name.
         sweep: Of the row of that name.
-        cold_start: Of the row of that name.
         storage: Of the row of that name.
-        output: A new file for the results; None for one under runs/.
+        output: Folder, new or empty; None for a new one under runs/.
     """
 
     rows: tuple[str, ...] = ("update", "environment_step", "replay", "memory", "derivatives")
@@ -142,49 +135,37 @@ class Bench:
     env_args: tuple[str, ...] = ()
     sources: tuple[str, ...] = ("cached", "recomputed", "reverse")
     tangent_dtypes: tuple[str, ...] = ("float32",)
-    members: tuple[int, ...] = (1, 6)
+    runs: tuple[int, ...] = (1, 6)
     batch_size: int | None = None
     hidden_sizes: tuple[int, ...] | None = None
     num_envs: int | None = None
-    buffer_items: int = 16_384
+    replay_capacity: int = 16_384
     updates: int = 20
     steps: int = 100
     repetitions: int = 9
     memory: tuple[str, ...] = ("chain", "ant")
+    cold_start: str = "ant"
     derivatives: tuple[str, ...] = ("ant", "hopper", "pusher")
     derivatives_batch: int = 64
     replay: ReplayRow = field(default_factory=ReplayRow)
     training_step: TrainingStepRow = field(default_factory=TrainingStepRow)
     sweep: SweepRow = field(default_factory=SweepRow)
-    cold_start: ColdStartRow = field(default_factory=ColdStartRow)
     storage: StorageRow = field(default_factory=StorageRow)
     output: Path | None = None
 
 
 def check(bench: Bench) -> None:
-    """Raises ValueError, with the mend, for what no row could work with."""
+    """Raises ValueError, saying what to do instead, for what no row could work with."""
     for name in bench.rows:
-        if name not in ROWS:
-            raise ValueError(f"--rows {name!r} is unknown: choose from {', '.join(ROWS)}")
-    for flag, counts in _counts(bench).items():
-        for count in counts:
-            if count < 1:
-                raise ValueError(f"--{flag} {count} must be at least 1")
-    if bench.output is not None and bench.output.exists():
-        raise ValueError(f"--output {bench.output} exists: name a new file")
+        check_choice("--rows ", name, ROWS)
+    _check_counts(bench)
 
 
-def _counts(bench: Bench) -> dict[str, tuple[int, ...]]:
-    """Every whole number among the flags, by the name of its flag."""
-    groups = {"": bench}
-    groups |= {
-        f"{name}.": getattr(bench, name)
-        for name in ("replay", "training_step", "sweep", "cold_start", "storage")
-    }
-    found = {}
-    for prefix, group in groups.items():
-        for name, value in vars(group).items():
-            values = value if isinstance(value, tuple) else (value,)
-            if all(isinstance(entry, int) for entry in values):
-                found[f"{prefix}{name}".replace("_", "-")] = values
-    return found
+def _check_counts(group: Any, prefix: str = "--") -> None:
+    for name, value in vars(group).items():
+        flag = prefix + name.replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            _check_counts(value, f"{flag}.")
+        for count in value if isinstance(value, tuple) else (value,):
+            if isinstance(count, int) and count < 1:
+                raise ValueError(f"{flag} {count} must be at least 1")

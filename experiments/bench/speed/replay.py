@@ -1,19 +1,18 @@
 """Row `replay`: our buffer beside a bare ring of the same bytes, both written in place."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from rich.console import RenderableType
 
 from experiments.bench.speed.options import Bench, ReplayRow
-from experiments.bench.speed.tables import heading, timings
-from experiments.bench.speed.work import Tell, make_environment
-from experiments.bench.timing import Alternative, compile_ahead, measure
-from experiments.launch.configuration import defaults
-from sobolax.environment import Environment
+from experiments.bench.speed.work import Setup, example_item, make_setup, timings
+from experiments.bench.timing import Alternative, compile_ahead
+from experiments.bench.timing import measure as measure_times
+from experiments.launch.progress import Progress
+from experiments.report.table import Table
+from sobolax.checks import check_choice
 from sobolax.tangents.sources import make_source
 from sobolax.tangents.storage import TANGENT_DTYPES
 from sobolax.training import replay
@@ -21,116 +20,94 @@ from sobolax.training import replay
 # Blocks written in a timed call, each followed by its batches.
 _ROUNDS = 8
 
-# (capacity) -> empty buffer, (buffer, block) -> buffer, (buffer, key, count) -> batch.
+# (item, capacity) -> empty buffer, (buffer, block) -> buffer, (buffer, key, count) -> batch.
 _Functions = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]
 
 
-def prepare(bench: Bench) -> Environment:
+def prepare(bench: Bench) -> Setup:
     """The environment whose transitions are kept; raises ValueError for what cannot work."""
-    asked = bench.replay
-    for kept in asked.kept:
-        if kept != "off" and kept not in TANGENT_DTYPES:
+    row = bench.replay
+    for kept in row.kept:
+        check_choice("--replay.kept ", kept, ("off", *TANGENT_DTYPES))
+    for count in row.buffers:
+        if row.capacity % (row.block * count):
             raise ValueError(
-                f"--replay.kept {kept!r} is unknown: choose from off, {', '.join(TANGENT_DTYPES)}"
+                f"--replay.capacity {row.capacity} must be a multiple of --replay.block "
+                f"{row.block} times --replay.buffers {count}"
             )
-    for count in asked.members:
-        if asked.items % (asked.block * count):
-            raise ValueError(
-                f"--replay.items {asked.items} must be a multiple of --replay.block {asked.block} "
-                f"times --replay.members {count}"
-            )
-    return make_environment(asked.env, defaults(asked.env).env_args)
+    return make_setup(row.env)
 
 
-def run(environment: Environment, bench: Bench, tell: Tell) -> dict[str, Any]:
-    """Times both, for everything that may be kept and for every count of members."""
-    asked, found = bench.replay, []
-    for kept in asked.kept:
-        item = _item(environment, kept)
+def measure(setup: Setup, bench: Bench, progress: Progress) -> Iterator[Table]:
+    """Times both, for everything that may be kept and for every count of buffers."""
+    row = bench.replay
+    for kept in row.kept:
+        name, dtype = ("off", "float32") if kept == "off" else ("cached", kept)
+        source = make_source(name, setup.environment, tangent_dtype=dtype)
+        item = example_item(setup.environment, source)
         size = replay.bytes_per_item(replay.init(item, 1))
-        row = jax.ShapeDtypeStruct((size // 4,), jnp.float32)
-        for count in dict.fromkeys(asked.members):
-            tell(f"replay, tangents {kept}, {count} buffers")
+        words = jax.ShapeDtypeStruct((size // 4,), jnp.float32)
+        for count in dict.fromkeys(row.buffers):
+            buffers = "1 buffer" if count == 1 else f"{count} buffers"
+            progress.phase(f"replay, tangents {kept}, {buffers}")
             alternatives = [
-                _alternative("bare ring", _bare(row), row, asked, count),
-                _alternative("replay", _ours(item), item, asked, count),
+                _alternative("bare ring", _BARE, words, row, count),
+                _alternative("replay", (replay.init, replay.add, replay.sample), item, row, count),
             ]
-            measured = measure(alternatives, bench.repetitions, _ROUNDS)
-            entries = [asdict(entry) for entry in measured]
-            found.append(
-                {"kept": kept, "members": count, "bytes_per_item": size, "measured": entries}
-            )
+            measured = measure_times(alternatives, bench.repetitions, _ROUNDS)
             del alternatives  # their buffers, before the next ones are made
-    return {"sizes": asdict(asked), "found": found}
+            yield timings(
+                f"Replay: {row.capacity:,} transitions of {row.env} in {buffers}, tangents {kept}",
+                measured,
+                "over bare",
+                "us",
+                f"{size:,} bytes each; {row.block} written, then {row.batches} times "
+                f"{row.batch_size} drawn, in every buffer.",
+            )
 
 
-def _item(environment: Environment, kept: str) -> Any:
-    source = make_source(
-        "off" if kept == "off" else "cached",
-        environment,
-        tangent_dtype="float32" if kept == "off" else kept,
-    )
-
-    def collect(key: jax.Array):
-        state = environment.reset(key)
-        action = jnp.zeros(environment.action_size, state.observation.dtype)
-        return source.collect(key, state, action)[0]
-
-    return jax.eval_shape(collect, jax.random.key(0))
+def _add_rows(ring: tuple[jax.Array, jax.Array], block: jax.Array) -> tuple[jax.Array, jax.Array]:
+    rows, position = ring
+    rows = jax.lax.dynamic_update_slice_in_dim(rows, block, position, axis=0)
+    return rows, (position + block.shape[0]) % rows.shape[0]
 
 
-def _ours(item: Any) -> _Functions:
-    return lambda capacity: replay.init(item, capacity), replay.add, replay.sample
-
-
-def _bare(row: jax.ShapeDtypeStruct) -> _Functions:
-    """As little as there can be: rows, and how many blocks there have been."""
-
-    def create(capacity: int):
-        return jnp.zeros((capacity, *row.shape), row.dtype), jnp.zeros((), jnp.int32)
-
-    def insert(ring, block: jax.Array):
-        rows, position = ring
-        rows = jax.lax.dynamic_update_slice_in_dim(rows, block, position, axis=0)
-        return rows, (position + block.shape[0]) % rows.shape[0]
-
-    def sample(ring, key: jax.Array, count: int):
-        rows, _ = ring
-        return rows[jax.random.randint(key, (count,), 0, rows.shape[0])]
-
-    return create, insert, sample
+# As little as there can be: rows, and where the next ones go.
+_BARE: _Functions = (
+    lambda row, capacity: (jnp.zeros((capacity, *row.shape), row.dtype), jnp.int32(0)),
+    _add_rows,
+    lambda ring, key, count: ring[0][jax.random.randint(key, (count,), 0, ring[0].shape[0])],
+)
 
 
 def _alternative(
-    name: str, functions: _Functions, item: Any, asked: ReplayRow, count: int
+    name: str, functions: _Functions, item: Any, row: ReplayRow, count: int
 ) -> Alternative:
-    create, insert, sample = functions
-    capacity = asked.items // count
+    init, add, sample = functions
+    capacity = row.capacity // count
 
     def fill(block: Any):
         # As many writes as it holds: every page is there, and the buffer is full.
         return jax.lax.fori_loop(
-            0, capacity // asked.block, lambda _, buffer: insert(buffer, block), create(capacity)
+            0, capacity // row.block, lambda _, buffer: add(buffer, block), init(item, capacity)
         )
 
     def work(buffer: Any, block: Any, key: jax.Array):
         def one_round(number, carry):
-            buffer, _ = carry
-            buffer = insert(buffer, block)
+            buffer = add(carry[0], block)
 
             # What is drawn is carried along, so that it must be there, and nothing is done to it.
             def draw(at, _):
-                place = number * asked.batches + at
-                return sample(buffer, jax.random.fold_in(key, place), asked.batch_size)
+                place = number * row.batches + at
+                return sample(buffer, jax.random.fold_in(key, place), row.batch_size)
 
-            return buffer, jax.lax.fori_loop(
-                0, asked.batches, draw, sample(buffer, key, asked.batch_size)
-            )
+            first = sample(buffer, key, row.batch_size)
+            return buffer, jax.lax.fori_loop(0, row.batches, draw, first)
 
-        first = sample(buffer, key, asked.batch_size)
+        first = sample(buffer, key, row.batch_size)
         return jax.lax.fori_loop(0, _ROUNDS, one_round, (buffer, first))
 
-    block = jax.tree.map(lambda leaf: jnp.ones((count, asked.block, *leaf.shape), leaf.dtype), item)
+    block = jax.tree.map(lambda leaf: jnp.ones((count, row.block, *leaf.shape), leaf.dtype), item)
     keys = jax.random.split(jax.random.key(0), count)
     held = [jax.jit(jax.vmap(fill))(block)]
     compiled, seconds = compile_ahead(jax.vmap(work), held[0], block, keys, donate=(0,))
@@ -140,19 +117,3 @@ def _alternative(
         return held[0], batch
 
     return Alternative(name, once, seconds)
-
-
-def render(found: Mapping[str, Any]) -> list[RenderableType]:
-    """A table for each kind of item and count of members."""
-    sizes, parts = found["sizes"], []
-    for entry in found["found"]:
-        buffers = "one buffer" if entry["members"] == 1 else f"{entry['members']} buffers"
-        title = (
-            f"Replay: {sizes['items']:,} transitions of {sizes['env']} in {buffers}, tangents "
-            f"{entry['kept']}, {entry['bytes_per_item']:,} bytes each\n"
-            f"{sizes['block']} written, then {sizes['batches']} times {sizes['batch_size']} drawn, "
-            "in every buffer"
-        )
-        parts.append(heading(title))
-        parts.append(timings("", "us", "over bare", entry["measured"]))
-    return parts

@@ -1,103 +1,33 @@
 """Row `training_step`: a step of all environments and the updates after it, as training does them.
 
-With gradients and without, on states that are handed on from call to call and written in place.
+With gradients and without.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
-
-import jax
-import jax.numpy as jnp
-from rich.console import RenderableType
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 
 from experiments.bench.speed.options import Bench
-from experiments.bench.speed.tables import heading, timings
-from experiments.bench.speed.work import Tell, make_environment
-from experiments.bench.timing import Alternative, compile_ahead, measure
-from experiments.launch.configuration import defaults
-from sobolax import make_training
-from sobolax.agents.config import AgentConfig
-from sobolax.environment import Environment
-
-_WARM_UP = 8  # steps before the timed ones, so that legs are on the floor
+from experiments.bench.speed.work import FULL_BASIS, Setup, make_setup, time_epoch, timings
+from experiments.bench.timing import measure as measure_times
+from experiments.launch.progress import Progress
+from experiments.report.table import Table
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What both alternatives have in common.
-
-    Attributes:
-        environment: The environment.
-        config: Sizes and counts; a timed call is one epoch, which is one step.
-        hyper: Hyperparameters of the environment.
-    """
-
-    environment: Environment
-    config: AgentConfig
-    hyper: Any
+def prepare(bench: Bench) -> Setup:
+    """The training whose epoch is one step; raises ValueError."""
+    return make_setup(**asdict(bench.training_step), **FULL_BASIS)
 
 
-def prepare(bench: Bench) -> Setting:
-    """Checks what was asked for; raises ValueError."""
-    asked = bench.training_step
-    base = defaults(asked.env)
-    environment = make_environment(asked.env, base.env_args)
-    config = replace(
-        base.config,
-        num_envs=asked.num_envs,
-        total_timesteps=asked.num_envs,
-        epochs=1,
-        learning_starts=0,
-        gradient_steps=asked.updates,
-        batch_size=asked.batch_size,
-        hidden_sizes=asked.hidden_sizes,
-        replay_capacity=asked.buffer_items,
-        first_order="cached",
-        state_directions=None,
-        action_directions=None,
-        tangent_dtype=asked.tangent_dtype,
-        report_states=0,
-    )
-    config.check(environment)
-    return Setting(environment, config, base.hyper)
-
-
-def run(setting: Setting, bench: Bench, tell: Tell) -> dict[str, Any]:
+def measure(setup: Setup, bench: Bench, progress: Progress) -> Iterator[Table]:
     """Times both."""
-    alternatives = []
+    sizes, alternatives = bench.training_step, []
     for name, source in (("plain", "off"), ("Sobolev", "cached")):
-        tell(f"compiling a training step of {bench.training_step.env}: {name}")
-        alternatives.append(_alternative(setting, name, source))
-    tell("timing training steps")
-    measured = measure(alternatives, bench.repetitions, 1)
-    return {
-        "sizes": asdict(bench.training_step),
-        "measured": [asdict(entry) for entry in measured],
-    }
-
-
-def _alternative(setting: Setting, name: str, source: str) -> Alternative:
-    config = replace(setting.config, first_order=source)
-    training = make_training(setting.environment, config)
-    hyper = jax.tree.map(jnp.float32, setting.hyper)
-    held = [jax.jit(training.init)(jax.random.key(0), hyper)]
-    compiled, seconds = compile_ahead(training.learn, held[0], hyper, jnp.int32(0), donate=(0,))
-
-    def once():
-        held[0], metrics = compiled(held[0], hyper, jnp.int32(0))
-        return metrics
-
-    for _ in range(_WARM_UP):
-        jax.block_until_ready(once())
-    return Alternative(name, once, seconds)
-
-
-def render(found: Mapping[str, Any]) -> list[RenderableType]:
-    """One table."""
-    sizes = found["sizes"]
+        progress.phase(f"compiling a training step of {sizes.env}: {name}")
+        config = replace(setup.config, first_order=source)
+        alternatives.append(time_epoch(name, replace(setup, config=config)))
+    progress.phase("timing training steps")
     title = (
-        f"A training step in {sizes['env']}: {sizes['num_envs']} environments, then "
-        f"{sizes['updates']} updates of {sizes['batch_size']}"
+        f"A training step in {sizes.env}: {sizes.num_envs} environments, then "
+        f"{sizes.gradient_steps} updates of {sizes.batch_size}"
     )
-    return [heading(title), timings("SAC", "ms", "over plain", found["measured"])]
+    yield timings(title, measure_times(alternatives, bench.repetitions, 1), "over plain")

@@ -3,34 +3,37 @@
 import dataclasses
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
-import rich
 
 import envs
 from experiments.bench.speed import __main__ as bench
-from experiments.bench.speed import cold_start, derivatives, memory, update
+from experiments.bench.speed import derivatives, memory, update
 from experiments.bench.speed.options import (
     ROWS,
     Bench,
-    ColdStartRow,
     ReplayRow,
+    StorageRow,
     SweepRow,
     TrainingStepRow,
 )
 from experiments.bench.timing import Alternative, measure
+from experiments.launch import run_folder
+from experiments.launch.progress import Silent
+from sobolax.tangents.storage import TANGENT_DTYPES
 
 TINY = Bench(
     rows=("update", "environment_step", "replay", "memory"),
     env="pendulum",
     sources=("cached",),
-    members=(2,),
+    runs=(2,),
     batch_size=4,
     hidden_sizes=(4,),
     num_envs=2,
-    buffer_items=8,
+    replay_capacity=8,
     updates=2,
     steps=2,
     repetitions=2,
@@ -39,12 +42,13 @@ TINY = Bench(
     replay=ReplayRow("pendulum", ("off", "int8"), 8, 2, 2, 2, (1, 2)),
     training_step=TrainingStepRow("pendulum", 2, 2, 4, (4,), 8),
     sweep=SweepRow("pendulum", 2, 1),
+    storage=StorageRow(64, 2),
 )
 
 
-def flags(settings, prefix="--"):
+def flags(options, prefix="--"):
     found = []
-    for name, value in vars(settings).items():
+    for name, value in vars(options).items():
         name = prefix + name.replace("_", "-")
         if dataclasses.is_dataclass(value):
             found += flags(value, f"{name}.")
@@ -54,14 +58,15 @@ def flags(settings, prefix="--"):
     return found
 
 
-def groups_of(results):
-    """All lists of timings, wherever they are."""
-    if not isinstance(results, dict | list):
-        return []
-    parts = list(results.values()) if isinstance(results, dict) else results
-    if parts and isinstance(parts[0], dict) and "compile_seconds" in parts[0]:
-        return [parts]
-    return [group for part in parts for group in groups_of(part)]
+def measure_rows(options):
+    """The tables, measured as the command does."""
+    for tables, _ in bench.measure(bench.prepare(options), options, Path(), Silent()):
+        found = tables
+    return found
+
+
+def names(table):
+    return [row[0] for row in table.rows]
 
 
 @pytest.fixture
@@ -73,75 +78,78 @@ def own_cache_setting():
 
 
 def test_a_measurement_is_printed_and_written(own_cache_setting, tmp_path, capsys):
-    output = tmp_path / "runs" / "bench.json"
+    output = tmp_path / "runs" / "bench"
     assert bench.main([*flags(TINY), "--output", str(output)]) == 0
-    results = json.loads(output.read_text())
-    assert tuple(results["rows"]) == TINY.rows
-    groups = groups_of(results["rows"])
-    assert len(groups) == 1 + 1 + 4
-    for group in groups:
-        assert group[0]["ratio"] == 1
-        assert all(entry["seconds"] > 0 and entry["compile_seconds"] > 0 for entry in group)
-        assert all(e["smallest_ratio"] <= e["ratio"] <= e["largest_ratio"] for e in group)
-    measured = results["rows"]["update"]["members"]
-    assert {count: [entry["name"] for entry in group] for count, group in measured.items()} == {
-        "2": ["off", "cached"]
-    }
-    printed = capsys.readouterr().out
-    for part in ("One update in pendulum", "2 runs in one program", "steps/s", "point_mass"):
+    results = json.loads((output / run_folder.RESULTS).read_text())
+    assert results["options"]["env"] == "pendulum"
+    *timings, memory_table = results["tables"]
+    assert len(timings) == 1 + 1 + 4
+    for table in timings:
+        ratios = [row[2:5] for row in table["rows"]]
+        assert ratios[0] == [1, 1, 1]
+        assert all(row[1] > 0 and row[5] > 0 for row in table["rows"])
+        assert all(low <= ratio <= high for ratio, low, high in ratios)
+    assert [row[0] for row in timings[0]["rows"]] == ["off", "cached"]
+    assert memory_table["headings"] == ["", "point_mass"]
+    printed, page = capsys.readouterr().out, (output / "table.md").read_text()
+    for part in ("One update in pendulum, 2 runs in one program", "steps/s", "point_mass"):
         assert part in printed
+        assert part in page
     assert "Replay: 8 transitions of pendulum in 2 buffers" in printed
+    assert len(list((output / "tables").iterdir())) == len(results["tables"])
     assert bench.main([*flags(TINY), "--output", str(output)]) == 2  # nothing is overwritten
-    assert json.loads(output.read_text()) == results
+    assert json.loads((output / run_folder.RESULTS).read_text()) == results
 
 
 @pytest.mark.slow
 def test_every_source_and_every_storage_is_measured():
     sources = ("off", "cached", "recomputed", "reverse")
-    asked = replace(TINY, rows=("update",), sources=sources, members=(1, 2))
-    measured = bench.run(replace(asked, tangent_dtypes=("float32", "int8")))["rows"]["update"]
-    assert measured["members"].keys() == {"1", "2"}
-    for group in measured["members"].values():
-        assert [entry["name"] for entry in group] == [
-            "off",
-            "cached float32",
-            "cached int8",
-            "recomputed",
-            "reverse",
-        ]
+    options = replace(TINY, rows=("update",), sources=sources, runs=(1, 2))
+    tables = measure_rows(replace(options, tangent_dtypes=("float32", "int8")))
+    assert [table.title.split(", ")[1] for table in tables] == [
+        "one run alone",
+        "2 runs in one program",
+    ]
+    for table in tables:
+        assert names(table) == ["off", "cached float32", "cached int8", "recomputed", "reverse"]
 
 
 @pytest.mark.slow
 def test_whole_steps_and_sweeps_are_measured():
-    found = bench.run(replace(TINY, rows=("training_step", "sweep")))["rows"]
-    (steps,), (sweep,) = (groups_of(found[name]) for name in ("training_step", "sweep"))
-    assert [entry["name"] for entry in steps] == ["plain", "Sobolev"]
-    assert [entry["name"] for entry in sweep] == [
-        "one run alone",
-        "one of 2 runs in one program",
-    ]
+    steps, sweep = measure_rows(replace(TINY, rows=("training_step", "sweep")))
+    assert names(steps) == ["plain", "Sobolev"]
+    assert names(sweep) == ["one run alone", "2 runs in one program"]
     # Of one of its runs: both programs of a run's size take microseconds to milliseconds.
-    assert sweep[1]["seconds"] == pytest.approx(sweep[0]["seconds"] * sweep[1]["ratio"], rel=5)
+    alone, together = sweep.rows
+    assert together[1] == pytest.approx(alone[1] * together[2], rel=5)
+
+
+@pytest.mark.slow
+def test_storage_is_exact_in_float32_and_worse_with_fewer_bits():
+    (table,) = measure_rows(replace(TINY, rows=("storage",)))
+    assert names(table) == list(TANGENT_DTYPES)
+    errors = {row[0]: row[table.headings.index("∇s y, error")] for row in table.rows}
+    assert errors["float32"] == 0
+    assert 0 < errors["float16"] < errors["int8"] < errors["int4"] < 1
 
 
 @pytest.mark.slow
 def test_a_cold_start_fills_the_cache_that_the_next_one_finds():
-    asked = replace(TINY, cold_start=ColdStartRow("lqr"))
-    found = cold_start.run(cold_start.prepare(asked), asked, lambda text: None)
-    cold, warm = found["starts"].values()
-    assert tuple(cold) == tuple(warm) == ("import", "build", "lower", "compile", "run")
-    assert all(phase["seconds"] > 0 for start in (cold, warm) for phase in start.values())
+    options = replace(TINY, rows=("cold_start",), cold_start="lqr")
+    (table,) = measure_rows(options)
+    assert table.headings[2:] == ("import", "build", "lower", "compile", "run", "in all")
+    found = {row[:2]: row[2:] for row in table.rows}
+    for name in ("empty cache", "warm cache"):
+        assert all(seconds > 0 for seconds in found[name, "wall"])
     # Processor time: what else the machine does has no part in it.
-    assert warm["compile"]["processor"] < cold["compile"]["processor"]
+    assert found["warm cache", "processor"][3] < found["empty cache", "processor"][3]
 
 
 @pytest.mark.slow
-def test_imports_are_measured_beside_that_of_jax(capsys):
-    found = bench.run(replace(TINY, rows=("imports",), repetitions=1))
-    names = [entry["name"] for entry in found["rows"]["imports"]["imports"]]
-    assert names == ["jax", "sobolax", "one loss", "functional core", "everything"]
-    rich.print(bench.render(found))
-    assert "functional core" in capsys.readouterr().out
+def test_imports_are_measured_beside_that_of_jax():
+    (table,) = measure_rows(replace(TINY, rows=("imports",), repetitions=1))
+    assert names(table) == ["jax", "sobolax", "one loss", "functional core", "everything"]
+    assert all(row[1] > 0 for row in table.rows)
 
 
 def test_alternatives_take_turns():
@@ -180,25 +188,28 @@ def test_bytes_per_transition_count_every_number():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rows": ("updates",)}, "--rows 'updates' is unknown: choose from update"),
+        (
+            {"rows": ("updates",)},
+            r"--rows 'updates' is unknown \(did you mean 'update'\?\): choose one of update",
+        ),
         ({"env": "pendulim"}, "did you mean 'pendulum'"),
         ({"memory": ("ants",)}, "did you mean 'ant'"),
-        ({"sources": ("cache",)}, "choose from off, cached"),
+        ({"sources": ("cache",)}, "--sources 'cache' is unknown .* choose one of off, cached"),
         ({"tangent_dtypes": ("int2",)}, "--tangent-dtypes 'int2' is unknown"),
-        ({"members": (1, 0)}, "--members 0 must be at least 1"),
+        ({"runs": (1, 0)}, "--runs 0 must be at least 1"),
         ({"repetitions": 0}, "--repetitions 0 must be at least 1"),
-        ({"buffer_items": 9}, "must be a multiple of num_envs=2"),
+        ({"replay_capacity": 9}, "must be a multiple of num_envs=2"),
         ({"batch_size": 16}, "is larger than"),
         ({"env_args": ("dimension",)}, "name=value"),
         ({"rows": ("derivatives",), "derivatives": ("pendulum",)}, "no MuJoCo environment"),
         ({"derivatives_batch": 0}, "--derivatives-batch 0 must be at least 1"),
-        ({"replay": ReplayRow(items=0)}, "--replay.items 0 must be at least 1"),
-        ({"replay": ReplayRow("pendulum", items=9)}, "must be a multiple of --replay.block"),
-        ({"replay": ReplayRow("pendulum", ("int2",))}, "choose from off, float32"),
+        ({"replay": ReplayRow(capacity=0)}, "--replay.capacity 0 must be at least 1"),
+        ({"replay": ReplayRow("pendulum", capacity=9)}, "must be a multiple of --replay.block"),
+        ({"replay": ReplayRow("pendulum", ("int2",))}, "choose one of off, float32"),
         ({"rows": ("sweep",), "sweep": SweepRow("lqrr")}, "did you mean 'lqr'"),
-        ({"rows": ("cold_start",), "cold_start": ColdStartRow("lqrr")}, "did you mean 'lqr'"),
+        ({"rows": ("cold_start",), "cold_start": "lqrr"}, "did you mean 'lqr'"),
         (
-            {"rows": ("training_step",), "training_step": TrainingStepRow(buffer_items=130)},
+            {"rows": ("training_step",), "training_step": TrainingStepRow(replay_capacity=130)},
             "replay_capacity=130 must be a multiple of num_envs=128",
         ),
     ],
@@ -213,9 +224,9 @@ def test_every_row_can_do_what_it_does_by_default():
 
 
 def test_reverse_mode_only_where_there_is_one():
-    settings = replace(TINY, sources=("cached", "reverse"))
-    assert tuple(update.prepare(settings).kinds) == ("off", "cached", "reverse")
-    without = replace(settings, env="reacher", env_args=("integrator=rk4",))
+    options = replace(TINY, sources=("cached", "reverse"))
+    assert tuple(update.prepare(options).kinds) == ("off", "cached", "reverse")
+    without = replace(options, env="reacher", env_args=("integrator=rk4",))
     assert tuple(update.prepare(without).kinds) == ("off", "cached")
 
 

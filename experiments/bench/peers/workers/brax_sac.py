@@ -1,7 +1,7 @@
 """Brax's SAC, as `brax.training.agents.sac.train` runs it; a worker of `experiments.bench.peers`.
 
-Brax evaluates between its epochs and tells a callback; the callback waits here until the driver
-asks for the next epoch. Epochs are timed by Brax itself, evaluation apart; what it evaluates is an
+Brax evaluates between its epochs and calls a callback, which waits here until the driver wants the
+next epoch. Epochs are timed by Brax itself, evaluation apart; what it evaluates is an
 environment that does nothing.
 """
 
@@ -11,25 +11,10 @@ from typing import Any
 
 import protocol
 
-NAMES = (
-    "environment",
-    "backend",
-    "num_envs",
-    "gradient_steps",
-    "batch_size",
-    "hidden_sizes",
-    "replay_capacity",
-    "learning_starts",
-    "episode_length",
-    "rounds",
-    "collect_rounds",
-    "segments",
-)
-
 
 def main() -> None:
     """Prepares, and serves the driver."""
-    channel, sizes = protocol.Channel(), protocol.settings(NAMES)
+    channel, sizes = protocol.Channel(), protocol.settings("backend", "episode_length")
 
     import jax
     import jax.numpy as jnp
@@ -83,7 +68,7 @@ def main() -> None:
             # The evaluation since then took one thread.
             processor = found.processor_seconds - metrics["eval/epoch_eval_time"]
             found = dataclasses.replace(found, seconds=seconds, processor_seconds=processor)
-            channel.tell("train", found)
+            channel.report("train", found)
         if channel.serve({"collect": collect}, hand_back="train") is None:
             raise SystemExit(0)
         clock = protocol.Clock()

@@ -5,11 +5,10 @@ A worker gets one JSON object on its command line. It prepares, compiles and war
 says `{"event": "segment", "part": PART, ...}` with the fields of `Segment`. In between it waits in
 a read, which takes no processor time. The end of its input ends it.
 
-Parts are `train` (collection and updates, as in training) and `collect` (the same without updates).
+`PARTS` are `train` (collection and updates, as in training) and `collect` (no updates).
 Only the standard library is imported here: the file runs in every worker's environment.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -17,6 +16,21 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+PARTS = ("train", "collect")
+# What every worker gets, beside settings of its own.
+_SETTINGS = (
+    "environment",
+    "num_envs",
+    "gradient_steps",
+    "batch_size",
+    "hidden_sizes",
+    "replay_capacity",
+    "learning_starts",
+    "rounds",
+    "collect_rounds",
+    "segments",
+)
 
 
 @dataclass(frozen=True)
@@ -48,12 +62,11 @@ class Clock:
         return Segment(environment_steps, updates, wall - self._wall, processor - self._processor)
 
 
-def settings(names: Collection[str]) -> dict[str, Any]:
-    """The settings on the command line, which must have these names and no others."""
-    parser = argparse.ArgumentParser(description="One contender of experiments.bench.peers.")
-    parser.add_argument("settings", help="sizes, as a JSON object")
-    found = json.loads(parser.parse_args().settings)
-    missing, unknown = sorted(set(names) - set(found)), sorted(set(found) - set(names))
+def settings(*own: str, shared: Collection[str] = _SETTINGS) -> dict[str, Any]:
+    """The settings on the command line, which must have the shared names and the worker's own."""
+    names = {*shared, *own}
+    found = json.loads(sys.argv[1])
+    missing, unknown = sorted(names - set(found)), sorted(set(found) - names)
     if missing or unknown:
         wrong = [f"{name} is missing" for name in missing]
         wrong += [f"{name} is unknown" for name in unknown]
@@ -72,16 +85,16 @@ class Channel:
         """Says that everything is compiled and has run once."""
         self._say({"event": "ready", "versions": dict(versions)})
 
-    def tell(self, part: str, segment: Segment) -> None:
+    def report(self, part: str, segment: Segment) -> None:
         """Says how long a segment took."""
         self._say({"event": "segment", "part": part, **vars(segment)})
 
     def serve(self, parts: Mapping[str, Callable[[], Segment]], hand_back: str = "") -> str | None:
-        """Runs what is asked for, until the end of the input.
+        """Runs segments on request, until the end of the input.
 
         Args:
             parts: How a segment of each part is run.
-            hand_back: A part that the caller runs itself: `serve` returns when it is asked for.
+            hand_back: A part that the caller runs itself: `serve` returns at a request for it.
 
         Returns:
             `hand_back`, or None at the end of the input.
@@ -90,12 +103,40 @@ class Channel:
             part = json.loads(line)["run"]
             if part == hand_back:
                 return part
-            self.tell(part, parts[part]())
+            self.report(part, parts[part]())
         return None
 
     def _say(self, values: Mapping[str, Any]) -> None:
         self._output.write(json.dumps(values) + "\n")
         self._output.flush()
+
+
+def serve(
+    make_work: Callable[[dict[str, Any], int, int], Callable[[], tuple[int, int]]],
+    packages: Collection[str],
+    *own: str,
+) -> None:
+    """What a worker does whose two parts are alike.
+
+    Args:
+        make_work: `(settings, steps of all environments, updates after each) -> work`, compiled
+            and run once. It returns environment steps and updates of a segment.
+        packages: Their versions are reported.
+        own: Names of settings that the worker has beside the shared ones.
+    """
+    channel, sizes = Channel(), settings(*own)
+
+    def timed(work: Callable[[], tuple[int, int]]) -> Callable[[], Segment]:
+        def run() -> Segment:
+            clock = Clock()
+            return clock.segment(*work())
+
+        return run
+
+    train = make_work(sizes, sizes["rounds"], sizes["gradient_steps"])
+    collect = make_work(sizes, sizes["collect_rounds"], 0)
+    channel.ready(versions(*packages))
+    channel.serve({"train": timed(train), "collect": timed(collect)})
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -4,35 +4,14 @@ import functools
 
 import protocol
 
-NAMES = (
-    "environment",
-    "num_envs",
-    "gradient_steps",
-    "batch_size",
-    "hidden_sizes",
-    "replay_capacity",
-    "learning_starts",
-    "rounds",
-    "collect_rounds",
-)
 
-
-def main() -> None:
-    """Prepares, and serves the driver."""
-    channel, sizes = protocol.Channel(), protocol.settings(NAMES)
-    # Pendulum-v1 of gymnax ends after 200 steps, as everywhere.
-    train = _segments(sizes, sizes["rounds"], sizes["gradient_steps"])
-    collect = _segments(sizes, sizes["collect_rounds"], 0)
-    channel.ready(protocol.versions("rejax", "gymnax", "jax", "flax", "optax"))
-    channel.serve({"train": train, "collect": collect})
-
-
-def _segments(sizes, rounds: int, updates: int):
-    """A function that trains on by so many steps of all environments, compiled and run once."""
+def make_work(sizes, rounds: int, updates: int):
+    """Trains on by so many steps of all environments."""
     import jax
     import rejax  # pyright: ignore[reportMissingImports]
 
     steps = rounds * sizes["num_envs"]
+    # Pendulum-v1 of gymnax ends after 200 steps, as everywhere.
     algorithm = rejax.SAC.create(
         env=sizes["environment"],
         num_envs=sizes["num_envs"],
@@ -58,14 +37,13 @@ def _segments(sizes, rounds: int, updates: int):
     for _ in range(2 + sizes["learning_starts"] // steps):
         state = jax.block_until_ready(run(state))
 
-    def segment() -> protocol.Segment:
+    def work() -> tuple[int, int]:
         nonlocal state
-        clock = protocol.Clock()
         state = jax.block_until_ready(run(state))
-        return clock.segment(steps, rounds * updates)
+        return steps, rounds * updates
 
-    return segment
+    return work
 
 
 if __name__ == "__main__":
-    main()
+    protocol.serve(make_work, ("rejax", "gymnax", "jax", "flax", "optax"))

@@ -6,32 +6,9 @@ are taken before the updates that belong to these steps run as one compiled prog
 
 import protocol
 
-NAMES = (
-    "environment",
-    "num_envs",
-    "gradient_steps",
-    "train_frequency",
-    "batch_size",
-    "hidden_sizes",
-    "replay_capacity",
-    "learning_starts",
-    "rounds",
-    "collect_rounds",
-)
 
-
-def main() -> None:
-    """Prepares, and serves the driver."""
-    channel, sizes = protocol.Channel(), protocol.settings(NAMES)
-    train = _segments(sizes, sizes["rounds"], sizes["gradient_steps"])
-    collect = _segments(sizes, sizes["collect_rounds"], 0)
-    names = "sbx-rl", "stable-baselines3", "gymnasium", "mujoco", "jax", "flax", "optax"
-    channel.ready(protocol.versions(*names))
-    channel.serve({"train": train, "collect": collect})
-
-
-def _segments(sizes, rounds: int, updates: int):
-    """A function that learns on by so many steps of all environments, run once."""
+def make_work(sizes, rounds: int, updates: int):
+    """Learns on by so many steps of all environments."""
     import jax
     from flax import linen
     from sbx import SAC  # pyright: ignore[reportMissingImports]
@@ -56,15 +33,15 @@ def _segments(sizes, rounds: int, updates: int):
 
     learn(sizes["learning_starts"] + steps)
 
-    def segment() -> protocol.Segment:
+    def work() -> tuple[int, int]:
         # It counts its updates itself, and rounds the steps up to whole training rounds.
         steps_before, updates_before = model.num_timesteps, model._n_updates
-        clock = protocol.Clock()
         learn(steps)
-        return clock.segment(model.num_timesteps - steps_before, model._n_updates - updates_before)
+        return model.num_timesteps - steps_before, model._n_updates - updates_before
 
-    return segment
+    return work
 
 
 if __name__ == "__main__":
-    main()
+    packages = "sbx-rl", "stable-baselines3", "gymnasium", "mujoco", "jax", "flax", "optax"
+    protocol.serve(make_work, packages, "train_frequency")

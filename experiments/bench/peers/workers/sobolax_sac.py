@@ -5,33 +5,9 @@ from pathlib import Path
 
 import protocol
 
-NAMES = (
-    "environment",
-    "environment_arguments",
-    "num_envs",
-    "gradient_steps",
-    "batch_size",
-    "hidden_sizes",
-    "replay_capacity",
-    "learning_starts",
-    "episode_length",
-    "rounds",
-    "collect_rounds",
-)
 
-
-def main() -> None:
-    """Prepares, and serves the driver."""
-    channel, sizes = protocol.Channel(), protocol.settings(NAMES)
-    sys.path.append(str(Path(__file__).parents[4]))  # for `envs`, which is not installed
-    train = _segments(sizes, sizes["rounds"], sizes["gradient_steps"])
-    collect = _segments(sizes, sizes["collect_rounds"], 0)
-    channel.ready(protocol.versions("sobolax", "brax", "mujoco-mjx", "jax", "flax", "optax"))
-    channel.serve({"train": train, "collect": collect})
-
-
-def _segments(sizes, rounds: int, updates: int):
-    """A function that trains on by so many steps of all environments, compiled and run once."""
+def make_work(sizes, rounds: int, updates: int):
+    """Trains on by so many steps of all environments."""
     import jax
     import jax.numpy as jnp
 
@@ -58,16 +34,15 @@ def _segments(sizes, rounds: int, updates: int):
     run = jax.jit(training.learn, donate_argnums=0)
     index = 0
 
-    def segment() -> protocol.Segment:
+    def work() -> tuple[int, int]:
         nonlocal state, index
-        clock = protocol.Clock()
         state, _ = jax.block_until_ready(run(state, hyper, jnp.int32(index)))
         index += 1
-        return clock.segment(rounds * count, rounds * updates)
+        return rounds * count, rounds * updates
 
     while index < filled:
-        segment()
-    return segment
+        work()
+    return work
 
 
 def _environment(sizes):
@@ -88,4 +63,6 @@ def _environment(sizes):
 
 
 if __name__ == "__main__":
-    main()
+    sys.path.append(str(Path(__file__).parents[4]))  # for `envs`, which is not installed
+    packages = "sobolax", "brax", "mujoco-mjx", "jax", "flax", "optax"
+    protocol.serve(make_work, packages, "environment_arguments", "episode_length")

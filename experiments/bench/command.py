@@ -1,0 +1,81 @@
+"""What both benchmarks share: flags, a folder, results on disk as they come, the console."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from experiments.launch import run_folder
+from experiments.launch.exit_status import (
+    FAILED,
+    INTERRUPTED,
+    bad_input,
+    second_interrupt_quits,
+)
+from experiments.launch.program import compiler_options
+from experiments.launch.progress import Progress, console_progress
+from experiments.report import table
+from experiments.report.table import Table
+
+Options = TypeVar("Options", bound=Any)
+Plan = TypeVar("Plan")
+
+#: All tables so far, and what `results.json` holds beside them.
+Results: TypeAlias = tuple[Sequence[Table], Mapping[str, Any]]
+
+
+def main(
+    name: str,
+    options: type[Options],
+    prepare: Callable[[Options], Plan],
+    measure: Callable[[Plan, Options, Path, Progress], Iterator[Results]],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Runs a benchmark's command.
+
+    Args:
+        name: Of its command.
+        options: A dataclass whose fields are the flags, `output` among them.
+        prepare: Checks the options; a ValueError says what to do instead. Compiles nothing.
+        measure: Measures what is planned; every result replaces the one before.
+        argv: The command line; None for the process's own.
+
+    Returns:
+        The exit status: 0, 1 if nothing could be measured, 2 for bad input, 130 after Ctrl-C.
+    """
+    given = tyro.cli(options, args=argv, prog=f"python -m experiments.bench.{name}")
+    console, status = Console(), 0
+    try:
+        plan = prepare(given)
+        folder = run_folder.choose(given.output, "bench", [name])
+    except ValueError as error:
+        return bad_input(error)
+    run_folder.create(folder)
+    flags = {flag: value for flag, value in asdict(given).items() if flag != "output"}
+    header = {
+        "options": flags,
+        **run_folder.provenance(),
+        "compiler_options": compiler_options(),
+    }
+    tables: Sequence[Table] = ()
+    with second_interrupt_quits(), console_progress(console) as progress:
+        try:
+            for tables, values in measure(plan, given, folder, progress):
+                save(folder, tables, {**header, **values})
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+    table.show(tables, console)
+    console.print(Text(f"Everything is in {folder}"), soft_wrap=True)
+    return status or (0 if tables else FAILED)
+
+
+def save(folder: Path, tables: Sequence[Table], values: Mapping[str, Any]) -> None:
+    """Writes `results.json`, `table.md` and `tables/*.csv`, or replaces them."""
+    table.save(folder, tables)
+    (folder / run_folder.RESULTS).unlink(missing_ok=True)
+    results = {**values, "tables": [one.to_json() for one in tables]}
+    run_folder.write_json(folder / run_folder.RESULTS, results)
