@@ -111,8 +111,8 @@ def _row(contender: Contender, worker: Worker, segments: Mapping[str, list[Segme
         "steps_per_processor_second": 1.0 / train,
         "updates_per_environment_step": share,
         # Processor time: steadier than the wall's, where it is divided by a difference.
-        "processor_seconds_per_collected_step": collect,
+        "processor_us_per_collected_step": 1e6 * collect,
         # What training takes longer than collecting alone; with its noise it may be below zero.
-        "processor_seconds_per_update": (train - collect) / share if share else None,
+        "processor_ms_per_update": 1e3 * (train - collect) / share if share else None,
         "segments": {part: [vars(s) for s in found] for part, found in segments.items()},
     }

@@ -3,9 +3,8 @@
 import contextlib
 import json
 import os
-import queue
+import select
 import subprocess
-import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -66,15 +65,13 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
+                bufsize=0,
                 env=environment,
                 cwd=log.parent,  # libraries leave logs where they run
             )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._input, self._output = self._process.stdin, self._process.stdout
-        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
 
     def __enter__(self) -> "Worker":
         return self
@@ -88,7 +85,7 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._reader.join()
+        self._output.close()
 
     def wait_until_ready(self) -> None:
         """Waits until the worker has compiled everything.
@@ -107,7 +104,6 @@ class Worker:
         """
         try:
             self._input.write(json.dumps({"run": part}).encode() + b"\n")
-            self._input.flush()
         except BrokenPipeError:
             raise WorkerError(self._ended()) from None
         answer = self._answer("segment", _SEGMENT)
@@ -118,20 +114,12 @@ class Worker:
             raise WorkerError(f"{self.name} reported an impossible segment: {segment}")
         return segment
 
-    def _read(self) -> None:
-        with self._output as lines:
-            for line in lines:
-                self._lines.put(line)
-        self._lines.put(b"")
-
     def _answer(self, event: str, kinds: Mapping[str, Any]) -> dict[str, Any]:
-        try:
-            line = self._lines.get(timeout=self._timeout)
-        except queue.Empty:
+        if not select.select([self._output], [], [], self._timeout)[0]:
             raise WorkerError(
                 f"{self.name} said nothing for {self._timeout:g} s; its log is {self._log}"
-            ) from None
-        if not line:
+            )
+        if not (line := self._output.readline()):
             raise WorkerError(self._ended())
         try:
             answer = json.loads(line)

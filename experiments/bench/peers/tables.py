@@ -5,6 +5,15 @@ from typing import Any
 
 from experiments.report.table import Table
 
+# Of the table of contenders, and what they are called in `results.json`.
+_COLUMNS = {
+    "steps/s": "steps_per_second",
+    "updates per step": "updates_per_environment_step",
+    "CPU ms, per update": "processor_ms_per_update",
+    "CPU µs, per step collected": "processor_us_per_collected_step",
+    "start s": "start_seconds",
+}
+
 
 def make(done: Sequence[Mapping[str, Any]], left_out: Mapping[str, str]) -> list[Table]:
     """A summary, and a table for each comparison; none where nothing was compared."""
@@ -26,32 +35,18 @@ def _summary(done: Sequence[Mapping[str, Any]], left_out: Mapping[str, str]) -> 
 def _contenders(one: Mapping[str, Any]) -> Table:
     """A row for each contender."""
     best = next(row for row in one["contenders"] if row["label"] == one["ratio"]["peer"])
-    rows = []
-    for row in one["contenders"]:
-        update = row["processor_seconds_per_update"]
-        rows.append(
-            (
-                row["label"],
-                row["steps_per_second"],
-                row["steps_per_second"] / best["steps_per_second"],
-                row["updates_per_environment_step"],
-                None if update is None else update * 1e3,
-                row["processor_seconds_per_collected_step"] * 1e6,
-                row["start_seconds"],
-            )
+    rows = [
+        (
+            row["label"],
+            row["steps_per_second"] / best["steps_per_second"],
+            *tuple(row[name] for name in _COLUMNS.values()),
         )
-    headings = (
-        "",
-        "steps/s",
-        "over peer",
-        "updates per step",
-        "CPU ms, per update",
-        "CPU µs, per step collected",
-        "start s",
-    )
+        for row in one["contenders"]
+    ]
     versions = {row["worker"]: row["versions"] for row in one["contenders"]}
     texts = (
         f"{worker}: {', '.join(f'{name} {version}' for name, version in found.items())}"
         for worker, found in versions.items()
     )
+    headings = ("", "over peer", *_COLUMNS)
     return Table(one["title"], headings, rows, note=f"{one['note']} Versions: {'; '.join(texts)}.")

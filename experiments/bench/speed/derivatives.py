@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from envs.mujoco.base import MujocoEnvironment
 from envs.mujoco.physics import Physics, physics_of
 from experiments.bench.speed.options import Bench
-from experiments.bench.speed.work import Setup, make_setup, timings
-from experiments.bench.timing import Alternative, Measurement, call_ahead, compile_ahead
+from experiments.bench.speed.work import Setup, collect_experience, make_setup, timings
+from experiments.bench.timing import Alternative, Measurement, compile_ahead
 from experiments.bench.timing import measure as measure_times
 from experiments.launch.progress import Progress
 from experiments.report.table import Table
@@ -19,6 +19,7 @@ from sobolax.mjx import for_cpu
 from sobolax.mjx.engine import mjx
 from sobolax.tangents.forward import TransitionMap
 from sobolax.tangents.methods import Derivatives, make_tangent_function, reason_against
+from sobolax.tangents.sources import make_source
 
 # Enough steps of random actions for legs to be on the floor.
 _ROLLED = 20
@@ -57,7 +58,10 @@ def time_derivatives(environment: Any, batch: int, repetitions: int) -> list[Mea
     Returns:
         The plain step first; the others include the step itself.
     """
-    states = call_ahead(lambda key: _states(environment, batch, key), jax.random.key(0))
+    # Those before the last of the steps.
+    source, count = make_source("off", environment), batch * _ROLLED
+    experience = collect_experience(environment, source, batch, _ROLLED, count)
+    states = jax.tree.map(lambda leaf: leaf[-batch:], experience.state)
     actions = 0.5 * jax.random.normal(jax.random.key(1), (batch, environment.action_size))
     alternatives = []
     for name, function in _functions(environment).items():
@@ -130,14 +134,3 @@ def _of_mjx_itself(environment: Any) -> dict[str, Callable[[State, jax.Array], A
         return by_state(jnp.eye(still.size)), by_action(jnp.eye(action.size))
 
     return {"autodiff of mjx.step, one tangent": one, "autodiff of mjx.step, full basis": whole}
-
-
-def _states(environment: Any, batch: int, key: jax.Array) -> State:
-    def step(states: State, key: jax.Array):
-        shape = (batch, environment.action_size)
-        actions = 0.7 * jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
-        return jax.vmap(environment.step)(states, actions), None
-
-    reset_key, step_key = jax.random.split(key)
-    states = jax.vmap(environment.reset)(jax.random.split(reset_key, batch))
-    return jax.lax.scan(step, states, jax.random.split(step_key, _ROLLED))[0]

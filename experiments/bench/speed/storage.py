@@ -14,12 +14,13 @@ from jax.flatten_util import ravel_pytree
 
 from experiments.bench.speed import memory
 from experiments.bench.speed.options import Bench
-from experiments.bench.speed.work import Setup, collect_experience
+from experiments.bench.speed.work import FULL_BASIS, Setup, make_setup, vectorize
 from experiments.bench.timing import call_ahead
 from experiments.launch.progress import Progress
 from experiments.report.table import Table
+from sobolax import make_training
 from sobolax.losses import Errors, Weights, batch_loss, sobolev_errors, squares
-from sobolax.tangents.sources import Experience, make_source
+from sobolax.tangents.sources import Experience
 from sobolax.tangents.storage import (
     TANGENT_DTYPES,
     TangentStorage,
@@ -27,26 +28,37 @@ from sobolax.tangents.storage import (
     make_storage,
     moving_parts,
 )
-from sobolax.training import normalization
+from sobolax.training import replay
 
 _ENVIRONMENTS = 32  # stepped side by side
 _BATCHES = 8  # of which gradients are looked at
 
-prepare = memory.prepare
+
+def prepare(bench: Bench) -> dict[str, Setup]:
+    """A training for each environment, whose updates all follow its last step."""
+    row = bench.storage
+    return {
+        name: make_setup(
+            name,
+            steps=row.transitions // _ENVIRONMENTS,
+            num_envs=_ENVIRONMENTS,
+            replay_capacity=row.transitions,
+            learning_starts=row.transitions - _ENVIRONMENTS,
+            gradient_steps=row.updates,
+            tangent_dtype="float32",
+            **FULL_BASIS,
+        )
+        for name in bench.memory
+    }
 
 
 def measure(setups: Mapping[str, Setup], bench: Bench, progress: Progress) -> Iterator[Table]:
     """Every storage in every environment: relative errors, and how far cosines are from 1."""
-    transitions = bench.storage.transitions
+    del bench
     for name, setup in setups.items():
         environment = setup.environment
-        progress.phase(f"storage of tangents in {name}: collecting")
-        source, rounds = make_source("cached", environment), transitions // _ENVIRONMENTS
-        experience = replace(
-            collect_experience(environment, source, _ENVIRONMENTS, rounds, transitions), state=None
-        )
-        progress.phase(f"storage of tangents in {name}: learning")
-        look = _learn(setup, experience, bench.storage.updates)
+        progress.phase(f"storage of tangents in {name}: training")
+        look = _train(setup)
         sizes, moving = (
             memory.bytes_per_transition(environment),
             moving_parts(environment, None, None),
@@ -72,34 +84,23 @@ def measure(setups: Mapping[str, Setup], bench: Bench, progress: Progress) -> It
         )
 
 
-def _learn(
-    setup: Setup, experience: Experience, updates: int
-) -> Callable[[TangentStorage], tuple[jax.Array, Errors]]:
+def _train(setup: Setup) -> Callable[[TangentStorage], tuple[jax.Array, Errors]]:
     """Trains an agent.
 
     Returns:
         A function of the storage: its gradients of some batches, `(batches, parameters)`, and the
         errors of all transitions.
     """
-    environment, config, hyper = setup.environment, setup.config, setup.hyper
-    agent, source = config.make_agent(environment), make_source("cached", environment)
-    observations = experience.transition.observation
-    total = observations.shape[0]
-    normalizer = normalization.init(environment.observation_size)
-    normalizer = normalization.update(normalizer, observations)
+    key, hyper, _ = vectorize(setup, 1)
+    training = make_training(setup.environment, setup.config)
+    agent = setup.config.make_agent(setup.environment)
 
-    def learn(key: jax.Array):
-        def one(state, key):
-            place_key, key = jax.random.split(key)
-            places = jax.random.randint(place_key, (config.batch_size,), 0, total)
-            batch = jax.tree.map(lambda leaf: leaf[places], experience)
-            state, _ = agent.update(state, normalizer, batch, source.tangents, key, hyper)
-            return state, None
+    def train(key: jax.Array, hyper: Any) -> Any:
+        return training.learn(training.init(key, hyper), hyper, jnp.int32(0))[0]
 
-        init_key, key = jax.random.split(key)
-        return jax.lax.scan(one, agent.init(init_key, hyper), jax.random.split(key, updates))[0]
-
-    learned = call_ahead(learn, jax.random.key(2))
+    trained = call_ahead(train, key, hyper)
+    learned, normalizer = trained.agent, trained.normalizer
+    experience = replay.read_all(trained.replay)
 
     def with_critics(parameters: Any) -> Any:
         return replace(learned, critics=replace(learned.critics, parameters=parameters))
@@ -130,6 +131,7 @@ def _learn(
             gradient, errors = jax.grad(loss, has_aux=True)(learned.critics.parameters)
             return ravel_pytree(gradient)[0], errors
 
+        total = experience.transition.reward.shape[0]
         size = total // _BATCHES
         batches = jax.tree.map(
             lambda leaf: leaf[: size * _BATCHES].reshape(_BATCHES, size, *leaf.shape[1:]),

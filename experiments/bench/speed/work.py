@@ -64,12 +64,13 @@ def make_setup(env: str, env_args: tuple[str, ...] = (), steps: int = 1, **chang
         environment = envs.make(env, **parameters)
     except (TypeError, ImportError) as error:
         raise ValueError(str(error)) from error
-    given = {
+    # The counts of a loop that learns from its first step on.
+    given = {"learning_starts": 0, "report_states": 0, "epochs": 1} | {
         name: value
         for name, value in changes.items()
         if value is not None or name.endswith("directions")
     }
-    config = replace(base.config, learning_starts=0, report_states=0, epochs=1, **given)
+    config = replace(base.config, **given)
     config = replace(config, total_timesteps=steps * config.num_envs)
     config.check(environment)
     return Setup(environment, config, base.hyper)

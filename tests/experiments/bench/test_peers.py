@@ -98,8 +98,8 @@ def test_contenders_take_turns_and_the_fastest_count(tmp_path, fake):
     assert ours["steps_per_second"] == 50
     assert ours["updates_per_environment_step"] == 0.5
     assert ours["steps_per_processor_second"] == 100
-    assert ours["processor_seconds_per_collected_step"] == 0.0025
-    assert ours["processor_seconds_per_update"] == pytest.approx((1.0 - 0.25) / 50)
+    assert ours["processor_us_per_collected_step"] == pytest.approx(2500)
+    assert ours["processor_ms_per_update"] == pytest.approx((1.0 - 0.25) / 50 * 1e3)
     assert ours["versions"] == results["comparisons"][0]["contenders"][0]["versions"]
     assert ours["versions"]["fake"] == "1.0"
     assert json.loads((folder / run_folder.RESULTS).read_text())["comparisons"] == [one]

@@ -42,7 +42,7 @@ TINY = Bench(
     replay=ReplayRow("pendulum", ("off", "int8"), 8, 2, 2, 2, (1, 2)),
     training_step=TrainingStepRow("pendulum", 2, 2, 4, (4,), 8),
     sweep=SweepRow("pendulum", 2, 1),
-    storage=StorageRow(64, 2),
+    storage=StorageRow(256, 2),
 )
 
 
