@@ -39,7 +39,7 @@ def _contenders(one: Mapping[str, Any]) -> Table:
         (
             row["label"],
             row["steps_per_second"] / best["steps_per_second"],
-            *tuple(row[name] for name in _COLUMNS.values()),
+            *(row[name] for name in _COLUMNS.values()),
         )
         for row in one["contenders"]
     ]

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 
 from envs.mujoco.base import MujocoEnvironment
 from envs.mujoco.physics import Physics, physics_of
+from experiments.bench import timing
 from experiments.bench.speed.options import Bench
 from experiments.bench.speed.work import Setup, collect_experience, make_setup, timings
-from experiments.bench.timing import Alternative, Measurement, compile_ahead
-from experiments.bench.timing import measure as measure_times
 from experiments.launch.progress import Progress
 from experiments.report.table import Table
 from sobolax.environment import State
@@ -47,7 +46,7 @@ def measure(setups: Mapping[str, Setup], bench: Bench, progress: Progress) -> It
         yield timings(title, measured, "in plain steps")
 
 
-def time_derivatives(environment: Any, batch: int, repetitions: int) -> list[Measurement]:
+def time_derivatives(environment: Any, batch: int, repetitions: int) -> list[timing.Measurement]:
     """Times a plain step and all derivatives of it, at states of random motion.
 
     Args:
@@ -65,11 +64,11 @@ def time_derivatives(environment: Any, batch: int, repetitions: int) -> list[Mea
     actions = 0.5 * jax.random.normal(jax.random.key(1), (batch, environment.action_size))
     alternatives = []
     for name, function in _functions(environment).items():
-        compiled, seconds = compile_ahead(jax.vmap(function), states, actions)
+        compiled, seconds = timing.compile_ahead(jax.vmap(function), states, actions)
         alternatives.append(
-            Alternative(name, lambda compiled=compiled: compiled(states, actions), seconds)
+            timing.Alternative(name, lambda compiled=compiled: compiled(states, actions), seconds)
         )
-    return measure_times(alternatives, repetitions, 1)
+    return timing.measure(alternatives, repetitions, 1)
 
 
 def _functions(environment: Any) -> dict[str, Callable[[State, jax.Array], Any]]:
@@ -128,9 +127,6 @@ def _of_mjx_itself(environment: Any) -> dict[str, Callable[[State, jax.Array], A
         return jax.jvp(moved(state), (still, action), (still + 1.0, action))
 
     def whole(state: State, action: jax.Array):
-        _, linear = jax.linearize(moved(state), still, action)
-        by_state = jax.vmap(lambda along: linear(along, jnp.zeros_like(action)))
-        by_action = jax.vmap(lambda along: linear(still, along))
-        return by_state(jnp.eye(still.size)), by_action(jnp.eye(action.size))
+        return jax.jacfwd(moved(state), argnums=(0, 1))(still, action)
 
     return {"autodiff of mjx.step, one tangent": one, "autodiff of mjx.step, full basis": whole}

@@ -5,10 +5,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
+from experiments.bench import timing
 from experiments.bench.speed.options import Bench
 from experiments.bench.speed.work import timings
-from experiments.bench.timing import Alternative
-from experiments.bench.timing import measure as measure_times
 from experiments.launch.progress import Progress
 from experiments.report.table import Table
 
@@ -31,8 +30,10 @@ def measure(plan: None, bench: Bench, progress: Progress) -> Iterator[Table]:
     """Processor seconds from starting Python to its end, the statements in turn."""
     del plan
     progress.phase("imports")
-    alternatives = [Alternative(name, _start(statement)) for name, statement in _STATEMENTS.items()]
-    measured = measure_times(alternatives, bench.repetitions, 1, clock=_processor_seconds)
+    alternatives = [
+        timing.Alternative(name, _start(statement)) for name, statement in _STATEMENTS.items()
+    ]
+    measured = timing.measure(alternatives, bench.repetitions, 1, clock=_processor_seconds)
     title = "Importing, from starting Python, in processor seconds"
     yield timings(title, measured, "over jax", "s")
 

@@ -6,10 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from experiments.bench import timing
 from experiments.bench.speed.options import Bench, ReplayRow
 from experiments.bench.speed.work import Setup, example_item, make_setup, timings
-from experiments.bench.timing import Alternative, compile_ahead
-from experiments.bench.timing import measure as measure_times
 from experiments.launch.progress import Progress
 from experiments.report.table import Table
 from sobolax.checks import check_choice
@@ -54,7 +53,7 @@ def measure(setup: Setup, bench: Bench, progress: Progress) -> Iterator[Table]:
                 _alternative("bare ring", _BARE, words, row, count),
                 _alternative("replay", (replay.init, replay.add, replay.sample), item, row, count),
             ]
-            measured = measure_times(alternatives, bench.repetitions, _ROUNDS)
+            measured = timing.measure(alternatives, bench.repetitions, _ROUNDS)
             del alternatives  # their buffers, before the next ones are made
             yield timings(
                 f"Replay: {row.capacity:,} transitions of {row.env} in {buffers}, tangents {kept}",
@@ -82,7 +81,7 @@ _BARE: _Functions = (
 
 def _alternative(
     name: str, functions: _Functions, item: Any, row: ReplayRow, count: int
-) -> Alternative:
+) -> timing.Alternative:
     init, add, sample = functions
     capacity = row.capacity // count
 
@@ -110,10 +109,10 @@ def _alternative(
     block = jax.tree.map(lambda leaf: jnp.ones((count, row.block, *leaf.shape), leaf.dtype), item)
     keys = jax.random.split(jax.random.key(0), count)
     held = [jax.jit(jax.vmap(fill))(block)]
-    compiled, seconds = compile_ahead(jax.vmap(work), held[0], block, keys, donate=(0,))
+    compiled, seconds = timing.compile_ahead(jax.vmap(work), held[0], block, keys, donate=(0,))
 
     def once():
         held[0], batch = compiled(held[0], block, keys)
         return held[0], batch
 
-    return Alternative(name, once, seconds)
+    return timing.Alternative(name, once, seconds)

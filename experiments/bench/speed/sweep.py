@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from experiments.bench import timing
 from experiments.bench.speed.options import Bench
 from experiments.bench.speed.work import Setup, make_setup, runs_in_words, time_epoch, timings
-from experiments.bench.timing import measure as measure_times
 from experiments.launch.progress import Progress
 from experiments.report.table import Table
 
@@ -22,7 +22,7 @@ def measure(setup: Setup, bench: Bench, progress: Progress) -> Iterator[Table]:
         progress.phase(f"compiling {name}")
         alternatives.append(time_epoch(name, setup, count))
     progress.phase("timing sweeps")
-    measured = measure_times(alternatives, bench.repetitions, bench.sweep.steps)
+    measured = timing.measure(alternatives, bench.repetitions, bench.sweep.steps)
     cheaper = 1 / measured[1].ratio
     title = f"A training step in {bench.sweep.env}, per run"
     note = f"A run of the sweep costs {cheaper:.3g} times less than one run alone."

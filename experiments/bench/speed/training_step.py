@@ -4,11 +4,10 @@ With gradients and without.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from experiments.bench.speed.options import Bench
-from experiments.bench.speed.work import FULL_BASIS, Setup, make_setup, time_epoch, timings
-from experiments.bench.timing import measure as measure_times
+from experiments.bench.speed.work import FULL_BASIS, Setup, make_setup, time_sources, timings
 from experiments.launch.progress import Progress
 from experiments.report.table import Table
 
@@ -20,14 +19,11 @@ def prepare(bench: Bench) -> Setup:
 
 def measure(setup: Setup, bench: Bench, progress: Progress) -> Iterator[Table]:
     """Times both."""
-    sizes, alternatives = bench.training_step, []
-    for name, source in (("plain", "off"), ("Sobolev", "cached")):
-        progress.phase(f"compiling a training step of {sizes.env}: {name}")
-        config = replace(setup.config, first_order=source)
-        alternatives.append(time_epoch(name, replace(setup, config=config)))
-    progress.phase("timing training steps")
+    sizes = bench.training_step
     title = (
         f"A training step in {sizes.env}: {sizes.num_envs} environments, then "
         f"{sizes.gradient_steps} updates of {sizes.batch_size}"
     )
-    yield timings(title, measure_times(alternatives, bench.repetitions, 1), "over plain")
+    yield timings(
+        title, time_sources(setup, ("plain", "Sobolev"), bench, 1, progress), "over plain"
+    )

@@ -1,11 +1,12 @@
 """Row `update`: an update of the agent by where its gradients come from, and how they are kept."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
 
+from experiments.bench import timing
 from experiments.bench.speed.options import Bench
 from experiments.bench.speed.work import (
     FULL_BASIS,
@@ -16,8 +17,6 @@ from experiments.bench.speed.work import (
     timings,
     vectorize,
 )
-from experiments.bench.timing import Alternative, compile_ahead
-from experiments.bench.timing import measure as measure_times
 from experiments.launch.progress import Progress
 from experiments.report.table import Table
 from sobolax.checks import check_choice
@@ -26,20 +25,7 @@ from sobolax.tangents.storage import TANGENT_DTYPES
 from sobolax.training import normalization, replay
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is measured.
-
-    Attributes:
-        setup: What every alternative has in common.
-        kinds: Names of the alternatives, "off" first, and of each its source and type of tangents.
-    """
-
-    setup: Setup
-    kinds: dict[str, tuple[str, str]]
-
-
-def prepare(bench: Bench) -> Plan:
+def prepare(bench: Bench) -> Setup:
     """Checks the flags; compiles nothing.
 
     Raises:
@@ -49,20 +35,6 @@ def prepare(bench: Bench) -> Plan:
         check_choice("--sources ", name, SOURCES)
     for name in bench.tangent_dtypes:
         check_choice("--tangent-dtypes ", name, TANGENT_DTYPES)
-    setup = make_setup_of(bench)
-    kinds = {"off": ("off", "float32")}
-    for name in bench.sources:
-        if name == "cached":
-            several = len(bench.tangent_dtypes) > 1
-            for dtype in bench.tangent_dtypes:
-                kinds[f"cached {dtype}" if several else "cached"] = ("cached", dtype)
-        elif name != "reverse" or setup.environment.reverse_mode:
-            kinds[name] = (name, "float32")
-    return Plan(setup, kinds)
-
-
-def make_setup_of(bench: Bench) -> Setup:
-    """The environment of this row and the next; raises ValueError."""
     return make_setup(
         bench.env,
         bench.env_args,
@@ -76,11 +48,24 @@ def make_setup_of(bench: Bench) -> Setup:
     )
 
 
-def measure(plan: Plan, bench: Bench, progress: Progress) -> Iterator[Table]:
+def alternatives_of(setup: Setup, bench: Bench) -> dict[str, tuple[str, str]]:
+    """Their names, "off" first, and of each its source and type of tangents."""
+    found = {"off": ("off", "float32")}
+    for name in bench.sources:
+        if name == "cached":
+            several = len(bench.tangent_dtypes) > 1
+            for dtype in bench.tangent_dtypes:
+                found[f"cached {dtype}" if several else "cached"] = ("cached", dtype)
+        elif name != "reverse" or setup.environment.reverse_mode:
+            found[name] = (name, "float32")
+    return found
+
+
+def measure(setup: Setup, bench: Bench, progress: Progress) -> Iterator[Table]:
     """Times updates, for every count of runs."""
-    environment, config = plan.setup.environment, plan.setup.config
-    experiences = {}
-    for dtype in dict.fromkeys(dtype for _, dtype in plan.kinds.values()):
+    environment, config = setup.environment, setup.config
+    kinds, experiences = alternatives_of(setup, bench), {}
+    for dtype in dict.fromkeys(dtype for _, dtype in kinds.values()):
         progress.phase(f"collecting transitions, {dtype}")
         source = make_source("cached", environment, tangent_dtype=dtype)
         experiences[dtype] = collect_experience(
@@ -88,14 +73,14 @@ def measure(plan: Plan, bench: Bench, progress: Progress) -> Iterator[Table]:
         )
     for count in dict.fromkeys(bench.runs):
         alternatives = []
-        for name, (source, dtype) in plan.kinds.items():
+        for name, (source, dtype) in kinds.items():
             progress.phase(f"compiling updates: {name}, {runs_in_words(count)}")
-            run, seconds = _updates(plan.setup, source, experiences[dtype], dtype, bench, count)
-            alternatives.append(Alternative(name, run, seconds))
+            run, seconds = _updates(setup, source, experiences[dtype], dtype, bench, count)
+            alternatives.append(timing.Alternative(name, run, seconds))
         progress.phase(f"timing updates, {runs_in_words(count)}")
         yield timings(
             f"One update in {bench.env}, {runs_in_words(count)}",
-            measure_times(alternatives, bench.repetitions, bench.updates),
+            timing.measure(alternatives, bench.repetitions, bench.updates),
             "over off",
             note=f"Batches of {config.batch_size}, hidden layers {config.hidden_sizes}, "
             f"{environment.state_size} + {environment.action_size} directions, observations of "
@@ -145,5 +130,5 @@ def _updates(
 
     state, buffer = jax.jit(over_runs(init))(keys, hypers)
     arguments = state, buffer, keys, hypers
-    compiled, seconds = compile_ahead(over_runs(updates), *arguments)
+    compiled, seconds = timing.compile_ahead(over_runs(updates), *arguments)
     return lambda: compiled(*arguments), seconds

@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 
 import envs
-from experiments.bench.timing import Alternative, Measurement, call_ahead, compile_ahead
+from experiments.bench import timing
+from experiments.bench.speed.options import Bench
 from experiments.launch.configuration import Variant, defaults, parse_environment_arguments
 from experiments.launch.program import keys_and_hypers
+from experiments.launch.progress import Progress
 from experiments.report.table import Table
 from sobolax import make_training
 from sobolax.agents.config import AgentConfig, CriticHyperparameters
@@ -89,13 +91,13 @@ def vectorize(setup: Setup, count: int) -> tuple[jax.Array, Any, Callable[..., A
     return *jax.tree.map(lambda leaf: leaf[0], (keys, hypers)), lambda function, **_: function
 
 
-def time_epoch(name: str, setup: Setup, runs: int = 1) -> Alternative:
+def time_epoch(name: str, setup: Setup, runs: int = 1) -> timing.Alternative:
     """An epoch, on a state that is handed on from call to call and written in place."""
     training = make_training(setup.environment, setup.config)
     keys, hypers, over_runs = vectorize(setup, runs)
     learn = over_runs(training.learn, in_axes=(0, 0, None))
     held = [jax.jit(over_runs(training.init))(keys, hypers)]
-    compiled, seconds = compile_ahead(learn, held[0], hypers, jnp.int32(0), donate=(0,))
+    compiled, seconds = timing.compile_ahead(learn, held[0], hypers, jnp.int32(0), donate=(0,))
 
     def once() -> Any:
         held[0], metrics = compiled(held[0], hypers, jnp.int32(0))
@@ -103,11 +105,32 @@ def time_epoch(name: str, setup: Setup, runs: int = 1) -> Alternative:
 
     for _ in range(_WARM_UP):
         jax.block_until_ready(once())
-    return Alternative(name, once, seconds, runs)
+    return timing.Alternative(name, once, seconds, runs)
+
+
+def time_sources(
+    setup: Setup, names: Sequence[str], bench: Bench, units: int, progress: Progress
+) -> list[timing.Measurement]:
+    """Times epochs without tangents and with them.
+
+    Args:
+        setup: What both have in common.
+        names: Of the two.
+        bench: How many repetitions.
+        units: Units of work in an epoch.
+        progress: Shows what is under way.
+    """
+    alternatives = []
+    for name, source in zip(names, ("off", "cached"), strict=True):
+        progress.phase(f"compiling steps in {setup.environment.name}: {name}")
+        config = replace(setup.config, first_order=source)
+        alternatives.append(time_epoch(name, replace(setup, config=config)))
+    progress.phase(f"timing steps in {setup.environment.name}")
+    return timing.measure(alternatives, bench.repetitions, units)
 
 
 def timings(
-    title: str, measured: Sequence[Measurement], over: str, unit: str = "ms", note: str = ""
+    title: str, measured: Sequence[timing.Measurement], over: str, unit: str = "ms", note: str = ""
 ) -> Table:
     """Times of alternatives and their ratios to the first.
 
@@ -176,4 +199,4 @@ def collect_experience(
         chosen = jnp.arange(count) % (rounds * num_envs)
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[chosen], experience)
 
-    return call_ahead(collect, jax.random.key(1))
+    return timing.call_ahead(collect, jax.random.key(1))

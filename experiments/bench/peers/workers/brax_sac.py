@@ -113,13 +113,12 @@ def _collector(sizes, environment, make_networks, envs, acting, networks, jax):
     key = jax.random.PRNGKey(2)
     state = jax.block_until_ready(collect(state, key))
 
-    def run() -> protocol.Segment:
+    def work() -> tuple[int, int]:
         nonlocal state
-        clock = protocol.Clock()
         state = jax.block_until_ready(collect(state, key))
-        return clock.segment(sizes["collect_rounds"] * sizes["num_envs"], 0)
+        return sizes["collect_rounds"] * sizes["num_envs"], 0
 
-    return run
+    return protocol.timed(work)
 
 
 if __name__ == "__main__":

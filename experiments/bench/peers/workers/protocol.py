@@ -111,6 +111,16 @@ class Channel:
         self._output.flush()
 
 
+def timed(work: Callable[[], tuple[int, int]]) -> Callable[[], Segment]:
+    """A segment of work that returns its environment steps and its updates."""
+
+    def run() -> Segment:
+        clock = Clock()
+        return clock.segment(*work())
+
+    return run
+
+
 def serve(
     make_work: Callable[[dict[str, Any], int, int], Callable[[], tuple[int, int]]],
     packages: Collection[str],
@@ -125,14 +135,6 @@ def serve(
         own: Names of settings that the worker has beside the shared ones.
     """
     channel, sizes = Channel(), settings(*own)
-
-    def timed(work: Callable[[], tuple[int, int]]) -> Callable[[], Segment]:
-        def run() -> Segment:
-            clock = Clock()
-            return clock.segment(*work())
-
-        return run
-
     train = make_work(sizes, sizes["rounds"], sizes["gradient_steps"])
     collect = make_work(sizes, sizes["collect_rounds"], 0)
     channel.ready(versions(*packages))
