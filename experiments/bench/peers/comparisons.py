@@ -14,12 +14,12 @@ class Contender:
     Attributes:
         label: What the table calls it.
         worker: Whose SAC: "brax", "rejax", "sbx" or "sobolax".
-        settings: What the worker gets, beside the number of segments.
+        config: What the worker gets, beside the number of segments.
     """
 
     label: str
     worker: str
-    settings: Mapping[str, Any]
+    config: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ def _sbx() -> Comparison:
         return _sizes(num_envs, num_envs, 256, 256, *rounds, **more)
 
     def theirs(num_envs: int, frequency: int) -> Contender:
-        settings = sizes(num_envs, 2048, environment="HalfCheetah-v5", train_frequency=frequency)
+        config = sizes(num_envs, 2048, environment="HalfCheetah-v5", train_frequency=frequency)
         at_once = "" if frequency == 1 else f", {frequency * num_envs} updates at once"
-        return Contender(f"SBX SAC, {_counted(num_envs, 'environment')}{at_once}", "sbx", settings)
+        return Contender(f"SBX SAC, {_counted(num_envs, 'environment')}{at_once}", "sbx", config)
 
     ours = {"environment": "half_cheetah", "environment_arguments": {}, "episode_length": 1000}
     return Comparison(

@@ -49,8 +49,8 @@ def measure_comparison(
             progress.phase(f"{comparison.name}: starting {one.label}")
             log = folder / f"{comparison.name}-{index}-{one.worker}.log"
             # Brax plans its whole training beforehand.
-            settings = {**one.settings, "segments": repetitions}
-            worker = Worker(one.label, command_of(one.worker), settings, log, timeout)
+            config = {**one.config, "segments": repetitions}
+            worker = Worker(one.label, command_of(one.worker), config, log, timeout)
             workers.append(stack.enter_context(worker))
             worker.wait_until_ready()
         for repetition in range(repetitions):

@@ -34,8 +34,8 @@ class Worker:
 
     Args:
         name: What messages call it.
-        command: Interpreter and script; the settings come after it.
-        settings: The worker's one argument.
+        command: Interpreter and script; the configuration comes after it.
+        config: The worker's one argument.
         log: A new file for whatever it prints.
         timeout: Seconds that it may take for an answer.
 
@@ -52,7 +52,7 @@ class Worker:
         self,
         name: str,
         command: Sequence[str],
-        settings: Mapping[str, Any],
+        config: Mapping[str, Any],
         log: Path,
         timeout: float,
     ):
@@ -61,7 +61,7 @@ class Worker:
         environment = {k: v for k, v in os.environ.items() if k not in _CACHE_VARIABLES}
         with log.open("xb") as errors:
             self._process = subprocess.Popen(
-                [*command, json.dumps(settings)],
+                [*command, json.dumps(config)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -108,7 +108,7 @@ class Worker:
             raise WorkerError(self._ended()) from None
         answer = self._answer("segment", _SEGMENT)
         if answer["part"] != part:
-            raise WorkerError(f"{self.name} was asked for {part!r} and ran {answer['part']!r}")
+            raise WorkerError(f"{self.name} got {part!r} to run and ran {answer['part']!r}")
         segment = Segment(**{name: answer[name] for name in Segment.__dataclass_fields__})
         if segment.environment_steps < 1 or segment.updates < 0 or not segment.seconds > 0:
             raise WorkerError(f"{self.name} reported an impossible segment: {segment}")

@@ -196,7 +196,10 @@ def collect_experience(
         reset_key, step_key = jax.random.split(key)
         states = jax.vmap(environment.reset)(jax.random.split(reset_key, num_envs))
         _, experience = jax.lax.scan(step, states, jax.random.split(step_key, rounds))
-        chosen = jnp.arange(count) % (rounds * num_envs)
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[chosen], experience)
+        collected = rounds * num_envs
+        chosen = jnp.arange(count) % collected
+        return jax.tree.map(
+            lambda leaf: leaf.reshape(collected, *leaf.shape[2:])[chosen], experience
+        )
 
     return timing.call_ahead(collect, jax.random.key(1))

@@ -26,7 +26,7 @@ import json, sys
 sys.path.insert(0, {workers!r})
 import protocol
 channel = protocol.Channel()
-given = protocol.settings("seconds", "say", "order", "segments", shared=())
+given = protocol.read_config("seconds", "say", "order", "segments", shared=())
 print("a library that prints")
 calls = iter(given["seconds"])
 
@@ -165,7 +165,7 @@ def test_a_run_without_any_comparison_has_no_table(tmp_path, fake):
         (
             '{"event": "segment", "part": "collect", "environment_steps": 1, "updates": 0, '
             '"seconds": 1, "processor_seconds": 1}',
-            "was asked for 'train' and ran 'collect'",
+            "got 'train' to run and ran 'collect'",
         ),
         (
             '{"event": "segment", "part": "train", "environment_steps": 1, "updates": 0, '
@@ -182,8 +182,8 @@ def test_a_worker_that_breaks_the_protocol_is_named(tmp_path, fake, say, message
     assert "fast peer" in results["left_out"]["bad"]
 
 
-def worker(tmp_path, command, settings=None, timeout=60.0):
-    return process.Worker("it", command, settings or {}, tmp_path / "log", timeout)
+def worker(tmp_path, command, config=None, timeout=60.0):
+    return process.Worker("it", command, config or {}, tmp_path / "log", timeout)
 
 
 def test_a_silent_worker_is_given_up(tmp_path):
@@ -195,7 +195,7 @@ def test_a_silent_worker_is_given_up(tmp_path):
         silent.wait_until_ready()
 
 
-def test_a_worker_without_its_settings_says_which(tmp_path, fake):
+def test_a_worker_without_its_configuration_says_which(tmp_path, fake):
     with (
         worker(tmp_path, fake("brax"), {"seconds": [], "segments": 2, "sey": ""}) as started,
         pytest.raises(process.WorkerError, match="order is missing, say is missing, sey is unkn"),
@@ -203,14 +203,14 @@ def test_a_worker_without_its_settings_says_which(tmp_path, fake):
         started.wait_until_ready()
 
 
-def test_every_worker_gets_the_settings_it_knows():
+def test_every_worker_gets_the_fields_it_knows():
     for one in comparisons.ALL.values():
         assert {c.worker for c in one.contenders} == {one.peer, "sobolax"}
         for each in one.contenders:
             text = (WORKERS / f"{each.worker}_sac.py").read_text()
-            own = re.search(r"(?:protocol\.settings\(|make_work, packages, )([^)]*)\)", text)
-            names = set(re.findall(r'"(\w+)"', own[1] if own else "")) | set(protocol._SETTINGS)
-            assert {*each.settings, "segments"} == names, (one.name, each.label)
+            own = re.search(r"(?:protocol\.read_config\(|make_work, packages, )([^)]*)\)", text)
+            names = set(re.findall(r'"(\w+)"', own[1] if own else "")) | set(protocol.FIELDS)
+            assert {*each.config, "segments"} == names, (one.name, each.label)
 
 
 def test_an_environment_that_cannot_be_made_says_why(tmp_path):
@@ -260,7 +260,7 @@ def test_bad_input_is_refused_before_anything_starts(change, message):
 
 @pytest.mark.slow
 def test_our_own_worker_trains_and_collects(tmp_path):
-    settings = {
+    config = {
         "environment": "pendulum",
         "environment_arguments": {},
         "num_envs": 2,
@@ -274,7 +274,7 @@ def test_our_own_worker_trains_and_collects(tmp_path):
         "collect_rounds": 7,
         "segments": 1,
     }
-    with worker(tmp_path, installation.command("sobolax"), settings, 300.0) as ours:
+    with worker(tmp_path, installation.command("sobolax"), config, 300.0) as ours:
         ours.wait_until_ready()
         assert ours.versions["sobolax"]
         train, collect = ours.run("train"), ours.run("collect")

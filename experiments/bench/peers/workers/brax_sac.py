@@ -14,7 +14,7 @@ import protocol
 
 def main() -> None:
     """Prepares, and serves the driver."""
-    channel, sizes = protocol.Channel(), protocol.settings("backend", "episode_length")
+    channel, sizes = protocol.Channel(), protocol.read_config("backend", "episode_length")
 
     import jax
     import jax.numpy as jnp

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 PARTS = ("train", "collect")
-# What every worker gets, beside settings of its own.
-_SETTINGS = (
+# What every worker gets, beside fields of its own.
+FIELDS = (
     "environment",
     "num_envs",
     "gradient_steps",
@@ -62,15 +62,15 @@ class Clock:
         return Segment(environment_steps, updates, wall - self._wall, processor - self._processor)
 
 
-def settings(*own: str, shared: Collection[str] = _SETTINGS) -> dict[str, Any]:
-    """The settings on the command line, which must have the shared names and the worker's own."""
+def read_config(*own: str, shared: Collection[str] = FIELDS) -> dict[str, Any]:
+    """The configuration on the command line: exactly the shared fields and the worker's own."""
     names = {*shared, *own}
     found = json.loads(sys.argv[1])
     missing, unknown = sorted(names - set(found)), sorted(set(found) - names)
     if missing or unknown:
         wrong = [f"{name} is missing" for name in missing]
         wrong += [f"{name} is unknown" for name in unknown]
-        sys.exit(f"settings: {', '.join(wrong)}; they are {', '.join(sorted(names))}")
+        sys.exit(f"configuration: {', '.join(wrong)}; its fields are {', '.join(sorted(names))}")
     return found
 
 
@@ -129,12 +129,12 @@ def serve(
     """What a worker does whose two parts are alike.
 
     Args:
-        make_work: `(settings, steps of all environments, updates after each) -> work`, compiled
-            and run once. It returns environment steps and updates of a segment.
+        make_work: `(configuration, steps of all environments, updates after each) -> work`,
+            compiled and run once. It returns environment steps and updates of a segment.
         packages: Their versions are reported.
-        own: Names of settings that the worker has beside the shared ones.
+        own: Fields that the worker has beside the shared ones.
     """
-    channel, sizes = Channel(), settings(*own)
+    channel, sizes = Channel(), read_config(*own)
     train = make_work(sizes, sizes["rounds"], sizes["gradient_steps"])
     collect = make_work(sizes, sizes["collect_rounds"], 0)
     channel.ready(versions(*packages))
