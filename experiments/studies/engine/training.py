@@ -125,8 +125,8 @@ def tables(rows: Rows) -> list[Table]:
         for last in (True, False):
             gain = paired_difference(_returns(own, last), _returns(plain, last)) if plain else None
             cells.append(None if variant == "plain" else gain)
-        dropped = own.column("gradients_dropped")
-        cells += [float(np.mean(dropped)), _speed(rows.where(side=side))]
+        dropped = own.column("gradients_dropped")[own.column("frozen") == 0]
+        cells += [float(dropped.mean()) if dropped.size else None, _speed(rows.where(side=side))]
         lines.append((_NAMES[side], _LABELS.get(variant, variant), *cells))
     signed = ("gain, at the end", "gain, all epochs")
     headings = ("gradients from", "agent", "return, at the end", "return, all epochs", *signed)
