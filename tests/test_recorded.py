@@ -135,25 +135,22 @@ def test_a_sweep_learns_what_was_recorded(tmp_path, monkeypatch):
         assert then.low <= now.mean <= then.high
 
 
+TRAIN_TOLERANCE = 2e-2
+
+
 @pytest.mark.slow
 def test_make_train_learns_what_was_recorded(tmp_path):
     command = [sys.executable, "-m", "experiments.train", "--output", str(tmp_path / "run")]
     subprocess.run(command, cwd=RECORDED.parents[1], check=True, timeout=3000)
     found = returns(read_lines(tmp_path / "run" / METRICS))
-    seeds = len(found["plain", 0])
-    recorded = {at: values[:seeds] for at, values in returns(recorded_rows("train.csv")).items()}
-    last = max(epoch for _, epoch in found)
-    for variant in ("plain", "sobolev"):
-        # Nothing is learned in the first epoch: an evaluation's sums of rewards, to rounding.
-        first = variant, 0
-        np.testing.assert_allclose(found[first], recorded[first], rtol=TOLERANCE, err_msg=variant)
-        # Thousands of updates carry rounding on until seeds differ. Their mean stays within its
-        # uncertainty.
-        expected = estimate(recorded[variant, last])
-        assert expected.mean is not None
-        assert expected.high is not None
-        off = abs(np.mean(found[variant, last]) - expected.mean)
-        assert off <= expected.high - expected.mean, variant
+    recorded = returns(recorded_rows("train.csv"))
+    assert found.keys() == recorded.keys()
+    for at, values in found.items():
+        # The recorded program was laid out on one device: 7,168 updates carry that rounding to
+        # 3e-3 at most. In the first epoch nothing is learned.
+        tolerance = TOLERANCE if at[1] == 0 else TRAIN_TOLERANCE
+        expected = recorded[at][: len(values)]
+        np.testing.assert_allclose(values, expected, rtol=tolerance, err_msg=str(at))
 
 
 def returns(rows) -> dict[tuple[str, int], list[float]]:
