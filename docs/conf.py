@@ -24,7 +24,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
-autodoc_typehints = "none"  # shapes stand in the text, and say more than `jax.Array`
+autodoc_typehints = "none"  # the text states shapes, which say more than `jax.Array`
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_attr_annotations = False

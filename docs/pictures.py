@@ -33,7 +33,7 @@ def features(action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fit(samples: np.ndarray, with_gradients: bool) -> np.ndarray:
-    """The smallest weights that fit the samples' values, and their gradients if asked."""
+    """The smallest weights that fit the samples' values, and optionally their gradients."""
     values, gradients = features(samples)
     if not with_gradients:
         return np.linalg.lstsq(values, true_value(samples), rcond=1e-6)[0]

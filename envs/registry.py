@@ -13,7 +13,7 @@ from typing import Any
 from sobolax.checks import check_environment
 from sobolax.environment import Environment
 
-# Written as text, so that nothing is imported before somebody asks for it.
+# As text, so that nothing is imported before it is used.
 _CLASSES = {
     "ant": "envs.mujoco.ant:Ant",
     "cartpole": "envs.mujoco.cartpole:Cartpole",

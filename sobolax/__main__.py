@@ -8,7 +8,7 @@ from importlib import metadata
 
 _NEEDED = ("sobolax", "jax", "jaxlib", "flax", "optax")
 _OPTIONAL = ("mujoco", "mujoco-mjx", "brax", "orbax-checkpoint")
-# What a device makes of float32 products of matrices, unless told otherwise.
+# The precision of float32 matrix products on each device by default.
 _ROUNDED = {"gpu": "TF32 (10 bits)", "tpu": "bfloat16 (7 bits)"}
 
 

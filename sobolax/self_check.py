@@ -174,7 +174,7 @@ def contact_jacobian() -> float:
 
         width = 3e-5  # accelerations are rounded to 1e-8 or so, where the solver stops
 
-        def displaced(along: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def stepped(along: jax.Array) -> tuple[jax.Array, jax.Array]:
             dq, dv = jnp.split(width * along, 2)
             qpos = integrate_position(plain, data.qpos, dq)
             end = mjx.step(model, data.replace(qpos=qpos, qvel=data.qvel + dv))
@@ -187,7 +187,7 @@ def contact_jacobian() -> float:
             return jnp.concatenate(parts) / (2 * width)
 
         both = jnp.stack([jnp.eye(12), -jnp.eye(12)])
-        ends = _compiled(jax.vmap(jax.vmap(for_cpu(displaced))))(both)
+        ends = _compiled(jax.vmap(jax.vmap(for_cpu(stepped))))(both)
         above, below = (jax.tree.map(lambda leaf, side=side: leaf[side], ends) for side in (0, 1))
         expected = jax.vmap(difference, out_axes=1)(above, below)
         _, jacobian = _compiled(for_cpu(lambda data: step_and_jacobian(model, data)))(data)

@@ -1,4 +1,4 @@
-"""What the guides say works: their Python runs, their figures stand where they say."""
+"""What the guides say works: their Python runs, their figures are where they say."""
 
 import re
 import subprocess

@@ -100,8 +100,8 @@ def test_a_type_checker_sees_the_types(python, wheel):
         path = wheel.parent / f"{name}.py"
         path.write_text(text)
         command = (PROGRAMS / "pyright", "--pythonpath", python, path)
-        told = call(*command, folder=wheel.parent, allowed=(status,))
-        assert told.count(" - error: ") == problems, told
+        output = call(*command, folder=wheel.parent, allowed=(status,))
+        assert output.count(" - error: ") == problems, output
 
 
 def test_one_version():

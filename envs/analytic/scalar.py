@@ -32,7 +32,7 @@ class Scalar:
     - `contact`: `s' = z + 0.2 clip(z / 0.05, -1, 1)` with `z = 0.6 s + 0.2 a`, reward
       `-(s - 0.5)² - 0.05 a²`. A ridge lies in the middle, and stiff contact with it pushes the
       point to one side or the other. Within 0.05 of the ridge the gradient of a step is five times
-      that of everywhere else, where it does not tell that there is a ridge at all.
+      that of everywhere else, where it does not show that there is a ridge at all.
 
     The observation is `s`, `(1,)`; the reward of a step is of the state left behind. An episode
     starts at a state uniform in [-1, 1], has 50 steps and never terminates. Actions are not

@@ -64,7 +64,7 @@ def iterate_values(
     Returns:
         The values and their error.
     """
-    # Here, since it takes a while to import and nobody else needs it.
+    # Imported here: it is slow to import and only needed here.
     from scipy.interpolate import PchipInterpolator
 
     states = np.linspace(-1.0, 1.0, points)

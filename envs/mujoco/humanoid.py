@@ -29,7 +29,7 @@ class Humanoid(MujocoEnvironment):
         no
     contact forces in the observation and no contact cost (they jump with the state and have no
     gradient); actions in [-1, 1] instead of ±0.4; semi-implicit Euler, where the model's own
-    integrator is `"rk4"`; Newton's method as the solver, where the model asks for a projected
+    integrator is `"rk4"`; Newton's method as the solver, where the model specifies a projected
     Gauss-Seidel, which MJX lacks; the quaternion is normalised after the reset's noise; the centre
     of mass is read after the step (Gymnasium's is one physics step late); the action is not
     clipped; a state that is not finite is seen in observation and reward, and terminates nothing;

@@ -20,7 +20,7 @@ from sobolax.environment import State, anchored
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Physics:
-    """The host's state, and how far it is displaced before the next step, `(state_size,)`.
+    """The host's state, and its displacement before the next step, `(state_size,)`.
 
     The displacement is zero but after `perturb`; gradients in local coordinates are its tangents.
     """

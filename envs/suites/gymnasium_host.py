@@ -2,7 +2,7 @@
 
 Most of a step is Gymnasium's own Python, of which one process runs one thread at a time: with two
 threads a step took longer than with one. So large batches go to processes. A callback that calls
-JAX can wait for ever: this module does not.
+JAX can deadlock: this module does not call it.
 """
 
 import math

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from envs.suites.shared import inside, known, strong
 from sobolax.environment import State, anchored
 
-_FOR_EVER = 2**30  # steps; a time limit is the caller's
+_UNLIMITED = 2**30  # steps; a time limit is the caller's
 
 
 class GymnaxEnvironment:
@@ -34,44 +34,44 @@ class GymnaxEnvironment:
 
     def __init__(self, name: str, **parameters: Any):
         known("gymnax", name, gymnax.registered_envs)
-        environment, settings = gymnax.make(name)
+        environment, options = gymnax.make(name)
         if not environment.supports_transition_gradients:
             raise ValueError(
                 f"gymnax declares no differentiable transitions for {name!r}: take one "
                 f"that it does, {', '.join(differentiable())}"
             )
-        unknown = sorted(set(parameters) - set(vars(settings)))
+        unknown = sorted(set(parameters) - set(vars(options)))
         if unknown:
             raise ValueError(
                 f"gymnax's {name!r} has no parameter {unknown[0]!r}; it takes "
-                f"{', '.join(sorted(vars(settings)))}"
+                f"{', '.join(sorted(vars(options)))}"
             )
-        settings = settings.replace(**parameters)
+        options = options.replace(**parameters)
         self.name = f"gymnax:{name}"
-        self.episode_length = int(settings.max_steps_in_episode)
-        self._settings = settings.replace(max_steps_in_episode=_FOR_EVER)
+        self.episode_length = int(options.max_steps_in_episode)
+        self._options = options.replace(max_steps_in_episode=_UNLIMITED)
         self._environment: Any = environment.with_transition_gradients()
-        box = self._environment.action_space(settings)
+        box = self._environment.action_space(options)
         self.action_size = int(jnp.prod(jnp.asarray(box.shape or (1,))))
         self._shape = box.shape
         self._middle = (jnp.asarray(box.high) + jnp.asarray(box.low)) / 2
         self._half = (jnp.asarray(box.high) - jnp.asarray(box.low)) / 2
         observation, state = jax.eval_shape(
-            lambda: self._environment.reset_env(jax.random.key(0), self._settings)
+            lambda: self._environment.reset_env(jax.random.key(0), self._options)
         )
         self.observation_size = int(observation.size)
         self.state_size = sum(leaf.size for path, leaf in _leaves(state) if _moves(path, leaf))
 
     def reset(self, key: jax.Array) -> State:
         """Draws the first state of an episode."""
-        observation, state = self._environment.reset_env(key, self._settings)
+        observation, state = self._environment.reset_env(key, self._options)
         return self._state(observation, state, 0.0, False)
 
     def step(self, state: State, action: jax.Array) -> State:
         """Moves on by one step of gymnax's, with the same key every time."""
         scaled = self._middle + self._half * inside(action).reshape(self._shape)
         observation, next_state, reward, done, _ = self._environment.step_env(
-            jax.random.key(0), state.physics, scaled, self._settings
+            jax.random.key(0), state.physics, scaled, self._options
         )
         return self._state(observation, next_state, reward, done)
 
@@ -86,7 +86,7 @@ class GymnaxEnvironment:
             moved.append(leaf)
         physics = jax.tree_util.tree_unflatten(structure, moved)
         observation = self._environment.observe(
-            jax.random.key(0), physics, None, self._settings
+            jax.random.key(0), physics, None, self._options
         ).reshape(-1)
         observation = observation.astype(state.observation.dtype)
         return replace(

@@ -51,7 +51,7 @@ class PlaygroundEnvironment:
 
     Args:
         name: As Playground calls it, say `"CartpoleBalance"`.
-        iterations: Solver iterations, at most. Playground asks for 1 to 4, which for some models
+        iterations: Solver iterations, at most. Playground sets 1 to 4, which for some models
             is another map than the physics, with other derivatives; None leaves them, and MJX's own
             derivatives of that map.
         ls_iterations: Line-search iterations of each of them, at most.

@@ -17,7 +17,7 @@ from experiments.launch.history import History
 from experiments.report.intervals import bands
 from experiments.report.results import RETURN
 
-# Two of Okabe and Ito's colours: told apart with any colour vision, and in grey.
+# Two of Okabe and Ito's colours: distinguishable with any colour vision, and in grey.
 COLORS = {"plain": "#D55E00", "sobolev": "#0072B2"}
 STYLES: dict[str, Literal["-", "--"]] = {"plain": "--", "sobolev": "-"}
 
@@ -67,7 +67,7 @@ def save_gradient_error(path: Path, history: History, title: str) -> None:
     """Writes the critic's value and gradient errors and cosines, with the return beside them."""
     panels = [panel for panel in GRADIENT_PANELS if panel.metric in history.names]
     if panels in ([], [RETURN_PANEL]):
-        return  # no critic report was asked for
+        return  # the run has no critic report
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = _figure(3.5 * columns, 2.7 * rows + 0.6)

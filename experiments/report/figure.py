@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from experiments.report.intervals import Estimate, Median, columns
 
-# Colours of Okabe and Ito: told apart with any colour vision, and in grey.
+# Colours of Okabe and Ito: distinguishable with any colour vision, and in grey.
 BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
 )  # fmt: skip
@@ -45,7 +45,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def style() -> AbstractContextManager[None]:
-    """What figures are drawn in, from the first axes to the last label."""
+    """The style of figures, as a context manager around all of their drawing."""
     return mpl.rc_context(_STYLE)
 
 
@@ -86,7 +86,7 @@ def band(
     """Draws estimates as a line with their intervals around it.
 
     Args:
-        axes: Where to.
+        axes: The axes to draw on.
         across: Where they lie.
         found: One for each.
         color: Of line and band.
@@ -108,7 +108,7 @@ def point(axes: Axes, place: float, found: Estimate | Median, color: str, uprigh
     """Draws one estimate and its interval.
 
     Args:
-        axes: Where to.
+        axes: The axes to draw on.
         place: Along the other axis.
         found: The estimate; nothing is drawn where it has no value.
         color: Its colour.

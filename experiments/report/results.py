@@ -20,7 +20,7 @@ class Timing:
         compile_seconds: Lowering and compiling both programs.
         initialise_seconds: Running the first one: networks, buffer, prefill.
         train_seconds: All epochs done.
-        steady_steps_per_second: Environment steps of all members together per second, over all
+        steady_steps_per_second: Environment steps of all runs together per second, over all
             epochs but the first; None before there are two.
         wall_seconds: From the start to the results.
     """
@@ -39,13 +39,13 @@ def summarise(
 
     Every metric of the last epoch per variant with a 95 % interval over seeds, its difference to
     the reference variant paired by seed, and the return averaged over all epochs (how fast it
-    learned). Members that were frozen are listed, and left out of means and differences.
+    learned). Frozen runs are listed, and left out of means and differences.
 
     Args:
         history: What was measured.
         timing: Where the time went.
         interrupted: Whether it was cut short.
-        reference: Place of the variant that the others are compared with.
+        reference: Index of the variant that the others are compared with.
     """
     final: dict[str, np.ndarray] = dict(history.epochs[-1]) if history.epochs else {}
     frozen_at = final.pop("frozen_at", None)
@@ -99,7 +99,7 @@ _COUNTS = ("transitions_nonfinite", "evaluation_nonfinite")
 
 
 def _whole_run(history: History, variant: int) -> dict[str, float]:
-    """Shares averaged (but for what is frozen), counts summed, over an arm's epochs and seeds."""
+    """A variant's mean shares (without frozen runs) and summed counts, over epochs and seeds."""
     found: dict[str, float] = {}
     for name in (*_SHARES, *_COUNTS):
         values = history.values(name)
@@ -123,7 +123,7 @@ def metric(results: Mapping[str, Any], variant: str, name: str) -> Estimate | No
 
 
 def sentence(results: Mapping[str, Any]) -> str:
-    """What the seeds say about the returns, and no more than that."""
+    """One sentence on what the seeds show about the returns."""
     if not results["epochs"]:
         return "No epoch was finished: there is nothing to compare."
     if not results["paired_differences"]:
@@ -132,28 +132,28 @@ def sentence(results: Mapping[str, Any]) -> str:
     if RETURN not in differences:
         return "No returns were measured: there is nothing to compare."
     final = differences[RETURN]
-    told = f"Paired difference of returns ({pair}) over {counted(final['count'], 'seed')}: "
+    text = f"Paired difference of returns ({pair}) over {counted(final['count'], 'seed')}: "
     if final["low"] is None:
         value = "none" if final["mean"] is None else f"{final['mean']:+.4g}"
-        return told + f"{value}; one seed has no interval."
+        return text + f"{value}; one seed has no interval."
     contains = final["low"] <= 0 <= final["high"]
     verdict = "the interval contains zero" if contains else "the interval does not contain zero"
     left_out = final["total"] - final["count"]
     note = f"; {counted(left_out, 'seed')} left out: frozen or not finite" if left_out else ""
-    return f"{told}{final['mean']:+.4g} [{final['low']:.4g}, {final['high']:.4g}]; {verdict}{note}."
+    return f"{text}{final['mean']:+.4g} [{final['low']:.4g}, {final['high']:.4g}]; {verdict}{note}."
 
 
 def frozen_runs(results: Mapping[str, Any]) -> str | None:
-    """Which members learn no more, and since when; None if there are none."""
-    told = []
+    """Lists the frozen runs and since when; None if there are none."""
+    frozen = []
     for variant in results["variants"].values():
         steps = {seed: step for seed, step in enumerate(variant["frozen_at"]) if step is not None}
         if steps:
             since = ", ".join(f"seed {seed} at step {step:,}" for seed, step in steps.items())
-            told.append(f"{variant['label']} {since}")
-    if not told:
+            frozen.append(f"{variant['label']} {since}")
+    if not frozen:
         return None
-    return f"Frozen by numbers that are not finite, and left out of means: {'; '.join(told)}."
+    return f"Frozen by numbers that are not finite, and left out of means: {'; '.join(frozen)}."
 
 
 def counted(count: int, noun: str) -> str:

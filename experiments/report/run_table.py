@@ -32,7 +32,7 @@ def render(results: Mapping[str, Any], title: str) -> RenderableType:
         table.add_column(heading, justify="right", no_wrap=True)
     timing = results["timing"]
     speed = timing["steady_steps_per_second"]
-    members = len(results["variants"]) * results["seeds"]
+    runs = len(results["variants"]) * results["seeds"]
     for name, variant in results["variants"].items():
         label = variant["label"]
         if any(variant["weights"].values()):
@@ -44,7 +44,7 @@ def render(results: Mapping[str, Any], title: str) -> RenderableType:
         whole = variant["whole_run"]
         dropped = f"{whole[_DROPPED]:.2%}" if _DROPPED in whole else "–"
         cells.append(f"{dropped}\n{whole[_NONFINITE]:,.0f}" if _NONFINITE in whole else dropped)
-        table.add_row(label, *cells, "–" if speed is None else f"{speed / members:,.0f}")
+        table.add_row(label, *cells, "–" if speed is None else f"{speed / runs:,.0f}")
     parts: list[RenderableType] = [table]
     if any("*" in str(cell) for column in table.columns for cell in column.cells):
         parts.append(Text("* over the seeds whose value is finite and that are not frozen"))
@@ -52,10 +52,10 @@ def render(results: Mapping[str, Any], title: str) -> RenderableType:
     if frozen is not None:
         parts.append(Text(frozen, style="yellow"))
     compiled = f"compiled in {timing['compile_seconds']:.0f} s"
-    told = f"{counted(members, 'run')} in one program: {compiled}"
+    text = f"{counted(runs, 'run')} in one program: {compiled}"
     if speed is not None:
-        told += f", {speed:,.0f} environment steps/s in all"
-    parts.append(Text(f"{told}, {timing['wall_seconds']:.0f} s altogether."))
+        text += f", {speed:,.0f} environment steps/s in all"
+    parts.append(Text(f"{text}, {timing['wall_seconds']:.0f} s altogether."))
     tails = [metric(results, variant, "tail") for variant in results["variants"]]
     tail = max((found.mean for found in tails if found and found.mean is not None), default=0.0)
     if tail > _LONG_TAIL:

@@ -1,7 +1,7 @@
 """SAC whose gradient target and weighting are traced numbers: controls and rules side by side.
 
 A sweep over names is a sweep over numbers here, so that variants which differ in what their
-gradients are matched to, or in how their loss is weighted, are members of one compiled program.
+gradients are matched to, or in how their loss is weighted, are runs of one compiled program.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def make_training(
     """A SAC training whose hyperparameters choose among gradient targets and among weightings.
 
     All of them are evaluated at every update. Gradient targets and most weightings are a few
-    numbers each; a weighting that needs gradients makes every member pay a backward pass per term.
+    numbers each; a weighting that needs gradients makes every run compute a backward pass per term.
 
     Args:
         environment: The environment.

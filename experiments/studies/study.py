@@ -64,7 +64,7 @@ class Plan(Generic[Options, Job]):
 
 @dataclass(frozen=True)
 class Done:
-    """What one job gave: it is on disk before the next one's is asked for.
+    """The result of one job; it is on disk before the next job is requested.
 
     Attributes:
         job: Its name.
@@ -84,13 +84,13 @@ class Study(Generic[Options]):
     Attributes:
         name: Of its command.
         options: A dataclass whose fields are the flags.
-        prepare: Checks options and plans jobs; a ValueError says what to do instead. Compiles
+        prepare: Checks options and plans jobs; a ValueError names the fix. Compiles
             nothing and writes nothing.
         measure: Measures every job of the plan, in any order. Whatever takes long runs by
             `experiments.launch.program.call`, so that Ctrl-C gets through.
         tables: Of rows, which may be those of an interrupted run or of several merged.
         figures: Of the same, each with its file's name without an ending.
-        identity: Columns that tell rows of merged runs apart.
+        identity: Columns that identify a row among those of merged runs.
         fixed: Options that merged runs must have in common.
     """
 

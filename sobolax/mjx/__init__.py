@@ -4,7 +4,7 @@
 - `step_and_jacobian`: a step and its whole Jacobian in local coordinates, for a few steps' time.
 - `integrate_position`: moves positions along their tangent space, quaternions included.
 - `reason_against`: why a model cannot be differentiated so, if it cannot.
-- `advice`: which settings of the solver would make derivatives exact, if they are not.
+- `advice`: which solver options would make derivatives exact, if they are not.
 - `for_cpu`: rewrites a function of MJX so that XLA's CPU backend runs it fast, and to its end.
 
 Nothing else in `sobolax` imports a simulator.

@@ -64,7 +64,7 @@ def random_directions(key: jax.Array, count: int, size: int) -> jax.Array:
 
     def orthogonalise(index: int, frame: jax.Array) -> jax.Array:
         # Gram and Schmidt, twice for the digits that one pass loses. Not `jnp.linalg.qr`: large
-        # batches of LAPACK calls can wait for each other for ever on CPUs with few cores
+        # batches of LAPACK calls can wait for each other forever on CPUs with few cores
         # (jaxlib 0.10; `sobolax.mjx.cpu` has met it).
         rest = draws[index]
         for _ in range(2):

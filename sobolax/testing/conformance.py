@@ -143,7 +143,7 @@ def _in_double(make: Callable[[], Environment]) -> Environment | str:
             found = make()
             check_structure(found)
             state = jax.eval_shape(found.reset, jax.random.key(0))
-        except Exception as error:  # whatever it is: float32 will tell whose fault it was
+        except Exception as error:  # of any class: the float32 run shows whose fault it was
             return " ".join(str(error).split())[:200]
     if state.observation.dtype != np.float64:
         return f"under enable_x64 its observation is {state.observation.dtype}"

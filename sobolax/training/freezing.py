@@ -1,4 +1,4 @@
-"""Members whose numbers are no longer finite are frozen; the others of a `vmap` go on unchanged.
+"""Freezes runs whose numbers are no longer finite; the other runs of a `vmap` continue unchanged.
 
 When a round of steps, about 32 updates, leaves something in the agent or the normalizer that is not
 finite, those of the round before are kept from then on (but for counters of updates, which go on):
@@ -95,7 +95,7 @@ def stays_finite(before: Any, after: Any) -> jax.Array:
 
 
 def _choose(goes_on: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
-    # Counters go on: chosen member by member they would no longer be one number for all, and
-    # a `vmap` of sound members would round otherwise than without this.
+    # Counters go on: selected run by run they would no longer be one number for all, and
+    # a `vmap` of finite runs would round otherwise than without this.
     counts = new is old or not jnp.issubdtype(new.dtype, jnp.floating)
     return new if counts else jnp.where(goes_on, new, old)

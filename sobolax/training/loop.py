@@ -1,6 +1,6 @@
 """The training loop: collection, replay, updates and evaluation of an epoch, one program.
 
-`collection` steps environments, `updates` is what an epoch learns, `freezing` stops members that
+`collection` steps environments, `updates` is what an epoch learns, `freezing` stops runs that
 are no longer finite, `evaluation` and `critic_report` look at what was learned.
 """
 

@@ -11,7 +11,7 @@ import envs
 from sobolax.tangents.forward import TransitionMap
 from sobolax.tangents.methods import Derivatives, make_tangent_function
 
-# Small members of the families: the same code, compiled faster.
+# Small environments of each family: the same code, compiled faster.
 PARAMETERS = {"chain": {"joints": 2}, "lqr": {"dimension": 3, "actions": 2}}
 STEP = 1e-6
 # Two are enough to compile for what holds for all: the hopper has contacts, the reacher limits.
@@ -62,7 +62,7 @@ class Harness:
             return jax.device_get(self._perturb(states, displacement))
 
     def step(self, states, actions):
-        """Transitions and following states of a batch."""
+        """Transitions and next states of a batch."""
         with jax.enable_x64(True):
             still = np.zeros((self.lanes, self.env.state_size))
             return jax.device_get(self._map(states, still, actions))

@@ -8,7 +8,7 @@ import envs
 from sobolax.testing import check_environment
 
 _CHEAP = ("lqr", "pendulum", "point_mass", "scalar")
-# Small members of the families: the same code, compiled faster.
+# Small environments of each family: the same code, compiled faster.
 _PARAMETERS = {"chain": {"joints": 2}}
 
 
@@ -18,7 +18,7 @@ _PARAMETERS = {"chain": {"joints": 2}}
 )
 def test_the_protocol_is_kept(name):
     make = functools.partial(envs.make, name, **_PARAMETERS.get(name, {}))
-    # In MuJoCo a difference wider than a contact judges nothing: what is asked is a good share.
+    # In MuJoCo a difference wider than a contact is no reference: the test requires a good share.
     report = check_environment(make, steps=None if name in _CHEAP else 40, states=2)
     assert report.precision == "float64"
     assert report.judged > 0.9

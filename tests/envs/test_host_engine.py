@@ -244,7 +244,7 @@ def test_runge_and_kutta_have_gradients_too(float64):
 
 
 def test_the_model_stays_as_it_is(harness_of):
-    """The engine's solver has settings of its own."""
+    """The engine's solver has options of its own."""
     environment = harness_of("hopper").env
     assert environment.mujoco_model.opt.iterations == 8
     assert environment.mujoco_model.opt.tolerance == 1e-8

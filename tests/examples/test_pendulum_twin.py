@@ -41,15 +41,15 @@ def test_it_is_gymnasiums_pendulum():
 def test_it_is_gymnaxs_pendulum():
     import gymnax
 
-    theirs, settings = gymnax.make("Pendulum-v1")
-    _, first = theirs.reset_env(jax.random.key(0), settings)
+    theirs, options = gymnax.make("Pendulum-v1")
+    _, first = theirs.reset_env(jax.random.key(0), options)
     angles, speeds, observations, torques = drawn(50)
     twins, _ = batch_step_and_tangents(observations, torques, largest_action=2.0)
     for index, torque in enumerate(torques):
         state = first.replace(
             theta=jnp.asarray(angles[index]), theta_dot=jnp.asarray(speeds[index])
         )
-        found = theirs.step_env(jax.random.key(0), state, jnp.asarray(torque), settings)
+        found = theirs.step_env(jax.random.key(0), state, jnp.asarray(torque), options)
         np.testing.assert_allclose(
             twins.next_observation[index], found[0].ravel(), atol=8 * _ROUNDING
         )

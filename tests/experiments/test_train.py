@@ -96,7 +96,7 @@ def test_a_run_leaves_everything(compile_once, tmp_path, monkeypatch, capsys):
     for part in ("epoch 3/3", "No replay.html", "Paired difference of returns", str(folder.name)):
         assert part in printed
 
-    # Arms are paired: with random actions only, before any update, they see the same.
+    # Variants are paired: with random actions only, before any update, they see the same.
     policy = load_policy(folder)
     other = load_policy(folder, "plain", 0)
     assert not np.allclose(

@@ -80,9 +80,9 @@ def iterate(target, open_loop, gain, weights, frozen):
     def loss(parameters):
         def td_error(t):
             seen = jax.lax.stop_gradient(t.next_observation) if frozen else t.next_observation
-            following = critic(target, t.next_observation, -gain * seen)
+            next_q = critic(target, t.next_observation, -gain * seen)
             return critic(parameters, t.observation, t.action) - (
-                t.reward + DISCOUNT * t.discount * following
+                t.reward + DISCOUNT * t.discount * next_q
             )
 
         each = jax.vmap(lambda t, dt: sobolev_terms(td_error, t, dt))

@@ -83,11 +83,11 @@ def test_terms_equal_a_direct_evaluation_of_the_formula(float64):
     # By hand: y(x, a) = r + 0.9 cos(sum(A x + B a)), with nothing of the library in between.
     x, a = np.asarray(state.physics), np.asarray(transition.action)
     z = np.concatenate([x, a])
-    following = env.dynamics @ x + env.control @ a
+    next_state = env.dynamics @ x + env.control @ a
     reward = -x @ env.state_cost @ x - a @ env.action_cost @ a
-    value = np.sin(z @ guess @ z) - reward - 0.9 * np.cos(following.sum())
+    value = np.sin(z @ guess @ z) - reward - 0.9 * np.cos(next_state.sum())
     gradient_of_q = np.cos(z @ guess @ z) * (guess + guess.T) @ z
-    fall = -0.9 * np.sin(following.sum())
+    fall = -0.9 * np.sin(next_state.sum())
     gradient_of_y = np.concatenate(
         [
             -2 * env.state_cost @ x + fall * env.dynamics.sum(axis=0),

@@ -28,7 +28,7 @@ _FLOOR = [0.80, 0.83, 0.86, 1.0]
 
 @dataclass(frozen=True)
 class Episode:
-    """What one policy did.
+    """One policy's episode.
 
     Attributes:
         name: Whose episode it is.
@@ -49,8 +49,8 @@ def write_page(path: Path, title: str, model: Any, dt: float, episodes: Sequence
     """Writes the page, a new file.
 
     Args:
-        path: Where to.
-        title: What stands above.
+        path: The file to write.
+        title: The page's heading.
         model: The `mujoco.MjModel` whose geoms they are: kinds, sizes and colours.
         dt: Seconds per frame.
         episodes: One or more, between which the page lets choose.
@@ -76,7 +76,7 @@ def scene(model: Any, dt: float, episodes: Sequence[Episode]) -> dict[str, Any]:
     low = np.min([box[0].min(axis=0) for box in boxes], axis=0)
     high = np.max([box[1].max(axis=0) for box in boxes], axis=0)
     if not any(geom["type"] == "plane" for geom in geoms):
-        # Without a ground there is no telling what is up; this one is drawn for the eye alone.
+        # A model without a ground gets one, to show what is up.
         geoms.append({"type": "plane", "size": [0, 0, 0], "rgba": _FLOOR, "fixed": True})
         ground = np.array([0, 0, low[2] - 1e-3, 1, 0, 0, 0])
         poses = [np.concatenate([p, np.tile(ground, (len(p), 1, 1))], axis=1) for p in poses]

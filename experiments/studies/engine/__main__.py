@@ -41,7 +41,7 @@ def prepare(options: Options) -> Plan[Options, Pair]:
     """Checks the options.
 
     Raises:
-        ValueError: Saying what is wrong and what to do instead.
+        ValueError: If an option cannot work; the message names the fix.
     """
     tasks = check_names("tasks", options.tasks, tuple(PAIRS))
     for name in ("states", "steps", "repetitions"):
@@ -101,7 +101,7 @@ STUDY = study.Study("engine", Options, prepare, measure, tables, figures)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """What the command runs; see `experiments.studies.study.main`."""
+    """Runs the command; see `experiments.studies.study.main`."""
     return study.main(STUDY, argv)
 
 

@@ -95,9 +95,9 @@ def met(theirs: Any, count: int, steps: int, seed: int) -> tuple[list[np.ndarray
     ages = draw.integers(0, steps + 1, count)
     for age in range(steps):
         actions = draw.uniform(-0.9, 0.9, (count, theirs.action_size))
-        *following, _, _, _ = host.step(*state, still, actions)
+        *next_state, _, _, _ = host.step(*state, still, actions)
         goes_on = (ages > age)[:, None]
-        state = [np.where(goes_on, new, old) for new, old in zip(following, state, strict=True)]
+        state = [np.where(goes_on, new, old) for new, old in zip(next_state, state, strict=True)]
     return state, draw.uniform(-0.9, 0.9, (count, theirs.action_size))
 
 

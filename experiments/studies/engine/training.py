@@ -34,7 +34,7 @@ _LABELS = {"plain": "plain", "sobolev": "with gradients"}
 class Options:
     """Trains on a task of Gymnasium's, with gradients by differences, and on our MJX twin of it.
 
-    The same agent, settings and seeds; each with and without gradients. Each is also a run of
+    The same agent, configuration and seeds; each with and without gradients. Each is also a run of
     `experiments.train`, in a folder within.
 
     Attributes:
@@ -66,7 +66,7 @@ def prepare(options: Options) -> Plan[Options, Experiment]:
     """Checks the options.
 
     Raises:
-        ValueError: Saying what is wrong and what to do instead.
+        ValueError: If an option cannot work; the message names the fix.
     """
     check_names("task", (options.task,), tuple(PAIRS))
     jobs = experiments(options)
@@ -130,7 +130,7 @@ def tables(rows: Rows) -> list[Table]:
         lines.append((_NAMES[side], _LABELS.get(variant, variant), *cells))
     signed = ("gain, at the end", "gain, all epochs")
     headings = ("gradients from", "agent", "return, at the end", "return, all epochs", *signed)
-    headings += ("gradients, dropped", "steps/s, all members")
+    headings += ("gradients, dropped", "steps/s, all runs")
     note = "*Gain*: over the plain agent on the same engine, paired by seed. [95 % interval]"
     return [Table(rows.options["task"], headings, lines, 2, note, signed)]
 
@@ -158,7 +158,7 @@ def figures(rows: Rows) -> Iterator[tuple[str, Figure]]:
 
 
 def _sound(rows: Rows) -> np.ndarray:
-    """Returns, NaN where a member was frozen."""
+    """Returns, NaN where a run was frozen."""
     return np.where(rows.column("frozen") > 0, np.nan, rows.column(RETURN))
 
 
@@ -169,7 +169,7 @@ def _returns(rows: Rows, last: bool) -> np.ndarray:
 
 
 def _speed(rows: Rows) -> float | None:
-    """Environment steps of all members per second, without the first epoch."""
+    """Environment steps of all runs per second, without the first epoch."""
     epochs = [some for _, some in rows.groups("epoch")]
     first, last = epochs[0], epochs[-1]
     passed = last.column("seconds")[0] - first.column("seconds")[0]
@@ -181,7 +181,7 @@ STUDY = study.Study("engine.training", Options, prepare, measure, tables, figure
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """What the command runs; see `experiments.studies.study.main`."""
+    """Runs the command; see `experiments.studies.study.main`."""
     return study.main(STUDY, argv)
 
 

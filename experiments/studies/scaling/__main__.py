@@ -25,7 +25,7 @@ STUDY = study.Study(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """What the command runs; see `experiments.studies.study.main`."""
+    """Runs the command; see `experiments.studies.study.main`."""
     argv = sys.argv[1:] if argv is None else argv
     return study.main(STUDY, argv, default=defaults(argv))
 

@@ -21,7 +21,7 @@ class Options:
         env: point_mass (of n dimensions) or chain (of n joints).
         sizes: The numbers of dimensions n.
         seeds: Seeds of every variant; all variants share them.
-        seed: Where random keys start; 0 was used while settings were chosen.
+        seed: Seed of the random keys; 0 was used to choose learning rates and weights.
         share: The stated return: this share of the way from doing nothing to the reference
             controller.
         groups: What to train: variants with gradients and controls, plain SAC, and either with more
@@ -137,7 +137,7 @@ def check(options: Options) -> None:
     """Checks what needs no environment.
 
     Raises:
-        ValueError: Saying what is wrong and what to do instead.
+        ValueError: If an option cannot work; the message names the fix.
     """
     if options.controls:
         check_names("controls", options.controls, tuple(CONTROLS))

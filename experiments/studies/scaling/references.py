@@ -146,8 +146,8 @@ def _optimal_gains(environment: Environment) -> np.ndarray:
 
         def step(joint: jax.Array) -> tuple[jax.Array, jax.Array]:
             moved = environment.perturb(origin, joint[:size])
-            following = environment.step(moved, joint[size:])
-            return following.observation, following.reward
+            next_state = environment.step(moved, joint[size:])
+            return next_state.observation, next_state.reward
 
         zero = jnp.zeros(size + action.size)
         linear = np.asarray(jax.jacfwd(lambda joint: step(joint)[0])(zero))

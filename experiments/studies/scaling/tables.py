@@ -54,7 +54,7 @@ def needed(sizes: Sequence[Size], quantity: str) -> Table:
         ("", *(f"n = {size.n}" for size in sizes), "exponent of n"),
         lines,
         note=f"{what}: median over seeds (and 95 % interval), seeds that got there. Of every "
-        "family the best of its settings at each n. > stands for more than the budget.",
+        "family the best of its settings at each n. > means more than the budget.",
     )
 
 

@@ -23,7 +23,7 @@ class Group:
     """Variants that are one compiled program.
 
     Attributes:
-        name: What people call it.
+        name: Its display name.
         variants: Its variants.
         families: The family of each.
         settings: What each was chosen with, for tables.
@@ -62,7 +62,7 @@ def prepare(options: Options) -> Plan[Options, Job]:
     """Checks the options.
 
     Raises:
-        ValueError: Saying what is wrong and what to do instead.
+        ValueError: If an option cannot work; the message names the fix.
     """
     check(options)
     options = replace(options, sizes=tuple(sorted(set(options.sizes))))
@@ -79,7 +79,7 @@ def prepare(options: Options) -> Plan[Options, Job]:
 
 
 def make_groups(options: Options, size: int) -> tuple[Group, ...]:
-    """The programs of a size that were asked for."""
+    """The selected programs of a size."""
     makers = {
         "gradients_more": lambda: _gradients_more(options, size),
         "gradients": lambda: _gradients(options, size),
@@ -94,7 +94,7 @@ def make_groups(options: Options, size: int) -> tuple[Group, ...]:
 def make_config(
     options: Options, source: str, steps: int, more: int = 1, **changes: Any
 ) -> sobolax.agents.sac.Config:
-    """What shapes the program of some variants."""
+    """Static configuration of the program of some variants."""
     values = {
         "total_timesteps": steps,
         "num_envs": options.num_envs,

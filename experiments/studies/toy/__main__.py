@@ -13,7 +13,7 @@ STUDY = study.Study("toy", Options, prepare, measure, tables, figures)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """What the command runs; see `experiments.studies.study.main`."""
+    """Runs the command; see `experiments.studies.study.main`."""
     return study.main(STUDY, argv)
 
 

@@ -54,7 +54,7 @@ class Critic:
     """A critic and how it is trained.
 
     Attributes:
-        label: What people call it.
+        label: Its display name.
         module: Maps an observation and an action to a value.
         learning_rate: Adam's at first. The one that served *plain* learning best, of those of
             `--study tuning`; all other variants share it.

@@ -30,7 +30,7 @@ CHUNK = 16
 
 @dataclass(frozen=True)
 class Sizes:
-    """What shapes the program.
+    """Static configuration of the program.
 
     Attributes:
         iterations: Of fitted Q iteration, each with a target of its own.
@@ -49,8 +49,8 @@ class Sizes:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Member:
-    """What members of the program differ in; every leaf has the members as its leading axis.
+class Run:
+    """What the runs of a program differ in; every leaf has the runs as its leading axis.
 
     Attributes:
         key: Of its network and its noise.
@@ -75,8 +75,8 @@ class Member:
     weight_decay: jax.Array
 
 
-# (members, learning rate, discount) -> values and both gradients on the grid, `(members, points)`.
-Fit = Callable[[Member, jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
+# (runs, learning rate, discount) -> values and both gradients on the grid, `(runs, points)`.
+Fit = Callable[[Run, jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
 
 
 def make_fit(module: nn.Module, sizes: Sizes, gradient_targets: Sequence[str]) -> Fit:
@@ -84,9 +84,9 @@ def make_fit(module: nn.Module, sizes: Sizes, gradient_targets: Sequence[str]) -
 
     Args:
         module: The critic.
-        sizes: What shapes the program.
-        gradient_targets: Names in `GRADIENT_TARGETS` that members may choose from. All of them are
-            computed for every member, so name no more than needed.
+        sizes: Static configuration of the program.
+        gradient_targets: Names in `GRADIENT_TARGETS` that runs may choose from. All of them are
+            computed for every run, so name no more than needed.
     """
     choices = [GRADIENT_TARGETS[name] for name in gradient_targets]
     actions = jnp.linspace(-1.0, 1.0, sizes.actions)[:, None]
@@ -112,8 +112,8 @@ def make_fit(module: nn.Module, sizes: Sizes, gradient_targets: Sequence[str]) -
         place = jnp.where(bend < 0, middle + jnp.clip(vertex, -1.0, 1.0), best)
         return (place * (2.0 / (sizes.actions - 1)) - 1.0)[None]
 
-    def best_actions(parameters: Any, member: Member, chunks: jax.Array) -> jax.Array:
-        observations = member.transitions.next_observation
+    def best_actions(parameters: Any, run: Run, chunks: jax.Array) -> jax.Array:
+        observations = run.transitions.next_observation
 
         def fill(chunk: jax.Array, best: jax.Array) -> jax.Array:
             start = chunk * CHUNK
@@ -121,19 +121,19 @@ def make_fit(module: nn.Module, sizes: Sizes, gradient_targets: Sequence[str]) -
             found = jax.vmap(lambda observation: best_action(parameters, observation))(these)
             return jax.lax.dynamic_update_slice_in_dim(best, found, start, 0)
 
-        return jax.lax.fori_loop(0, chunks, fill, jnp.zeros_like(member.transitions.action))
+        return jax.lax.fori_loop(0, chunks, fill, jnp.zeros_like(run.transitions.action))
 
     def loss(
         parameters: Any,
         target: Any,
-        member: Member,
+        run: Run,
         batch: tuple[Transition, Tangents, jax.Array],
         discount: jax.Array,
         key: jax.Array,
     ) -> jax.Array:
-        def errors_of(transition: Transition, tangents: Tangents, following: jax.Array) -> Errors:
+        def errors_of(transition: Transition, tangents: Tangents, next_action: jax.Array) -> Errors:
             def td_error(t: Transition) -> jax.Array:
-                value = q(target, t.next_observation, following)
+                value = q(target, t.next_observation, next_action)
                 return q(parameters, t.observation, t.action) - (
                     t.reward + discount * t.discount * value
                 )
@@ -141,37 +141,37 @@ def make_fit(module: nn.Module, sizes: Sizes, gradient_targets: Sequence[str]) -
             return sobolev_errors(td_error, transition, tangents)
 
         errors = jax.vmap(errors_of)(*batch)
-        errors = jax.lax.switch(member.gradient_target, choices, errors, key)
-        return batch_loss(squares(errors), Weights(member.state_weight, member.action_weight))
+        errors = jax.lax.switch(run.gradient_target, choices, errors, key)
+        return batch_loss(squares(errors), Weights(run.state_weight, run.action_weight))
 
     def fit_one(
-        member: Member, learning_rate: jax.Array, discount: jax.Array, chunks: jax.Array
+        run: Run, learning_rate: jax.Array, discount: jax.Array, chunks: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        network_key, noise_key = jax.random.split(member.key)
+        network_key, noise_key = jax.random.split(run.key)
         parameters = module.init(network_key, jnp.zeros(1), jnp.zeros(1))
 
         def iterate(carry: Any, iteration: jax.Array) -> tuple[Any, None]:
             target = carry[0]
-            best = best_actions(target, member, chunks)
+            best = best_actions(target, run, chunks)
 
             def update(carry: Any, index: jax.Array) -> tuple[Any, None]:
                 parameters, moments = carry
                 step = iteration * sizes.updates + index
                 # Transitions are drawn independently: cycling through them is a random order.
-                chosen = (step * sizes.batch_size + jnp.arange(sizes.batch_size)) % member.count
-                transitions, tangents, following = jax.tree.map(
-                    lambda leaf: leaf[chosen], (member.transitions, member.tangents, best)
+                chosen = (step * sizes.batch_size + jnp.arange(sizes.batch_size)) % run.count
+                transitions, tangents, next_action = jax.tree.map(
+                    lambda leaf: leaf[chosen], (run.transitions, run.tangents, best)
                 )
                 action_key, gradient_key = jax.random.split(jax.random.fold_in(noise_key, step))
-                noise = member.action_noise * jnp.clip(
-                    jax.random.normal(action_key, following.shape), -_NOISE_LIMIT, _NOISE_LIMIT
+                noise = run.action_noise * jnp.clip(
+                    jax.random.normal(action_key, next_action.shape), -_NOISE_LIMIT, _NOISE_LIMIT
                 )
-                batch = transitions, tangents, jnp.clip(following + noise, -1.0, 1.0)
-                gradient = jax.grad(loss)(parameters, target, member, batch, discount, gradient_key)
+                batch = transitions, tangents, jnp.clip(next_action + noise, -1.0, 1.0)
+                gradient = jax.grad(loss)(parameters, target, run, batch, discount, gradient_key)
                 direction, moments = adam.update(gradient, moments)
                 rate = learning_rate * schedule(step)
                 parameters = jax.tree.map(
-                    lambda p, d: p - rate * (d + member.weight_decay * p), parameters, direction
+                    lambda p, d: p - rate * (d + run.weight_decay * p), parameters, direction
                 )
                 return (parameters, moments), None
 
@@ -187,12 +187,12 @@ def make_fit(module: nn.Module, sizes: Sizes, gradient_targets: Sequence[str]) -
         value, gradients = jax.vmap(jax.value_and_grad(evaluate, argnums=(0, 1)))(*points)
         return value, *gradients
 
-    def fit(members: Member, learning_rate: jax.Array, discount: jax.Array):
-        # As many chunks as the largest member fills: the same number for all, so that the loop
+    def fit(runs: Run, learning_rate: jax.Array, discount: jax.Array):
+        # As many chunks as the largest run fills: the same number for all, so that the loop
         # stays one loop under `vmap`.
-        chunks = -(-jnp.max(members.count) // CHUNK)
+        chunks = -(-jnp.max(runs.count) // CHUNK)
         each = jax.vmap(fit_one, in_axes=(0, None, None, None))
-        return each(members, learning_rate, discount, chunks)
+        return each(runs, learning_rate, discount, chunks)
 
     return fit
 
@@ -203,8 +203,8 @@ def stack(
     keys: jax.Array,
     data: tuple[Transition, Tangents],
     count: int,
-) -> Member:
-    """Members of some variants times all seeds, seeds innermost.
+) -> Run:
+    """Runs of some variants times all seeds, seeds innermost.
 
     All variants have the same network and the same transitions to begin with, seed by seed.
 
@@ -221,7 +221,7 @@ def stack(
         return jnp.asarray(np.repeat(np.asarray(values, dtype), seeds))
 
     transitions, tangents = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * len(variants)), data)
-    return Member(
+    return Run(
         key=jnp.concatenate([keys] * len(variants)),
         transitions=transitions,
         tangents=tangents,

@@ -45,8 +45,8 @@ def measure(plan: Plan[Options, Job], progress: Progress) -> Iterator[Done]:
     programs = _Programs(options.shape)
 
     def run(job: Job) -> list[Surface]:
-        members = stack(job.variants, job.gradient_targets, keys, data[job.system], job.transitions)
-        arguments = members, jnp.float32(job.learning_rate), jnp.float32(DISCOUNT)
+        runs = stack(job.variants, job.gradient_targets, keys, data[job.system], job.transitions)
+        arguments = runs, jnp.float32(job.learning_rate), jnp.float32(DISCOUNT)
         found = programs.run(job, arguments)
         shape = len(job.variants), options.seeds, -1
         parts = [np.asarray(part, np.float64).reshape(shape) for part in found]
@@ -85,7 +85,7 @@ class _Programs:
         return len(self._compiled)
 
     def run(self, job: Job, arguments: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
-        """What the members of a job learnt: values and gradients on the grid."""
+        """What the runs of a job learnt: values and gradients on the grid."""
         name = job.critic, job.gradient_targets
         with self._lock:
             lock = self._locks.setdefault(name, threading.Lock())

@@ -48,7 +48,7 @@ class Options:
 
     @property
     def shape(self) -> Sizes:
-        """What shapes the programs."""
+        """Static configuration of the programs."""
         most = max(*self.sizes, 3 * self.transitions)
         capacity = -(-most // CHUNK) * CHUNK
         return Sizes(self.iterations, self.updates, capacity=capacity)
@@ -86,7 +86,7 @@ def prepare(options: Options) -> Plan[Options, Job]:
     """Checks the options.
 
     Raises:
-        ValueError: Saying what is wrong and what to do instead.
+        ValueError: If an option cannot work; the message names the fix.
     """
     for name in ("seeds", "iterations", "updates", "transitions"):
         value = getattr(options, name)

@@ -46,7 +46,7 @@ class System:
     """A system.
 
     Attributes:
-        label: What people call it.
+        label: Its display name.
         environment: Its dynamics and its Q*.
     """
 

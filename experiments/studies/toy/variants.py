@@ -11,7 +11,7 @@ class Variant:
 
     Attributes:
         name: In results.
-        label: What people call it.
+        label: Its display name.
         state_weight: λ_s.
         action_weight: λ_a.
         gradient_target: What gradients are matched to, a name in

@@ -41,7 +41,7 @@ class Hyperparameters(q_learning.Hyperparameters):
 
 @dataclass(frozen=True)
 class Config:
-    """What shapes the program.
+    """Static configuration of the program.
 
     Attributes:
         updates: Of the whole training, each on all transitions.

@@ -43,8 +43,8 @@ def measure(plan: Plan[Options, Job], progress: Progress) -> Iterator[Done]:
         seconds = outcome.history.seconds[-1]
         updates = len(variants) * seeds * job.config.updates
         progress.note(
-            f"{name}: {len(keys)} members, compiled in {outcome.compile_seconds:.0f} s, trained in "
-            f"{seconds:.0f} s ({1e3 * seconds / updates:.2f} ms per update and member)"
+            f"{name}: {len(keys)} runs, compiled in {outcome.compile_seconds:.0f} s, trained in "
+            f"{seconds:.0f} s ({1e3 * seconds / updates:.2f} ms per update and run)"
         )
         yield Done(name, list(_rows(job, outcome.history)))
 

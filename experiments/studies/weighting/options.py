@@ -39,7 +39,7 @@ class Job:
         group: What all of them pay for.
         rules: Its variants.
         weightings: Names that the hyperparameter `weighting` is a place in.
-        config: What shapes the program.
+        config: Static configuration of the program.
         training: The program, with `init` and `epoch`, not compiled yet.
     """
 
@@ -55,7 +55,7 @@ def prepare(options: Options) -> Plan[Options, Job]:
     """Checks the options.
 
     Raises:
-        ValueError: Saying what is wrong and what to do instead.
+        ValueError: If an option cannot work; the message names the fix.
     """
     if options.seeds < 2:
         raise ValueError(

@@ -39,7 +39,7 @@ class Rule:
 
     @property
     def group(self) -> str:
-        """Which program it is part of: what all its members pay for."""
+        """The program that it is part of: one per kind of extra cost."""
         if self.line_search:
             return "line search"
         base = Weights(1.0, 1.0)

@@ -19,14 +19,14 @@ class Task:
     Attributes:
         name: What the command line and files call it.
         environment: A name that `envs.make` knows.
-        config: What shapes the program.
+        config: Static configuration of the program.
         steps: The field of `config` that says how long training is.
         unit: What that field counts, for people.
         hyper: Fields of `hyperparameters` that all rules share.
         hyperparameters: What is traced.
         make_training: `(environment, config, weightings) -> ` a program with `init` and `epoch`.
         score: The metric that says how good a rule is; more is better.
-        score_label: What people call it.
+        score_label: Its display name.
         parameters: Of the environment.
     """
 

@@ -52,7 +52,7 @@ FLAGS = [
 
 
 class Recorded(Silent):
-    """Keeps what it is told, and interrupts after an epoch."""
+    """Records messages, and interrupts after an epoch."""
 
     def __init__(self, stop_after: int | None = None):
         self.stop_after = stop_after
@@ -323,11 +323,11 @@ def test_a_bad_checkpoint_is_named_and_the_last_good_one_taken(
     progress = Recorded()
     outcome = train_runs(job, stopped, progress, EVERY, program)
     assert outcome.resumed_from == 1
-    [told] = outcome.warnings
-    assert progress.warnings == [told]
-    assert str(path) in told
-    assert re.search(what, told), told
-    assert "set aside as epoch_000002.unusable" in told
+    [warning] = outcome.warnings
+    assert progress.warnings == [warning]
+    assert str(path) in warning
+    assert re.search(what, warning), warning
+    assert "set aside as epoch_000002.unusable" in warning
     assert_same(outcome, stopped, reference)
     # What could not be read is the user's to remove.
     assert names(stopped) == ["epoch_000002.unusable"]
@@ -354,9 +354,9 @@ def test_what_was_cut_off_while_it_was_written_is_named_and_removed(
     (folder / "epoch_000002").rename(folder / "epoch_000003.orbax-checkpoint-tmp")
     outcome = train_runs(job, stopped, Silent(), EVERY, program)
     assert outcome.resumed_from == 1
-    [told] = outcome.warnings
+    [warning] = outcome.warnings
     partial = folder / "epoch_000003.orbax-checkpoint-tmp"
-    assert told == f"{partial} was being written when the run ended; it is removed"
+    assert warning == f"{partial} was being written when the run ended; it is removed"
     assert_same(outcome, stopped, reference)
 
 
@@ -375,9 +375,9 @@ def test_another_jax_or_device_is_told(job, program, stopped):
     edit(path, written_by=writer | {"versions": writer["versions"] | {"jax": "0.1"}})
     outcome = train_runs(job, stopped, Silent(), EVERY, program)
     assert outcome.resumed_from == 2
-    [told] = outcome.warnings
-    assert f"jax 0.1 -> {jax.__version__}" in told
-    assert "the last bits may differ" in told
+    [warning] = outcome.warnings
+    assert f"jax 0.1 -> {jax.__version__}" in warning
+    assert "the last bits may differ" in warning
 
 
 def test_a_full_disk_stops_nothing_but_the_checkpoint(
@@ -422,8 +422,8 @@ def test_metrics_that_a_full_disk_refused_are_written_later(
     monkeypatch.setattr(run_folder, "append_lines", full)
     outcome = train_runs(job, tmp_path, Silent(), None, program)
     assert_same(outcome, tmp_path, reference)
-    [told] = outcome.warnings
-    assert "metrics.jsonl could not be written" in told
+    [warning] = outcome.warnings
+    assert "metrics.jsonl could not be written" in warning
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -458,8 +458,8 @@ def test_parameters_that_are_not_finite_make_no_checkpoint(job, program, tmp_pat
     sick = replace(program, epoch=poisoned)
     outcome = train_runs(job, tmp_path, Recorded(stop_after=3), EVERY, sick)
     assert names(tmp_path) == ["epoch_000001"]
-    [told] = outcome.warnings
-    assert "parameters are not finite: those of sobolev, seed 0" in told
+    [warning] = outcome.warnings
+    assert "parameters are not finite: those of sobolev, seed 0" in warning
 
 
 def test_a_folder_has_one_process_at_a_time(job, program, tmp_path):
@@ -546,9 +546,9 @@ def test_members_that_fill_up_devices_are_left_out(job, program):
 @pytest.mark.parametrize("terminal", [False, True])
 def test_notes_and_warnings_stay_in_sight(terminal):
     out = io.StringIO()
-    told = console_progress(Console(file=out, width=100, force_terminal=terminal))
-    told.note("a checkpoint takes up to 3 MiB")
-    told.warn("the disk is full")
-    told.close()
+    progress = console_progress(Console(file=out, width=100, force_terminal=terminal))
+    progress.note("a checkpoint takes up to 3 MiB")
+    progress.warn("the disk is full")
+    progress.close()
     assert "a checkpoint takes up to 3 MiB\n" in out.getvalue()
     assert "WARNING: the disk is full" in out.getvalue()

@@ -20,7 +20,7 @@ from tests.experiments.launch.killed_training import EPOCHS, toy_job
 
 ROOT = Path(__file__).parents[3]
 DRIVER = Path(__file__).with_name("killed_training.py")
-PATIENCE = 600  # seconds; for a machine that is busy with other work
+TIMEOUT = 600  # seconds; for a machine that is busy with other work
 LQR = [
     *(
         "--env",
@@ -62,7 +62,7 @@ class Life:
 
     def wait_for(self, what) -> bool:
         """Whether it came true before the process ended."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not what():
             if self.process.poll() is not None:
                 return False
@@ -79,12 +79,12 @@ class Life:
         """Whether it was killed, and had not ended by itself."""
         time.sleep(after)
         self.process.send_signal(signal.SIGKILL)
-        self.process.communicate(timeout=PATIENCE)
+        self.process.communicate(timeout=TIMEOUT)
         return self.process.returncode == -signal.SIGKILL
 
     def end(self) -> str:
         """What it printed, at its own end."""
-        out, _ = self.process.communicate(timeout=PATIENCE)
+        out, _ = self.process.communicate(timeout=TIMEOUT)
         assert self.process.returncode == 0, out
         return out
 

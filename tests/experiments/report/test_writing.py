@@ -227,7 +227,7 @@ def test_page_holds_every_visible_geom_and_its_poses(tmp_path):
     write_page(path, "<b> & </script>", model, 0.02, [episode, episode])
     text = path.read_text()
     assert "<title>&lt;b&gt; &amp; &lt;/script&gt;</title>" in text
-    # One file that asks no other for anything.
+    # One file that loads no other.
     assert not re.search(r"""(src|href)\s*=|https?://|import\s*\(|fetch\s*\(""", text)
     [block] = re.findall(r'<script id="data" type="application/json">(.*?)</script>', text, re.S)
     scene = json.loads(block)

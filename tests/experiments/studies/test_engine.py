@@ -101,7 +101,7 @@ def test_curves_of_both_are_drawn_and_told():
     assert sobolev["return, all epochs"] == estimate([3.0, 4.0])
     assert sobolev["gain, at the end"] == estimate([2.0, 2.0])
     assert sobolev["gradients, dropped"] == 0.25
-    assert sobolev["steps/s, all members"] == 4 * 16 / 2
+    assert sobolev["steps/s, all runs"] == 4 * 16 / 2
     assert frozen["return, at the end"] == estimate([4.0, np.nan])
     assert "| with gradients | 4.50 [" in table.markdown()
     [(name, figure)] = training.figures(measured)

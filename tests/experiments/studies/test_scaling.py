@@ -138,7 +138,7 @@ def test_advantages_are_bounds_where_plain_sac_did_not_get_there():
     found = analysis.advantage(small, "steps")
     assert (found.ratio, found.bound) == (500 / 400, False)
     assert found.careful == pytest.approx(450 / 440, rel=1e-2)
-    # More updates had the smaller budget, and nobody knows what came after it.
+    # More updates had the smaller budget, and what came after it is unknown.
     found = analysis.advantage(large, "steps")
     assert found.bound
     assert found.ratio == pytest.approx(10_000 / 1131, rel=1e-3)

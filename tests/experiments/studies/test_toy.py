@@ -42,9 +42,9 @@ def fitted():
     data = transitions(system, keys, SIZES.capacity)
     critic = CRITICS["quadratic"]
     program = jax.jit(make_fit(critic.module, SIZES, targets))
-    members = stack(VARIANTS, targets, keys, data, count)
+    runs = stack(VARIANTS, targets, keys, data, count)
     rate, discount = jnp.float32(critic.learning_rate), jnp.float32(DISCOUNT)
-    found = jax.device_get(program(members, rate, discount))
+    found = jax.device_get(program(runs, rate, discount))
     parts = [np.asarray(part, np.float64).reshape(len(VARIANTS), len(keys), -1) for part in found]
     return {
         variant.name: Surface(*each)
@@ -82,8 +82,8 @@ def test_one_iteration_equals_ordinary_least_squares_by_hand():
     data = transitions(system, keys, CHUNK)
     program = jax.jit(make_fit(CRITICS["quadratic"].module, sizes, ("bellman",)))
     # With a discount of zero nothing but the reward is left: -(s² + 0.1 a²), and its gradients.
-    members = stack(PAIR, ("bellman",), keys, data, CHUNK)
-    value, state, action = program(members, jnp.float32(0.1), jnp.float32(0.0))
+    runs = stack(PAIR, ("bellman",), keys, data, CHUNK)
+    value, state, action = program(runs, jnp.float32(0.1), jnp.float32(0.0))
     states, actions = grid()
     for variant in range(2):
         np.testing.assert_allclose(value[variant], -(states**2) - 0.1 * actions**2, atol=1e-4)
@@ -198,10 +198,10 @@ def test_members_share_their_data_and_have_as_much_as_they_should():
     keys = jax.random.split(jax.random.key(0), 2)
     data = transitions(make_systems()["contact"], keys, 6)
     variants = (SOBOLEV, Variant("more", "more", more_data=3))
-    members = stack(variants, ("bellman",), keys, data, 2)
-    assert members.count.tolist() == [2, 2, 6, 6]
-    assert members.state_weight.tolist() == [1.0, 1.0, 0.0, 0.0]
-    observations = members.transitions.observation
+    runs = stack(variants, ("bellman",), keys, data, 2)
+    assert runs.count.tolist() == [2, 2, 6, 6]
+    assert runs.state_weight.tolist() == [1.0, 1.0, 0.0, 0.0]
+    observations = runs.transitions.observation
     np.testing.assert_array_equal(observations[:2], observations[2:])
     assert not np.array_equal(observations[0], observations[1])
     assert isinstance(

@@ -29,7 +29,7 @@ TINY = [
     *("--batch-size", "8", "--replay-capacity", "64", "--hidden-sizes", "8"),
     *("--evaluation-episodes", "2", "--report-states", "0"),
 ]
-# The last one is out of its mind: it freezes, and nobody else minds.
+# The last one diverges: it freezes, and the others are unaffected.
 CONFIGS = ["--critic-learning-rate", "1e-3", "3e-3", "1e30"]
 RUNS = 3 * SEEDS
 

@@ -50,7 +50,7 @@ def merged_of(sweep, returns, frozen=None, folder=None):
 
 def test_configs_are_ranked_and_compared_with_the_best_by_seed():
     sweep = sweep_of(state_weight="0.1 1 10")
-    # Seeds differ by much more than configs: only pairs tell them apart.
+    # Seeds differ by much more than configs: only pairs separate them.
     results = results_of(sweep, [[-30, -20, -10], [-29, -18.9, -9.1], [-30.5, -17, -11]])
     assert results["order"] == ["state_weight=1", "state_weight=10", "state_weight=0.1"]
     assert results["close_to_best"] == ["state_weight=10"]

@@ -12,19 +12,19 @@ from sobolax import make_train
 from sobolax.environment import State
 
 AGENTS = ("q_learning", "ddpg", "td3", "sac")
-# DDPG is TD3 with other settings: its training is one too many for the fast tests.
+# DDPG is TD3 with another configuration: its training is one too many for the fast tests.
 TRAINED = [pytest.param(name, marks=pytest.mark.slow if name == "ddpg" else ()) for name in AGENTS]
 GAMMA = 0.8
 IMMEDIATE, DELAYED, ENDLESS = range(3)
 
 
 class Probe:
-    """Three systems in one, told apart by the observation `(kind (3), x, step)`.
+    """Three systems in one, distinguished by the observation `(kind (3), x, step)`.
 
     - immediate: one step, reward `x - (a - x/2)^2`: value, both gradients, termination, and whether
       the policy finds `a = x/2`;
     - delayed: no reward, then `2 x`, then the end: bootstrapping and the discount;
-    - endless: reward 1 for ever, cut by the time limit: truncation is no termination.
+    - endless: reward 1 forever, cut by the time limit: truncation is no termination.
     """
 
     name = "probe"
@@ -50,7 +50,7 @@ class Probe:
         delayed = jnp.where(step == 1, 2 * x, 0.0)
         reward = jnp.stack([immediate, delayed, jnp.ones(())])[kind]
         terminated = (kind == IMMEDIATE) | ((kind == DELAYED) & (step == 1))
-        # The endless one stands still, so that no observation tells its age.
+        # The endless one stands still, so that no observation shows its age.
         step = jnp.where(kind == DELAYED, step + 1, step)
         return self._state((kind, x, step), reward, 1.0 - terminated.astype(reward.dtype))
 
@@ -78,7 +78,7 @@ def trained(name):
         normalize_observations=False,
         first_order="cached",
     )
-    settings = {
+    options = {
         "critic_learning_rate": 3e-3,
         "actor_learning_rate": 1e-3,
         "discount": GAMMA,
@@ -91,7 +91,7 @@ def trained(name):
         "target_action_noise": 0.0,
     }
     known = module.Hyperparameters.__dataclass_fields__
-    hyper = module.Hyperparameters(**{k: v for k, v in settings.items() if k in known})
+    hyper = module.Hyperparameters(**{k: v for k, v in options.items() if k in known})
     env = Probe()
     agent = config.make_agent(env)
     state, _ = jax.jit(make_train(env, config))(jax.random.key(0), hyper)

@@ -59,8 +59,8 @@ def make_learner(weightings=("constant",), line_search=False):
     def update(state, hyper, key):
         def td_error(critic, _):
             def delta(t):
-                following = critics.min_q(state.target, normalizer, t.next_observation, t.action)
-                return critic(t.observation, t.action) - (t.reward + 0.9 * t.discount * following)
+                next_q = critics.min_q(state.target, normalizer, t.next_observation, t.action)
+                return critic(t.observation, t.action) - (t.reward + 0.9 * t.discount * next_q)
 
             return delta
 
@@ -75,7 +75,7 @@ def make_learner(weightings=("constant",), line_search=False):
 
 @cache
 def learn_side_by_side(gradients: bool):
-    """Some updates of many members, one program: by name, parameters at last and metrics.
+    """Some updates of many runs, one program: by name, parameters at last and metrics.
 
     Weightings that need gradients or those that do not, gradient targets and a bounded gradient
     error, with base weights of 0 and 1.
@@ -86,7 +86,7 @@ def learn_side_by_side(gradients: bool):
     changes = {name: {"weighting": at} for at, name in enumerate(weightings)}
     changes |= {name: {"gradient_target": at} for at, name in enumerate(GRADIENT_TARGETS) if at}
     changes |= {"huber": {"huber_delta": 1e-2}}
-    members = [
+    runs = [
         Hyperparameters(weight, weight, **change)
         for change in changes.values()
         for weight in (0.0, 1.0)
@@ -98,7 +98,7 @@ def learn_side_by_side(gradients: bool):
         state, metrics = jax.lax.scan(step, init(jax.random.key(1), hyper), keys)
         return jax.flatten_util.ravel_pytree(state.parameters)[0], metrics
 
-    stacked = jax.tree.map(lambda *values: jnp.stack([jnp.asarray(v) for v in values]), *members)
+    stacked = jax.tree.map(lambda *values: jnp.stack([jnp.asarray(v) for v in values]), *runs)
     found = jax.device_get(jax.jit(jax.vmap(run))(stacked))
     return {
         (name, weight): jax.tree.map(lambda leaf, i=2 * place + weight: leaf[i], found)
@@ -114,11 +114,11 @@ VARIANTS = [
 
 @pytest.mark.parametrize("name", [*VARIANTS, "huber"])
 def test_a_variant_changes_the_update_and_without_gradients_leaves_it_plain(name):
-    members = learn_side_by_side(name in WITH_GRADIENTS)
-    plain, first_order = members["constant", 0], members["constant", 1]
+    runs = learn_side_by_side(name in WITH_GRADIENTS)
+    plain, first_order = runs["constant", 0], runs["constant", 1]
     # Without gradients gradients are summed in another order at most.
-    np.testing.assert_allclose(members[name, 0][0], plain[0], atol=1e-5)
-    parameters, metrics = members[name, 1]
+    np.testing.assert_allclose(runs[name, 0][0], plain[0], atol=1e-5)
+    parameters, metrics = runs[name, 1]
     assert np.isfinite(parameters).all()
     assert np.abs(parameters - first_order[0]).max() > 1e-5
     # Whatever becomes of gradients, the first update sees the same values.
@@ -130,8 +130,8 @@ def test_a_variant_changes_the_update_and_without_gradients_leaves_it_plain(name
 
 
 def test_a_bounded_gradient_error_pulls_less():
-    members = learn_side_by_side(False)
-    bounded, squared = members["huber", 1][1], members["constant", 1][1]
+    runs = learn_side_by_side(False)
+    bounded, squared = runs["huber", 1][1], runs["constant", 1][1]
     for name in ("state_gradient_loss", "action_gradient_loss"):
         assert 0 < bounded[name][0] < squared[name][0]
 
@@ -148,8 +148,8 @@ def make_stepper(line_search: bool):
         before = init(jax.random.key(1), hyper)
 
         def look(state, _):
-            following, metrics = update(state, hyper, key)
-            return following, (following.parameters, metrics["value_loss"])
+            next_state, metrics = update(state, hyper, key)
+            return next_state, (next_state.parameters, metrics["value_loss"])
 
         _, (parameters, losses) = jax.lax.scan(look, before, None, length=2)
         gaps = jax.tree.map(lambda a, b: jnp.sum((a[0] - b) ** 2), parameters, before.parameters)

@@ -87,9 +87,9 @@ def textbook_sac(hyper):
         def critic_loss(parameters):
             def target(t, noise):
                 action, log_probability = policy(policy_p, t.next_observation, noise)
-                following = jnp.min(twin(target_p, t.next_observation, action))
+                next_q = jnp.min(twin(target_p, t.next_observation, action))
                 return hyper.reward_scale * t.reward + hyper.discount * t.discount * (
-                    following - alpha * log_probability
+                    next_q - alpha * log_probability
                 )
 
             def squares(p, t, y):

@@ -45,14 +45,14 @@ class Checks:
 
     def test_the_whole_jacobian_comes_with_the_step(self, harness: Harness):
         ours = harness.step()
-        for name, value in harness.derivatives["following"].items():
+        for name, value in harness.derivatives["next_state"].items():
             # Another program, fused differently: the solver stops elsewhere in the last 1e-8.
             np.testing.assert_allclose(value, ours[name], rtol=1e-6, atol=1e-6, err_msg=name)
 
     def test_all_derivatives_are_finite(self, harness: Harness):
         """In both modes, though constraints are inactive, at zero, or have odd powers."""
         parts = dict(harness.derivatives)
-        parts |= parts.pop("forward") | parts.pop("following")
+        parts |= parts.pop("forward") | parts.pop("next_state")
         for name, value in parts.items():
             assert np.all(np.isfinite(value)), name
 

@@ -75,16 +75,16 @@ class Harness:
         )
 
     def _stepped(self, step, state, direction=None) -> dict:
-        following = step(self.model, self.placed(state, direction))
+        next_state = step(self.model, self.placed(state, direction))
         names = ("qpos", "qvel", "act", "qacc", "time", "sensordata", "qfrc_constraint")
-        return {name: getattr(following, name) for name in names} | {
-            "efc_force": following._impl.efc_force
+        return {name: getattr(next_state, name) for name in names} | {
+            "efc_force": next_state._impl.efc_force
         }
 
-    def _parts(self, following: dict, origin: jax.Array) -> dict:
+    def _parts(self, next_state: dict, origin: jax.Array) -> dict:
         """What is differentiated, positions in local coordinates at `origin`."""
-        parts = {key: following[key] for key in following if key not in ("qpos", "time")}
-        return {"qpos": local(self.plain, origin, following["qpos"])} | parts
+        parts = {key: next_state[key] for key in next_state if key not in ("qpos", "time")}
+        return {"qpos": local(self.plain, origin, next_state["qpos"])} | parts
 
     def _all_derivatives(self, state: dict, cotangent: dict) -> dict:
         zero = jnp.zeros(self.size)
@@ -93,7 +93,7 @@ class Harness:
         def parts(direction):
             return self._parts(self._stepped(step, state, direction), origin)
 
-        following, whole = step_and_jacobian(self.model, self.placed(state))
+        next_state, whole = step_and_jacobian(self.model, self.placed(state))
         # `linearize` is `jvp` and `vjp` with the shared part compiled once.
         _, linear = jax.linearize(parts, zero)
         (reverse,) = jax.linear_transpose(linear, zero)(cotangent)
@@ -102,7 +102,7 @@ class Harness:
             "reverse": reverse,
             "state": whole.state,
             "control": whole.control,
-            "following": self._stepped(lambda *_: following, state),
+            "next_state": self._stepped(lambda *_: next_state, state),
         }
 
     def mjx_step(self, direction: np.ndarray | None = None) -> dict:
@@ -123,9 +123,9 @@ class Harness:
     @functools.cached_property
     def cotangent(self) -> dict:
         """Random weights of every number of a result."""
-        following = self.mjx_step()
+        next_state = self.mjx_step()
         draw = np.random.default_rng(2)
-        parts = {key: value for key, value in following.items() if key not in ("qpos", "time")}
+        parts = {key: value for key, value in next_state.items() if key not in ("qpos", "time")}
         parts["qpos"] = parts["qvel"]
         return {key: draw.normal(size=value.shape) for key, value in parts.items()}
 

@@ -101,7 +101,7 @@ def test_what_has_no_cholesky_factor_is_not_a_number():
 
 @pytest.mark.parametrize("name", ["chain", "hopper"])
 def test_a_step_calls_no_lapack(name):
-    """Batches of LAPACK calls wait for threads of their own pool, on few cores for ever."""
+    """Batches of LAPACK calls wait for threads of their own pool, on few cores forever."""
     env = envs.make(name)
     start = jax.eval_shape(env.reset, jax.eval_shape(lambda: jax.random.key(0)))
     action = jnp.zeros(env.action_size)

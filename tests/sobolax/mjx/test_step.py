@@ -47,8 +47,8 @@ def test_parameters_of_the_model_have_their_gradients(float64, rod: Harness):
             name: jnp.asarray(_get(rod.model, name)) + size * directions[name]
             for name, size in zip(PARAMETERS, sizes, strict=True)
         }
-        following = step(rod.model.tree_replace(changed), rod.placed(state))
-        return jnp.concatenate([following.qpos, following.qvel, following.qacc])
+        next_state = step(rod.model.tree_replace(changed), rod.placed(state))
+        return jnp.concatenate([next_state.qpos, next_state.qvel, next_state.qacc])
 
     zero = jnp.zeros(len(PARAMETERS))
     plain = compiled_quickly(functools.partial(results, mjx.step))
@@ -105,8 +105,8 @@ def after_one_iteration(rod: Harness):
         model = rod.model.tree_replace({"opt.iterations": 1, "opt.ls_iterations": 1})
 
         def state_after(step, state, direction):
-            following = step(model, rod.placed(state, direction))
-            return jnp.concatenate([following.qpos, following.qvel])
+            next_state = step(model, rod.placed(state, direction))
+            return jnp.concatenate([next_state.qpos, next_state.qvel])
 
         @compiled_quickly
         @jax.vmap
@@ -150,9 +150,9 @@ def test_values_in_float32_are_those_of_mjx_step(name):
     states = {key: value.astype(np.float32) for key, value in states.items()}
 
     def values(step, state):
-        following = step(model, data.replace(**state))
+        next_state = step(model, data.replace(**state))
         names = ("qpos", "qvel", "act", "qacc", "time", "sensordata", "qfrc_constraint")
-        return [getattr(following, name) for name in names], following._impl.efc_force
+        return [getattr(next_state, name) for name in names], next_state._impl.efc_force
 
     ours, theirs = (
         jax.device_get(jax.jit(jax.vmap(functools.partial(values, one)))(states))

@@ -25,8 +25,8 @@ class Line:
     name, episode_length, reverse_mode = "line", 10, True
     observation_size = action_size = state_size = 1
 
-    def __init__(self, following=lambda x: x**2):
-        self.following = following
+    def __init__(self, dynamics=lambda x: x**2):
+        self.dynamics = dynamics
 
     def reset(self, key):
         return self.at(0.0)
@@ -36,7 +36,7 @@ class Line:
         return State(x, x, jnp.zeros((), x.dtype), jnp.ones((), x.dtype), {})
 
     def step(self, state, action):
-        x = self.following(state.physics + action)
+        x = self.dynamics(state.physics + action)
         return replace(state, physics=x, observation=x)
 
     def perturb(self, state, displacement):

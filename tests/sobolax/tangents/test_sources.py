@@ -50,8 +50,8 @@ def test_cached_recomputed_and_reverse_give_one_loss_and_one_gradient(float64, n
             def one(e, noise, k):
                 def target(t):
                     action, bonus = agent.sample(state, normalizer, t.next_observation, noise)
-                    following = agent.value(state, normalizer, t.next_observation, action)
-                    return t.reward + 0.99 * t.discount * (following + bonus)
+                    next_value = agent.value(state, normalizer, t.next_observation, action)
+                    return t.reward + 0.99 * t.discount * (next_value + bonus)
 
                 def td_error(t):
                     updated = replace(state, critics=replace(state.critics, parameters=critic))

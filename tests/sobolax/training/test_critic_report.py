@@ -28,9 +28,9 @@ def true_q(env):
         matrix = cost + env.discount * closed_loop.T @ matrix @ closed_loop
 
     def q(observation, action):
-        following = env.dynamics @ observation + env.control @ action
+        next_state = env.dynamics @ observation + env.control @ action
         reward = -observation @ env.state_cost @ observation - action @ env.action_cost @ action
-        return reward - env.discount * following @ matrix @ following
+        return reward - env.discount * next_state @ matrix @ next_state
 
     return q
 
@@ -40,7 +40,7 @@ def half_gain(env):
 
 
 def report(env, critic, **changes):
-    settings = {
+    options = {
         "horizon": HORIZON,
         "draws": 1,
         "discount": env.discount,
@@ -51,7 +51,7 @@ def report(env, critic, **changes):
     @jax.jit
     def run(key):
         visited = evaluate(env, lambda o: policy(o, None)[0], key, 16).visited
-        return report_on_critic(env, policy, critic, visited, key, **settings)
+        return report_on_critic(env, policy, critic, visited, key, **options)
 
     return run(jax.random.key(0))
 

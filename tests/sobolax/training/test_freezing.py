@@ -1,4 +1,4 @@
-"""A member whose numbers are no longer finite is frozen; nobody else notices."""
+"""A run whose numbers are no longer finite is frozen; the others are unaffected."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,12 +47,12 @@ def counting_agent() -> Agent:
     def update(state, normalizer, batch, errors, key, hyper):
         count = state["count"] + 1
         wrong = count == hyper.sick_at
-        following = {
+        next_state = {
             "count": count,
             "total": jnp.where(wrong, hyper.sick, state["total"] + 1.0),
             "memory": jnp.where(count < 4, state["memory"], 1.0),
         }
-        return following, {"loss": following["total"]}
+        return next_state, {"loss": next_state["total"]}
 
     return Agent(
         init=lambda key, hyper: {
@@ -92,7 +92,7 @@ class Drift:
 
 
 def count(steps_per_round):
-    """Members whose updates go wrong at the 5th (NaN), at the 8th (infinity) and never."""
+    """Runs whose updates go wrong at the 5th (NaN), at the 8th (infinity) and never."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(freezing, "UPDATES_PER_ROUND", steps_per_round * UPDATES)
         run = make_training(Drift(), LOOP, counting_agent()).run

@@ -129,7 +129,7 @@ def run_alone(pendulum_training):
 
 
 def hypers(count):
-    """Every hyperparameter differs from member to member."""
+    """Every hyperparameter differs from run to run."""
     values = {
         name: jnp.asarray(value) * jnp.linspace(1.0, 0.8, count)
         for name, value in vars(sac.Hyperparameters()).items()
@@ -150,10 +150,10 @@ def assert_close(one, other):
 def test_vmap_over_seeds_and_all_hyperparameters_equals_one_run_at_a_time(
     pendulum_training, run_alone
 ):
-    keys, members = jax.random.split(jax.random.key(3), 2), hypers(2)
-    state, metrics = jax.jit(jax.vmap(pendulum_training.run))(keys, members)
+    keys, each = jax.random.split(jax.random.key(3), 2), hypers(2)
+    state, metrics = jax.jit(jax.vmap(pendulum_training.run))(keys, each)
     for index in range(2):
-        alone = run_alone(keys[index], jax.tree.map(lambda leaf, i=index: leaf[i], members))
+        alone = run_alone(keys[index], jax.tree.map(lambda leaf, i=index: leaf[i], each))
         picked = jax.tree.map(lambda leaf, i=index: leaf[i], (state.agent, metrics))
         assert_close(picked, (alone[0].agent, alone[1]))
 

@@ -29,7 +29,7 @@ BASE = Weights(state=10.0, action=3.0)
 
 
 def make_signals(terms=(1.0, 2.0, 3.0), target=(4.0, 2.0, 8.0), gram=None) -> Signals:
-    """Signals from plain numbers; an identity for the gradients unless told otherwise."""
+    """Signals from plain numbers; an identity for the gradients by default."""
     gram = jnp.eye(3) if gram is None else jnp.asarray(gram, float)
     return Signals(*[jnp.asarray(number, float) for number in (*terms, *target)], gram=gram)
 

@@ -74,7 +74,7 @@ def outcome(folder):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """The sweep in one process: the same devices, with the same members on each."""
+    """The sweep in one process: the same devices, with the same runs on each."""
 
     def run(arguments, name):
         folder = tmp_path_factory.mktemp("alone") / name
@@ -86,7 +86,7 @@ def alone(tmp_path_factory):
 
 @pytest.mark.slow
 def test_two_processes_find_what_one_finds(tmp_path, alone):
-    # Here they find each other by what Slurm tells them.
+    # Here they find each other by Slurm's variables.
     slurm = {
         "SLURM_JOB_ID": str(free_port()),
         "SLURM_STEP_NODELIST": "localhost",

@@ -51,7 +51,7 @@ def test_sizes_are_read_and_written():
     assert memory.in_words(3 * 2**20) == "3 MiB"
 
 
-FIXED, EACH = 1000, 100  # bytes that a made-up program takes, whatever its width, and per member
+FIXED, EACH = 1000, 100  # bytes that a made-up program takes, whatever its width, and per run
 
 
 def made_up(compiled):
