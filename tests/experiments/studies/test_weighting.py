@@ -47,7 +47,7 @@ def test_every_weighting_has_a_row_and_so_has_every_order_of_magnitude():
 
 
 def test_the_best_constant_is_judged_on_seeds_that_did_not_choose_it():
-    # The first half of the seeds likes 0.1, the second half 10; none likes the weight that it is judged by.
+    # The first half of the seeds likes 0.1, the second half 10; none its own judge.
     measured = make_rows(
         returns={"constant_0.1": [-1.0, -2.0, -8.0, -7.0], "constant_10": [-6.0, -5.0, -3.0, -4.0]}
     )

@@ -1,7 +1,7 @@
 """Tiny models, each with the situations that its mechanism is for as keyframes.
 
 The solver converges to rounding (`_SOLVED`): only then are differences of its results derivatives.
-Every model has at most 7 degrees of freedom, and mechanisms share one where a failure still identifies it.
+Every model has at most 7 degrees of freedom, and mechanisms share one if failures stay distinct.
 """
 
 _SOLVED = 'iterations="100" ls_iterations="50" tolerance="1e-15"'

@@ -310,7 +310,7 @@ def test_each_broken_promise_is_found_by_its_check(broken, check, message):
 
 
 def test_what_is_broken_breaks_little_else():
-    """Otherwise a check's finding would be ambiguous. The first error of a structure ends the list."""
+    """Otherwise findings would be ambiguous. The first error of a structure ends the list."""
     with pytest.raises(NonconformingEnvironment) as caught:
         check_environment(Clipped, steps=3)
     assert list(caught.value.report.faults) == ["actions at their limits"]

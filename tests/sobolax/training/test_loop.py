@@ -150,10 +150,10 @@ def assert_close(one, other):
 def test_vmap_over_seeds_and_all_hyperparameters_equals_one_run_at_a_time(
     pendulum_training, run_alone
 ):
-    keys, each = jax.random.split(jax.random.key(3), 2), hypers(2)
-    state, metrics = jax.jit(jax.vmap(pendulum_training.run))(keys, each)
+    keys, stacked = jax.random.split(jax.random.key(3), 2), hypers(2)
+    state, metrics = jax.jit(jax.vmap(pendulum_training.run))(keys, stacked)
     for index in range(2):
-        alone = run_alone(keys[index], jax.tree.map(lambda leaf, i=index: leaf[i], each))
+        alone = run_alone(keys[index], jax.tree.map(lambda leaf, i=index: leaf[i], stacked))
         picked = jax.tree.map(lambda leaf, i=index: leaf[i], (state.agent, metrics))
         assert_close(picked, (alone[0].agent, alone[1]))
 
