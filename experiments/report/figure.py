@@ -19,7 +19,6 @@ from experiments.report.intervals import Estimate, Median, columns
 BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
 )  # fmt: skip
-CYCLE = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY)
 GREY, BLACK = "#777777", "black"
 # Of variants that every page shows.
 COLORS = {"plain": ORANGE, "sobolev": BLUE}

@@ -14,7 +14,6 @@ from experiments.report.intervals import Median, median
 from experiments.report.rows import Rows
 from experiments.studies.scaling.families import GRADIENTS, LABELS, PLAIN
 
-QUANTITIES = ("steps", "updates", "seconds")
 _RESAMPLES = 2_000
 
 
