@@ -66,8 +66,9 @@ class Program:
     Attributes:
         initialise: `(keys, hypers) -> state`; the state has `width` runs, of which those beyond
             the keys repeat the last one.
-        epoch: `(state, hypers, index) -> (state, metrics)`; the state is donated, and metrics are
-            those of the runs that `hypers` has.
+        epoch: `(state, hypers, index, learned=None) -> (state, metrics)`; the state is donated, and
+            metrics are those of the runs that `hypers` has. `learned` receives the metrics of
+            learning before the evaluation begins.
         place: Puts a state that lies on the host where `epoch` takes it.
         width: Runs that the program computes.
         find_memory: Waits until all of it is compiled; see `memory`.
@@ -75,7 +76,7 @@ class Program:
     """
 
     initialise: Callable[[jax.Array, Any], Any]
-    epoch: Callable[[Any, Any, Any], tuple[Any, dict[str, jax.Array]]]
+    epoch: Callable[..., tuple[Any, dict[str, jax.Array]]]
     place: Callable[[Any], Any]
     width: int
     find_memory: Callable[[], Memory | None]
@@ -179,12 +180,19 @@ def compile_program(training: Any, keys: jax.Array, hypers: Any, devices: int = 
     def initialise(keys: jax.Array, hypers: Any) -> Any:
         return init()(*pad((keys, hypers)))
 
-    def epoch(state: Any, hypers: Any, index: Any) -> tuple[Any, dict[str, jax.Array]]:
+    def epoch(
+        state: Any,
+        hypers: Any,
+        index: Any,
+        learned: Callable[[dict[str, jax.Array]], None] | None = None,
+    ) -> tuple[Any, dict[str, jax.Array]]:
         count = jax.tree.leaves(hypers)[0].shape[0]
         hypers, index = pad(hypers), jax.device_put(index, whole)
         # The compiler leaves arrays without elements on one device; nothing else moves here.
         state, metrics = learn()(place(state), hypers, index)
         if look is not None:
+            if learned is not None:
+                learned({name: row[:count] for name, row in metrics.items()})
             state = place(state)
             metrics |= look()(state, hypers, index)
         return state, {name: row[:count] for name, row in metrics.items()}

@@ -203,6 +203,21 @@ def status(history: History) -> list[str]:
     return texts
 
 
+def losses(history: History) -> list[str]:
+    """Steps and mean value loss of each variant (of up to four), as short texts."""
+    texts = []
+    steps, values = history.last("environment_steps"), history.last("value_loss")
+    if steps is not None:
+        texts.append(f"{steps.mean():,.0f} steps")
+    if values is not None and len(values) <= 4:
+        pairs = zip(history.variants, values, strict=True)
+        texts.append(
+            "value loss "
+            + ", ".join(f"{variant.name} {np.nanmean(row):.3g}" for variant, row in pairs)
+        )
+    return texts
+
+
 def seconds_left(history: History, epochs: int) -> float | None:
     """Estimates the time left from the mean epoch so far, without the first if there are more."""
     done = len(history.seconds)

@@ -19,7 +19,7 @@ from experiments.launch.history import History
 from experiments.launch.job import Job
 from experiments.launch.policy import policy_names
 from experiments.launch.program import Program, call, compile_program, size_of
-from experiments.launch.progress import Progress
+from experiments.launch.progress import Progress, losses
 
 
 @dataclass
@@ -148,7 +148,9 @@ class _Running:
         done = len(outcome.history.epochs)
         start = time.perf_counter() - (outcome.history.seconds[-1] if done else 0.0)
         for epoch in range(done, job.epochs):
-            state, metrics = call(program.epoch, state, job.hypers, jnp.int32(epoch))
+            # The evaluation may still compile when the first epoch has been learned.
+            learned = self._learned if epoch == done else None
+            state, metrics = call(program.epoch, state, job.hypers, jnp.int32(epoch), learned)
             epoch_ended = time.perf_counter()
             policies = self._policies(state)
             outcome.history.add(jax.device_get(metrics), time.perf_counter() - start)
@@ -208,6 +210,14 @@ class _Running:
             )
         self._progress.note(f"goes on after epoch {found.epochs}, from {found.path}")
         self._start = like, found.arrays
+
+    def _learned(self, metrics: dict[str, jax.Array]) -> None:
+        """Shows what the first epoch learned, before its evaluation."""
+        job, done = self._job, len(self.outcome.history.epochs)
+        learned = History(job.variants, job.seeds)
+        learned.add(jax.device_get(metrics), 0.0)
+        said = [f"epoch {done + 1}/{job.epochs} learned", *losses(learned), "evaluating"]
+        self._progress.note(" · ".join(said))
 
     def _first_state(self, program: Program) -> Any:
         if self._start is None:

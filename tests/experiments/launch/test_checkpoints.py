@@ -445,8 +445,8 @@ def test_the_last_good_checkpoint_stays_until_a_newer_one_is_whole(
 
 
 def test_parameters_that_are_not_finite_make_no_checkpoint(job, program, tmp_path, monkeypatch):
-    def poisoned(state, hypers, index):
-        state, metrics = program.epoch(state, hypers, index)
+    def poisoned(state, hypers, index, learned=None):
+        state, metrics = program.epoch(state, hypers, index, learned)
         if index != 1:
             return state, metrics
         critic = jax.tree.map(lambda leaf: leaf, state.agent)
