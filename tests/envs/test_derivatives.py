@@ -30,7 +30,11 @@ def test_smooth_systems(harness_of, name):
 
 @pytest.mark.parametrize(
     "name",
-    named("hopper", "half_cheetah", "walker2d", "ant", "humanoid"),
+    [
+        # Half a minute of compilation; the rod of tests/sobolax/mjx touches the ground faster.
+        pytest.param("hopper", marks=pytest.mark.slow),
+        *named("half_cheetah", "walker2d", "ant", "humanoid"),
+    ],
 )
 def test_in_the_air_and_on_the_floor(harness_of, name):
     harness = harness_of(name)

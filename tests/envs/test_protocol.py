@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 import envs
+from tests.envs.harness import named
 
 
 def _avals(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype), leaf.weak_type), tree)
 
 
-@pytest.mark.parametrize("name", envs.names())
+@pytest.mark.parametrize("name", named(*envs.names()))
 @pytest.mark.parametrize("double", [False, True])
 def test_states_have_one_structure_and_no_weak_types(name, double):
     """Otherwise a loop over steps is refused, or a program compiled twice."""

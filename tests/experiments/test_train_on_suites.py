@@ -26,7 +26,7 @@ _SMALL = {
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("gymnasium:InvertedPendulum-v5", []),
+        pytest.param("gymnasium:InvertedPendulum-v5", [], marks=pytest.mark.slow),
         pytest.param(
             "brax:inverted_pendulum",
             ["backend=generalized", "episode_length=5"],

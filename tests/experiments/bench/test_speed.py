@@ -219,6 +219,7 @@ def test_bad_input_is_refused_before_anything_compiles(change, message):
         bench.prepare(replace(TINY, **change))
 
 
+@pytest.mark.slow
 def test_every_row_can_do_what_it_does_by_default():
     assert tuple(bench.prepare(Bench(rows=ROWS))) == ROWS
 

@@ -210,7 +210,9 @@ def test_checkpoints_change_nothing(job, program, reference, tmp_path):
     outcome = train_runs(job, tmp_path, progress, EVERY, program)
     assert_same(outcome, tmp_path, reference)
     assert outcome.checkpoints["saved"] == EPOCHS - 1  # the last epoch leaves the policies
-    [note] = progress.notes
+    note, learned = progress.notes
+    assert learned.startswith(f"epoch 1/{EPOCHS} learned · 64 steps · value loss plain ")
+    assert learned.endswith(" · evaluating")
     size = size_of(program.initialise(job.keys, job.hypers)) / 2**20
     assert f"takes up to {size:,.1f} MiB; the last 2 are kept" in note
     assert progress.warnings == outcome.warnings == []

@@ -123,6 +123,7 @@ def after_one_iteration(rod: Harness):
         return jax.device_get(everything(rod.states))
 
 
+@pytest.mark.slow
 def test_one_iteration_of_the_solver_is_enough_to_differentiate(rod, after_one_iteration):
     """The optimum is not reached, and yet both modes agree."""
     forward, reverse, _, value, expected = after_one_iteration
@@ -133,6 +134,7 @@ def test_one_iteration_of_the_solver_is_enough_to_differentiate(rod, after_one_i
     assert np.abs(converged - value[:, -rod.plain.nv :]).max() > 1e-6, "one iteration had converged"
 
 
+@pytest.mark.slow
 def test_the_whole_jacobian_after_one_iteration_is_that_of_forward_mode(after_one_iteration):
     forward, _, jacobian, *_ = after_one_iteration
     assert_near(jacobian, forward[:, :, : jacobian.shape[2]], 1e-10)
