@@ -1,0 +1,29 @@
+"""The paper's experiment, SAC on Ant (arXiv 2511.19165): `python -m experiments.studies.ant`.
+
+The study `payoff` on Ant alone, with 204,800 steps.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from experiments.launch.exit_status import leave
+from experiments.studies import study
+from experiments.studies.payoff.__main__ import STUDY
+from experiments.studies.payoff.options import Options
+
+DEFAULTS = Options(
+    tasks=("ant",),
+    regimes=("long",),
+    variants=("plain", "raw", "shuffled", "zero"),
+    seeds=6,
+    seeds_per_program=3,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; see `experiments.studies.study.main`."""
+    return study.main(dataclasses.replace(STUDY, name="ant"), argv, DEFAULTS)
+
+
+if __name__ == "__main__":
+    leave(main())

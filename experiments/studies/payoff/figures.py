@@ -1,0 +1,145 @@
+"""Learning curves of all tasks, and for each task what its critics did meanwhile."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
+
+from experiments.report.figure import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    YELLOW,
+    band,
+    legend_below,
+    panels,
+)
+from experiments.report.intervals import estimate
+from experiments.report.results import RETURN
+from experiments.report.rows import Rows
+from experiments.studies.payoff.tables import places, variants
+from experiments.studies.payoff.tasks import REGIMES
+from experiments.studies.payoff.variants import CHOICES, PLAIN
+
+_COLORS = (BLUE, GREEN, PURPLE, SKY, YELLOW, BLACK)
+_PANELS: dict[str, str] = {
+    RETURN: "return",
+    "mean_q": "mean Q",
+    "value_error": "value error",
+    "state_gradient_error": "error of ∇ₛQ",
+    "state_gradient_cosine": "cosine of ∇ₛQ",
+    "gradients_dropped": "share of gradients left out",
+}
+
+
+def figures(rows: Rows) -> Iterator[tuple[str, Figure]]:
+    """Returns of every regime, and a figure of every task in it."""
+    for regime in REGIMES:
+        if own := rows.where(regime=regime):
+            yield f"returns_{regime}", draw_returns(regime, own)
+    for regime, task, own in places(rows):
+        yield f"{task}_{regime}", draw_task(f"{task}: {REGIMES[regime].about}", own)
+
+
+def draw_returns(regime: str, rows: Rows) -> Figure:
+    """A panel for every task."""
+    found = list(places(rows))
+    columns = min(3, len(found))
+    height = -(-len(found) // columns)
+    figure, grid = panels(height, columns, 3.4 * columns, 2.6 * height + 0.6)
+    for axes, (_, task, own) in zip(grid.flat, found, strict=False):
+        draw_lines(axes, own, _means(RETURN))
+        axes.set_title(task)
+    for axes in list(grid.flat)[len(found) :]:
+        axes.remove()
+    figure.supylabel("return of the deterministic policy", fontsize=8.5)
+    figure.suptitle(f"{REGIMES[regime].about}: mean and 95 % interval over seeds")
+    legend_below(figure, handles(rows), columns=3)
+    return figure
+
+
+def draw_task(title: str, rows: Rows) -> Figure:
+    """Return, mean Q and its spread over seeds, and errors of values and gradients."""
+    shown = {name: label for name, label in _PANELS.items() if rows.has(name)}
+    count = len(shown) + 1
+    height = -(-count // 3)
+    figure, grid = panels(height, 3, 10.0, 2.4 * height + 0.6)
+    places = iter(grid.flat)
+    for name, label in shown.items():
+        axes = next(places)
+        draw_lines(axes, rows, _means(name))
+        axes.set_title(label)
+        if name == "mean_q":
+            axes = next(places)
+            draw_lines(axes, rows, _spread(name))
+            axes.set_title("standard deviation of mean Q over seeds")
+    for axes in places:
+        axes.remove()
+    figure.suptitle(f"{title}; mean and 95 % interval over seeds")
+    legend_below(figure, handles(rows), columns=3)
+    return figure
+
+
+def draw_lines(axes: Axes, rows: Rows, draw: Callable[[Axes, Rows, str, str], None]) -> None:
+    """Every variant, over steps of the environment."""
+    for name in variants(rows):
+        draw(axes, rows.where(variant=name), color(name), _line(name))
+    axes.set_xlabel("environment steps")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def color(variant: str) -> str:
+    """A variant's colour: grey tones are left to controls of the plain agent."""
+    if variant == PLAIN:
+        return ORANGE
+    if CHOICES[variant].config.get("first_order") == "off":
+        return GREY
+    names = [name for name, one in CHOICES.items() if one.config.get("first_order") != "off"]
+    return _COLORS[names.index(variant) % len(_COLORS)]
+
+
+def handles(rows: Rows) -> list[Line2D]:
+    """Entries of the legend."""
+    return [
+        Line2D([], [], color=color(name), linestyle=_line(name), label=CHOICES[name].label)
+        for name in variants(rows)
+    ]
+
+
+def _line(variant: str) -> str:
+    return {"baseline": "--", "control": ":"}.get(CHOICES[variant].kind, "-")
+
+
+def _by_epoch(rows: Rows, name: str) -> tuple[list[float], list[np.ndarray]]:
+    steps, values = [], []
+    for _, own in rows.groups("epoch"):
+        steps.append(float(np.mean(own.column("environment_steps"))))
+        values.append(own.column(name))
+    order = np.argsort(steps)
+    return [steps[at] for at in order], [values[at] for at in order]
+
+
+def _means(name: str) -> Callable[[Axes, Rows, str, str], None]:
+    def draw(axes: Axes, rows: Rows, color: str, line: str) -> None:
+        if rows.has(name):
+            steps, values = _by_epoch(rows, name)
+            band(axes, steps, [estimate(one) for one in values], color, linestyle=line)
+
+    return draw
+
+
+def _spread(name: str) -> Callable[[Axes, Rows, str, str], None]:
+    def draw(axes: Axes, rows: Rows, color: str, line: str) -> None:
+        steps, values = _by_epoch(rows, name)
+        if len(values[0]) > 1:
+            deviations = [np.std(one, ddof=1) for one in values]
+            axes.plot(steps, deviations, color=color, linestyle=line)
+
+    return draw

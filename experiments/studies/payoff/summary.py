@@ -1,0 +1,146 @@
+"""What the numbers say: paired differences, gains, tests, over seeds and over tasks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from experiments.report.intervals import COVERAGE, Estimate, estimate, paired_difference
+from experiments.report.results import RETURN
+from experiments.report.rows import Rows
+from experiments.studies.payoff.variants import PLAIN
+
+OVER_TRAINING, FINAL = "over training", "final"
+_LAST = 0.1  # share of the epochs that the final return is the mean of, at least one
+_RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A variant beside the plain agent on one task, over the seeds that both have.
+
+    Attributes:
+        value: The variant's mean and interval.
+        difference: To plain, paired.
+        gain: The difference over the size of plain's mean.
+        p_value: Two-sided, of the exact sign-flip test of the paired differences; None without
+            two pairs.
+        better: Probability that a random seed of the variant is above a random one of plain;
+            a tie counts half.
+    """
+
+    value: Estimate
+    difference: Estimate
+    gain: Estimate
+    p_value: float | None
+    better: float | None
+
+
+def score(rows: Rows, measure: str) -> dict[int, float]:
+    """The return of each seed, averaged over all epochs or over the last tenth of them."""
+    found = {}
+    for (seed,), own in rows.groups("seed"):
+        returns = own.column(RETURN)
+        last = max(1, round(_LAST * len(returns)))
+        # A run that was frozen has no return from there on, and none as a whole.
+        found[seed] = float(np.mean(returns if measure == OVER_TRAINING else returns[-last:]))
+    return found
+
+
+def compare(rows: Rows, variant: str, measure: str) -> Comparison:
+    """A variant beside plain, in the rows of one task and regime."""
+    values, reference = paired(rows, variant, measure)
+    return Comparison(
+        estimate(list(score(rows.where(variant=variant), measure).values())),
+        paired_difference(values, reference),
+        gain(values, reference),
+        sign_flip_test(values - reference),
+        probability_of_improvement(values, reference),
+    )
+
+
+def paired(rows: Rows, variant: str, measure: str) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of a variant and of plain, of the seeds for which both are finite, `(seeds,)` each."""
+    ours, theirs = (score(rows.where(variant=name), measure) for name in (variant, PLAIN))
+    seeds = [seed for seed in ours if np.isfinite(ours[seed] + theirs.get(seed, np.nan))]
+    return np.array([ours[s] for s in seeds]), np.array([theirs[s] for s in seeds])
+
+
+def gain(values: ArrayLike, reference: ArrayLike) -> Estimate:
+    """Difference of means over the size of the reference's mean, by a paired bootstrap (BCa).
+
+    Args:
+        values: One per seed, `(seeds,)`.
+        reference: Those of the plain agent with the same seeds.
+    """
+    from scipy import stats
+
+    values, reference = np.asarray(values, np.float64), np.asarray(reference, np.float64)
+
+    def ratio(values: np.ndarray, reference: np.ndarray, axis: int = -1) -> np.ndarray:
+        plain = np.mean(reference, axis=axis)
+        return (np.mean(values, axis=axis) - plain) / np.abs(plain)
+
+    if not len(values):
+        return Estimate(None, None, None, 0, 0)
+    middle = float(ratio(values, reference))
+    if len(values) < 3 or np.ptp(values - reference) == 0:
+        return Estimate(middle, None, None, len(values), len(values))
+    found = stats.bootstrap(
+        (values, reference),
+        ratio,
+        paired=True,
+        vectorized=True,
+        n_resamples=_RESAMPLES,
+        confidence_level=COVERAGE,
+        method="BCa",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Estimate(middle, float(found.low), float(found.high), len(values), len(values))
+
+
+def sign_flip_test(differences: ArrayLike) -> float | None:
+    """Two-sided p-value of paired differences whose signs are exchangeable."""
+    from scipy import stats
+
+    differences = np.asarray(differences, np.float64)
+    if len(differences) < 2:
+        return None
+    found = stats.permutation_test(
+        (differences,),
+        lambda d, axis=-1: np.mean(d, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=2**14,  # exact up to 14 pairs
+        rng=np.random.default_rng(0),
+    )
+    return float(found.pvalue)
+
+
+def probability_of_improvement(values: ArrayLike, reference: ArrayLike) -> float | None:
+    """P(a value is above a reference), as in arXiv 2108.13264; a tie counts half."""
+    values, reference = np.asarray(values, np.float64), np.asarray(reference, np.float64)
+    if not values.size or not reference.size:
+        return None
+    above = values[:, None] > reference[None, :]
+    return float(np.mean(above + 0.5 * (values[:, None] == reference[None, :])))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's correction of several p-values, in their order; None stays None."""
+    known = sorted((p, at) for at, p in enumerate(p_values) if p is not None)
+    found: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, at) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - rank) * p))
+        found[at] = largest
+    return found
+
+
+def interquartile_mean(values: ArrayLike) -> float | None:
+    """The mean of the middle half, as in arXiv 2108.13264."""
+    from scipy import stats
+
+    values = np.asarray(values, np.float64)
+    return float(stats.trim_mean(values, 0.25)) if values.size else None

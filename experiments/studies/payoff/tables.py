@@ -1,0 +1,167 @@
+"""The tables: a row for every variant on every task, all tasks in short, and the critics."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from experiments.report.intervals import Estimate, estimate
+from experiments.report.rows import Rows
+from experiments.report.table import Cell, Table
+from experiments.studies.payoff.summary import (
+    FINAL,
+    OVER_TRAINING,
+    Comparison,
+    compare,
+    holm,
+    interquartile_mean,
+    paired,
+)
+from experiments.studies.payoff.tasks import REGIMES, TASKS
+from experiments.studies.payoff.variants import CHOICES, PLAIN
+
+_CRITIC = {
+    "value_error": "value error",
+    "state_gradient_error": "∇s Q, error",
+    "state_gradient_cosine": "∇s Q, cosine",
+    "action_gradient_cosine": "∇a Q, cosine",
+    "references_dropped": "references, dropped",
+    "gradients_dropped": "gradients, dropped",
+    "mean_q": "mean Q",
+}
+
+
+def places(rows: Rows) -> Iterator[tuple[str, str, Rows]]:
+    """Regime, task and the rows of both, in the order of the study."""
+    for regime in REGIMES:
+        for task in TASKS:
+            if own := rows.where(regime=regime, task=task):
+                yield regime, task, own
+
+
+def variants(rows: Rows) -> list[str]:
+    """Those that were measured, in the order of the study."""
+    return [name for name in CHOICES if name in rows.distinct("variant")]
+
+
+def tables(rows: Rows) -> list[Table]:
+    """All tables."""
+    made = []
+    for regime in REGIMES:
+        if own := rows.where(regime=regime):
+            made += [returns(regime, own), overview(regime, own), critics(regime, own)]
+    return made
+
+
+def returns(regime: str, rows: Rows) -> Table:
+    """Every variant on every task, beside plain."""
+    found: list[tuple[str, str, Rows, Comparison, Comparison]] = []
+    for _, task, own in places(rows):
+        found += [
+            (task, name, own, *(compare(own, name, which) for which in (OVER_TRAINING, FINAL)))
+            for name in variants(own)
+        ]
+    corrected = holm([None if row[1] == PLAIN else row[3].p_value for row in found])
+    lines: list[list[Cell]] = []
+    for (task, name, own, whole, final), p in zip(found, corrected, strict=True):
+        plain = name == PLAIN
+        lines.append(
+            [
+                task,
+                CHOICES[name].label,
+                whole.value.total,
+                whole.value,
+                None if plain else whole.difference,
+                None if plain else _percent(whole.gain),
+                p,
+                None if plain else whole.better,
+                final.value,
+                None if plain else final.difference,
+                None if plain else _seconds(own, name) / _seconds(own, PLAIN),
+            ]
+        )
+    signed = ["over training, − plain", "gain, %", "final, − plain"]
+    headings = ["task", "variant", "seeds", "over training", *signed[:2], "p, Holm"]
+    headings += ["P(better)", "final", signed[2], "time, / plain"]
+    note = (
+        f"{REGIMES[regime].about}. Returns of deterministic evaluations: means with 95 % intervals "
+        "over seeds; differences to plain over paired seeds. Over training: mean of all epochs; "
+        "final: of their last tenth. Gain: of the mean over training, in percent of plain's size "
+        "(bootstrap). p: exact sign-flip test, corrected for all rows of this table. P(better): "
+        "that a random seed is above a random one of plain. * some runs are not finite."
+    )
+    return Table(f"Returns, {regime}", headings, lines, 2, note, signed)
+
+
+def overview(regime: str, rows: Rows) -> Table:
+    """Every variant over all tasks that have it."""
+    lines: list[list[Cell]] = []
+    for name in variants(rows):
+        if name == PLAIN:
+            continue
+        shares, better, ahead, count = [], [], 0, 0
+        for _, _, own in places(rows):
+            if name not in variants(own):
+                continue
+            found = compare(own, name, OVER_TRAINING)
+            ours, theirs = paired(own, name, OVER_TRAINING)
+            shares += list((ours - theirs) / np.abs(np.mean(theirs)))
+            better.append(found.better)
+            count += 1
+            ahead += found.difference.low is not None and found.difference.low > 0
+        middle = interquartile_mean(shares)
+        chance = [value for value in better if value is not None]
+        lines.append(
+            [
+                CHOICES[name].label,
+                CHOICES[name].kind,
+                count,
+                None if middle is None else 100 * middle,
+                float(np.mean(chance)) if chance else None,
+                ahead,
+            ]
+        )
+    headings = ["variant", "kind", "tasks", "gain, %, IQM", "P(better)", "tasks above, plain"]
+    note = (
+        "Gain of the return over training, in percent of plain's size: interquartile mean over "
+        "seeds and tasks. P(better): mean over tasks. Above plain: the 95 % interval of the paired "
+        "difference lies above zero, uncorrected."
+    )
+    return Table(f"All tasks, {regime}", headings, lines, 2, note, ["gain, %, IQM"])
+
+
+def critics(regime: str, rows: Rows) -> Table:
+    """The critics at the end, and what gradients were left out."""
+    names = [name for name in _CRITIC if rows.has(name)]
+    lines: list[list[Cell]] = []
+    for _, task, own in places(rows):
+        last = own.where(epoch=max(own.distinct("epoch")))
+        for name in variants(own):
+            some = last.where(variant=name)
+            cells = [estimate(some.column(column)) for column in names]
+            lines.append([task, CHOICES[name].label, *cells])
+    headings = ["task", "variant", *(_CRITIC[name] for name in names)]
+    note = (
+        "After the last epoch. Errors are relative to rollouts of the policy and their exact "
+        "derivatives, in raw units (docs/concepts/overview.md)."
+    )
+    return Table(f"Critics, {regime}", headings, lines, 2, note)
+
+
+def _percent(found: Estimate) -> Estimate:
+    def scaled(value: float | None) -> float | None:
+        return None if value is None else 100 * value
+
+    return Estimate(
+        scaled(found.mean), scaled(found.low), scaled(found.high), found.count, found.total
+    )
+
+
+def _seconds(rows: Rows, variant: str) -> float:
+    """Of one seed, without the first epoch, in which programs may still compile."""
+    own = rows.where(variant=variant)
+    if not own:
+        return math.nan
+    epochs = own.distinct("epoch")
+    first, last = (own.where(epoch=at(epochs)).column("seconds") for at in (min, max))
+    return float(np.mean(last) - np.mean(first))
