@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 1
 
-.PHONY: help setup train test coverage test-all test-suites check bench bench-peers audit toy docs lock clean
+.PHONY: help setup train test coverage test-all test-suites check bench bench-peers audit toy ant payoff docs lock clean
 
 help:
 	@echo "make train     SAC and Sobolev SAC side by side on MuJoCo physics (about 5 minutes on 2 cores)"
@@ -22,6 +22,8 @@ help:
 	@echo "make bench-peers  plain SAC beside Brax's, rejax's and SBX's, each in an environment of its own"
 	@echo "make audit     the derivatives of an environment: error, growth, price; ARGS=\"--env hopper\""
 	@echo "make toy       critics beside a known Q*: errors of Q and its gradients, with controls (200 s of processor time)"
+	@echo "make ant       the paper's experiment, SAC on Ant with gradients and without (hours on 2 cores; resumable)"
+	@echo "make payoff    where gradients pay on MuJoCo tasks, with controls (days on 2 cores; resumable)"
 	@echo "make docs      the documentation, in site/; warnings are errors"
 	@echo "make lock      resolve the dependencies anew"
 	@echo "make clean     remove the environment and the caches; runs/ stays"
@@ -77,6 +79,12 @@ audit: setup
 
 toy: setup
 	$(RUN) -m experiments.studies.toy $(ARGS)
+
+ant: setup
+	$(RUN) -m experiments.studies.ant $(ARGS)
+
+payoff: setup
+	$(RUN) -m experiments.studies.payoff $(ARGS)
 
 docs: setup
 	$(VENV)/bin/sphinx-build --fail-on-warning --keep-going --quiet docs site

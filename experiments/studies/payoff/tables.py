@@ -101,7 +101,7 @@ def overview(regime: str, rows: Rows) -> Table:
             continue
         shares, better, ahead, count = [], [], 0, 0
         for _, _, own in places(rows):
-            if name not in variants(own):
+            if not {name, PLAIN} <= set(variants(own)):
                 continue
             found = compare(own, name, OVER_TRAINING)
             ours, theirs = paired(own, name, OVER_TRAINING)

@@ -1,0 +1,175 @@
+"""The payoff study: what it concludes from numbers, what it trains, what it refuses."""
+
+import math
+
+import numpy as np
+import pytest
+
+from experiments.report.results import RETURN
+from experiments.report.rows import Rows
+from experiments.studies import ant
+from experiments.studies.payoff import __main__ as command
+from experiments.studies.payoff import figures, summary, tables
+from experiments.studies.payoff.measure import mean_q
+from experiments.studies.payoff.options import Options, configure, prepare
+from experiments.studies.payoff.tasks import REGIMES
+from experiments.studies.payoff.variants import CHOICES, PLAIN
+
+SEEDS = 6
+
+
+def make_rows(returns, task="hopper", regime="few"):
+    """Rows of two epochs; `returns` maps a variant to the returns of its seeds in the second."""
+    return Rows(
+        [
+            {
+                "job": f"{task} {variant}",
+                "task": task,
+                "regime": regime,
+                "variant": variant,
+                "seed": seed,
+                "epoch": epoch,
+                "environment_steps": 100 * (epoch + 1),
+                "seconds": 10.0 + (epoch + 1) * (2.0 if variant == PLAIN else 3.0),
+                "mean_q": 0.1 * seed,
+                RETURN: value - 10 * (1 - epoch),
+            }
+            for variant, values in returns.items()
+            for seed, value in enumerate(values)
+            for epoch in (0, 1)
+        ]
+    )
+
+
+def test_scores_are_means_over_epochs_and_over_the_last_tenth():
+    rows = make_rows({PLAIN: [20.0, 30.0]}).where(variant=PLAIN)
+    assert summary.score(rows, summary.OVER_TRAINING) == {0: 15.0, 1: 25.0}
+    assert summary.score(rows, summary.FINAL) == {0: 20.0, 1: 30.0}
+
+
+def test_differences_are_paired_by_seed_and_leave_out_what_has_no_partner():
+    plain = [10.0, 20.0, 30.0, 40.0, 50.0]
+    ours = [11.0, 22.0, math.nan, 44.0, 55.0, 1e6]
+    found = summary.compare(make_rows({PLAIN: plain, "raw": ours}), "raw", summary.FINAL)
+    # The third is not finite, and the sixth has no partner.
+    assert (found.difference.mean, found.difference.count) == (3.0, 4)
+    assert found.gain.mean == pytest.approx(0.1)
+    assert (found.value.count, found.value.total) == (5, 6)
+
+
+def test_a_gain_is_relative_to_the_size_of_plain_and_its_interval_covers_it():
+    draw = np.random.default_rng(0)
+    plain = -100 + draw.normal(size=10)
+    found = summary.gain(plain + 25 + 0.1 * draw.normal(size=10), plain)
+    # Less negative is better.
+    assert found.mean == pytest.approx(0.25, abs=0.01)
+    assert found.low is not None
+    assert found.high is not None
+    assert 0.24 < found.low < found.mean < found.high < 0.26
+
+
+def test_the_sign_flip_test_is_exact():
+    # All of ten differences positive: of 2^10 signs, two are as extreme.
+    assert summary.sign_flip_test(np.arange(1.0, 11.0)) == pytest.approx(2 / 2**10)
+    # 1 and -1: every one of the four is as extreme as a mean of zero.
+    assert summary.sign_flip_test([1.0, -1.0]) == 1.0
+    assert summary.sign_flip_test([1.0]) is None
+
+
+def test_holms_correction_by_hand():
+    # 4 * 0.01, then 3 * 0.02, then max(2 * 0.03, before), then the largest.
+    found = summary.holm([0.03, 0.01, None, 0.5, 0.02])
+    assert found == [pytest.approx(0.06), pytest.approx(0.04), None, 0.5, pytest.approx(0.06)]
+
+
+def test_probability_of_improvement_and_interquartile_mean_by_hand():
+    # (1 > 0), (1 = 1), (3 > 0), (3 > 1): 3.5 of 4.
+    assert summary.probability_of_improvement([1.0, 3.0], [0.0, 1.0]) == 3.5 / 4
+    assert summary.interquartile_mean([-100.0, 1.0, 2.0, 100.0]) == 1.5
+    assert summary.interquartile_mean([]) is None
+
+
+def test_the_mean_of_q_is_what_the_actors_loss_is_made_of():
+    # loss = temperature * log-probability - Q, of Q = 5, temperature 0.5, log-probability -2.
+    assert mean_q({"actor_loss": -6.0, "temperature": 0.5, "entropy": 2.0}) == 5.0
+
+
+def test_variants_differ_from_plain_in_what_they_say():
+    plain, _ = configure("hopper", "few", PLAIN)
+    assert plain.first_order == "off"
+    raw, hyper = configure("hopper", "few", "raw")
+    assert (raw.first_order, hyper.state_weight, hyper.action_weight) == ("cached", 0.1, 0.1)
+    more, _ = configure("hopper", "few", "more_updates")
+    assert (more.gradient_steps, more.updates) == (2 * plain.gradient_steps, 2 * plain.updates)
+    longer, _ = configure("hopper", "few", "more_data")
+    assert longer.total_timesteps == longer.replay_capacity == 2 * plain.total_timesteps
+    for regime, chosen in REGIMES.items():
+        sized, _ = configure("hopper", regime, PLAIN)
+        said = f"{sized.total_timesteps:,} transitions"
+        assert chosen.about.startswith(said)
+
+
+def test_seeds_are_cut_into_programs_and_blocks_hold_whole_pairs():
+    options = Options(
+        tasks=("reacher",), variants=(PLAIN, "raw"), seeds=5, first_seed=10, seeds_per_program=3
+    )
+    assert list(prepare(options).jobs) == [
+        "reacher few plain 10-12",
+        "reacher few raw 10-12",
+        "reacher few plain 13-14",
+        "reacher few raw 13-14",
+    ]
+    own = prepare(ant.DEFAULTS).jobs.values()
+    assert {(job.task, job.config.total_timesteps) for job in own} == {("ant", 204_800)}
+
+
+def test_tables_and_figures_of_what_was_measured():
+    draw = np.random.default_rng(0)
+    plain = 100 + draw.normal(size=SEEDS)
+    returns = {PLAIN: plain, "raw": plain + 50, "shuffled": plain - 20 + draw.normal(size=SEEDS)}
+    two = [make_rows(returns), make_rows(returns, "walker2d")]
+    rows = Rows([row for one in two for row in one])
+    whole, short, _ = tables.tables(rows)
+    lines = {tuple(row[:2]): dict(zip(whole.headings, row, strict=True)) for row in whole.rows}
+    line = lines["hopper", CHOICES["raw"].label]
+    assert line["time, / plain"] == 1.5
+    assert line["P(better)"] == 1.0
+    # 2 / 2^6 for each of four rows, by Holm.
+    assert line["p, Holm"] == pytest.approx(4 * 2 / 2**6)
+    ahead = {row[0]: row[-1] for row in short.rows}
+    assert ahead == {CHOICES["raw"].label: 2, CHOICES["shuffled"].label: 0}
+    drawn = dict(figures.figures(rows))
+    assert set(drawn) == {"returns_few", "hopper_few", "walker2d_few"}
+    # Without plain there is nothing to compare with, and no error.
+    alone = tables.tables(make_rows({"raw": plain}))[0]
+    assert alone.rows[0][3].mean == pytest.approx(np.mean(plain) - 5)
+    assert alone.rows[0][4].mean is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--tasks", "hoper"], "did you mean 'hopper'?"),
+        (["--regimes", "all"], "--regimes 'all' is unknown: choose from few, many, long"),
+        (["--variants"], "--variants names none: choose from plain, raw"),
+        (["--seeds", "0"], "--seeds 0 must be at least 1"),
+        (["--seeds-per-program", "0"], "--seeds-per-program 0 must be at least 1"),
+        (["--first-seed", "-1"], "--first-seed -1 must be"),
+        (["--shrink", "0"], "--shrink 0 must be at least 1"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(flags, message, assert_refused):
+    assert_refused(command.main, flags, message)
+
+
+@pytest.mark.slow
+def test_the_command_trains_resumes_and_draws(tmp_path, capsys):
+    folder = tmp_path / "run"
+    flags = ["--tasks", "reacher", "--seeds", "2", "--seeds-per-program", "1", "--shrink", "500"]
+    assert command.main([*flags, "--variants", PLAIN, "raw", "--output", str(folder)]) == 0
+    page = (folder / "table.md").read_text()
+    assert "| reacher | plain | 2 |" in page
+    # The same seed starts the same, whatever variant or program it is in.
+    assert command.main(["--resume", str(folder)]) == 0
+    assert (folder / "table.md").read_text() == page
+    assert "gradients as in the paper" in capsys.readouterr().out
