@@ -1,6 +1,7 @@
 """Learning curves of all tasks, and for each task what its critics did meanwhile."""
 
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -113,8 +114,9 @@ def handles(rows: Rows) -> list[Line2D]:
     ]
 
 
-def _line(variant: str) -> str:
-    return {"baseline": "--", "control": ":"}.get(CHOICES[variant].kind, "-")
+def _line(variant: str) -> Literal["-", "--", ":"]:
+    kind = CHOICES[variant].kind
+    return "--" if kind == "baseline" else ":" if kind == "control" else "-"
 
 
 def _by_epoch(rows: Rows, name: str) -> tuple[list[float], list[np.ndarray]]:

@@ -58,7 +58,7 @@ def returns(regime: str, rows: Rows) -> Table:
     found: list[tuple[str, str, Rows, Comparison, Comparison]] = []
     for _, task, own in places(rows):
         found += [
-            (task, name, own, *(compare(own, name, which) for which in (OVER_TRAINING, FINAL)))
+            (task, name, own, compare(own, name, OVER_TRAINING), compare(own, name, FINAL))
             for name in variants(own)
         ]
     corrected = holm([None if row[1] == PLAIN else row[3].p_value for row in found])
