@@ -176,3 +176,52 @@ def constrained(
         return jnp.stack([value, gradients, gradients]), Multiplier(logarithm, averages)
 
     return make_rule(base, lambda: Multiplier(jnp.zeros(()), jnp.zeros(2)), factors)
+
+
+def guarded(
+    base: Weights, tolerance: float = 1.5, fast: float = 0.99, slow: float = 0.999
+) -> Weighting:
+    """Gradients only while the value loss does not rise: no paper's rule.
+
+    The value term over the target's variance, in two running averages: gradients count while the
+    fast one is at most `tolerance` times the slow one, and not at all otherwise. A critic whose
+    values run away from its targets has wrong gradients too, and wrong gradients of the target are
+    how it can come to that. Over the variance, since values grow with the returns that are
+    learned.
+
+    Args:
+        base: Weights to be multiplied; the value's stays.
+        tolerance: By how much it may rise, above 1.
+        fast: Decay of what is watched.
+        slow: Decay of what it is held against. (All averages start at zero, and their bias cancels
+            in quotients.)
+
+    Raises:
+        ValueError: If `tolerance` is not above 1 or the fast average is not the faster one.
+
+    Example:
+        >>> rule = guarded(Weights(state=0.5, action=2.0), fast=0.0, slow=0.9)
+        >>> calm = Signals(*jnp.ones(6), gram=None)
+        >>> weights, after = rule.update(rule.init(), calm)
+        >>> float(weights.state)
+        0.5
+        >>> risen = Signals(jnp.array(1e3), *jnp.ones(5), gram=None)
+        >>> weights, _ = rule.update(after, risen)
+        >>> float(weights.value), float(weights.state)
+        (1.0, 0.0)
+    """
+    if not tolerance > 1 or not 0 <= fast < slow < 1:
+        raise ValueError(
+            f"guarded: tolerance={tolerance} must be above 1, and fast={fast} below slow={slow}, "
+            "both in [0, 1)"
+        )
+
+    def factors(averages: jax.Array, signals: Signals) -> tuple[jax.Array, jax.Array]:
+        decays = jnp.array([fast, slow])[:, None]
+        seen = jnp.stack([signals.value, signals.target_variance])
+        averages = decays * averages + (1.0 - decays) * seen
+        share = ratio(averages[:, 0], averages[:, 1])
+        gradients = jnp.where(share[0] <= tolerance * share[1], 1.0, 0.0)
+        return jnp.stack([jnp.ones_like(gradients), gradients, gradients]), averages
+
+    return make_rule(base, lambda: jnp.zeros((2, 2)), factors)

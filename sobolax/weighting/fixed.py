@@ -1,6 +1,6 @@
 """Weightings that do not look at the learning: constant, scheduled, and one out of several."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -47,6 +47,34 @@ def scheduled(base: Weights, schedule: "optax.Schedule") -> Weighting:
         return jnp.stack([jnp.ones_like(factor), factor, factor]), count + 1
 
     return make_rule(base, lambda: jnp.zeros((), jnp.int32), factors)
+
+
+def warm_up(wait: int, ramp: int) -> Callable[[jax.typing.ArrayLike], jax.Array]:
+    """A schedule that leaves gradients out at first: a target bootstrapped from nothing has none.
+
+    Args:
+        wait: Updates without gradients.
+        ramp: Updates over which they rise to their weight, along a line.
+
+    Returns:
+        From the number of updates before this one, `()`, to a factor, `()`.
+
+    Raises:
+        ValueError: If a count is negative.
+
+    Example:
+        >>> schedule = warm_up(wait=2, ramp=4)
+        >>> [float(schedule(count)) for count in range(8)]
+        [0.0, 0.0, 0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    """
+    if min(wait, ramp) < 0:
+        raise ValueError(f"warm_up: wait={wait} and ramp={ramp} must be at least 0")
+
+    def schedule(count: jax.typing.ArrayLike) -> jax.Array:
+        done = jnp.asarray(count, float) - wait
+        return jnp.where(done < 0, 0.0, jnp.clip((done + 1.0) / max(ramp, 1), 0.0, 1.0))
+
+    return schedule
 
 
 def choose(index: jax.typing.ArrayLike, weightings: Sequence[Weighting]) -> Weighting:

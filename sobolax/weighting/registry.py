@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from sobolax.checks import check_choice
 from sobolax.losses import Weights
-from sobolax.weighting.adaptive import constrained, relative_loss_progress, scale_free
-from sobolax.weighting.fixed import constant, scheduled
+from sobolax.weighting.adaptive import constrained, guarded, relative_loss_progress, scale_free
+from sobolax.weighting.fixed import constant, scheduled, warm_up
 from sobolax.weighting.gradients import conflict_free, gradient_norm_balance
 from sobolax.weighting.interface import Weighting
 
@@ -24,6 +24,8 @@ _FACTORIES: dict[str, Callable[[Weights, int], Weighting]] = {
     "gradient_norm_balance": lambda base, updates: gradient_norm_balance(base),
     "conflict_free": lambda base, updates: conflict_free(base),
     "constrained": lambda base, updates: constrained(base),
+    "warm_up": lambda base, updates: scheduled(base, warm_up(updates // 10, updates // 10)),
+    "guarded": lambda base, updates: guarded(base),
 }
 
 WEIGHTINGS: tuple[str, ...] = tuple(_FACTORIES)
@@ -36,7 +38,7 @@ def make_weighting(name: str, base: Weights, updates: int) -> Weighting:
         name: One of `WEIGHTINGS`.
         base: Weights to be multiplied, numbers or traced.
         updates: How many updates the training has; "schedule" decays to 0 over them, along a
-            cosine.
+            cosine; "warm_up" waits for a tenth of them and rises over another tenth.
 
     Raises:
         ValueError: If there is no such weighting, or no update.

@@ -19,10 +19,12 @@ from sobolax.weighting import (
     constant,
     constrained,
     gradient_norm_balance,
+    guarded,
     make_weighting,
     relative_loss_progress,
     scale_free,
     scheduled,
+    warm_up,
 )
 
 BASE = Weights(state=10.0, action=3.0)
@@ -220,6 +222,32 @@ def test_the_multiplier_rises_while_the_bound_is_violated_and_falls_after():
     assert weights.value[-1] < weights.state[-1]
 
 
+def test_a_warm_up_waits_and_then_rises_along_a_line():
+    weighting = scheduled(Weights(2.0, 4.0), warm_up(wait=1, ramp=2))
+    weights = run(weighting, [make_signals()] * 4)
+    assert_weights(weights, [(1.0, 0.0, 0.0), (1.0, 1.0, 2.0), (1.0, 2.0, 4.0), (1.0, 2.0, 4.0)])
+    # Of 20 updates two are waited for, and two more are the rise.
+    found = run(make_weighting("warm_up", BASE, 20), [make_signals()] * 5)
+    np.testing.assert_allclose([state for _, state, _ in found], [0.0, 0.0, 5.0, 10.0, 10.0])
+    with pytest.raises(ValueError, match="ramp=-1 must be at least 0"):
+        warm_up(0, -1)
+
+
+def test_guarded_by_hand():
+    """Fast: the last value. Slow: halves of what was before. On up to 1.5 times as much."""
+    weighting = guarded(Weights(2.0, 4.0), tolerance=1.5, fast=0.0, slow=0.5)
+    # Slow averages of value over variance: 1, (1 + 2 * 1.4) / 3 = 1.27, then 5.1 and 3.6.
+    values = (1.0, 1.4, 8.0, 2.3)
+    signals = [make_signals((value, 1.0, 1.0), target=(1.0, 1.0, 1.0)) for value in values]
+    on, off = (1.0, 2.0, 4.0), (1.0, 0.0, 0.0)
+    assert_weights(run(weighting, signals), [on, on, off, on])
+    # A return that grows tenfold makes values larger, not worse.
+    grown = [make_signals((100.0, 1.0, 1.0), target=(100.0, 1.0, 1.0))]
+    assert_weights(run(weighting, [*signals[:1], *grown]), [on, on])
+    with pytest.raises(ValueError, match="tolerance=1 must be above 1"):
+        guarded(BASE, tolerance=1)
+
+
 @pytest.mark.parametrize("name", WEIGHTINGS)
 def test_without_gradients_the_loss_is_the_ordinary_one(name):
     weighting = make_weighting(name, Weights(0.0, 0.0), 10)
@@ -261,7 +289,8 @@ def test_choose_is_the_chosen_one_also_in_a_batch():
         alone = run(make_weighting(name, BASE, 10), signals)
         chosen = (found.value[index], found.state[index], found.action[index])
         assert_weights(np.stack(chosen, axis=1), alone, tolerance=1e-5)
-    assert len({tuple(row) for row in np.asarray(found.state).tolist()}) == len(WEIGHTINGS)
+    # No value loss runs away here, so "guarded" is "constant".
+    assert len({tuple(row) for row in np.asarray(found.state).tolist()}) == len(WEIGHTINGS) - 1
 
 
 def test_choose_needs_gradients_only_if_one_does():
@@ -295,6 +324,8 @@ def test_names():
         "gradient_norm_balance",
         "conflict_free",
         "constrained",
+        "warm_up",
+        "guarded",
     )
     with pytest.raises(ValueError, match=r"did you mean 'conflict_free'\?.*constant, schedule"):
         make_weighting("conflictfree", BASE, 10)
