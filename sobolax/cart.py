@@ -31,6 +31,7 @@ class Cart:
 
     name = "cart"
     observation_size, action_size, state_size = 2, 1, 2
+    state_names = ("position", "speed")
     episode_length = 40
     reverse_mode = True
 
@@ -56,6 +57,10 @@ class Cart:
         """Moves position and speed by `displacement`, `(2,)`."""
         physics = state.physics + displacement
         return replace(state, physics=physics, observation=physics)
+
+    def coordinates(self, state: State) -> jax.Array:
+        """Position and speed, `(2,)`."""
+        return state.physics
 
 
 def example_transition() -> tuple[Transition, Tangents]:

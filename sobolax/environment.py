@@ -83,6 +83,25 @@ class Environment(Protocol):
         ...
 
 
+def coordinate_names(environment: Environment) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What people call the coordinates of a displacement and of an action.
+
+    An environment may name them in `state_names` and `action_names`, tuples of different names; the
+    others' are numbered.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> coordinate_names(Cart())
+        (('position', 'speed'), ('action 0',))
+    """
+    sizes = {"state": environment.state_size, "action": environment.action_size}
+    state, action = (
+        tuple(getattr(environment, f"{kind}_names", None) or (f"{kind} {i}" for i in range(size)))
+        for kind, size in sizes.items()
+    )
+    return state, action
+
+
 def anchored(observation: jax.Array, state: State, displacement: jax.Array) -> jax.Array:
     """The observation of `state` moved by `displacement`; at zero, `state.observation` itself.
 

@@ -69,6 +69,10 @@ class LQR:
         position = state.physics + displacement
         return replace(state, physics=position, observation=position)
 
+    def coordinates(self, state: State) -> jax.Array:
+        """The state itself, `(state_size,)`."""
+        return state.physics
+
     def optimal_q(self, observation: jax.Array, action: jax.Array) -> jax.Array:
         """The optimal action value, discounted by `discount`.
 

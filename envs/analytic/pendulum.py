@@ -38,6 +38,8 @@ class Pendulum:
     """
 
     name = "pendulum"
+    state_names = ("angle", "velocity")
+    action_names = ("torque",)
     observation_size = 3
     action_size = 1
     state_size = 2
@@ -66,6 +68,10 @@ class Pendulum:
         )
         observation = anchored(_observe(physics), state, displacement)
         return replace(state, physics=physics, observation=observation)
+
+    def coordinates(self, state: State) -> jax.Array:
+        """Angle and velocity, `(state_size,)`."""
+        return jnp.stack([state.physics.angle, state.physics.velocity])
 
 
 def wrapped(angle: jax.Array) -> jax.Array:

@@ -75,6 +75,10 @@ class PointMass:
         observation = anchored(_observe(physics), state, displacement)
         return replace(state, physics=physics, observation=observation)
 
+    def coordinates(self, state: State) -> jax.Array:
+        """Position and velocity, `(state_size,)`."""
+        return jnp.concatenate([state.physics.position, state.physics.velocity])
+
     def _state(self, physics: Physics, reward: jax.Array) -> State:
         metrics = {"distance": jnp.sqrt(jnp.sum(jax.lax.stop_gradient(physics.position) ** 2))}
         return State(physics, _observe(physics), reward, jnp.ones_like(reward), metrics)

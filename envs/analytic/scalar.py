@@ -70,6 +70,10 @@ class Scalar:
         position = state.physics + displacement
         return replace(state, physics=position, observation=position)
 
+    def coordinates(self, state: State) -> jax.Array:
+        """The state itself, `(state_size,)`."""
+        return state.physics
+
     def optimal_q(self, observation: jax.Array, action: jax.Array) -> jax.Array:
         """The optimal action value under actions in [-1, 1], discounted by `discount`.
 

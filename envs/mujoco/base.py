@@ -12,7 +12,7 @@ import numpy as np
 
 from envs import parameters
 from envs.frames import frames
-from envs.mujoco import linearization
+from envs.mujoco import linearization, names
 from envs.mujoco.host_engine import HostEngine
 from envs.mujoco.physics import Physics, physics_of
 from sobolax.environment import State, anchored
@@ -25,6 +25,7 @@ from sobolax.mjx import (
     reason_against,
     step,
     step_and_jacobian,
+    subtract_positions,
 )
 from sobolax.mjx.engine import MjModel, mjx, mujoco
 from sobolax.tangents.forward import TangentFunction
@@ -85,6 +86,8 @@ class MujocoEnvironment(ABC):
         self.dt = float(model.opt.timestep) * self.substeps
         self.action_size = int(model.nu)
         self.state_size = int(2 * model.nv + model.na)
+        self.state_names = names.of_state(model)
+        self.action_names = names.of_actions(model)
         # All that a step does not set is constant: taken from here, not carried in the state.
         self._data = mjx.make_data(model, impl="jax")
         reason = reason_against(self._model)
@@ -119,6 +122,13 @@ class MujocoEnvironment(ABC):
         physics = self._perturb_physics(state.physics, displacement)
         observation = anchored(self._observe(physics), state, displacement)
         return replace(state, physics=physics, observation=observation)
+
+    def coordinates(self, state: State) -> jax.Array:
+        """Local coordinates from the model's reference pose on, at rest, `(state_size,)`."""
+        physics = state.physics
+        reference = jnp.asarray(self.mujoco_model.qpos0, physics.qpos.dtype)
+        positions = subtract_positions(self.mujoco_model, physics.qpos, reference)
+        return jnp.concatenate([positions, physics.qvel, physics.act])
 
     # ---- for viewers
 

@@ -3,6 +3,7 @@
 - `step`: `mjx.step` with exact derivatives in both modes, at any number of solver iterations.
 - `step_and_jacobian`: a step and its whole Jacobian in local coordinates, for a few steps' time.
 - `integrate_position`: moves positions along their tangent space, quaternions included.
+- `subtract_positions`: the move from one position to another.
 - `reason_against`: why a model cannot be differentiated so, if it cannot.
 - `advice`: which solver options would make derivatives exact, if they are not.
 - `for_cpu`: rewrites a function of MJX so that XLA's CPU backend runs it fast, and to its end.
@@ -12,7 +13,7 @@ Nothing else in `sobolax` imports a simulator.
 
 from sobolax.mjx.cpu import for_cpu
 from sobolax.mjx.jacobian import StepJacobian, step_and_jacobian
-from sobolax.mjx.quaternions import integrate_position
+from sobolax.mjx.quaternions import integrate_position, subtract_positions
 from sobolax.mjx.step import step
 from sobolax.mjx.support import InexactDerivatives, advice, reason_against
 
@@ -25,4 +26,5 @@ __all__ = [
     "reason_against",
     "step",
     "step_and_jacobian",
+    "subtract_positions",
 ]

@@ -61,6 +61,43 @@ def integrate_position(
     return jnp.concatenate(parts)
 
 
+def subtract_positions(model: MjModel, end: jax.Array, start: jax.Array) -> jax.Array:
+    """The move from `start` to `end`, the inverse of `integrate_position`; shorter than a turn.
+
+    For statistics, not for derivatives: it has none at half a turn.
+
+    Args:
+        model: As there.
+        end: `(nq,)`.
+        start: `(nq,)`.
+
+    Returns:
+        `(nv,)`: metres and radians, for a quaternion a rotation vector in the frame of `start`.
+
+    Example:
+        >>> import mujoco
+        >>> body = "<body><freejoint/><geom size='0.1'/></body>"
+        >>> xml = f"<mujoco><worldbody>{body}</worldbody></mujoco>"
+        >>> model = mujoco.MjModel.from_xml_string(xml)
+        >>> still, move = jnp.array([0.0, 0, 0, 1, 0, 0, 0]), jnp.array([1.0, 2, 3, 0, 0, 0.5])
+        >>> end = integrate_position(model, still, move)
+        >>> subtract_positions(model, end, still).round(3).tolist()
+        [1.0, 2.0, 3.0, 0.0, 0.0, 0.5]
+    """
+    parts, position = [], 0
+    for at, _ in _quaternions(model):
+        parts.append(end[position:at] - start[position:at])
+        turn = _product(_conjugate(start[at : at + 4]), end[at : at + 4])
+        # A quaternion and its negative are one rotation: the shorter way.
+        turn = jnp.where(turn[0] < 0, -turn, turn)
+        sine = jnp.sqrt(jnp.sum(turn[1:] ** 2))
+        ratio = jnp.where(sine > 0, jnp.arctan2(sine, turn[0]) / jnp.where(sine > 0, sine, 1.0), 1)
+        parts.append(2.0 * ratio * turn[1:])
+        position = at + 4
+    parts.append(end[position:] - start[position:])
+    return jnp.concatenate(parts)
+
+
 def rotated(model: MjModel, dq: jax.Array) -> tuple[jax.Array, jax.Array]:
     """How the end of a move depends on its start and on the move, in local coordinates.
 

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from sobolax.mjx import integrate_position
+from sobolax.mjx import integrate_position, subtract_positions
 from sobolax.mjx.quaternions import rotated
 from tests.sobolax.mjx.harness import draw_states, local
 from tests.sobolax.mjx.models import MODELS
@@ -32,6 +32,17 @@ def test_a_move_is_that_of_mujoco(float64, model, size):
     )
     # `start` is normal to rounding, and so is the product of two unit quaternions.
     np.testing.assert_allclose(integrate_position(model, start, move), expected, atol=1e-14)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-9, 1e-3, 0.8])
+def test_the_difference_of_positions_is_the_move(float64, model, size):
+    start, move = _start(model), size * np.random.default_rng(6).normal(size=model.nv)
+    end = integrate_position(model, start, move)
+    # Rotations of less than half a turn; a rounding of the quaternions' length counts twice.
+    np.testing.assert_allclose(subtract_positions(model, end, start), move, atol=1e-14)
+    expected = np.zeros(model.nv)
+    mujoco.mj_differentiatePos(model, expected, 1.0, start, np.asarray(end))
+    np.testing.assert_allclose(subtract_positions(model, end, start), expected, atol=1e-14)
 
 
 def test_no_move_keeps_every_bit(model):
