@@ -91,7 +91,7 @@ def shuffled(errors: Errors, key: jax.Array) -> Errors:
         >>> sorted(shuffled(errors, jax.random.key(0)).state.target.tolist())
         [[1.0], [2.0]]
     """
-    order = jax.random.permutation(key, errors.value.shape[0])
+    order = jax.random.permutation(key, errors.state.target.shape[0])
 
     def one(gradients: DirectionalDerivatives) -> DirectionalDerivatives:
         valid = gradients.valid & gradients.valid[order]

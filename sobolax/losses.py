@@ -17,7 +17,7 @@ computed once.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ import jax.numpy as jnp
 
 from sobolax.checks import check_one_number, check_tangents, check_transition
 from sobolax.tangents.forward import TransitionMap
+from sobolax.tangents.units import GradientScales
 from sobolax.transition import Tangents, Transition
 
 #: TD error of one unbatched transition, `()`.
@@ -232,6 +233,33 @@ def squares(errors: Errors, huber_delta: jax.typing.ArrayLike = jnp.inf) -> Term
     )
 
 
+def scale_gradients(errors: Errors, scales: GradientScales) -> Errors:
+    """Gradients in other units, or trusted less: both parts times a factor for every direction.
+
+    Args:
+        errors: Errors of one transition, or of many.
+        scales: Their factors (`sobolax.tangents.units.gradient_scales`), with the same axes.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> errors = sobolev_errors(lambda t: t.observation[0] - t.reward, *example_transition())
+        >>> scales = GradientScales(state=jnp.array([2.0, 0.0]), action=jnp.ones(1))
+        >>> squares(scale_gradients(errors, scales)).state.tolist()  # of 3.5 and 1.25
+        [49.0, 0.0]
+    """
+
+    def scaled(gradients: DirectionalDerivatives, factor: jax.Array) -> DirectionalDerivatives:
+        return replace(
+            gradients, critic=gradients.critic * factor, target=gradients.target * factor
+        )
+
+    return replace(
+        errors,
+        state=scaled(errors.state, scales.state),
+        action=scaled(errors.action, scales.action),
+    )
+
+
 def sobolev_terms(
     td_error: TDError,
     transition: Transition,
@@ -265,10 +293,29 @@ def mean_terms(terms: Terms) -> tuple[jax.Array, jax.Array, jax.Array]:
         >>> [float(mean) for mean in mean_terms(batch)]
         [6.56640625, 13.8125, 0.390625]
     """
+    state, action = mean_squares(terms)
+    return _masked_mean(terms.value, terms.value_valid), jnp.sum(state), jnp.sum(action)
+
+
+def mean_squares(terms: Terms) -> tuple[jax.Array, jax.Array]:
+    """Masked means of squared gradients over a batch, one for every direction.
+
+    Args:
+        terms: Terms with a leading batch axis.
+
+    Returns:
+        Along the state, `(state directions,)`, and along the action, `(action directions,)`.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> terms = sobolev_terms(lambda t: t.observation[0] - t.reward, *example_transition())
+        >>> batch = jax.tree.map(lambda term: jnp.stack([term, term]), terms)
+        >>> [squares.tolist() for squares in mean_squares(batch)]
+        [[12.25, 1.5625], [0.390625]]
+    """
     return (
-        _masked_mean(terms.value, terms.value_valid),
-        jnp.sum(_masked_mean(terms.state, terms.state_valid)),
-        jnp.sum(_masked_mean(terms.action, terms.action_valid)),
+        _masked_mean(terms.state, terms.state_valid),
+        _masked_mean(terms.action, terms.action_valid),
     )
 
 

@@ -1,6 +1,7 @@
 """The final table on the terminal."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from rich.box import SIMPLE_HEAVY
@@ -9,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.report.results import RETURN, counted, frozen_runs, metric, sentence
+from sobolax.training.shares import SHARES
 
 # Two numbers to a cell, one below the other, so that a terminal of 80 columns holds them all.
 _COLUMNS = (
@@ -20,6 +22,8 @@ _COLUMNS = (
 _DROPPED, _NONFINITE = "gradients_dropped", "transitions_nonfinite"
 # A reference that misses more than this share of the return's weight says little about values.
 _LONG_TAIL = 0.1
+# Of those with the largest shares of the gradient loss.
+_COORDINATES = 6
 
 
 def render(results: Mapping[str, Any], title: str) -> RenderableType:
@@ -65,10 +69,40 @@ def render(results: Mapping[str, Any], title: str) -> RenderableType:
                 f"what lies beyond them weighs {tail:.2f}."
             )
         )
+    parts += [shares for shares in map(partial(_shares, results), SHARES) if shares is not None]
     if results["interrupted"]:
         parts.append(Text(f"Interrupted after {counted(results['epochs'], 'epoch')}."))
     parts.append(Text(sentence(results)))
     return Group(*parts)
+
+
+def _shares(results: Mapping[str, Any], prefix: str) -> Table | None:
+    """The coordinates with the largest shares of the gradient loss; None without any."""
+    found = {
+        name: [metric(results, variant, name) for variant in results["variants"]]
+        for entry in results["variants"].values()
+        for name in entry["metrics"]
+        if name.startswith(prefix)
+    }
+    means = {
+        name.removeprefix(prefix): [e.mean if e and e.mean is not None else 0.0 for e in estimates]
+        for name, estimates in found.items()
+    }
+    if len(means) < 2:  # the share of a single coordinate is 1
+        return None
+    kind = prefix.partition("_")[0]
+    table = Table(box=SIMPLE_HEAVY, header_style="bold")
+    table.pad_edge = False
+    table.add_column(f"share of the gradient loss by {kind} coordinate", no_wrap=True)
+    for variant in results["variants"].values():
+        table.add_column(variant["label"], justify="right", no_wrap=True)
+    ordered = sorted(means, key=lambda name: -max(means[name]))
+    for name in ordered[:_COORDINATES]:
+        table.add_row(name, *(f"{share:.1%}" for share in means[name]))
+    if rest := ordered[_COORDINATES:]:
+        sums = (sum(column) for column in zip(*(means[name] for name in rest), strict=True))
+        table.add_row(f"{counted(len(rest), 'other')}", *(f"{share:.1%}" for share in sums))
+    return table
 
 
 def show(results: Mapping[str, Any], title: str, console: Console) -> None:

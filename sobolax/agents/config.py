@@ -7,11 +7,13 @@ from typing import Any
 import jax
 
 from sobolax.agents.critics import CriticOptions
-from sobolax.agents.networks import ACTIVATIONS
+from sobolax.agents.networks import ACTIVATIONS, check_norm
 from sobolax.checks import check_choice, check_scalars, owner_of
 from sobolax.controls import check_gradient_target
 from sobolax.environment import Environment
 from sobolax.losses import Weights
+from sobolax.tangents.trust import TRUSTS
+from sobolax.tangents.units import GRADIENT_UNITS, is_observed
 from sobolax.training.config import LoopConfig
 from sobolax.weighting import Weighting, check_weighting, make_weighting
 
@@ -89,10 +91,19 @@ class AgentConfig(LoopConfig):
             `sobolax.controls`): "zero", "unit_norm", "shuffled", "random".
         weighting: How the terms of the loss are weighted (see `sobolax.weighting`): "constant",
             "schedule", "scale_free", "relative_loss_progress", "gradient_norm_balance",
-            "conflict_free" or "constrained"; or a rule of your own, a function of the base weights
-            (lambda_s and lambda_a, traced) that gives a `sobolax.weighting.Weighting`.
+            "conflict_free", "constrained", "warm_up" or "guarded"; or a rule of your own, a
+            function of the base weights (lambda_s and lambda_a, traced) that gives a
+            `sobolax.weighting.Weighting`.
         line_search: Whether every step of the critic is shortened, up to eight times, while it does
             not lower the value loss of its batch.
+        critic_norm: Normalisation of the critics' hidden layers, before the activation: "none",
+            "layer" (arXiv 1607.06450) or "rms" (arXiv 1910.07467). Smooth, and of one sample alone.
+        gradient_units: What gradients along the state are measured in (see
+            `sobolax.tangents.units`): "raw", the environment's own (metres, radians),
+            "observation_std", standard deviations of the normalised observation, or "state_std",
+            standard deviations of the state's local coordinates.
+        trust: How far gradients of the bootstrapped target are trusted where a step stretches (see
+            `sobolax.tangents.trust`): "full", "soft" or "hard".
 
     Example:
         >>> from sobolax.agents import sac
@@ -107,6 +118,14 @@ class AgentConfig(LoopConfig):
     gradient_target: str = "bellman"
     weighting: str | Callable[[Weights], Weighting] = "constant"
     line_search: bool = False
+    critic_norm: str = "none"
+    gradient_units: str = "raw"
+    trust: str = "full"
+
+    @property
+    def counts_coordinates(self) -> bool:
+        """Whether gradients are measured in standard deviations of local coordinates."""
+        return self.gradient_units == "state_std"
 
     def check(self, environment: Environment) -> None:
         """Raises ValueError, saying what to do instead, for what cannot work; compiles nothing."""
@@ -125,8 +144,72 @@ class AgentConfig(LoopConfig):
                 f"trained. Choose one of {', '.join(ACTIVATIONS)}"
             )
         check_choice(f"{owner}: activation=", self.activation, ACTIVATIONS)
+        check_norm(owner, self.critic_norm)
         check_gradient_target(owner, self.gradient_target, self.first_order)
+        self._check_units(owner, environment)
         check_weighting(self.make_weighting(Weights(1.0, 1.0)))
+
+    def _check_units(self, owner: str, environment: Environment) -> None:
+        """Units and trust; see `check`."""
+        units, trust = self.gradient_units, self.trust
+        check_choice(f"{owner}: gradient_units=", units, GRADIENT_UNITS)
+        check_choice(f"{owner}: trust=", trust, TRUSTS)
+        chosen = [
+            f"{name}={value!r}"
+            for name, value, plain in (
+                ("gradient_units", units, "raw"),
+                ("trust", trust, "full"),
+            )
+            if value != plain
+        ]
+        if not chosen:
+            return
+        what = f"{owner}: {' and '.join(chosen)}"
+        if self.first_order == "off":
+            raise ValueError(
+                f"{what} would do nothing: first_order='off' has no gradients. Choose "
+                "first_order='cached', or leave it out"
+            )
+        directions = {"state_directions": self.state_directions}
+        if trust != "full":
+            directions["action_directions"] = self.action_directions
+        for name, count in directions.items():
+            if count is not None:
+                raise ValueError(
+                    f"{what} goes by coordinates, but {name}={count} draws random directions: "
+                    f"leave {name} at None, for the full basis"
+                )
+        if trust != "full" and self.first_order == "reverse":
+            raise ValueError(
+                f"{what} needs to know how much the step stretches every direction, which "
+                "first_order='reverse' never computes: choose 'cached' or 'recomputed'"
+            )
+        if units == "observation_std" and not self.normalize_observations:
+            raise ValueError(
+                f"{what} measures in standard deviations of the normalised observation, but "
+                "normalize_observations is False: switch it on, or choose gradient_units='raw'"
+            )
+        if units == "state_std":
+            if self.first_order == "reverse":
+                raise ValueError(
+                    f"{what} scales tangents, and first_order='reverse' has none: choose 'cached' "
+                    "or 'recomputed', or gradient_units='observation_std'"
+                )
+            if not hasattr(environment, "coordinates"):
+                raise ValueError(
+                    f"{what} needs the local coordinates of a state, but environment "
+                    f"{environment.name!r} has no coordinates(state) that gives them, "
+                    f"({environment.state_size},): write it, or choose "
+                    "gradient_units='observation_std'"
+                )
+        drops = units == "observation_std" or trust != "full"
+        if drops and not is_observed(environment):
+            raise ValueError(
+                f"{what}: nothing observes the state of environment {environment.name!r}: the "
+                "observation after perturb(state, displacement) does not depend on the "
+                "displacement, and every gradient would drop out. Compute it anew in perturb "
+                "(sobolax.testing.check_environment tests that)"
+            )
 
     def make_weighting(self, base: Weights) -> Weighting:
         """The weighting of these base weights."""
@@ -143,4 +226,7 @@ class AgentConfig(LoopConfig):
             gradient_target=self.gradient_target,
             weighting=lambda hyper: self.make_weighting(hyper.weights),
             line_search=self.line_search,
+            norm=self.critic_norm,
+            gradient_units=self.gradient_units,
+            trust=self.trust,
         )

@@ -5,7 +5,7 @@ networks are the same for all of them, and live here alone.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import jax
@@ -17,14 +17,19 @@ from sobolax.controls import GRADIENT_TARGETS, GradientTarget
 from sobolax.losses import (
     Errors,
     TDError,
+    mean_squares,
     mean_terms,
+    scale_gradients,
     sobolev_errors,
     squares,
     weighted_sum,
 )
 from sobolax.tangents.sources import Experience, FindTangents
+from sobolax.tangents.trust import clip_growth
+from sobolax.tangents.units import gradient_scales, observed_motion
 from sobolax.training.agent import Metrics
-from sobolax.training.normalization import Normalizer, normalize
+from sobolax.training.normalization import Normalizer, deviation, normalize
+from sobolax.training.shares import SQUARES
 from sobolax.weighting import Weighting, constant, measure_signals
 
 Value = Callable[[jax.Array, jax.Array], jax.Array]  # (observation, action) -> ()
@@ -47,6 +52,9 @@ class CriticOptions:
             weights of the paper.
         line_search: Whether every step of Adam is shortened while it does not lower the value loss
             of its batch, up to eight times (backtracking line search, Armijo, 1966).
+        norm: A name in `sobolax.agents.networks.NORMS`.
+        gradient_units: A name in `sobolax.tangents.units.GRADIENT_UNITS`.
+        trust: A name in `sobolax.tangents.trust.TRUSTS`.
 
     Example:
         >>> CriticOptions(hidden_sizes=(64, 64), count=1).activation
@@ -59,6 +67,9 @@ class CriticOptions:
     gradient_target: str | Callable[[Any], GradientTarget] = "bellman"
     weighting: Callable[[Any], Weighting] | None = None
     line_search: bool = False
+    norm: str = "none"
+    gradient_units: str = "raw"
+    trust: str = "full"
 
 
 @jax.tree_util.register_dataclass
@@ -126,7 +137,7 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
         >>> len(state.optimizer)  # that of Adam, and that of the line search
         2
     """
-    network = Critic(options.hidden_sizes, options.activation)
+    network = Critic(options.hidden_sizes, options.activation, options.norm)
 
     def one_value(parameters, normalizer: Normalizer, observation, action) -> jax.Array:
         found = network.apply(parameters, normalize(normalizer, observation), action)
@@ -158,6 +169,20 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
             return options.gradient_target(hyper)
         return GRADIENT_TARGETS[options.gradient_target]
 
+    def scale(tangents: Any, normalizer: Normalizer, discounts: jax.Array):
+        """Tangents of a batch and the factors of their gradients, None for none."""
+        units, trust = options.gradient_units, options.trust
+        if tangents is None or (units, trust) == ("raw", "full"):
+            return tangents, None
+        unit = deviation(normalizer)
+
+        def one(tangents, discount):
+            if trust == "hard":
+                tangents = clip_growth(tangents, observed_motion(tangents, unit), unit, discount)
+            return tangents, gradient_scales(tangents, unit, discount, units, trust)
+
+        return jax.vmap(one)(tangents, discounts)
+
     def init(key: jax.Array, hyper: Any) -> CriticState:
         observation, action = jnp.zeros(observation_size), jnp.zeros(action_size)
         parameters = jax.vmap(lambda one: network.init(one, observation, action))(
@@ -182,9 +207,17 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
     ) -> tuple[CriticState, Metrics]:
         transitions = batch.transition
         size = transitions.observation.shape[0]
-        tangents, bound = jax.vmap(find_tangents, in_axes=(0, 0, None), out_axes=(0, None))(
-            batch, jax.random.split(key, size), hyper.tangent_bound
+        # Only the first may have gradients.
+        kept = jax.tree.leaves((batch.tangents, batch.state))
+        count = kept[0].shape[0] if kept else size
+        first, rest = (
+            jax.tree.map(lambda leaf, part=part: leaf[part], (transitions, extras))
+            for part in (slice(count), slice(count, None))
         )
+        tangents, bound = jax.vmap(find_tangents, in_axes=(0, 0, None), out_axes=(0, None))(
+            replace(batch, transition=first[0]), jax.random.split(key, count), hyper.tangent_bound
+        )
+        tangents, scales = scale(tangents, normalizer, hyper.discount * first[0].discount)
         change_gradients, weighting = gradient_target_for(hyper), weighting_for(hyper)
 
         def errors_of(parameters) -> Errors:
@@ -194,7 +227,17 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
                 delta = make_td_error(lambda o, a: one_value(parameters, normalizer, o, a), extra)
                 return sobolev_errors(delta, transition, tangents, bound)
 
-            return jax.vmap(one)(transitions, tangents, extras)
+            errors = jax.vmap(one)(first[0], tangents, first[1])
+            if scales is not None:
+                errors = scale_gradients(errors, scales)
+            if count == size:
+                return errors
+            others = jax.vmap(lambda transition, extra: one(transition, None, extra))(*rest)
+            return replace(
+                errors,
+                value=jnp.concatenate([errors.value, others.value]),
+                value_valid=jnp.concatenate([errors.value_valid, others.value_valid]),
+            )
 
         def means_of(parameters):
             """TD error -> errors -> squares -> means, added up over critics."""
@@ -246,6 +289,8 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
             "weight_action": weights.action,
             "gradients_dropped": _share_dropped(terms.state_valid, terms.action_valid),
         }
+        each = jax.vmap(mean_squares, in_axes=1)(terms)  # of critics
+        metrics |= dict(zip(SQUARES, (jnp.sum(one, axis=0) for one in each), strict=True))
         metrics = jax.tree.map(jnp.asarray, metrics)
         target = optax.incremental_update(parameters, state.target, hyper.tau)
         return CriticState(parameters, target, optimizer, next_weighting), metrics

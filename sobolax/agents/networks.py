@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from sobolax.checks import check_choice
+
 #: By name; each is smooth.
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "swish": nn.swish,
@@ -13,6 +15,36 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": nn.gelu,
     "softplus": nn.softplus,
 }
+
+
+#: Normalisation of a critic's hidden layers, by name: each looks at one sample alone.
+NORMS = ("none", "layer", "rms")
+
+
+def check_norm(owner: str, name: str) -> None:
+    """Raises ValueError, with the reason, for a normalisation that there is not.
+
+    Example:
+        >>> check_norm("mine", "batch")
+        Traceback (most recent call last):
+        ValueError: mine: critic_norm='batch' couples the samples of a batch: ...
+    """
+    if str(name).lower().replace("_", "").removesuffix("norm") == "batch":
+        raise ValueError(
+            f"{owner}: critic_norm={name!r} couples the samples of a batch: a critic's gradient at "
+            "one transition would depend on all others, and the loss needs that of each. Choose "
+            "'layer' or 'rms', which look at one sample alone"
+        )
+    check_choice(f"{owner}: critic_norm=", name, NORMS)
+
+
+def _normalized(x: jax.Array, norm: str) -> jax.Array:
+    """A hidden layer before its activation; to be called inside a module."""
+    # Larger than usual, as gradients are trained: a layer of equal numbers is a steep place. And
+    # no difference of squares, whose gradient is rounding where they are near each other.
+    if norm == "layer":
+        return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False)(x)
+    return nn.RMSNorm(epsilon=1e-5)(x) if norm == "rms" else x
 
 
 class MLP(nn.Module):
@@ -27,12 +59,13 @@ class MLP(nn.Module):
     hidden_sizes: Sequence[int]
     output_size: int
     activation: str = "swish"
+    norm: str = "none"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps `(..., input size)` to `(..., output_size)`."""
         for size in self.hidden_sizes:
-            x = ACTIVATIONS[self.activation](nn.Dense(size)(x))
+            x = ACTIVATIONS[self.activation](_normalized(nn.Dense(size)(x), self.norm))
         return nn.Dense(self.output_size)(x)
 
 
@@ -48,12 +81,13 @@ class Critic(nn.Module):
 
     hidden_sizes: Sequence[int]
     activation: str = "swish"
+    norm: str = "none"
 
     @nn.compact
     def __call__(self, observation: jax.Array, action: jax.Array) -> jax.Array:
         """Maps `(observation_size,)` and `(action_size,)` to `()`."""
         x = jnp.concatenate([observation, action])
-        return MLP(self.hidden_sizes, 1, self.activation)(x)[0]
+        return MLP(self.hidden_sizes, 1, self.activation, self.norm)(x)[0]
 
 
 class GaussianActor(nn.Module):

@@ -29,7 +29,9 @@ class Agent:
         value: `(agent state, normalizer, observation, action) -> ()`: the critic that the actor
             climbs, in the units of the scaled reward.
         update: `(agent state, normalizer, batch, find_tangents, key, hyperparameters) -> (agent
-            state, metrics)`; `find_tangents` is that of a source (`sobolax.tangents.sources`).
+            state, metrics)`; `find_tangents` is that of a source (`sobolax.tangents.sources`). A
+            batch's `tangents` and `state` belong to its first transitions; to all of them unless
+            the configuration's `gradient_fraction` says otherwise.
 
     Example:
         >>> from sobolax.training import normalization

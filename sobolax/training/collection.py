@@ -1,11 +1,14 @@
 """Stepping environments and filling the replay buffer."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from sobolax.tangents.forward import plain_transition
 from sobolax.tangents.sources import Experience
 from sobolax.training import normalization, replay
 from sobolax.training.evaluation import is_finite
@@ -26,6 +29,8 @@ def start(setup: Setup, key: jax.Array, hyper: Any) -> TrainingState:
         1600
     """
     environment, config = setup.environment, setup.config
+    first, rest = config.gradient_envs, config.num_envs - config.gradient_envs
+    per_environment = config.replay_capacity // config.num_envs
     # One key for each purpose, by fold_in: keys of a split depend on nothing else.
     agent_key, reset_key, clock_key, run_key = (jax.random.fold_in(key, i) for i in range(4))
     environments = jax.vmap(environment.reset)(jax.random.split(reset_key, config.num_envs))
@@ -40,13 +45,19 @@ def start(setup: Setup, key: jax.Array, hyper: Any) -> TrainingState:
     state = TrainingState(
         agent=setup.agent.init(agent_key, hyper),
         normalizer=normalization.init(environment.observation_size),
-        replay=replay.init(example, config.replay_capacity),
+        replay=replay.init(example, per_environment * first),
         environments=environments,
         # Staggered, so that a batch of environments holds all times of an episode.
         clocks=jax.random.randint(clock_key, (config.num_envs,), 0, environment.episode_length),
         windows=windows,
         key=run_key,
         frozen_at=jnp.full((), -1, jnp.int32),
+        coordinates=normalization.init(environment.state_size)
+        if config.counts_coordinates
+        else None,
+        plain_replay=replay.init(_without_gradients(example), per_environment * rest)
+        if rest
+        else None,
     )
     if config.n_step == 1:
         return state
@@ -82,29 +93,41 @@ def collect(
         >>> int(state.replay.size), int(nonfinite)
         (16, 0)
     """
-    config = setup.config
-    state, experience, finite = _advance(setup, state, hyper, random)
-    if experience is None:
+    config, before = setup.config, state.environments
+    state, experiences, finite = _advance(setup, state, hyper, random)
+    if experiences[0] is None:
         key, direction_key = jax.random.split(state.key)
         state = replace(state, key=key)
-        experience, _ = jax.vmap(
-            lambda key, window: setup.source.collect(key, *oldest(window, hyper.discount))
-        )(jax.random.split(direction_key, config.num_envs), state.windows)
+        experiences, _ = _over_environments(
+            setup,
+            lambda collect, key, window: (collect(key, *oldest(window, hyper.discount))[0], ()),
+            (jax.random.split(direction_key, config.num_envs), state.windows),
+        )
     normalizer = state.normalizer
     if config.normalize_observations:
-        normalizer = normalization.update(normalizer, experience.transition.observation)
-    state = replace(state, normalizer=normalizer, replay=replay.add(state.replay, experience))
+        seen = [experience.transition.observation for experience in experiences]
+        observations = seen[0] if len(seen) == 1 else jnp.concatenate(seen)
+        normalizer = normalization.update(normalizer, observations)
+    state = replace(state, normalizer=normalizer, replay=replay.add(state.replay, experiences[0]))
+    if state.plain_replay is not None:
+        plain = replay.add(state.plain_replay, experiences[1])
+        state = replace(state, plain_replay=plain)
+    if state.coordinates is not None:
+        local: Any = setup.environment  # that it has them was checked
+        moved = normalization.update(state.coordinates, jax.vmap(local.coordinates)(before))
+        state = replace(state, coordinates=moved)
     return state, jnp.sum(~finite)
 
 
 def _advance(
     setup: Setup, state: TrainingState, hyper: Any, random: jax.Array
-) -> tuple[TrainingState, Experience | None, jax.Array]:
+) -> tuple[TrainingState, list[Any], jax.Array]:
     """One step of all environments, with nothing put into the buffer yet; arguments of `collect`.
 
     Returns:
-        The state, what was experienced (None while several steps make a transition), and which
-        environments stayed finite, `(num_envs,)` bool.
+        The state, what was experienced with gradients and, if that is not all, what was without
+        (None while several steps make a transition), and which environments stayed finite,
+        `(num_envs,)` bool.
     """
     environment, agent = setup.environment, setup.agent
     key, action_key, random_key, direction_key, reset_key = jax.random.split(state.key, 5)
@@ -113,7 +136,7 @@ def _advance(
         for k in (action_key, random_key, direction_key, reset_key)
     ]
 
-    def one(current, clock, window, action_key, random_key, direction_key, reset_key):
+    def one(collect, current, clock, window, action_key, random_key, direction_key, reset_key):
         explored = agent.explore(
             state.agent, state.normalizer, current.observation, action_key, hyper
         )
@@ -122,7 +145,7 @@ def _advance(
         )
         action = jnp.where(random, uniform, explored)
         if window is None:
-            experience, next_state = setup.source.collect(direction_key, current, action)
+            experience, next_state = collect(direction_key, current, action)
         else:
             experience, next_state = None, environment.step(current, action)
         finite = is_finite(next_state)
@@ -132,10 +155,46 @@ def _advance(
             window = push(window, current, action, ended)
         fresh = environment.reset(reset_key)
         onward = jax.tree.map(lambda a, b: jnp.where(ended, a, b), fresh, next_state)
-        return experience, onward, jnp.where(ended, 0, clock + 1), window, finite
+        return experience, (onward, jnp.where(ended, 0, clock + 1), window, finite)
 
-    experience, environments, clocks, windows, finite = jax.vmap(one)(
-        state.environments, state.clocks, state.windows, *keys
+    experiences, (environments, clocks, windows, finite) = _over_environments(
+        setup, one, (state.environments, state.clocks, state.windows, *keys)
     )
     state = replace(state, environments=environments, clocks=clocks, windows=windows, key=key)
-    return state, experience, finite
+    return state, experiences, finite
+
+
+def _over_environments(
+    setup: Setup, one: Callable[..., tuple[Any, Any]], arguments: tuple[Any, ...]
+) -> tuple[list[Any], Any]:
+    """`one(collect, *arguments)` for every environment, with gradients for the first of them.
+
+    Returns:
+        The experiences, of those with gradients and of the others, if any; and what else `one`
+        gives, of all.
+    """
+    count = setup.config.gradient_envs
+    ahead = setup.config.look_ahead(setup.environment)
+
+    def collect_plain(key, state, action):
+        transition, next_state = plain_transition(ahead, state, action)
+        return Experience(transition, None, None), next_state
+
+    if count == setup.config.num_envs:
+        experience, others = jax.vmap(partial(one, setup.source.collect))(*arguments)
+        return [experience], others
+    found = [
+        jax.vmap(partial(one, collect))(
+            *jax.tree.map(lambda leaf, part=part: leaf[part], arguments)
+        )
+        for collect, part in (
+            (setup.source.collect, slice(count)),
+            (collect_plain, slice(count, None)),
+        )
+    ]
+    experiences, others = zip(*found, strict=True)
+    return list(experiences), jax.tree.map(lambda *parts: jnp.concatenate(parts), *others)
+
+
+def _without_gradients(experience: Experience) -> Experience:
+    return Experience(experience.transition, None, None)

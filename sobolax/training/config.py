@@ -35,6 +35,9 @@ class LoopConfig:
         tangent_dtype: How stored tangents are kept: "float32", "bfloat16", "float16", "int8" or
             "int4" (see `sobolax.tangents.storage`).
         derivatives: How tangents are computed (see `sobolax.tangents.methods`).
+        gradient_fraction: Share of the environments, of the memory and of every batch that have
+            gradients. Weights mean what they mean at 1, as means do not change; 0.25 costs about a
+            quarter of what gradients cost in time and memory.
         normalize_observations: Whether networks see observations centred and scaled by running
             statistics.
         evaluation_episodes: Episodes of an evaluation.
@@ -62,6 +65,7 @@ class LoopConfig:
     action_directions: int | None = None
     tangent_dtype: str = "float32"
     derivatives: Derivatives = field(default_factory=Derivatives)
+    gradient_fraction: float = 1.0
     normalize_observations: bool = True
     evaluation_episodes: int = 16
     report_states: int = 16
@@ -77,6 +81,21 @@ class LoopConfig:
     def first_update_step(self) -> int:
         """Steps of every environment before the first update."""
         return math.ceil(self.learning_starts / self.num_envs)
+
+    @property
+    def counts_coordinates(self) -> bool:
+        """Whether running statistics of the environment's local coordinates are kept."""
+        return False
+
+    @property
+    def gradient_envs(self) -> int:
+        """Environments whose transitions have gradients: the first ones."""
+        return round(self.gradient_fraction * self.num_envs)
+
+    @property
+    def gradient_batch(self) -> int:
+        """Transitions of an update that have gradients."""
+        return round(self.gradient_fraction * self.batch_size)
 
     @property
     def updates(self) -> int:
@@ -151,6 +170,7 @@ class LoopConfig:
                 f"{environment.name!r}, which has {environment.episode_length} steps: choose 1 to "
                 f"{environment.episode_length}"
             )
+        self._check_fraction(owner)
         check_source(
             self.first_order,
             self.look_ahead(environment),
@@ -158,3 +178,28 @@ class LoopConfig:
             self.action_directions,
             self.derivatives,
         )
+
+    def _check_fraction(self, owner: str) -> None:
+        """See `check`."""
+        share = self.gradient_fraction
+        if share == 1:
+            return
+        if isinstance(share, bool) or not 0 < share < 1:
+            raise ValueError(
+                f"{owner}: gradient_fraction={share!r} must be above 0 and at most 1; "
+                "first_order='off' is for no gradients at all"
+            )
+        if self.first_order == "off":
+            raise ValueError(
+                f"{owner}: gradient_fraction={share} would do nothing: first_order='off' has no "
+                "gradients. Choose first_order='cached', or leave it out"
+            )
+        for name in ("num_envs", "batch_size"):
+            count = getattr(self, name)
+            part = share * count
+            if round(part) < 1 or abs(part - round(part)) > 1e-6 * count:
+                least = max(1, round(part))
+                raise ValueError(
+                    f"{owner}: gradient_fraction={share} of {name}={count} is {part:g}, but must "
+                    f"be a whole number of at least 1: choose {least / count:g}, or another {name}"
+                )

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+_SMALLEST = 1e-2
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def hold(normalizer: Normalizer, count: jax.Array) -> Normalizer:
 
 
 def normalize(
-    normalizer: Normalizer, observation: jax.Array, smallest_deviation: float = 1e-2
+    normalizer: Normalizer, observation: jax.Array, smallest_deviation: float = _SMALLEST
 ) -> jax.Array:
     """Centres and scales an observation `(..., observation_size)`; affine, hence smooth.
 
@@ -84,7 +86,16 @@ def normalize(
         >>> normalize(seen, jnp.array([4.0])).tolist()
         [2.0]
     """
+    return (observation - normalizer.mean) / deviation(normalizer, smallest_deviation)
+
+
+def deviation(normalizer: Normalizer, smallest: float = _SMALLEST) -> jax.Array:
+    """What `normalize` divides an observation by, `(observation_size,)`.
+
+    Example:
+        >>> deviation(update(init(2), jnp.array([[1.0, 0.0], [3.0, 0.0]]))).round(3).tolist()
+        [1.0, 0.01]
+    """
     variance = normalizer.sum_of_squares / jnp.maximum(normalizer.count, 1.0)
-    deviation = jnp.maximum(jnp.sqrt(variance + 1e-12), smallest_deviation)
-    deviation = jnp.where(normalizer.count > 0, deviation, 1.0)
-    return (observation - normalizer.mean) / deviation
+    found = jnp.maximum(jnp.sqrt(variance + 1e-12), smallest)
+    return jnp.where(normalizer.count > 0, found, 1.0)

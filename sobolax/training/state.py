@@ -70,13 +70,16 @@ class TrainingState:
     Attributes:
         agent: State of the agent.
         normalizer: Statistics of observations.
-        replay: Replay buffer of `Experience`.
+        replay: Replay buffer of `Experience`, of those environments that gradients come from.
         environments: States of the environments, leading axis `num_envs`.
         clocks: Steps of their running episodes, `(num_envs,)`.
         windows: Their last `n_step` steps; None where `n_step` is 1.
         key: Random key.
         frozen_at: Environment steps at which the agent was frozen (`sobolax.training.freezing`),
             `()` int32; -1 while it is not.
+        plain_replay: Replay buffer of the other environments, without anything that gradients need;
+            None where `gradient_fraction` is 1 and there are no others.
+        coordinates: Statistics of local coordinates; None where nothing is measured in them.
 
     Example:
         >>> import sobolax
@@ -96,3 +99,5 @@ class TrainingState:
     windows: Window | None
     key: jax.Array
     frozen_at: jax.Array
+    plain_replay: Replay | None = None
+    coordinates: Normalizer | None = None

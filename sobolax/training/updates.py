@@ -1,15 +1,19 @@
 """Updates of the agent: after every step of the environments, and as many as an epoch has."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
-from sobolax.training import freezing, replay
+from sobolax.tangents.sources import Experience, FindTangents
+from sobolax.tangents.units import scale_directions
+from sobolax.training import freezing, normalization, replay
 from sobolax.training.agent import Metrics
 from sobolax.training.collection import collect
+from sobolax.training.shares import name_shares
 from sobolax.training.state import Setup, TrainingState
+from sobolax.transition import Tangents
 
 
 def learn(
@@ -67,7 +71,8 @@ def learn(
     # The round that failed left nothing.
     sound = state.frozen_at // config.num_envs - steps_per_round
     learned_from = jnp.where(frozen, sound, steps[-1] + 1)
-    return state, jax.tree.map(lambda total: total / jnp.maximum(updates, 1), totals) | {
+    means = jax.tree.map(lambda total: total / jnp.maximum(updates, 1), totals)
+    return state, name_shares(means, setup.environment, config) | {
         "environment_steps": (steps[-1] + 1) * config.num_envs,
         "updates": jnp.maximum(learned_from - config.first_update_step, 0) * config.gradient_steps,
         "transitions_nonfinite": nonfinite,
@@ -94,8 +99,52 @@ def _updates(
 def _update(setup: Setup, state: TrainingState, hyper: Any) -> tuple[Any, jax.Array, Metrics]:
     """One update: the agent's state, the next key and metrics."""
     key, sample_key, update_key = jax.random.split(state.key, 3)
-    batch = replay.sample(state.replay, sample_key, setup.config.batch_size)
+    batch = _sample(setup, state, sample_key)
     agent, metrics = setup.agent.update(
-        state.agent, state.normalizer, batch, setup.source.tangents, update_key, hyper
+        state.agent, state.normalizer, batch, find_tangents(setup, state), update_key, hyper
     )
     return agent, key, metrics
+
+
+def find_tangents(setup: Setup, state: TrainingState) -> FindTangents:
+    """The source's, along directions as long as a standard deviation where that is the unit.
+
+    Example:
+        >>> import sobolax
+        >>> from sobolax.cart import Cart
+        >>> config = sobolax.agents.sac.Config(first_order="off")
+        >>> setup = Setup(Cart(), config.make_agent(Cart()), config, config.make_source(Cart()))
+        >>> hyper = sobolax.agents.sac.Hyperparameters()
+        >>> init = sobolax.make_training(Cart(), config).init
+        >>> state = jax.eval_shape(init, jax.random.key(0), hyper)
+        >>> find_tangents(setup, state) is setup.source.tangents
+        True
+    """
+    statistics = state.coordinates
+    if statistics is None:
+        return setup.source.tangents
+
+    def find(experience: Experience, key: jax.Array, bound: Any):
+        found, bound = setup.source.tangents(experience, key, bound)
+        lengths = normalization.deviation(statistics, smallest=0.0)
+        return scale_directions(cast(Tangents, found), lengths), bound
+
+    return find
+
+
+def _sample(setup: Setup, state: TrainingState, key: jax.Array) -> Experience:
+    """A batch whose first transitions have gradients: all, or `gradient_fraction` of them.
+
+    Environments are alike, so either buffer's transitions are drawn from the same distribution, and
+    every transition of both is as likely as any other.
+    """
+    config = setup.config
+    if state.plain_replay is None:
+        return replay.sample(state.replay, key, config.batch_size)
+    own_key, plain_key = jax.random.split(key)
+    own = replay.sample(state.replay, own_key, config.gradient_batch)
+    plain = replay.sample(state.plain_replay, plain_key, config.batch_size - config.gradient_batch)
+    transition = jax.tree.map(
+        lambda *parts: jnp.concatenate(parts), own.transition, plain.transition
+    )
+    return replace(own, transition=transition)

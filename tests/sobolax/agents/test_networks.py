@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sobolax.agents import sac
 from sobolax.agents.distributions import sample_tanh_gaussian
-from sobolax.agents.networks import ACTIVATIONS
+from sobolax.agents.networks import ACTIVATIONS, Critic
+from sobolax.cart import Cart
 from sobolax.training import normalization
 
 
@@ -68,3 +70,29 @@ def test_the_density_of_actions_integrates_to_one():
 def test_gradients_of_activations_do_not_jump(name):
     gradient = jax.vmap(jax.grad(ACTIVATIONS[name]))(jnp.linspace(-1.0, 1.0, 2001))
     assert np.abs(np.diff(gradient)).max() < 5e-3  # steps of 1e-3 times a curvature below 2
+
+
+@pytest.mark.parametrize("norm", ["none", "layer", "rms"])
+def test_a_normalised_critic_equals_its_formula(norm):
+    critic = Critic(hidden_sizes=(5,), activation="tanh", norm=norm)
+    observation, action = jnp.array([0.5, -1.0]), jnp.array([0.2])
+    parameters = critic.init(jax.random.key(0), observation, action)
+    first, last = (parameters["params"]["MLP_0"][f"Dense_{at}"] for at in (0, 1))
+    x = np.concatenate([observation, action]) @ np.asarray(first["kernel"])
+    if norm == "layer":
+        x = (x - x.mean()) / np.sqrt(x.var() + 1e-5)
+    elif norm == "rms":
+        x = x / np.sqrt(np.mean(x**2) + 1e-5)
+    expected = np.tanh(x) @ np.asarray(last["kernel"])
+    found, gradient = jax.value_and_grad(critic.apply, argnums=1)(parameters, observation, action)
+    np.testing.assert_allclose(found, expected[0], rtol=1e-5)
+    assert np.isfinite(gradient).all()
+    assert len(parameters["params"]["MLP_0"]) == (2 if norm == "none" else 3)
+
+
+def test_batch_normalisation_is_refused_with_the_reason():
+    for name in ("batch", "BatchNorm", "batch_norm"):
+        with pytest.raises(ValueError, match=r"couples the samples of a batch.*'layer' or 'rms'"):
+            sac.Config(critic_norm=name).check(Cart())
+    with pytest.raises(ValueError, match=r"critic_norm='leyer' is unknown.*'layer'"):
+        sac.Config(critic_norm="leyer").check(Cart())
