@@ -30,6 +30,7 @@ from experiments.studies.payoff.tasks import REGIMES
 from experiments.studies.payoff.variants import CHOICES, PLAIN
 
 _COLORS = (BLUE, GREEN, PURPLE, SKY, YELLOW, BLACK)
+_ORDER = [name for name, one in CHOICES.items() if one.config.get("first_order") != "off"]
 _PANELS: dict[str, str] = {
     RETURN: "return",
     "mean_q": "mean Q",
@@ -97,13 +98,12 @@ def draw_lines(axes: Axes, rows: Rows, draw: Callable[[Axes, Rows, str, str], No
 
 
 def color(variant: str) -> str:
-    """A variant's colour: grey tones are left to controls of the plain agent."""
+    """A variant's colour: plain's own, grey for other ways without gradients."""
     if variant == PLAIN:
         return ORANGE
-    if CHOICES[variant].config.get("first_order") == "off":
+    if variant not in _ORDER:
         return GREY
-    names = [name for name, one in CHOICES.items() if one.config.get("first_order") != "off"]
-    return _COLORS[names.index(variant) % len(_COLORS)]
+    return _COLORS[_ORDER.index(variant) % len(_COLORS)]
 
 
 def handles(rows: Rows) -> list[Line2D]:

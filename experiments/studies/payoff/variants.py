@@ -33,11 +33,29 @@ def _weights(value: float) -> Mapping[str, float]:
 
 
 _TENTH, _ONE = _weights(0.1), _weights(1.0)
+_STD = {"gradient_units": "observation_std"}
+_SOFT, _LAYER = {**_STD, "trust": "soft"}, {"critic_norm": "layer"}
 
 CHOICES: dict[str, Choice] = {
     PLAIN: Choice("plain", "baseline", {"first_order": "off"}),
     "raw": Choice("gradients as in the paper, λ = 0.1", "gradients", hyper=_TENTH),
     "raw_1": Choice("gradients as in the paper, λ = 1", "gradients", hyper=_ONE),
+    "std": Choice("per standard deviation, λ = 0.1", "gradients", _STD, _TENTH),
+    "std_1": Choice("per standard deviation, λ = 1", "gradients", _STD, _ONE),
+    "soft": Choice("soft trust, λ = 0.1", "gradients", _SOFT, _TENTH),
+    "soft_1": Choice("soft trust, λ = 1", "gradients", _SOFT, _ONE),
+    "hard": Choice("hard trust, λ = 0.1", "gradients", {**_STD, "trust": "hard"}, _TENTH),
+    "quarter": Choice(
+        "soft trust, a quarter, λ = 1", "gradients", {**_SOFT, "gradient_fraction": 0.25}, _ONE
+    ),
+    "guarded": Choice(
+        "soft trust, guarded, λ = 1", "gradients", {**_SOFT, "weighting": "guarded"}, _ONE
+    ),
+    "layer": Choice("plain, LayerNorm", "baseline", {"first_order": "off", **_LAYER}),
+    "layer_soft_1": Choice("soft trust, λ = 1, LayerNorm", "gradients", {**_SOFT, **_LAYER}, _ONE),
+    "soft_shuffled": Choice(
+        "soft trust, λ = 1, shuffled", "control", {**_SOFT, "gradient_target": "shuffled"}, _ONE
+    ),
     "shuffled": Choice("shuffled gradients", "control", {"gradient_target": "shuffled"}, _TENTH),
     "zero": Choice("gradients towards 0", "control", {"gradient_target": "zero"}, _TENTH),
     "unit_norm": Choice(
