@@ -1,6 +1,5 @@
 """Which environments there are, and how one is made from its name."""
 
-import difflib
 import importlib
 import inspect
 import os
@@ -10,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from sobolax.checks import check_environment
+from sobolax.checks import check_environment, suggestion
 from sobolax.environment import Environment
 
 # As text, so that nothing is imported before it is used.
@@ -125,7 +124,7 @@ def _check_parameters(name: str, factory: Callable[..., Any], parameters: dict[s
         )
         raise ValueError(
             f"environment {name!r} has no parameter {unknown[0]!r}"
-            f"{_suggestion(unknown[0], accepted)}; it takes {listing or 'none'}"
+            f"{suggestion(unknown[0], accepted)}; it takes {listing or 'none'}"
         )
     missing = [
         key
@@ -150,7 +149,7 @@ def _load_own(module_name: str, attribute: str) -> Callable[..., Any]:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise ValueError(f"{what}: {module_name} needs {error.name}: {error}") from error
         raise ValueError(
-            f"there is no suite {module_name!r}{_suggestion(module_name, _SUITES)} and no module "
+            f"there is no suite {module_name!r}{suggestion(module_name, _SUITES)} and no module "
             f"{error.name!r}; {_HELP}"
         ) from error
     except Exception as error:
@@ -162,7 +161,7 @@ def _load_own(module_name: str, attribute: str) -> Callable[..., Any]:
     found = getattr(module, attribute, None)
     if found is None:
         raise ValueError(
-            f"{what}: {module.__file__} has no {attribute!r}{_suggestion(attribute, vars(module))}"
+            f"{what}: {module.__file__} has no {attribute!r}{suggestion(attribute, vars(module))}"
         )
     if not callable(found):
         raise ValueError(
@@ -174,7 +173,7 @@ def _load_own(module_name: str, attribute: str) -> Callable[..., Any]:
 def _load(name: str) -> type:
     if name not in _CLASSES:
         raise ValueError(
-            f"there is no environment {name!r}{_suggestion(name, names())}; "
+            f"there is no environment {name!r}{suggestion(name, names(), 3)}; "
             f"the environments are {', '.join(names())}"
         )
     return _imported(_CLASSES[name], f"environment {name!r}", "envs")
@@ -195,8 +194,3 @@ def _imported(where: str, what: str, extra: str) -> type:
         raise ImportError(
             f"{what} needs {error.name}, which is not installed: run pip install 'sobolax[{extra}]'"
         ) from error
-
-
-def _suggestion(word: object, known) -> str:
-    near = difflib.get_close_matches(str(word).lower().replace("-", "_"), known, n=3, cutoff=0.5)
-    return f" (did you mean {' or '.join(repr(match) for match in near)}?)" if near else ""

@@ -21,9 +21,9 @@ from experiments.launch.configuration import environment_title
 from experiments.launch.exit_status import bad_input
 from experiments.launch.policy import TrainedRun, load_run
 from experiments.launch.program import call, keep_compiled_programs
-from experiments.report.intervals import estimate, paired_difference
+from experiments.report.intervals import Estimate, estimate, paired_difference
 from experiments.report.results import counted
-from experiments.report.table import Table, wide_console
+from experiments.report.table import Table, show
 from sobolax.training.evaluation import Evaluation, evaluate
 
 # Training folds the epoch's number into its evaluation keys; no epoch's number is as large.
@@ -67,12 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_compiled_programs()
     results = evaluate_run(found, args.episodes, args.seed)
     run_folder.write_json(path, results)
-    console = wide_console(console)
-    console.print(
-        table(
-            results, environment_title(found.experiment.env, found.experiment.env_args)
-        ).rendered()
-    )
+    title = environment_title(found.experiment.env, found.experiment.env_args)
+    show([table(results, title)], console)
     text = f"Policies of {found.source}, after {counted(found.epochs, 'epoch')}; all is in {path}"
     console.print(Text(text), soft_wrap=True)
     return 0
@@ -157,12 +153,8 @@ def table(results: Mapping[str, Any], title: str) -> Table:
     """The table of an evaluation."""
     rows = []
     for variant in results["variants"].values():
-        found = variant["return"]
-        mean = "–" if found["mean"] is None else f"{found['mean']:,.4g}"
-        if found["low"] is not None:
-            mean += f" [{found['low']:,.4g}, {found['high']:,.4g}]"
-        deviation, length = f"{variant['standard_deviation']:,.4g}", f"{variant['length']:,.1f}"
-        rows.append((variant["label"], mean, deviation, length, f"{variant['nonfinite']:,}"))
+        found, spread = Estimate(**variant["return"]), variant["standard_deviation"]
+        rows.append((variant["label"], found, spread, variant["length"], variant["nonfinite"]))
     headings = ("variant", "return [95 %]", "deviation, of episodes", "length", "non-finite")
     over = results["interval"].split()[-1]
     caption = f"{title}, {results['episodes']:,} episodes, mean and 95 % interval over {over}"

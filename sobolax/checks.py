@@ -38,10 +38,26 @@ def check_choice(what: str, value: Any, choices: Iterable[str]) -> None:
     """
     choices = tuple(choices)
     if value not in choices:
-        given = str(value).lower().replace("-", "_")
-        near = difflib.get_close_matches(given, choices, n=1, cutoff=0.5)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        hint = suggestion(value, choices)
         raise ValueError(f"{what}{value!r} is unknown{hint}: choose one of {', '.join(choices)}")
+
+
+def suggestion(value: Any, choices: Iterable[str], count: int = 1) -> str:
+    """The nearest names as part of a message; empty where none is near.
+
+    Args:
+        value: The name that is none of them.
+        choices: The names that there are.
+        count: How many names at most.
+
+    Example:
+        >>> suggestion("Cart-Pol", ["cart_pole", "hopper"])
+        " (did you mean 'cart_pole'?)"
+    """
+    plain = {choice.lower().replace("-", "_"): choice for choice in choices}
+    given = str(value).lower().replace("-", "_")
+    near = difflib.get_close_matches(given, plain, n=count, cutoff=0.5)
+    return f" (did you mean {' or '.join(repr(plain[name]) for name in near)}?)" if near else ""
 
 
 def check_scalars(

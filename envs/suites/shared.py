@@ -1,12 +1,12 @@
 """What the adapters of other people's environments have in common."""
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from sobolax.checks import suggestion
 from sobolax.environment import State
 
 # Simulators clip actions at their limits, where a clip has half a derivative and a saturated policy
@@ -43,10 +43,9 @@ def known(suite: str, name: str, names: Iterable[str]) -> None:
     names = sorted(names)
     if name in names:
         return
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
-    suggestion = f" (did you mean {' or '.join(repr(match) for match in near)}?)" if near else ""
+    near = suggestion(name, names, 3)
     raise ValueError(
-        f"suite {suite!r} has no environment {name!r}{suggestion}; it has {', '.join(names)}"
+        f"suite {suite!r} has no environment {name!r}{near}; it has {', '.join(names)}"
     )
 
 

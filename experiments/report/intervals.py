@@ -107,11 +107,6 @@ def median(values: ArrayLike) -> Median:
     return Median(middle, low, high, int(finite.sum()), ordered.size)
 
 
-def bands(values: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, low and high per row of `(epochs, seeds)`, with NaN where there is none."""
-    return columns([estimate(row) for row in np.asarray(values, np.float64)])
-
-
 def columns(found: Sequence[Estimate | Median]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Values, lows and highs of several estimates, `(estimates,)`, NaN where there is none."""
     parts = [(one.value, one.low, one.high) for one in found]

@@ -10,7 +10,6 @@ rest. What every run leaves:
 """
 
 import dataclasses
-import difflib
 import functools
 import shutil
 import time
@@ -40,6 +39,7 @@ from experiments.launch.progress import (
 from experiments.report import figure, rows, table
 from experiments.report.rows import Row, Rows
 from experiments.report.table import Table
+from sobolax.checks import check_choice
 
 Options = TypeVar("Options", bound=Any)
 Job = TypeVar("Job")
@@ -177,20 +177,31 @@ def merge(study: Study[Any], folders: Sequence[Path]) -> list[Row]:
     return [row for some in found.values() for row in some]
 
 
+def check_flags(
+    options: Any, names: Sequence[str], sound: Callable[[Any], bool], rule: str
+) -> None:
+    """Checks options by a rule.
+
+    Raises:
+        ValueError: With the flag, its value and the rule, if an option is not sound.
+    """
+    for name in names:
+        value = getattr(options, name)
+        if not sound(value):
+            text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            raise ValueError(f"--{name.replace('_', '-')} {text} must be {rule}")
+
+
 def check_names(flag: str, names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     """Names without repetitions.
 
     Raises:
         ValueError: If none is given, or one is unknown.
     """
-    choice = f"choose from {', '.join(known)}"
     if not names:
-        raise ValueError(f"--{flag} names none: {choice}")
+        raise ValueError(f"--{flag} names none: choose from {', '.join(known)}")
     for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"--{flag} {name!r} is unknown: {choice}{hint}")
+        check_choice(f"--{flag} ", name, known)
     return tuple(dict.fromkeys(names))
 
 

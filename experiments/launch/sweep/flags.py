@@ -1,7 +1,6 @@
 """The command line of a sweep: as that of a run, but hyperparameters take several values."""
 
 import dataclasses
-import difflib
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from experiments.launch.sweep.configs import make_configs, parse_axis
 from experiments.launch.sweep.machines import Machines
 from experiments.launch.sweep.memory import parse_size
 from experiments.launch.sweep.sweep import PROGRAM, Command, Prepared, Sweep, prepare
+from sobolax.checks import suggestion
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,7 @@ def _check_words(argv: Sequence[str], flags: Any, base: Experiment) -> None:
         if flag not in known:
             if flag == "help" or flag.removeprefix("no-") in known:
                 continue
-            near = difflib.get_close_matches(flag, known, n=1)
-            hint = f" (did you mean --{near[0]}?)" if near else ""
+            hint = suggestion(f"--{flag}", [f"--{name}" for name in known])
             raise ValueError(
                 f"there is no flag --{flag}{hint}; hyperparameters of {base.agent} are {hyper}"
             )

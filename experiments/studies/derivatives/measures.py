@@ -1,23 +1,18 @@
-"""What is measured of derivatives: finiteness, error, spectral norms, growth and price."""
+"""What is measured of derivatives: finiteness, error, spectral norms, growth and cost."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from experiments.bench.timing import Alternative, measure
-from experiments.studies.derivatives.programs import (
-    DirectionalDerivatives,
-    Programs,
-    join,
-    length,
-    take,
-)
+from experiments.report.rows import Row
+from experiments.studies.derivatives.options import Options
+from experiments.studies.derivatives.programs import DirectionalDerivatives, Programs, take
 from experiments.studies.derivatives.states import Act, Kind, begin_anew
 
-# Central differences in float64 go this far, and twice as far to see how right they are.
+# Steps of the central differences in float64, the second to see how right the first is.
 STEPS = (1e-6, 2e-6)
 # An error is relative to the largest entry of its part, and to no less than this.
 _SMALLEST = 1e-2
@@ -25,39 +20,20 @@ _SMALLEST = 1e-2
 _TURNING = 5
 
 
-def derived(
-    programs: Programs, method: str, kind: Kind, batch: int
-) -> tuple[Any, DirectionalDerivatives]:
-    """Gradients at all states of a kind, by the program of that batch."""
-    count = length(kind.states)
-    ends, gradients = [], []
-    for start in range(0, count, batch):
-        chosen = np.arange(start, start + batch) % count
-        end, gradient = programs.gradients(method, take(kind.states, chosen), kind.actions[chosen])
-        few = slice(min(batch, count - start))
-        ends.append(take(end, few))
-        gradients.append([part[few] for part in gradient.parts()])
-    return join(ends), DirectionalDerivatives(
-        *(np.concatenate(parts) for parts in zip(*gradients, strict=True))
-    )
-
-
-def soundness(gradients: DirectionalDerivatives, state_size: int, states: Any) -> dict[str, Any]:
-    """Shares of states where derivatives are finite, and where they are not zero."""
-    count = len(gradients.state)
-    result: dict[str, Any] = {"states": count, "nonfinite_states": int(np.sum(~sound(states)))}
+def soundness(
+    derivatives: DirectionalDerivatives, state_size: int, states: Any
+) -> dict[str, np.ndarray]:
+    """For every state, `(batch,)`: what is finite, what is not zero, and the spectral norm."""
+    found = {"finite": sound(states), "norm": norms(derivatives.state[:, :, :state_size])}
     columns = {"state": slice(None, state_size), "action": slice(state_size, None)}
     for name, chosen in columns.items():
-        parts = [part[:, :, chosen] for part in gradients.parts()]
-        finite = np.all([np.isfinite(part).all((1, 2)) for part in parts], axis=0)
-        moves = np.any([(part != 0).any((1, 2)) for part in parts], axis=0)
-        idle = ~np.any([(part != 0).any(1) for part in parts], axis=0)
-        result[f"{name}_finite"] = float(finite.mean())
-        result[f"{name}_nonfinite_count"] = int(np.sum(~finite))
-        result[f"{name}_nonzero"] = float((finite & moves).mean())
-        # A direction that moves nothing at all, say a motor that acts on nothing.
-        result[f"{name}_zero_directions"] = float(idle.mean())
-    return result
+        parts = DirectionalDerivatives(*(part[:, :, chosen] for part in derivatives))
+        moves = np.any([(part != 0).any(1) for part in parts], axis=0)
+        found[f"{name}_finite"] = parts.finite()
+        found[f"{name}_nonzero"] = parts.finite() & moves.any(1)
+        # Directions that move nothing at all, say a motor that acts on nothing.
+        found[f"{name}_idle_directions"] = np.mean(~moves, axis=1)
+    return found
 
 
 def sound(states: Any) -> np.ndarray:
@@ -69,10 +45,10 @@ def sound(states: Any) -> np.ndarray:
 def errors(computed: DirectionalDerivatives, reference: DirectionalDerivatives) -> np.ndarray:
     """Relative errors, `(batch,)`: the largest entry's, in the worst of the three parts.
 
-    What is not finite is infinitely wrong.
+    Infinite where a derivative is not finite.
     """
     worst = np.zeros(len(computed.state))
-    for found, right in zip(computed.parts(), reference.parts(), strict=True):
+    for found, right in zip(computed, reference, strict=True):
         found, right = np.asarray(found, np.float64), np.asarray(right, np.float64)
         with np.errstate(invalid="ignore", over="ignore"):
             scale = np.maximum(np.abs(right).max((1, 2)), _SMALLEST)
@@ -81,48 +57,17 @@ def errors(computed: DirectionalDerivatives, reference: DirectionalDerivatives) 
     return worst
 
 
-def references(
-    double: Programs, kind: Kind, ends: Any
-) -> tuple[DirectionalDerivatives, np.ndarray]:
-    """Central differences in float64 at the same states, and by how much they are unsure.
-
-    Args:
-        double: Programs in float64.
-        kind: States and actions of float32.
-        ends: The states that follow.
-    """
-    found = []
-    for index in range(length(kind.states)):
-        state, end = double.convert((take(kind.states, index), take(ends, index)))
-        found.append(double.differences(state, kind.actions[index].astype(np.float64), end, STEPS))
-    nearest, further = (
-        DirectionalDerivatives(
-            *(np.concatenate(parts) for parts in zip(*(s.parts() for s in each), strict=True))
-        )
-        for each in zip(*found, strict=True)
-    )
-    return nearest, errors(further, nearest)
-
-
-def spread(values: np.ndarray, bound: float | None = None) -> dict[str, Any]:
-    """A distribution: percentiles, and shares that are above a bound or not finite."""
+def percentile(values: np.ndarray, rank: float) -> float | None:
+    """One of the values; what is not finite counts as the largest; None without values."""
     values = np.asarray(values, np.float64)
-    result: dict[str, Any] = {"count": len(values)}
-    if not len(values):
-        return result
     infinite = np.where(np.isfinite(values), values, np.inf)
-    for name, rank in (("median", 50), ("p90", 90), ("p99", 99), ("largest", 100)):
-        result[name] = float(np.percentile(infinite, rank, method="higher"))
-    result["nonfinite"] = int(np.sum(~np.isfinite(values)))
-    if bound is not None:
-        result["extreme_share"] = float(np.mean(infinite > bound))
-    result["values"] = values
-    return result
+    return float(np.percentile(infinite, rank, method="higher")) if values.size else None
 
 
-def without_values(found: dict[str, Any]) -> dict[str, Any]:
-    """A distribution by `spread`, without the values themselves."""
-    return {name: value for name, value in found.items() if name != "values"}
+def spread(values: np.ndarray) -> dict[str, float | None]:
+    """Median, 90th and 99th percentile and the largest of a distribution, for a row."""
+    ranks = {"median": 50, "p90": 90, "p99": 99, "largest": 100}
+    return {name: percentile(values, rank) for name, rank in ranks.items()}
 
 
 def norms(matrices: np.ndarray) -> np.ndarray:
@@ -133,110 +78,98 @@ def norms(matrices: np.ndarray) -> np.ndarray:
     return np.where(finite, np.linalg.norm(safe, 2, axis=(1, 2)), np.inf)
 
 
-def rollout(
-    programs: Programs,
-    method: str,
-    act: Act,
-    batch: int,
-    states: int,
-    chain: Sequence[int],
-    bound: float,
-    seed: int,
-) -> dict[str, Any]:
+def rollout(programs: Programs, method: str, act: Act, options: Options) -> Iterator[Row]:
     """Rollouts with tangents: what is not finite, and how products of Jacobians grow.
 
     A chain starts with an episode, or where the last one ended; it ends with the episode. The
     exponent is that of one direction that is pushed along, from its fifth step on.
 
     Args:
-        programs: Of the environment.
+        programs: Of the environment; a batch of rollouts side by side.
         method: Of the derivatives.
-        act: What is done.
-        batch: Rollouts side by side.
-        states: How many states altogether, at least.
-        chain: Lengths of chains whose norms are wanted.
-        bound: Norms above it count as extreme.
-        seed: Where random numbers start.
+        act: The policy.
+        options: How many states, the lengths of chains and the bound of norms.
     """
-    size = programs.environment.state_size
+    batch, size, seed = programs.batch, programs.environment.state_size, options.seed + 1
     draw = np.random.default_rng(seed)
-    current = programs.reset(batch, seed)
+    states = programs.reset(batch, seed)
     product = np.tile(np.eye(size), (batch, 1, 1))
     direction = _unit(draw.normal(size=(batch, size)))
     age, turned = np.zeros(batch, int), np.zeros(batch, int)
-    growth: dict[int, list[np.ndarray]] = {steps: [] for steps in chain}
-    rates, single = [[] for _ in range(batch)], []
-    bad_states = bad_gradients = ended = count = 0
-    for _ in range(-(-states // batch)):
-        bad_states += int(np.sum(~sound(current)))
-        following, gradients = programs.gradients(method, current, act(current))
-        finite = gradients.finite()
-        bad_gradients += int(np.sum(~finite))
-        count += batch
-        jacobian = np.asarray(gradients.state[:, :, :size], np.float64)
+    growth: dict[int, list[np.ndarray]] = {steps: [np.zeros(0)] for steps in options.chain}
+    rates, single = [], []
+    counts = dict.fromkeys(("nonfinite_states", "nonfinite_derivatives", "episodes_ended"), 0)
+    for _ in range(-(-options.rollout_states // batch)):
+        ends, derivatives = programs.derivatives(method, states, act(states))
+        finite = derivatives.finite()
+        jacobian = np.asarray(derivatives.state[:, :, :size], np.float64)
         single.append(norms(jacobian))
         with np.errstate(invalid="ignore", over="ignore"):
             product = jacobian @ product
             moved = (jacobian @ direction[:, :, None])[:, :, 0]
         age, turned = age + 1, turned + 1
-        for steps in chain:
-            if np.any(age == steps):
-                growth[steps].append(norms(product[age == steps]))
-        long = np.linalg.norm(moved, axis=1)
-        for lane in range(batch):
-            if turned[lane] > _TURNING and np.isfinite(long[lane]) and long[lane] > 0:
-                rates[lane].append(math.log(long[lane]))
-        over = (np.asarray(following.discount) == 0) | ~finite | ~sound(following)
-        ended += int(np.sum(over))
-        current = begin_anew(programs, following, over, int(draw.integers(2**31)))
-        again = over | (age >= max(chain))
+        for steps, found in growth.items():
+            found.append(norms(product[age == steps]))
+        stretch = np.linalg.norm(moved, axis=1)
+        counted = (turned > _TURNING) & np.isfinite(stretch) & (stretch > 0)
+        rates.append(np.log(stretch, out=np.full(batch, np.nan), where=counted))
+        over = (np.asarray(ends.discount) == 0) | ~finite | ~sound(ends)
+        for name, bad in zip(counts, (~sound(states), ~finite, over), strict=True):
+            counts[name] += int(np.sum(bad))
+        states = begin_anew(programs, ends, over, int(draw.integers(2**31)))
+        again = over | (age >= max(options.chain))
         product[again], age[again] = np.eye(size), 0
-        lost = over | ~(long > 0)
-        direction = np.where(lost[:, None], draw.normal(size=moved.shape), moved)
-        direction, turned = _unit(direction), np.where(lost, 0, turned)
-    pooled = np.array([rate for lane in rates for rate in lane])
-    each = [float(np.mean(lane)) for lane in rates if len(lane) >= _TURNING]
-    return {
-        "states": count,
-        "nonfinite_states": bad_states,
-        "nonfinite_gradients": bad_gradients,
-        "episodes_ended": ended,
-        "norm": without_values(spread(np.concatenate(single), bound)),
-        "chain": [
-            {
-                "steps": steps,
-                **without_values(spread(np.concatenate(found) if found else np.zeros(0))),
-            }
-            for steps, found in growth.items()
-        ],
-        "exponent": {
-            "per_step": float(pooled.mean()) if len(pooled) else None,
-            "steps": len(pooled),
-            "p10": float(np.percentile(each, 10)) if each else None,
-            "p90": float(np.percentile(each, 90)) if each else None,
-        },
+        lost = over | ~(stretch > 0)
+        direction = _unit(np.where(lost[:, None], draw.normal(size=moved.shape), moved))
+        turned = np.where(lost, 0, turned)
+    pooled = [rate[np.isfinite(rate)] for rate in np.transpose(rates)]
+    each = [rate.mean() for rate in pooled if len(rate) >= _TURNING]
+    every, single = np.concatenate(pooled), np.concatenate(single)
+    yield {
+        "measure": "rollouts",
+        "states": len(single),
+        **counts,
+        **spread(single),
+        "extreme": float(np.mean(single > options.bound)),
+        "exponent": float(every.mean()) if len(every) else None,
+        "exponent_low": float(np.percentile(each, 10)) if each else None,
+        "exponent_high": float(np.percentile(each, 90)) if each else None,
     }
+    for steps, found in growth.items():
+        yield {"measure": "growth", "steps": steps, **spread(np.concatenate(found))}
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def price(
-    programs: Programs, methods: Sequence[str], kind: Kind, batch: int, repetitions: int
-) -> list[dict[str, Any]]:
-    """Seconds of a plain step and of each method, per state, interleaved; and of compiling."""
-    chosen = np.arange(batch) % length(kind.states)
-    arguments = take(kind.states, chosen), programs.convert(kind.actions[chosen])
+def costs(
+    programs: Programs, methods: Sequence[str], kind: Kind, repetitions: int
+) -> Iterator[Row]:
+    """Seconds of a plain step and of each method, per state, interleaved; and of compiling.
+
+    Args:
+        programs: Of the environment. Nothing is compiled yet.
+        methods: Of the derivatives.
+        kind: A batch.
+        repetitions: Timed calls of each.
+    """
+    arguments = take(kind.states, slice(programs.batch)), programs.convert(kind.actions)
     alternatives = []
     for name in ("step", *methods):
         function = programs.plain if name == "step" else programs.derive(name)
         compiled = programs.compile(name, function, *arguments, timed=True)
         with programs.precision():
             placed = jax.device_put(arguments)
-        seconds = programs.compile_seconds[name]
         label = "plain step" if name == "step" else name
         alternatives.append(
-            Alternative(label, lambda run=compiled, placed=placed: run(*placed), seconds)
+            Alternative(
+                label,
+                lambda run=compiled, placed=placed: run(*placed),
+                programs.compile_seconds[name],
+            )
         )
-    return [vars(entry) for entry in measure(alternatives, repetitions, batch)]
+    environment = programs.environment
+    directions = f"{environment.state_size} + {environment.action_size}"
+    for found in measure(alternatives, repetitions, programs.batch):
+        yield {"measure": "cost", "method": found.name, "directions": directions, **vars(found)}

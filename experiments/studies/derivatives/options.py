@@ -1,44 +1,44 @@
-"""What an audit is asked for, and what can be checked before anything compiles."""
+"""The options of an audit, and what can be checked before anything compiles."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import envs
-from experiments.launch import run_folder
 from experiments.launch.configuration import defaults, parse_environment_arguments
 from experiments.launch.policy import TrainedPolicy, load_policy
+from experiments.studies.study import check_flags
+from sobolax.checks import check_choice
 from sobolax.environment import Environment
 from sobolax.tangents.methods import METHODS, Derivatives, reason_against
 
 
 @dataclass(frozen=True)
-class Audit:
-    """Measures the derivatives of an environment, and leaves a table, plots and JSON.
+class Options:
+    """Measures the derivatives of an environment: error, norms, growth and cost.
 
     Attributes:
         env: Name of the environment.
         env_args: Parameters of the environment as name=value, such as joints=8.
-        methods: Derivative methods to audit; none named: analytic where there is one, and
-            forward.
+        methods: Derivative methods to audit; by default analytic where there is one, and forward.
         states: States of each kind (reset, random policy, airborne, ...).
         compared: How many of them are compared with float64 central differences.
         in_float64: Which methods are compared in float64 too, beside float32: the "first", "all"
-            or "none". Each has to be compiled once more for it.
+            or "none". Each is compiled once more for it.
         chain: Numbers of environment steps whose Jacobians are multiplied.
-        rollout_states: States of rollouts with tangents, in which what is not finite is counted
-            and from which chains and Lyapunov exponents come; 100000 for a thorough count.
-        discount: The discount factor whose 1 / discount growth is held against.
+        rollout_states: States of rollouts with tangents, from which chains, exponents and counts
+            of what is not finite come; 100000 for a thorough count.
+        discount: The discount factor whose 1 / discount growth is compared with.
         bound: Spectral norms above it count as extreme.
         policy: Folder of a run of experiments.train whose policy gives the states of a trained
-            policy; None to do without.
-        one_iteration: Measure what one iteration of the constraint solver is worth, where there
+            policy; None for none.
+        one_iteration: Compare Jacobians of one solver iteration with converged ones, where there
             is a solver.
-        batch: States side by side in a program; prices are per state at this batch.
+        batch: States side by side in a program; costs are per state at this batch.
         repetitions: Timed calls of each method, after one that is not timed.
-        seed: Where random numbers start.
-        output: Folder, new or empty; None for a new one under runs/.
+        seed: Seed of states and actions.
     """
 
     env: str = "chain"
@@ -56,87 +56,57 @@ class Audit:
     batch: int = 64
     repetitions: int = 5
     seed: int = 0
-    output: Path | None = None
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """An audit that is known to be sound; nothing is compiled and nothing written yet.
-
-    Attributes:
-        audit: What was asked for, with its methods filled in.
-        parameters: Of the environment.
-        environment: The environment.
-        policy: The trained policy, or None.
-        folder: Where results go.
-    """
-
-    audit: Audit
-    parameters: Mapping[str, Any]
-    environment: Environment
-    policy: TrainedPolicy | None
-    folder: Path
-
-
-def prepare(audit: Audit) -> Prepared:
-    """Checks what was asked for; compiles nothing.
+def check(
+    options: Options,
+) -> tuple[Environment, Mapping[str, Any], tuple[str, ...], TrainedPolicy | None]:
+    """The environment, its parameters, the methods and the trained policy; compiles nothing.
 
     Raises:
-        ValueError: Saying what is wrong and what to do instead.
+        ValueError: If an option cannot work; the message names the fix.
     """
-    for name in ("states", "compared", "rollout_states", "batch", "repetitions"):
-        _check(name, getattr(audit, name), getattr(audit, name) >= 1, "at least 1")
-    _check("seed", audit.seed, 0 <= audit.seed < 2**31, "from 0 to 2**31 - 1")
-    _check("discount", audit.discount, 0 < audit.discount < 1, "between 0 and 1")
-    _check("bound", audit.bound, 0 < audit.bound < float("inf"), "finite and above 0")
-    rising = all(a < b for a, b in zip(audit.chain, audit.chain[1:], strict=False))
-    sound = bool(audit.chain) and audit.chain[0] >= 1 and rising
-    _check("chain", audit.chain, sound, "rising numbers of steps from 1 on, such as 1 2 4 8")
-    parameters = {
-        **defaults(audit.env).env_args,
-        **parse_environment_arguments(audit.env_args),
-    }
+    counts = ("states", "compared", "rollout_states", "batch", "repetitions")
+    check_flags(options, counts, lambda x: x >= 1, "at least 1")
+    check_flags(options, ["seed"], lambda x: 0 <= x < 2**31, "from 0 to 2**31 - 1")
+    check_flags(options, ["discount"], lambda x: 0 < x < 1, "between 0 and 1")
+    check_flags(options, ["bound"], lambda x: 0 < x < math.inf, "finite and above 0")
+    check_flags(
+        options,
+        ["chain"],
+        lambda x: x[:1] >= (1,) and list(x) == sorted(set(x)),
+        "rising numbers of steps from 1 on, such as 1 2 4 8",
+    )
+    given = parse_environment_arguments(options.env_args)
+    parameters = {**defaults(options.env).env_args, **given}
     try:
-        environment = envs.make(audit.env, **parameters)
+        environment = envs.make(options.env, **parameters)
     except (TypeError, ImportError) as error:
         raise ValueError(str(error)) from error
-    methods = audit.methods or default_methods(environment)
+    methods = options.methods or tuple(
+        name for name in ("analytic", "forward") if reason_against(name, environment) is None
+    )
     for method in methods:
-        if method not in METHODS:
-            raise ValueError(f"--methods {method!r} is unknown: choose from {', '.join(METHODS)}")
+        check_choice("--methods ", method, METHODS)
         Derivatives(method=method).check(environment)
-    folder = run_folder.choose(audit.output, audit.env, ["gradient-audit"])
-    policy = None if audit.policy is None else _policy(audit, parameters)
-    values = {**vars(audit), "methods": tuple(dict.fromkeys(methods))}
-    return Prepared(Audit(**values), parameters, environment, policy, folder)
+    policy = None if options.policy is None else _policy(options.policy, options.env, environment)
+    return environment, parameters, tuple(dict.fromkeys(methods)), policy
 
 
-def default_methods(environment: Environment) -> tuple[str, ...]:
-    """The method of choice, and forward mode."""
-    found = ("analytic", "forward")
-    return tuple(name for name in found if reason_against(name, environment) is None)
-
-
-def _policy(audit: Audit, parameters: Mapping[str, Any]) -> TrainedPolicy:
-    assert audit.policy is not None
-    if not audit.policy.is_dir():
-        raise ValueError(f"--policy {audit.policy} does not exist: name the folder of a run")
-    policy = load_policy(audit.policy)
-    if policy.environment.name != audit.env:
+def _policy(folder: Path, env: str, environment: Environment) -> TrainedPolicy:
+    if not folder.is_dir():
+        raise ValueError(f"--policy {folder} does not exist: name the folder of a run")
+    policy = load_policy(folder)
+    theirs = policy.environment
+    if theirs.name != env:
         raise ValueError(
-            f"--policy {audit.policy} was trained on {policy.environment.name!r}, not on "
-            f"{audit.env!r}: name a run of the same environment"
+            f"--policy {folder} was trained on {theirs.name!r}, not on {env!r}: "
+            "name a run of the same environment"
         )
     sizes = ("observation_size", "action_size")
-    own = envs.make(audit.env, **parameters)
-    if any(getattr(own, size) != getattr(policy.environment, size) for size in sizes):
+    if any(getattr(environment, size) != getattr(theirs, size) for size in sizes):
         raise ValueError(
-            f"--policy {audit.policy} was trained on {audit.env!r} with other parameters: "
+            f"--policy {folder} was trained on {env!r} with other parameters: "
             "name the same --env-args"
         )
     return policy
-
-
-def _check(name: str, value: Any, sound: bool, rule: str) -> None:
-    if not sound:
-        raise ValueError(f"--{name.replace('_', '-')} {value} must be {rule}")

@@ -1,10 +1,9 @@
-"""Compiled programs of one environment in one precision; what goes in and comes out is NumPy."""
+"""Compiled programs of one environment in one precision, called with NumPy's arrays."""
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,18 +11,19 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from experiments.launch.program import compiler_options
-from experiments.studies.derivatives.exposed import frame, local, make_exposed, vector
+from experiments.studies.derivatives.exposed import frame, local, make_exposed
 from sobolax.environment import State
 from sobolax.tangents.forward import TransitionMap, plain_transition
 from sobolax.tangents.methods import Derivatives, make_tangent_function
 
+T = TypeVar("T")
 
-@dataclass(frozen=True)
-class DirectionalDerivatives:
-    """Derivatives of whole transitions, a state each; columns are directions of state and action.
+
+class DirectionalDerivatives(NamedTuple):
+    """Derivatives of a batch of whole transitions; directions are those of state and action.
 
     Attributes:
-        state: Of the state that follows, `(batch, state_size, directions)`.
+        state: Of the next state, `(batch, state_size, directions)`.
         observation: Of its observation, `(batch, observation_size, directions)`.
         reward: Of the reward, `(batch, 1, directions)`.
     """
@@ -32,28 +32,23 @@ class DirectionalDerivatives:
     observation: np.ndarray
     reward: np.ndarray
 
-    def parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All three."""
-        return self.state, self.observation, self.reward
-
     def finite(self) -> np.ndarray:
         """Where every number is finite, `(batch,)`."""
-        return np.all([np.isfinite(part).all((1, 2)) for part in self.parts()], axis=0)
-
-
-def select(gradients: DirectionalDerivatives, chosen: Any) -> DirectionalDerivatives:
-    """Some states of them."""
-    return DirectionalDerivatives(*(part[chosen] for part in gradients.parts()))
-
-
-def join(many: Sequence[Any]) -> Any:
-    """Batches one after the other."""
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *many)
+        return np.all([np.isfinite(part).all((1, 2)) for part in self], axis=0)
 
 
 def take(states: Any, chosen: Any) -> Any:
     """Some items of a batch."""
     return jax.tree.map(lambda leaf: leaf[chosen], states)
+
+
+def where(condition: np.ndarray, new: T, old: T) -> T:
+    """Items of one batch where a condition holds, `(batch,)`, and of another elsewhere."""
+
+    def choose(new: np.ndarray, old: np.ndarray) -> np.ndarray:
+        return np.where(condition.reshape(-1, *[1] * (np.ndim(old) - 1)), new, old)
+
+    return jax.tree.map(choose, new, old)
 
 
 def length(states: Any) -> int:
@@ -67,20 +62,21 @@ class Programs:
     Args:
         name: Of the environment.
         parameters: Of the environment.
+        batch: Items of a call; more are computed in several calls, fewer are repeated.
         double: Whether in float64. The environment is made in it too: its constants are part of
             the programs.
     """
 
-    def __init__(self, name: str, parameters: Mapping[str, Any], double: bool = False):
-        self.double = double
+    def __init__(self, name: str, parameters: Mapping[str, Any], batch: int, double: bool = False):
+        self.batch, self.double = batch, double
         with self.precision():
             self.environment = make_exposed(name, parameters)
-            self._numbers = jax.eval_shape(
+            numbers = jax.eval_shape(
                 lambda: frame(self.environment, self.environment.reset(jax.random.key(0)))
             ).shape[0]
-        self.observation_size = self.environment.observation_size - self._numbers
+        self.observation_size = self.environment.observation_size - numbers
         self.compile_seconds: dict[str, float] = {}
-        self._compiled: dict[Any, Callable[..., Any]] = {}
+        self._compiled: dict[str, Callable[..., Any]] = {}
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """In which everything is traced, compiled and called."""
@@ -99,28 +95,32 @@ class Programs:
     def compile(
         self, name: str, function: Callable[..., Any], *arguments: Any, timed: bool = False
     ) -> Callable[..., Any]:
-        """The program of that name for arguments of these shapes, out of here if it is there.
+        """The program of that name, compiled when it is first requested.
 
         Args:
-            name: What it is called; the same name has to mean the same function.
-            function: What to compile.
-            *arguments: Examples.
-            timed: Whether `compile_seconds` are wanted: then not out of JAX's cache on disk.
+            name: Its name; the same name has to mean the same function.
+            function: What to compile, of a batch.
+            *arguments: Examples of `batch` items.
+            timed: Whether `compile_seconds` are wanted: then not from JAX's cache on disk.
         """
-        shapes = tuple(np.shape(leaf) for leaf in jax.tree.leaves(arguments))
-        if (name, shapes) not in self._compiled:
+        if name not in self._compiled:
             start = time.perf_counter()
-            with self.precision(), without_cache() if timed else contextlib.nullcontext():
+            with self.precision(), _without_cache() if timed else contextlib.nullcontext():
                 lowered = jax.jit(function).lower(*arguments)
-                self._compiled[name, shapes] = lowered.compile(_options(timed))
+                self._compiled[name] = lowered.compile(_compiler_options(timed))
             self.compile_seconds[name] = time.perf_counter() - start
-        return self._compiled[name, shapes]
+        return self._compiled[name]
 
     def call(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Compiles where needed, calls, and copies to the host."""
-        program = self.compile(name, function, *arguments)
-        with self.precision():
-            return jax.device_get(program(*arguments))
+        """Calls a program, compiled where needed, on any number of items; copies to the host."""
+        count, found = length(arguments), []
+        for start in range(0, count, self.batch):
+            block = take(arguments, np.arange(start, start + self.batch) % count)
+            program = self.compile(name, function, *block)
+            with self.precision():
+                result = jax.device_get(program(*block))
+            found.append(take(result, slice(count - start)))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
 
     # ---- what is called
 
@@ -131,7 +131,7 @@ class Programs:
         return self.call("reset", jax.vmap(lambda one: reset(jax.random.key(one))), seeds)
 
     def step(self, states: State, actions: np.ndarray) -> State:
-        """The states that follow."""
+        """The next states."""
         return self.call("step", self.plain, states, self.convert(actions))[1]
 
     def plain(self, states: State, actions: jax.Array) -> Any:
@@ -139,10 +139,10 @@ class Programs:
         return jax.vmap(lambda *pair: plain_transition(self.environment, *pair))(states, actions)
 
     def derive(self, method: str) -> Callable[[State, jax.Array], Any]:
-        """The function of a batch that a method differentiates, for `compile`.
+        """The function of a batch that computes derivatives by a method, for `compile`.
 
         Returns:
-            `(states, actions) -> (transitions, following states, tangents)`.
+            `(states, actions) -> (transitions, next states, tangents)`.
         """
         compute = make_tangent_function(self.environment, Derivatives(method=method))
 
@@ -155,67 +155,62 @@ class Programs:
 
         return jax.vmap(one)
 
-    def gradients(
+    def derivatives(
         self, method: str, states: State, actions: np.ndarray
     ) -> tuple[State, DirectionalDerivatives]:
-        """The states that follow, and the derivatives of the transitions."""
+        """The next states, and the derivatives of the transitions."""
         _, ends, tangents = self.call(method, self.derive(method), states, self.convert(actions))
 
         def both(part: str) -> np.ndarray:
             along = getattr(tangents.state, part), getattr(tangents.action, part)
             return np.concatenate(along, axis=-1)
 
-        return ends, self._gradients(ends, both("next_observation"), both("reward"))
+        return ends, self._split(ends, both("next_observation"), both("reward"))
 
-    def _gradients(
-        self, ends: State, seen: np.ndarray, reward: np.ndarray
-    ) -> DirectionalDerivatives:
+    def _split(self, ends: State, seen: np.ndarray, reward: np.ndarray) -> DirectionalDerivatives:
         size = self.observation_size
-        physics = local(seen[:, size:], self.frames(ends))
-        return DirectionalDerivatives(physics, seen[:, :size], reward[:, None])
-
-    def frames(self, states: State) -> np.ndarray:
-        """`frame` of each state."""
-        return self.call("frame", jax.vmap(lambda state: frame(self.environment, state)), states)
+        frames = self.call("frame", jax.vmap(lambda state: frame(self.environment, state)), ends)
+        return DirectionalDerivatives(
+            local(seen[:, size:], frames), seen[:, :size], reward[:, None]
+        )
 
     def differences(
-        self, state: State, action: np.ndarray, end: State, steps: Sequence[float]
+        self, states: State, actions: np.ndarray, ends: State, steps: Sequence[float]
     ) -> list[DirectionalDerivatives]:
-        """Central differences at one state, with steps of several sizes.
+        """Central differences of transitions, with steps of several sizes.
 
         Args:
-            state: Not batched.
-            action: `(action_size,)`.
-            end: The state that follows, not batched.
+            states: A batch.
+            actions: `(batch, action_size)`.
+            ends: The next states.
             steps: To both sides, in the units of state and action.
 
         Returns:
-            A batch of one for each size.
+            Derivatives for each size.
         """
-        size, total = self.environment.state_size, self.environment.state_size + len(action)
+        size, total = self.environment.state_size, self.environment.state_size + actions.shape[1]
         basis = np.concatenate([sign * step * np.eye(total) for step in steps for sign in (1, -1)])
 
-        def ends(state: State, moves: jax.Array, actions: jax.Array):
+        def one(state: State, action: jax.Array):
             apply = TransitionMap(self.environment, state)
-            return jax.vmap(lambda *move: apply(*move)[0])(moves, actions)
+            moves = jnp.asarray(basis[:, :size]), action + jnp.asarray(basis[:, size:])
+            moved = jax.vmap(lambda *move: apply(*move)[0])(*moves)
+            return moved.next_observation, moved.reward
 
-        arguments = self.convert((state, basis[:, :size], action + basis[:, size:]))
-        found = self.call("differences", ends, *arguments)
-        ended = jax.tree.map(lambda leaf: np.asarray(leaf)[None], end)
-        both = []
+        arguments = self.convert((states, actions))
+        found = self.call("differences", jax.vmap(one), *arguments)
+        several = []
         for index, step in enumerate(steps):
-            at = 2 * index * total
 
-            def difference(values: np.ndarray, at: int = at, step: float = step) -> np.ndarray:
-                sides = values[at : at + total], values[at + total : at + 2 * total]
-                return np.moveaxis((sides[0] - sides[1]) / (2 * step), 0, -1)[None]
+            def difference(values: np.ndarray, index: int = index, step: float = step):
+                up, down = np.split(values[:, 2 * index * total :][:, : 2 * total], 2, axis=1)
+                return np.moveaxis((up - down) / (2 * step), 1, -1)
 
-            seen = difference(found.next_observation)
-            both.append(self._gradients(ended, seen, difference(found.reward)))
-        return both
+            several.append(self._split(ends, *map(difference, found)))
+        return several
 
 
-def _options(timed: bool) -> dict[str, Any]:
+def _compiler_options(timed: bool) -> dict[str, Any]:
     """What is called a few times only is compiled in half the time, and runs slower."""
     options: dict[str, Any] = {**compiler_options()}
     if not timed and jax.default_backend() == "cpu":
@@ -224,8 +219,8 @@ def _options(timed: bool) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def without_cache() -> Iterator[None]:
-    """Compiles anew: a program out of the cache on disk has no compilation to time."""
+def _without_cache() -> Iterator[None]:
+    """Compiles anew: a program from the cache on disk has no compilation to time."""
     configuration: Any = jax.config
     before = configuration.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
@@ -235,31 +230,3 @@ def without_cache() -> Iterator[None]:
     finally:
         jax.config.update("jax_enable_compilation_cache", before)
         compilation_cache.reset_cache()
-
-
-def state_jacobian(
-    name: str,
-    parameters: Mapping[str, Any],
-    state: State,
-    action: np.ndarray,
-    method: str = "auto",
-) -> tuple[np.ndarray, np.ndarray]:
-    """How the state that follows moves with a state and an action, in local coordinates.
-
-    Args:
-        name: Of the environment.
-        parameters: Of the environment.
-        state: One state of it.
-        action: `(action_size,)`.
-        method: How derivatives are computed.
-
-    Returns:
-        `(state_size, state_size)` and `(state_size, action_size)`.
-    """
-    programs = Programs(name, parameters)
-    observation = jnp.concatenate([state.observation, vector(state.physics)])
-    state = replace(state, observation=observation)
-    states, actions = jax.tree.map(lambda leaf: np.asarray(leaf)[None], (state, action))
-    _, gradients = programs.gradients(method, programs.convert(states), actions)
-    size = programs.environment.state_size
-    return gradients.state[0, :, :size], gradients.state[0, :, size:]

@@ -1,8 +1,9 @@
-"""MuJoCo's physics steps one by one: growth within an environment step, and the solver's worth."""
+"""MuJoCo's physics steps one by one: growth within a step, and one solver iteration."""
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -10,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import envs
+from experiments.report.rows import Row
 from experiments.studies.derivatives.exposed import is_mujoco, local, vector
-from experiments.studies.derivatives.measures import norms, spread, without_values
+from experiments.studies.derivatives.measures import norms, spread
 from experiments.studies.derivatives.programs import Programs, take
 from experiments.studies.derivatives.states import Kind
 from sobolax.environment import Environment
@@ -29,22 +31,20 @@ def reason_against_steps(environment: Environment) -> str | None:
     return reason_against("analytic", environment)
 
 
-def growth_within(programs: Programs, kind: Kind) -> list[dict[str, Any]]:
+def growth_within(programs: Programs, kind: Kind) -> Iterator[Row]:
     """Spectral norms of products of Jacobians over 1, 2, ... physics steps of one step."""
     environment: Any = programs.environment
     physics = kind.states.physics
     product = np.eye(environment.state_size)
-    found = []
     for steps in range(1, environment.substeps + 1):
         physics, jacobian = _linearized(
             programs, "physics step", environment, physics, kind.actions
         )
         product = np.asarray(jacobian, np.float64) @ product
-        found.append({"steps": steps, **without_values(spread(norms(product)))})
-    return found
+        yield {"measure": "physics steps", "steps": steps, **spread(norms(product))}
 
 
-def reason_against_iterations(name: str, environment: Environment) -> str | None:
+def reason_against_iterations(environment: Environment) -> str | None:
     """Why the solver's iterations cannot be audited here, or None."""
     reason = reason_against_steps(environment)
     if reason is not None:
@@ -59,7 +59,7 @@ def reason_against_iterations(name: str, environment: Environment) -> str | None
 
 def one_iteration(
     programs: Programs, name: str, parameters: Mapping[str, Any], states: Any, seed: int
-) -> dict[str, Any]:
+) -> Iterator[Row]:
     """How far Jacobians of a physics step with one solver iteration are from the converged ones.
 
     Rollouts of random actions with one iteration, each step started from the acceleration of the
@@ -76,46 +76,41 @@ def one_iteration(
         seed: Of the actions.
     """
     with warnings.catch_warnings():
-        # To say that one iteration has other derivatives, which is what is measured here.
+        # It warns that one iteration has other derivatives, which is what is measured here.
         warnings.simplefilter("ignore", UserWarning)
         short: Any = envs.make(name, **{**parameters, "iterations": 1})
     converged: Any = programs.environment
     draw = np.random.default_rng(seed)
     physics = states.physics
-    count = len(physics.qpos)
-    distances: dict[str, list[np.ndarray]] = {
-        f"{way} {start}": [] for way in ("unrolled", "implicit") for start in ("warm", "cold")
-    }
+    shape = len(physics.qpos), short.action_size
+    distances: dict[tuple[str, str], list[np.ndarray]] = {}
     constrained = []
     for step in range(_STEPS):
-        actions = draw.uniform(-1, 1, (count, short.action_size)).astype(np.float32)
+        actions = draw.uniform(-1, 1, shape).astype(np.float32)
         for substep in range(short.substeps):
-            following, warm = _linearized(programs, "one iteration", short, physics, actions)
+            following, _ = _linearized(programs, "one iteration", short, physics, actions)
             if substep == short.substeps - 1 and step % _EVERY == _EVERY - 1:
                 _, right = _linearized(programs, "physics step", converged, physics, actions)
-                cold = _cold(physics)
-                found = {
-                    "implicit warm": warm,
-                    "implicit cold": _linearized(programs, "one iteration", short, cold, actions)[
-                        1
-                    ],
-                    "unrolled warm": _unrolled(programs, short, physics, actions),
-                    "unrolled cold": _unrolled(programs, short, cold, actions),
-                }
-                for which, jacobian in found.items():
-                    distances[which].append(_distance(jacobian, right))
+                cold = replace(physics, qacc_warmstart=np.zeros_like(physics.qacc_warmstart))
+                for start, there in {"warm": physics, "cold": cold}.items():
+                    unrolled = _unrolled(programs, short, there, actions)
+                    _, implicit = _linearized(programs, "one iteration", short, there, actions)
+                    for way, jacobian in {"unrolled": unrolled, "implicit": implicit}.items():
+                        found = distances.setdefault((way, start), [])
+                        found.append(_distance(jacobian, right))
                 constrained.append(_constrained(short, physics))
             physics = following
     acting = np.concatenate(constrained)
-    return {
-        "ls_iterations": int(short.mujoco_model.opt.ls_iterations),
-        "states": len(acting),
-        "constrained": int(acting.sum()),
-        "distance": {
-            which: without_values(spread(np.concatenate(values)[acting]))
-            for which, values in distances.items()
-        },
-    }
+    for (way, start), found in distances.items():
+        yield {
+            "measure": "one iteration",
+            "derivative": way,
+            "start": start,
+            "states": len(acting),
+            "constrained": int(acting.sum()),
+            "ls_iterations": int(short.mujoco_model.opt.ls_iterations),
+            **spread(np.concatenate(found)[acting]),
+        }
 
 
 def _linearized(
@@ -152,13 +147,8 @@ def _unrolled(programs: Programs, short: Any, physics: Any, actions: np.ndarray)
 
         end, tangents = jax.vmap(push, in_axes=-1, out_axes=(None, -1))(jnp.eye(short.state_size))
         positions, speeds = short.mujoco_model.nq, short.mujoco_model.nv
-        ended = type(physics)(
-            end[:positions],
-            end[positions : positions + speeds],
-            end[positions + speeds :],
-            physics.qacc_warmstart,
-            physics.mocap_pos,
-        )
+        parts = jnp.split(end, (positions, positions + speeds))
+        ended = replace(physics, **dict(zip(("qpos", "qvel", "act"), parts, strict=True)))
 
         def around(displacement: jax.Array):
             near = short._perturb_physics(ended, displacement)
@@ -167,11 +157,6 @@ def _unrolled(programs: Programs, short: Any, physics: Any, actions: np.ndarray)
         return tangents, jax.jacfwd(around)(still)
 
     return local(*programs.call("unrolled", jax.vmap(one), physics, actions))
-
-
-def _cold(physics: Any) -> Any:
-    values = {**vars(physics), "qacc_warmstart": np.zeros_like(physics.qacc_warmstart)}
-    return type(physics)(**values)
 
 
 def _distance(found: np.ndarray, right: np.ndarray) -> np.ndarray:

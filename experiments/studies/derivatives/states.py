@@ -1,15 +1,15 @@
 """The states at which derivatives are audited, by kind."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from experiments.launch.policy import TrainedPolicy
 from experiments.studies.derivatives.exposed import is_mujoco
-from experiments.studies.derivatives.programs import Programs, join, length, take
+from experiments.studies.derivatives.programs import Programs, length, take, where
 from sobolax.environment import State
 
 RESET, RANDOM, TRAINED = "reset", "random policy", "trained policy"
@@ -24,8 +24,7 @@ _SETTLING_STEPS = 3
 Act = Callable[[State], np.ndarray]
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """States of one kind with the actions taken there.
 
     Attributes:
@@ -38,7 +37,7 @@ class Kind:
 
 
 def collect(
-    programs: Programs, policy: TrainedPolicy | None, count: int, batch: int, seed: int
+    programs: Programs, policy: TrainedPolicy | None, count: int, seed: int
 ) -> tuple[dict[str, Kind], dict[str, str]]:
     """States of all kinds that the environment has.
 
@@ -46,34 +45,37 @@ def collect(
         programs: Of the environment.
         policy: A trained policy, or None.
         count: States of each kind.
-        batch: States side by side in a program.
-        seed: Where random numbers start.
+        seed: Seed of states and actions.
 
     Returns:
-        Kinds, and for what is left out of them the reason.
+        Kinds, and the reasons for those that are left out, whole or in part.
     """
     draw = np.random.default_rng(seed)
     act = random_actions(programs, draw)
-    first = take(programs.reset(batch * -(-count // batch), seed), slice(count))
+    first = programs.reset(count, seed)
     found = {RESET: Kind(first, act(first))}
-    found[RANDOM] = _visited(programs, act, count, batch, _RANDOM_STEPS, draw)
+    found[RANDOM] = _visited(programs, act, count, _RANDOM_STEPS, draw)
     reasons: dict[str, str] = {}
     body = _Body(programs) if is_mujoco(programs.environment) else None
     reason = "no MuJoCo physics" if body is None else body.reason
     if body is None or reason is not None:
         reasons[AIRBORNE] = reasons[RESTING] = str(reason)
     else:
-        lifted = body.lifted(found[RANDOM].states)
+        lifted, rested = body.lifted(found[RANDOM].states), body.rested(first)
         found[AIRBORNE] = Kind(lifted, act(lifted))
-        found[RESTING] = _settled(programs, body.rested(first), batch)
+        # Steps without control, so that all of a state is what the environment itself leaves.
+        still = np.zeros((count, programs.environment.action_size), np.float32)
+        for _ in range(_SETTLING_STEPS):
+            rested = programs.step(rested, still)
+        found[RESTING] = Kind(rested, still)
     if policy is None:
         reasons[TRAINED] = "not given (--policy)"
     else:
         follow = trained_actions(programs, policy)
-        found[TRAINED] = _visited(programs, follow, count, batch, _TRAINED_STEPS, draw)
+        found[TRAINED] = _visited(programs, follow, count, _TRAINED_STEPS, draw)
     for name, kind in list(found.items()):
-        found[name], repeated = _distinct(kind)
-        if repeated:
+        found[name] = _distinct(kind)
+        if repeated := count - length(found[name].states):
             reasons[name] = f"{repeated} of {count} states repeat others and are left out"
     return found, reasons
 
@@ -85,7 +87,7 @@ def random_actions(programs: Programs, draw: np.random.Generator) -> Act:
 
 
 def trained_actions(programs: Programs, policy: TrainedPolicy) -> Act:
-    """What a trained policy does."""
+    """The actions of a trained policy."""
 
     def act(states: State) -> np.ndarray:
         seen = states.observation[:, : programs.observation_size]
@@ -98,68 +100,30 @@ def begin_anew(programs: Programs, states: State, ended: np.ndarray, seed: int) 
     """Replaces the states of episodes that ended by first ones."""
     if not ended.any():
         return states
-    fresh = programs.reset(length(states), seed)
-
-    def choose(new: np.ndarray, old: np.ndarray) -> np.ndarray:
-        return np.where(ended.reshape(-1, *[1] * (np.ndim(old) - 1)), new, old)
-
-    return jax.tree.map(choose, fresh, states)
+    return where(ended, programs.reset(length(states), seed), states)
 
 
 def _visited(
-    programs: Programs,
-    act: Act,
-    count: int,
-    batch: int,
-    steps: tuple[int, int],
-    draw: np.random.Generator,
+    programs: Programs, act: Act, count: int, steps: tuple[int, int], draw: np.random.Generator
 ) -> Kind:
-    """States along rollouts, each after a random number of steps; what terminates begins anew."""
-    kept: list[Kind] = []
-    for block in range(-(-count // batch)):
-        states = programs.reset(batch, int(draw.integers(2**31)))
-        last = draw.integers(steps[0], steps[1] + 1, batch)
-        found, actions = states, act(states)
-        for index in range(steps[1]):
-            states = programs.step(states, act(states))
-            ended = np.asarray(states.discount) == 0
-            states = begin_anew(programs, states, ended, int(draw.integers(2**31)))
-            now = last == index + 1
-
-            def choose(new: Any, old: Any, now: np.ndarray = now) -> np.ndarray:
-                return np.where(now.reshape(-1, *[1] * (np.ndim(old) - 1)), new, old)
-
-            found, actions = jax.tree.map(choose, (states, act(states)), (found, actions))
-        few = slice(min(batch, count - block * batch))
-        kept.append(Kind(take(found, few), actions[few]))
-    return Kind(join([kind.states for kind in kept]), join([kind.actions for kind in kept]))
+    """States along rollouts, each after a random number of steps; terminated ones begin anew."""
+    states = programs.reset(count, int(draw.integers(2**31)))
+    last = draw.integers(steps[0], steps[1] + 1, count)
+    found = Kind(states, act(states))
+    for index in range(steps[1]):
+        states = programs.step(states, act(states))
+        ended = np.asarray(states.discount) == 0
+        states = begin_anew(programs, states, ended, int(draw.integers(2**31)))
+        found = where(last == index + 1, Kind(states, act(states)), found)
+    return found
 
 
-def _settled(programs: Programs, states: State, batch: int) -> Kind:
-    """Steps without control, so that all of a state is what the environment itself would leave."""
-    count = length(states)
-    padded = take(states, np.arange(batch * -(-count // batch)) % count)
-    blocks = []
-    for start in range(0, length(padded), batch):
-        block = take(padded, slice(start, start + batch))
-        for _ in range(_SETTLING_STEPS):
-            block = programs.step(block, np.zeros((batch, programs.environment.action_size)))
-        blocks.append(block)
-    states = take(join(blocks), slice(count))
-    return Kind(states, np.zeros((count, programs.environment.action_size), np.float32))
-
-
-def _distinct(kind: Kind) -> tuple[Kind, int]:
-    """Without repetitions of a state; and how many there were."""
-    leaves = [np.asarray(leaf).reshape(length(kind.states), -1) for leaf in _leaves(kind.states)]
+def _distinct(kind: Kind) -> Kind:
+    """Without repetitions of a state."""
+    count = length(kind.states)
+    leaves = [np.asarray(leaf).reshape(count, -1) for leaf in jax.tree.leaves(kind.states.physics)]
     _, chosen = np.unique(np.concatenate(leaves, axis=1), axis=0, return_index=True)
-    chosen = np.sort(chosen)
-    repeated = length(kind.states) - len(chosen)
-    return Kind(take(kind.states, chosen), kind.actions[chosen]), repeated
-
-
-def _leaves(states: State) -> list[Any]:
-    return jax.tree.leaves(states.physics)
+    return take(kind, np.sort(chosen))
 
 
 class _Body:
@@ -239,9 +203,5 @@ class _Body:
         physics = replace(states.physics, qpos=qpos, qvel=qvel, qacc_warmstart=warm)
         # A displacement that is not zero, though it moves nothing: the observation is fresh.
         still = np.full((length(states), self._programs.environment.state_size), 1e-30, np.float32)
-        return self._programs.call(
-            "perturb",
-            jax.vmap(self._programs.environment.perturb),
-            replace(states, physics=physics),
-            still,
-        )
+        perturb = jax.vmap(self._programs.environment.perturb)
+        return self._programs.call("perturb", perturb, replace(states, physics=physics), still)

@@ -1,307 +1,244 @@
-"""Tables of audits: the same rows on the console and in Markdown."""
+"""Tables of audits, of one environment or of several."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from experiments.report.table import Table
+from experiments.report.rows import Rows
+from experiments.report.table import Cell, Table
+from experiments.studies.derivatives.measure import LEFT_OUT
+from experiments.studies.derivatives.measures import percentile
+from experiments.studies.derivatives.states import RANDOM
 
-Results = Mapping[str, Any]
-
-
-def listings(many: Sequence[Results]) -> list[Table]:
-    """All tables of some audits; those that would be empty are left out."""
-    makers = (soundness, errors, norms, growth, rollouts, within, price, one_iteration)
-    return [listing for listing in (make(many) for make in makers) if listing.rows]
+_RANKS = (50, 90, 99, 100)
 
 
-def summary(many: Sequence[Results]) -> Table:
+def tables(rows: Rows) -> list[Table]:
+    """All tables; those that would be empty are left out."""
+    makers = (
+        summary, soundness, errors, norms, growth, rollouts, within, costs, one_iteration, left_out,
+    )  # fmt: skip
+    return [table for table in (make(rows) for make in makers) if table.rows]
+
+
+def summary(rows: Rows) -> Table:
     """One row for each environment."""
-    rows = []
-    for results in many:
-        sizes, found = results["sizes"], next(iter(results["rollouts"].values()))
-        entries = [entry for *_, entry in _entries([results])]
-        first = results["audit"]["methods"][0]
-        errors = [methods[first]["error"] for methods in results["kinds"].values()]
-        worst = [
-            max((_median(e[precision]) for e in errors if precision in e), default=None)
-            for precision in ("float32", "float64")
-        ]
-        bad = found["nonfinite_gradients"] + sum(
-            entry["state_nonfinite_count"] + entry["action_nonfinite_count"] for entry in entries
-        )
-        whole = found["states"] + sum(entry["states"] for entry in entries)
-        prices = {entry["name"]: f"{entry['ratio']:.1f}" for entry in results["price"]}
-        limit = math.log(1 / results["audit"]["discount"])
-        rows.append(
+    methods = [name for name in rows.where(measure="cost").distinct("method") if " " not in name]
+    lines: list[Sequence[Cell]] = []
+    for (env,), some in rows.groups("env"):
+        found, cost = some.where(measure="derivatives"), some.where(measure="cost")
+        along = some.where(measure="rollouts", kind=RANDOM)
+        if not (found and cost and along):
+            continue  # interrupted
+        ratios = {row["method"]: row["ratio"] for row in cost}
+        whole, first = along[0], found.where(method=found[0]["method"])
+        bad = int(whole["nonfinite_derivatives"]) + _nonfinite(found)
+        lines.append(
             (
-                _name(results),
-                f"{sizes['state_size']} + {sizes['action_size']}",
-                f"{bad:,} of {whole:,}",
-                *(_number(error) for error in worst),
-                *(_number(found["norm"][name]) for name in ("median", "p99", "largest")),
-                _signed(found["exponent"]["per_step"]),
-                _above(found["exponent"], limit),
-                *(prices.get(method, "–") for method in ("analytic", "forward")),
+                env,
+                cost[0]["directions"],
+                len(found) + int(whole["states"]),
+                bad,
+                _worst_median(first, "error_float32"),
+                _worst_median(first, "error_float64"),
+                *(whole[name] for name in ("median", "p99", "largest")),
+                whole["exponent"],
+                _above(whole["exponent_low"], whole["exponent_high"], _limit(rows)),
+                *(ratios.get(method) for method in methods),
             )
         )
-    headings = ("env", "directions", "derivatives, not finite", "error, float32", "error, float64")
-    headings += ("norm, median", "norm, 99 %", "norm, largest", "exponent, per step")
-    headings += ("above, log 1/γ", "price, analytic", "price, forward")
+    headings = ("env", "directions", "derivatives", "not finite", "error, float32")
+    headings += ("error, float64", "norm, median", "norm, 99 %", "norm, largest")
+    headings += ("exponent, per step", "above, log 1/γ", *(f"cost, {name}" for name in methods))
     note = (
-        "Not finite: of all derivatives at states of every kind and along rollouts. Error: the "
-        "median over states of the kind where it is largest, of the first method. Norm and "
-        "exponent: along rollouts of the random policy. Price: in plain steps, all directions."
+        "Derivatives: at states of every kind and along rollouts. Error: the median over states of "
+        "the kind where it is largest, of the first method. Norm and exponent: along rollouts of "
+        "the random policy. Cost: in plain steps, all directions."
     )
-    return Table("All of it in short", headings, rows, 1, note)
+    return Table("Summary", headings, lines, 1, note, signed=["exponent, per step"])
 
 
-def soundness(many: Sequence[Results]) -> Table:
+def soundness(rows: Rows) -> Table:
     """Finite and not zero, by kind and method."""
-    rows = []
-    for results, kind, method, found in _entries(many):
-        bad = found["state_nonfinite_count"] + found["action_nonfinite_count"]
-        rows.append(
-            (
-                _name(results),
-                kind,
-                method,
-                f"{found['states']}",
-                f"{found['nonfinite_states']}",
-                *(_share(found[name]) for name in ("state_finite", "state_nonzero")),
-                *(_share(found[name]) for name in ("action_finite", "action_nonzero")),
-                f"{bad}",
-            )
-        )
+    lines = []
+    for names, some in _by_method(rows):
+        shares = ("state_finite", "state_nonzero", "action_finite", "action_nonzero")
+        means = (float(some.column(name).mean()) for name in shares)
+        bad_states = int((some.column("finite") == 0).sum())
+        lines.append((*names, len(some), bad_states, *means, _nonfinite(some)))
     headings = ("env", "states of", "method", "count", "states, not finite", "∂f/∂s, finite")
     headings += ("∂f/∂s, not zero", "∂f/∂a, finite", "∂f/∂a, not zero", "not finite, in all")
-    note = "f is the whole transition: the state that follows, its observation and the reward."
-    return Table("Finite and not zero", headings, _merged(rows), 3, note)
-
-
-def errors(many: Sequence[Results]) -> Table:
-    """Against central differences."""
-    rows = []
-    for results, kind, method, found in _entries(many):
-        measured = found["error"]
-        cells = [_three(measured.get(name)) for name in ("float32", "float64", "floor")]
-        rows.append((_name(results), kind, method, str(measured["float32"]["count"]), *cells))
-    headings = ("env", "states of", "method", "count", "error, float32", "error, float64")
-    headings += ("differences' own, uncertainty",)
     note = (
-        "Median / 90th percentile / worst over the states of the largest entry's error, "
-        "relative to the largest entry of its part (state, observation, reward; no less than "
-        "0.01), against central differences in float64 with a step of 1e-6. Their own "
-        "uncertainty is how far those with a step of 2e-6 are from them: an error of no more "
-        "is no error. One as large as the error is a kink within their reach, as at the joint "
-        "limits where pusher starts: no derivative is right there."
+        "f is the whole transition: the next state, its observation and the reward. Shares of the "
+        "states where all of a derivative is finite, and where some of it is not zero as well."
     )
-    return Table("Error", headings, rows, 3, note)
+    return Table("Finite and not zero", headings, _merged(lines), 3, note)
 
 
-def norms(many: Sequence[Results]) -> Table:
+def errors(rows: Rows) -> Table:
+    """Against central differences."""
+    lines = []
+    for names, some in _by_method(rows):
+        columns = [_there(some, name) for name in ("error_float32", "error_float64", "uncertainty")]
+        cells = [percentile(column, rank) for column in columns for rank in (50, 90, 100)]
+        lines.append((*names, len(columns[0]), *cells))
+    parts = ("float32", "float64", "uncertainty")
+    headings = ("env", "states of", "method", "count")
+    headings += tuple(f"{part}, {rank}" for part in parts for rank in ("median", "90 %", "worst"))
+    note = (
+        "The largest error of an entry, relative to the largest entry of its part (state, "
+        "observation, reward; no less than 0.01), against central differences in float64 with a "
+        "step of 1e-6. The uncertainty of the differences is their distance to those with a step "
+        "of 2e-6. An error below it is no error. Where the uncertainty is as large as the error, "
+        "the differences straddle a kink, as at the joint limits where pusher starts."
+    )
+    return Table("Error", headings, lines, 3, note)
+
+
+def norms(rows: Rows) -> Table:
     """Spectral norms of one step."""
-    rows = []
-    for results, kind, method, found in _entries(many):
-        norm = found["norm"]
-        four = [_number(norm.get(name)) for name in ("median", "p90", "p99", "largest")]
-        rows.append((_name(results), kind, method, *four, _share(norm["extreme_share"])))
-    bound = _common(many, "bound")
+    bound = rows.options["bound"]
+    lines = []
+    for names, some in _by_method(rows):
+        found = some.column("norm")
+        cells = [percentile(found, rank) for rank in _RANKS]
+        lines.append((*names, *cells, float((found > bound).mean())))
     headings = ("env", "states of", "method", "median", "90 %", "99 %", "largest")
-    headings += (f"above {bound}",)
-    return Table(
-        "Spectral norm of one step's ∂s'/∂s",
-        headings,
-        _merged(rows),
-        3,
-        "In local coordinates (SI units).",
-    )
+    note = "In local coordinates (SI units); the last column is a share of the states."
+    title = "Spectral norm of one step's ∂s'/∂s"
+    return Table(title, (*headings, f"above {bound:g}"), _merged(lines), 3, note)
 
 
-def rollouts(many: Sequence[Results]) -> Table:
-    """What is not finite along rollouts."""
-    rows = []
-    for results in many:
-        for kind, found in results["rollouts"].items():
-            norm = found["norm"]
-            rows.append(
-                (
-                    _name(results),
-                    kind,
-                    f"{found['states']:,}",
-                    f"{found['nonfinite_states']:,}",
-                    f"{found['nonfinite_gradients']:,}",
-                    f"{found['episodes_ended']:,}",
-                    *(_number(norm[name]) for name in ("median", "p99", "largest")),
-                    _share(norm["extreme_share"]),
-                )
-            )
+def rollouts(rows: Rows) -> Table:
+    """Numbers that are not finite along rollouts, and norms."""
+    names = ("nonfinite_states", "nonfinite_derivatives", "episodes_ended", "median", "p99")
+    names = ("env", "kind", "states", *names, "largest", "extreme")
+    lines = [[row[name] for name in names] for row in rows.where(measure="rollouts")]
     headings = ("env", "rollouts of", "states", "states, not finite", "derivatives, not finite")
     headings += ("episodes, ended", "norm, median", "norm, 99 %", "norm, largest")
-    return Table("Rollouts", (*headings, f"above {_common(many, 'bound')}"), rows, 2)
+    bound = f"share above {rows.options['bound']:g}"
+    return Table("Rollouts", (*headings, bound), lines, 2)
 
 
-def growth(many: Sequence[Results]) -> Table:
+def growth(rows: Rows) -> Table:
     """Chained environment steps and the exponent."""
-    steps = sorted({entry["steps"] for r in many for entry in _chains(r)})
-    rows = []
-    for results in many:
-        limit = math.log(1 / results["audit"]["discount"])
-        for kind, found in results["rollouts"].items():
-            by_steps = {entry["steps"]: entry for entry in found["chain"]}
-            cells = [_number(by_steps.get(count, {}).get("median")) for count in steps]
-            exponent = found["exponent"]
-            rate = exponent["per_step"]
-            above = _above(exponent, limit)
-            range_of = f"{_signed(exponent['p10'])} to {_signed(exponent['p90'])}"
-            rows.append((_name(results), kind, *cells, _signed(rate), range_of, above))
-    discount = _common(many, "discount")
-    headings = ("env", "rollouts of", *(f"{count}" for count in steps), "exponent, per step")
-    headings += ("rollouts', 10 to 90 %", "above, log 1/γ")
-    limits = {math.log(1 / results["audit"]["discount"]) for results in many}
-    shown = ", ".join(f"{limit:.3f}" for limit in sorted(limits))
+    chains, limit = rows.where(measure="growth"), _limit(rows)
+    steps = sorted(chains.distinct("steps"))
+    lines = []
+    for row in rows.where(measure="rollouts"):
+        own = {
+            one["steps"]: one["median"] for one in chains.where(env=row["env"], kind=row["kind"])
+        }
+        low, high = row["exponent_low"], row["exponent_high"]
+        cells = (row["exponent"], low, high, _above(low, high, limit))
+        lines.append((row["env"], row["kind"], *(own.get(count) for count in steps), *cells))
+    signed = ("exponent, per step", "rollouts', 10 %", "rollouts', 90 %")
+    headings = ("env", "rollouts of", *map(str, steps), *signed, "above, log 1/γ")
     note = (
         "Median spectral norm of the product of so many steps' Jacobians along rollouts, from "
-        "the start of an episode, while it lasts; and the leading Lyapunov exponent per step. "
-        f"log 1/γ = {shown} (γ = {discount}): above it, chaos rules gradients of long returns. "
-        "Of some tens of steps it is an estimate: growth by a power of n counts as a little."
+        "the start of an episode and within it; and the leading Lyapunov exponent per step. "
+        f"log 1/γ = {limit:.3f} (γ = {rows.options['discount']:g}): above it, chaos dominates "
+        "gradients of long returns. From some tens of steps the exponent is an estimate: growth by "
+        "a power of n counts as a little."
     )
-    return Table("Growth over environment steps", headings, rows, 2, note)
+    return Table("Growth over environment steps", headings, lines, 2, note, signed)
 
 
-def within(many: Sequence[Results]) -> Table:
+def within(rows: Rows) -> Table:
     """Growth over the physics steps of one environment step."""
-    audited = [results for results in many if results["within_step"]]
-    most = max((len(results["within_step"]) for results in audited), default=0)
-    rows = []
-    for results in audited:
-        cells = [_number(entry["median"]) for entry in results["within_step"]]
-        worst = _number(results["within_step"][-1]["largest"])
-        rows.append((_name(results), *cells, *["–"] * (most - len(cells)), worst))
-    headings = ("env", *(f"{count + 1}" for count in range(most)), "whole step, largest")
-    note = "Median spectral norm of the product of so many physics steps, states of random policy."
-    return Table("Growth over the physics steps of one step", headings, rows, 1, note)
+    found = rows.where(measure="physics steps")
+    steps = sorted(found.distinct("steps"))
+    lines = []
+    for (env,), some in found.groups("env"):
+        own = {row["steps"]: row["median"] for row in some}
+        lines.append((env, *(own.get(count) for count in steps), some[-1]["largest"]))
+    headings = ("env", *map(str, steps), "whole step, largest")
+    note = (
+        "Median spectral norm of the product of so many physics steps, at states of the random "
+        "policy."
+    )
+    return Table("Growth over the physics steps of one step", headings, lines, 1, note)
 
 
-def price(many: Sequence[Results]) -> Table:
+def costs(rows: Rows) -> Table:
     """In plain steps."""
-    rows = []
-    for results in many:
-        sizes = results["sizes"]
-        directions = f"{sizes['state_size']} + {sizes['action_size']}"
-        for entry in results["price"]:
-            spread = f"{entry['smallest_ratio']:.2f} to {entry['largest_ratio']:.2f}"
-            rows.append(
-                (
-                    _name(results),
-                    entry["name"],
-                    directions,
-                    _number(entry["seconds"] * 1e6),
-                    f"{entry['ratio']:.2f}",
-                    spread,
-                    f"{entry['compile_seconds']:.1f}",
-                )
-            )
-    headings = ("env", "what", "directions", "µs per state", "in plain steps", "min to max")
-    batch = _common(many, "batch")
+    names = ("env", "method", "directions", "seconds", "ratio", "smallest_ratio", "largest_ratio")
+    lines = [
+        [
+            1e6 * row[name] if name == "seconds" else row[name]
+            for name in (*names, "compile_seconds")
+        ]
+        for row in rows.where(measure="cost")
+    ]
+    headings = ("env", "what", "directions", "µs per state", "in plain steps", "smallest")
     note = (
-        f"Batches of {batch}, interleaved, the median of ratios. With a few microseconds per "
-        "state a call is mostly overhead, and the ratio says little. What else the machine did "
-        "shows between the smallest and the largest ratio."
+        f"Batches of {rows.options['batch']}, interleaved, the median of ratios. At a few "
+        "microseconds per state a call is mostly overhead, and the ratio says little. The distance "
+        "between the smallest and the largest ratio shows what else the machine was doing."
     )
-    return Table("Price", (*headings, "compile s"), rows, 2, note)
+    return Table("Cost", (*headings, "largest", "compile s"), lines, 2, note)
 
 
-def one_iteration(many: Sequence[Results]) -> Table:
-    """What one solver iteration is worth."""
-    rows = []
-    for results in many:
-        found = results["one_iteration"]
-        if not found:
-            continue
-        for way in ("unrolled", "implicit"):
-            cells = []
-            for start in ("warm", "cold"):
-                distance = found["distance"][f"{way} {start}"]
-                cells += [_number(distance.get("median")), _number(distance.get("p90"))]
-            counts = f"{found['constrained']} of {found['states']}"
-            rows.append((_name(results), way, counts, *cells))
+def one_iteration(rows: Rows) -> Table:
+    """One solver iteration beside the converged solver."""
+    lines = []
+    for names, some in rows.where(measure="one iteration").groups("env", "derivative"):
+        by_start = {row["start"]: row for row in some}
+        cells = [by_start[start][rank] for start in ("warm", "cold") for rank in ("median", "p90")]
+        lines.append((*names, some[0]["states"], some[0]["constrained"], *cells))
     note = (
-        "Relative distance (Frobenius) of a physics step's Jacobian with one solver iteration to "
-        "the converged one's at the same states, along rollouts of random actions with one "
-        "iteration; where a constraint acts. Unrolled: the derivative of the iteration itself. "
-        "Implicit: that of an optimum, taken where the iteration ended."
+        "How far the Jacobian of a physics step with one solver iteration is from the converged "
+        "one at the same states: relative distance (Frobenius), along rollouts of random actions "
+        "with one iteration, where a constraint acts. Unrolled is the derivative of the iteration "
+        "itself. Implicit is the derivative of an optimum, taken where the iteration ended."
     )
-    headings = ("env", "derivative", "constrained", "warm start, median", "warm start, 90 %")
-    headings += ("cold, median", "cold, 90 %")
-    return Table("One solver iteration", headings, rows, 2, note)
+    headings = ("env", "derivative", "states", "constrained", "warm start, median")
+    headings += ("warm start, 90 %", "cold, median", "cold, 90 %")
+    return Table("One solver iteration", headings, lines, 2, note)
 
 
-def _above(exponent: Mapping[str, float | None], limit: float) -> str:
-    low, high = exponent["p10"], exponent["p90"]
+def left_out(rows: Rows) -> Table:
+    """What was not measured, and why."""
+    found = rows.where(measure=LEFT_OUT).groups("kind", "reason")
+    lines = [(*names, ", ".join(map(str, some.distinct("env")))) for names, some in found]
+    return Table("Left out", ("what", "why", "of"), lines, 3)
+
+
+def _by_method(rows: Rows):
+    return rows.where(measure="derivatives").groups("env", "kind", "method")
+
+
+def _there(rows: Rows, name: str):
+    """The numbers of a column, without the rows that have none."""
+    found = [row[name] for row in rows if row.get(name) is not None]
+    return Rows([{name: value} for value in found]).column(name)
+
+
+def _nonfinite(rows: Rows) -> int:
+    names = ("state_finite", "action_finite")
+    return int(sum((rows.column(name) == 0).sum() for name in names))
+
+
+def _worst_median(rows: Rows, name: str) -> float | None:
+    medians = (percentile(_there(some, name), 50) for _, some in rows.groups("kind"))
+    return max((one for one in medians if one is not None), default=None)
+
+
+def _limit(rows: Rows) -> float:
+    return math.log(1 / rows.options["discount"])
+
+
+def _above(low: float | None, high: float | None, limit: float) -> str | None:
     if low is None or high is None:
-        return "–"
+        return None
     return "yes" if low > limit else "in some" if high > limit else "no"
 
 
-def _merged(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+def _merged(lines: Sequence[Sequence[Cell]]) -> list[Sequence[Cell]]:
     """Methods whose numbers are the same in one row."""
-    merged: dict[tuple[str, ...], list[str]] = {}
-    for env, kind, method, *numbers in rows:
-        merged.setdefault((env, kind, *numbers), []).append(method)
+    merged: dict[tuple[Cell, ...], list[str]] = {}
+    for env, kind, method, *numbers in lines:
+        merged.setdefault((env, kind, *numbers), []).append(str(method))
     return [
         (env, kind, ", ".join(methods), *numbers)
         for (env, kind, *numbers), methods in merged.items()
     ]
-
-
-def _entries(many: Sequence[Results]):
-    for results in many:
-        for kind, methods in results["kinds"].items():
-            for method, found in methods.items():
-                yield results, kind, method, found
-
-
-def _chains(results: Results):
-    for found in results["rollouts"].values():
-        yield from found["chain"]
-
-
-def _name(results: Results) -> str:
-    return results["audit"]["env"]
-
-
-def _common(many: Sequence[Results], option: str) -> str:
-    return " or ".join(dict.fromkeys(f"{results['audit'][option]:g}" for results in many))
-
-
-def _three(found: Mapping[str, Any] | None) -> str:
-    if not found or not found["count"]:
-        return "–"
-    return " / ".join(_number(found[name]) for name in ("median", "p90", "largest"))
-
-
-def _median(found: Mapping[str, Any]) -> float:
-    """JSON has no word for what is not finite."""
-    return math.inf if found["median"] is None else found["median"]
-
-
-def _number(value: float | None) -> str:
-    if value is None or not math.isfinite(value):
-        return "–"
-    if value == 0:
-        return "0"
-    size = abs(value)
-    if 1e3 <= size < 1e5:
-        return f"{value:,.0f}"
-    if size >= 1e5 or size < 1e-2:
-        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
-    return f"{value:.3g}"
-
-
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.3f}"
-
-
-def _share(value: float) -> str:
-    return f"{value:.0%}" if value in (0, 1) else f"{value:.1%}"

@@ -11,7 +11,7 @@ from experiments.report.rows import Rows
 from experiments.report.table import Cell, Table
 from experiments.studies import study
 from experiments.studies.engine.measure import PAIRS, Pair, measure
-from experiments.studies.study import Plan, check_names
+from experiments.studies.study import Plan, check_flags, check_names
 
 _COSTS = ("engine step", "engine Jacobian", "MJX step", "MJX Jacobian")
 
@@ -44,9 +44,7 @@ def prepare(options: Options) -> Plan[Options, Pair]:
         ValueError: If an option cannot work; the message names the fix.
     """
     tasks = check_names("tasks", options.tasks, tuple(PAIRS))
-    for name in ("states", "steps", "repetitions"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name} {getattr(options, name)} must be at least 1")
+    check_flags(options, ("states", "steps", "repetitions"), lambda x: x >= 1, "at least 1")
     return Plan(options, {task: PAIRS[task] for task in tasks}, "-".join(tasks))
 
 

@@ -5,10 +5,10 @@ import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from experiments.studies.scaling.families import CONTROLS
-from experiments.studies.study import check_names
+from experiments.studies.study import check_flags, check_names
 
 
 @dataclass(frozen=True)
@@ -141,38 +141,27 @@ def check(options: Options) -> None:
     """
     if options.controls:
         check_names("controls", options.controls, tuple(CONTROLS))
-    counts = {"seeds": 1, "steps": 1, "plain_budget": 1, "plain_more_budget": 1, "more": 1}
-    counts |= {"gradient_steps": 1, "epoch_steps": 1, "evaluation_episodes": 1}
-    counts |= {"num_envs": 1, "timing_steps": 1}
-    for name, least in counts.items():
-        _check(name, getattr(options, name), lambda x, least=least: x >= least, f"at least {least}")
-    _check("seed", options.seed, lambda x: 0 <= x < 2**32, "from 0 to 2**32 - 1")
-    _check("share", options.share, lambda x: 0 < x < 1, "between 0 and 1")
-    _check("groups", options.groups, lambda x: len(x) > 0, "one or more")
-    _check("sizes", options.sizes, lambda x: len(x) > 0 and min(x) >= 1, "one or more, from 1 on")
-    positive = ("weights", "scale_free_weights", "control_weights")
-    positive += ("plain_learning_rates", "plain_reward_scales")
-    for name in positive:
-        rule = "one or more finite numbers above 0"
-        _check(
-            name,
-            getattr(options, name),
-            lambda x: len(x) > 0 and all(math.isfinite(y) and y > 0 for y in x),
-            rule,
-        )
-    for name in ("learning_rate", "reward_scale"):
-        _check(name, getattr(options, name), lambda x: 0 < x < math.inf, "finite and above 0")
-    for name in ("epoch_steps", "timing_steps"):
-        rule = f"a multiple of --num-envs {options.num_envs}"
-        _check(name, getattr(options, name), lambda x: x % options.num_envs == 0, rule)
-    _check("steps_per_dimension", options.steps_per_dimension, lambda x: x >= 0, "at least 0")
-
-
-def _check(name: str, value: Any, sound: Any, rule: str) -> None:
-    if not sound(value):
-        raise ValueError(f"--{name.replace('_', '-')} {words(value)} must be {rule}")
-
-
-def words(value: Any) -> str:
-    """A flag's value as it was given."""
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    counts = ("seeds", "steps", "plain_budget", "plain_more_budget", "more", "gradient_steps")
+    counts += ("epoch_steps", "evaluation_episodes", "num_envs", "timing_steps")
+    check_flags(options, counts, lambda x: x >= 1, "at least 1")
+    check_flags(options, ["seed"], lambda x: 0 <= x < 2**32, "from 0 to 2**32 - 1")
+    check_flags(options, ["share"], lambda x: 0 < x < 1, "between 0 and 1")
+    check_flags(options, ["groups"], bool, "one or more")
+    check_flags(options, ["sizes"], lambda x: x and min(x) >= 1, "one or more, from 1 on")
+    several = ("weights", "scale_free_weights", "control_weights")
+    several += ("plain_learning_rates", "plain_reward_scales")
+    check_flags(
+        options,
+        several,
+        lambda x: x and all(0 < y < math.inf for y in x),
+        "one or more finite numbers above 0",
+    )
+    numbers = ("learning_rate", "reward_scale")
+    check_flags(options, numbers, lambda x: 0 < x < math.inf, "finite and above 0")
+    check_flags(
+        options,
+        ("epoch_steps", "timing_steps"),
+        lambda x: x % options.num_envs == 0,
+        f"a multiple of --num-envs {options.num_envs}",
+    )
+    check_flags(options, ["steps_per_dimension"], lambda x: x >= 0, "at least 0")

@@ -6,7 +6,7 @@ from typing import Any
 import envs
 import sobolax
 from experiments.launch.configuration import Variant
-from experiments.studies.scaling.options import Options, check, words
+from experiments.studies.scaling.options import Options, check
 from experiments.studies.scaling.references import TASKS
 from experiments.studies.selection import Hyperparameters, make_training
 from experiments.studies.study import Plan
@@ -70,7 +70,8 @@ def prepare(options: Options) -> Plan[Options, Job]:
     try:
         made = {n: envs.make(options.env, **{parameter: n}) for n in options.sizes}
     except (TypeError, ImportError, ValueError) as error:
-        raise ValueError(f"--sizes {words(options.sizes)}: {error}") from error
+        sizes = " ".join(map(str, options.sizes))
+        raise ValueError(f"--sizes {sizes}: {error}") from error
     jobs = [Job(n, made[n], group) for n in made for group in make_groups(options, n)]
     for job in jobs:
         group = job.group

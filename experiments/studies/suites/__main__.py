@@ -1,125 +1,112 @@
 """Which environments work: `python -m experiments.studies.suites --help`."""
 
-import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-import tyro
-from rich.console import Console
-from rich.text import Text
+from matplotlib.figure import Figure
 
-from experiments.launch import run_folder
-from experiments.launch.exit_status import bad_input
-from experiments.report.table import wide_console
-from experiments.studies.suites import catalogue, report, trial
+from experiments.launch.exit_status import leave
+from experiments.launch.progress import Progress
+from experiments.report.rows import Rows
+from experiments.report.table import Table
+from experiments.studies import study
+from experiments.studies.study import Done, Plan, check_flags
+from experiments.studies.suites import catalogue, trial
 from experiments.studies.suites.catalogue import Candidate
 
-PROGRAM = "python -m experiments.studies.suites"
-TRIALS = "trials.jsonl"  # a line for each environment, as it goes
+_LONGEST = 160  # of a reason in the table
 
 
 @dataclass(frozen=True)
-class Suites:
-    """Holds environments to the protocol, and writes a table to runs/suites-.../.
+class Options:
+    """Checks environments of this repository and of other suites against the protocol.
 
-    Each runs in a process of its own. Of one whose extra is not installed, or that takes too long,
-    the table says so.
+    Each runs in a process of its own. One whose suite is not installed, or that takes too long, is
+    named and left for `--resume`, which may run where that suite is installed.
 
     Attributes:
-        names: Parts of the names of environments to try; none for all.
-        add: Folders of earlier runs whose trials also count, where this one has none.
-        steps: Of the rollouts of random actions.
-        states: At how many states tangents are held to differences.
-        timeout: Seconds that an environment may take.
-        processes: How many are tried side by side; each takes one core and up to 4 GB.
-        page: Where the table is also written, say docs/results/suites.md; replaced if there.
-        output: Folder, new or empty; None for a new one under runs/.
+        names: Environments, or parts of their names; all by default.
+        steps: Steps of each rollout.
+        states: States at which tangents are compared with differences.
+        timeout: Seconds that one environment may take.
+        processes: How many run side by side; each takes one core and up to 4 GB.
     """
 
     names: tuple[str, ...] = ()
-    add: tuple[Path, ...] = ()
     steps: int = 10
     states: int = 1
     timeout: float = 1800.0
     processes: int = 1
-    page: Path | None = None
-    output: Path | None = None
 
 
-def prepare(suites: Suites) -> tuple[list[Candidate], list[Mapping[str, Any]], Path]:
-    """Checks what was asked for; runs nothing.
-
-    Returns:
-        The environments, the trials of earlier runs, and the folder for what comes out.
-
-    Raises:
-        ValueError: Saying what is wrong and what to do instead.
-    """
-    for name in ("steps", "states", "processes"):
-        if getattr(suites, name) < 1:
-            raise ValueError(f"--{name} {getattr(suites, name)} must be at least 1")
-    if not suites.timeout > 0:
-        raise ValueError(f"--timeout {suites.timeout:g} must be above 0")
-    if suites.page is not None and not suites.page.parent.is_dir():
-        raise ValueError(f"--page {suites.page}: there is no folder {suites.page.parent}")
-    earlier: list[Mapping[str, Any]] = []
-    for folder in suites.add:
-        earlier = report.merged(earlier, _earlier(folder), ())
-    folder = run_folder.choose(suites.output, "suites", ["environments"])
-    return catalogue.chosen(suites.names), earlier, folder
+def prepare(options: Options) -> Plan[Options, Candidate]:
+    """Checks the options; see `experiments.studies.study.Study.prepare`."""
+    check_flags(options, ("steps", "states", "processes"), lambda x: x >= 1, "at least 1")
+    check_flags(options, ["timeout"], lambda x: x > 0, "above 0")
+    chosen = catalogue.chosen(options.names)
+    return Plan(options, {candidate.label: candidate for candidate in chosen}, "environments")
 
 
-def _earlier(folder: Path) -> list[dict[str, Any]]:
-    """The trials of a run, also of one that was stopped."""
+def measure(plan: Plan[Options, Candidate], progress: Progress) -> Iterator[Done]:
+    """A row for each environment; see `experiments.studies.study.Study.measure`."""
+    options = plan.options
+    pool = ThreadPoolExecutor(options.processes)
     try:
-        return [json.loads(line) for line in (folder / TRIALS).read_text().splitlines()]
-    except (OSError, ValueError) as error:
-        raise ValueError(f"--add {folder} holds no {TRIALS} of {PROGRAM}: {error}") from error
+        futures = [
+            pool.submit(trial.run, candidate, options.steps, options.states, options.timeout)
+            for candidate in plan.jobs.values()
+        ]
+        for future in as_completed(futures):
+            row = future.result()
+            text = f"{row['environment']}: {row['verdict']}"
+            if row["verdict"] == trial.NOT_TRIED:
+                progress.warn(f"{text}: {row['why']}")
+                continue
+            progress.note(text)
+            yield Done(row["environment"], [row])
+    finally:  # after Ctrl-C nothing is waited for
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def tables(rows: Rows) -> list[Table]:
+    """A row for each environment."""
+    columns = ("verdict", "tangent_error", "judged", "precision", "reverse_mode", "why")
+    lines = []
+    for row in rows:
+        cells = [f"`{row['environment']}`", *(row[name] for name in columns)]
+        cells[-2] = {True: "yes", False: "no", None: None}[row["reverse_mode"]]
+        why = " ".join(str(row["why"] or "").replace("|", "/").split())
+        cells[-1] = why[:_LONGEST] + ("..." if len(why) > _LONGEST else "")
+        lines.append(cells)
+    headings = ("environment", "verdict", "tangents' error", "judged", "in", "reverse mode", "why")
+    counts = Counter(row["verdict"] for row in rows)
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    packages = dict.fromkeys(name for row in rows for name in (row["packages"] or "").split(", "))
+    note = (
+        f"{counted}. Versions: {', '.join(sorted(filter(None, packages)))}. Each environment ran "
+        "through `sobolax.testing.check_environment`, with rollouts of "
+        f"{rows.options['steps']} random actions. *Error* is the largest difference between a "
+        "tangent and its central difference, relative to the largest entry of its part of the "
+        "transition. *Judged* is the share of entries for which differences at two distances "
+        "agree, so that they can be judged."
+    )
+    return [Table("Which environments work", headings, lines, names=2, note=note)]
+
+
+def figures(rows: Rows) -> Iterator[tuple[str, Figure]]:
+    """There are none."""
+    yield from ()
+
+
+STUDY = study.Study("suites", Options, prepare, measure, tables, figures, fixed=("steps", "states"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """What the command runs.
-
-    Returns:
-        The exit status: 0, or 2 for bad input.
-    """
-    suites = tyro.cli(Suites, args=argv, prog=PROGRAM)
-    console = Console()
-    try:
-        candidates, trials, folder = prepare(suites)
-    except ValueError as error:
-        return bad_input(error)
-    run_folder.create(folder)
-    order = list(catalogue.candidates())
-    with ThreadPoolExecutor(suites.processes) as pool:
-        under_way = [
-            pool.submit(trial.run, candidate, suites.steps, suites.states, suites.timeout)
-            for candidate in candidates
-        ]
-        try:
-            for index, done in enumerate(as_completed(under_way)):
-                one = done.result()
-                told = f"{index + 1} of {len(candidates)}: {one['label']}: {trial.verdict(one)[0]}"
-                console.print(Text(told), soft_wrap=True)
-                run_folder.append_lines(folder / TRIALS, [one])
-                trials = report.merged(trials, [one], order)
-        finally:  # stopped: what has not begun is not waited for
-            pool.shutdown(wait=False, cancel_futures=True)
-    asked = json.loads(json.dumps(asdict(suites), default=str))
-    results = {"suites": asked, **run_folder.provenance(), "trials": trials}
-    run_folder.write_json(folder / run_folder.RESULTS, results)
-    page = report.page(trials, f"{PROGRAM} --page docs/results/suites.md")
-    run_folder.write_whole(folder / "table.md", page)
-    if suites.page is not None:
-        run_folder.write_whole(suites.page, page)
-    wide_console(console).print(report.listing(trials, short=True).rendered())
-    console.print(Text(f"Written to {folder}"), soft_wrap=True)
-    return 0
+    """Runs the command; see `experiments.studies.study.main`."""
+    return study.main(STUDY, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

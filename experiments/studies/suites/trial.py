@@ -1,4 +1,4 @@
-"""One environment held to the protocol, in a process of its own, and the verdict."""
+"""One environment checked against the protocol, in a process of its own, and the verdict."""
 
 import functools
 import importlib.metadata
@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from experiments.report.rows import Row
 from experiments.studies.suites.catalogue import Candidate
 
 WORKS = "works"
@@ -24,88 +25,84 @@ _PACKAGES = ("brax", "gymnasium", "gymnax", "jax", "mujoco", "mujoco-mjx", "play
 # Nearly all of a trial is compilation, of programs that run a few times.
 _DEFAULTS = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
-# What is only about gradients by autodiff: central differences of the values need none of it.
+# Checks of gradients by autodiff only: central differences of the values need none of it.
 _GRADIENTS = {"finite tangents", "tangents", "reverse mode", "actions at their limits"}
 
 
-def verdict(trial: Mapping[str, Any]) -> tuple[str, str]:
-    """What the table says of a trial, and why.
+def verdict(found: Mapping[str, Any]) -> tuple[str, str]:
+    """The verdict of the table, and why.
 
     Args:
-        trial: Of `run`.
+        found: What the process printed: `check`'s result, or `error` and `timed_out`.
     """
-    if trial["error"] is not None:
-        missing = "which is not installed" in trial["error"] or trial["timed_out"]
-        return (NOT_TRIED if missing else FAILS), trial["error"]
-    report = trial["report"]
-    faults = report["faults"]
+    error = found.get("error")
+    if error is not None:
+        missing = "which is not installed" in error or found.get("timed_out")
+        return (NOT_TRIED if missing else FAILS), error
+    faults = found["report"]["faults"]
     why = "; ".join(f"{check}: {' '.join(text.split())}" for check, text in faults.items())
     if set(faults) - _GRADIENTS:
         return FAILS, why
     if faults:
         return BY_DIFFERENCES, why
-    return (BY_DIFFERENCES if trial["numerical"] else WORKS), ""
+    return (BY_DIFFERENCES if found["numerical"] else WORKS), ""
 
 
-def run(
-    candidate: Candidate, steps: int, states: int, timeout: float, python: Sequence[str] = ()
-) -> dict[str, Any]:
+def run(candidate: Candidate, steps: int, states: int, timeout: float) -> Row:
     """Tries an environment.
 
-    A process of its own: what one leaves behind (memory, a crash) does not reach the next.
+    A process of its own: memory that one keeps, or its crash, does not reach the next.
 
     Args:
         candidate: Which.
         steps: Of its rollouts.
-        states: At which tangents are held to differences.
+        states: At which tangents are compared with differences.
         timeout: Seconds that it may take.
-        python: The interpreter and its flags; by default this one's.
-
-    Returns:
-        For JSON: `label`, `report` or `error`, `numerical`, `reverse_mode`, `seconds`,
-        `timed_out`, `versions`.
     """
-    asked = {"name": candidate.name, "parameters": dict(candidate.parameters)}
-    asked |= {"steps": steps, "states": states}
-    command = [
-        *(python or [sys.executable]),
-        "-m",
-        "experiments.studies.suites.trial",
-        json.dumps(asked),
-    ]
-    blank = {"label": candidate.label, "report": None, "error": None, "numerical": False}
-    blank |= {"reverse_mode": None, "seconds": None, "timed_out": False, "versions": {}}
-    environment = {**_DEFAULTS, **os.environ}
+    found = _run(candidate, steps, states, timeout)
+    said, why = verdict(found)
+    report = found.get("report") or {}
+    return {
+        "environment": candidate.label,
+        "verdict": said,
+        **{name: report.get(name) for name in ("tangent_error", "judged", "precision", "steps")},
+        **{name: found.get(name) for name in ("reverse_mode", "numerical", "seconds", "packages")},
+        "why": why,
+    }
+
+
+def _run(candidate: Candidate, steps: int, states: int, timeout: float) -> dict[str, Any]:
+    arguments = {"name": candidate.name, "parameters": dict(candidate.parameters)}
+    text = json.dumps({**arguments, "steps": steps, "states": states})
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout, env=environment
+            [sys.executable, "-m", "experiments.studies.suites.trial", text],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={**_DEFAULTS, **os.environ},
         )
     except subprocess.TimeoutExpired:
-        return blank | {"error": f"it took longer than {timeout:g} s", "timed_out": True}
-    lines = done.stdout.strip().splitlines()
+        return {"error": f"it took longer than {timeout:g} s", "timed_out": True}
     try:
-        return blank | json.loads(lines[-1])
+        return json.loads(done.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):
         said = " ".join(done.stderr.split())[-300:]
-        return blank | {"error": f"its process ended with status {done.returncode}: {said}"}
+        return {"error": f"its process ended with status {done.returncode}: {said}"}
 
 
-def main(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What the process does.
-
-    Args:
-        asked: Of `run`.
-    """
+def check(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The work of the process: `report` and more of `run`'s row, or `error`."""
     import envs
     from sobolax.testing import NonconformingEnvironment, check_environment
 
     warnings.simplefilter("ignore")
-    make = functools.partial(envs.make, asked["name"], **asked["parameters"])
+    make = functools.partial(envs.make, arguments["name"], **arguments["parameters"])
     start = time.perf_counter()
     try:
         environment = make()
         try:
-            report = check_environment(make, steps=asked["steps"], states=asked["states"])
+            report = check_environment(make, steps=arguments["steps"], states=arguments["states"])
         except NonconformingEnvironment as error:
             report = error.report
         return {
@@ -113,7 +110,7 @@ def main(asked: Mapping[str, Any]) -> dict[str, Any]:
             "numerical": bool(getattr(environment, "numerical", False)),
             "reverse_mode": bool(environment.reverse_mode),
             "seconds": time.perf_counter() - start,
-            "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+            "packages": ", ".join(filter(None, map(_version, _PACKAGES))),
         }
     except Exception as error:
         text = " ".join(str(error).split())[:400]
@@ -123,10 +120,10 @@ def main(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def _version(package: str) -> str | None:
     try:
-        return importlib.metadata.version(package)
+        return f"{package} {importlib.metadata.version(package)}"
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(json.loads(sys.argv[1]))))
+    print(json.dumps(check(json.loads(sys.argv[1]))))

@@ -1,12 +1,11 @@
 """What the toy varies, and the fits that this comes to."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from envs.analytic.scalar import KINDS
-from experiments.studies.study import Plan, check_names
+from experiments.studies.study import Plan, check_flags, check_names
 from experiments.studies.toy.critics import CRITICS, MAIN
 from experiments.studies.toy.fit import CHUNK, Sizes
 from experiments.studies.toy.variants import PAIR, TUNED, VARIANTS, Variant
@@ -88,24 +87,20 @@ def prepare(options: Options) -> Plan[Options, Job]:
     Raises:
         ValueError: If an option cannot work; the message names the fix.
     """
-    for name in ("seeds", "iterations", "updates", "transitions"):
-        value = getattr(options, name)
-        _check(name, value, 1 <= value <= LARGEST, f"from 1 to {LARGEST}")
-    sizes = options.sizes
-    rising = all(a < b for a, b in itertools.pairwise(sizes))
-    sound = bool(sizes) and sizes[0] >= 1 and sizes[-1] <= LARGEST and rising
-    _check("sizes", sizes, sound, f"rising numbers from 1 to {LARGEST}, such as 8 32 128")
-    _check("seed", options.seed, 0 <= options.seed < 2**31, "from 0 to 2**31 - 1")
+    counts = ("seeds", "iterations", "updates", "transitions")
+    check_flags(options, counts, lambda x: 1 <= x <= LARGEST, f"from 1 to {LARGEST}")
+    check_flags(
+        options,
+        ["sizes"],
+        lambda x: x and x[0] >= 1 and x[-1] <= LARGEST and list(x) == sorted(set(x)),
+        f"rising numbers from 1 to {LARGEST}, such as 8 32 128",
+    )
+    check_flags(options, ["seed"], lambda x: 0 <= x < 2**31, "from 0 to 2**31 - 1")
     options = replace(options, systems=check_names("systems", options.systems, KINDS))
     if options.critics:
         options = replace(options, critics=check_names("critics", options.critics, tuple(CRITICS)))
     jobs = _tuning(options) if options.study == "tuning" else _main(options)
     return Plan(options, {job.name: job for job in jobs}, label=options.study)
-
-
-def _check(name: str, value: object, sound: bool, rule: str) -> None:
-    if not sound:
-        raise ValueError(f"--{name} {value} must be {rule}")
 
 
 def _main(options: Options) -> Iterator[Job]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import envs
-from experiments.studies.study import Plan, check_names
+from experiments.studies.study import Plan, check_flags, check_names
 from experiments.studies.weighting.rules import PLAIN, RULES, Rule
 from experiments.studies.weighting.tasks import TASKS, Task
 
@@ -57,15 +57,14 @@ def prepare(options: Options) -> Plan[Options, Job]:
     Raises:
         ValueError: If an option cannot work; the message names the fix.
     """
-    if options.seeds < 2:
-        raise ValueError(
-            f"--seeds {options.seeds} must be at least 2: the best constant is chosen on one half "
-            "of the seeds and judged on the other"
-        )
-    if not 0 <= options.seed < 2**32:
-        raise ValueError(f"--seed {options.seed} must be from 0 to 2**32 - 1")
-    if options.steps is not None and options.steps < 1:
-        raise ValueError(f"--steps {options.steps} must be at least 1")
+    check_flags(
+        options,
+        ["seeds"],
+        lambda x: x >= 2,
+        "at least 2: the best constant is chosen on one half of the seeds and judged on the other",
+    )
+    check_flags(options, ["seed"], lambda x: 0 <= x < 2**32, "from 0 to 2**32 - 1")
+    check_flags(options, ["steps"], lambda x: x is None or x >= 1, "at least 1")
     names = check_names("tasks", options.tasks, tuple(TASKS))
     chosen = check_names("rules", (PLAIN, *(options.rules or RULES)), tuple(RULES))
     rules = [rule for rule in RULES.values() if rule.name in chosen]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments.report.intervals import bands, estimate, median, paired_difference
+from experiments.report.intervals import columns, estimate, median, paired_difference
 
 
 def test_interval_of_a_hand_computed_case():
@@ -46,8 +46,8 @@ def test_difference_is_paired_by_seed():
     assert found == estimate([1.0, 2.0, 3.0])
 
 
-def test_bands_have_one_row_per_epoch():
-    mean, low, high = bands([[1.0, 2.0, 3.0], [np.nan, np.nan, np.nan]])
+def test_columns_have_one_row_per_epoch():
+    mean, low, high = columns([estimate([1.0, 2.0, 3.0]), estimate([np.nan])])
     assert mean[0] == pytest.approx(2.0)
     assert low[0] < 2.0 < high[0]
     assert np.isnan([mean[1], low[1], high[1]]).all()

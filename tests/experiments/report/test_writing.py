@@ -88,18 +88,18 @@ def test_the_sentence_says_what_the_interval_says(plain, sobolev, expected):
     assert expected in sentence(summarise(made, TIMING, False))
 
 
-def test_table_shows_both_arms_and_marks_what_was_left_out():
+def test_table_shows_both_variants_and_marks_what_was_left_out():
     made = history()
     made.epochs[-1]["value_error"][1, 2] = np.nan
     text = printed(summarise(made, TIMING, False))
-    for part in ("SAC", "Sobolev SAC", "λ 0.5, 2", "0.10%", "Paired difference", "5,000"):
+    for part in ("SAC", "Sobolev SAC", "λ 0.5, 2", "0.00100", "Paired difference", "5,000"):
         assert part in text
     assert "* over the seeds whose value is finite" in text
     assert "Interrupted" not in text
     assert "too short" not in text
 
 
-def test_frozen_members_are_named_and_left_out_of_means_and_curves():
+def test_frozen_runs_are_named_and_left_out_of_means_and_curves():
     made = history()
     for epoch, metrics in enumerate(made.epochs):
         frozen = np.zeros((2, 4))
@@ -130,7 +130,7 @@ def test_frozen_members_are_named_and_left_out_of_means_and_curves():
 def test_table_says_when_the_critics_references_are_too_short():
     made = history()
     made.epochs[-1]["tail"][:] = 0.4
-    assert "weighs 0.40" in printed(summarise(made, TIMING, False))
+    assert "weighs 0.400" in printed(summarise(made, TIMING, False))
 
 
 def test_table_of_an_interrupted_run_says_so_even_with_nothing_done():

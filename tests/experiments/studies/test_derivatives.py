@@ -1,98 +1,87 @@
 """The audit against closed forms, and what it writes; the figures themselves are not judged."""
 
-import json
 import math
 from dataclasses import replace
 
-import jax
 import numpy as np
 import pytest
 
 import envs
+from experiments.report import rows as kit
+from experiments.report.rows import Rows
 from experiments.studies.derivatives import __main__ as command
-from experiments.studies.derivatives import audit, report, solver
+from experiments.studies.derivatives import solver
 from experiments.studies.derivatives.exposed import local
-from experiments.studies.derivatives.measures import errors, norms, spread
-from experiments.studies.derivatives.options import Audit, prepare
-from experiments.studies.derivatives.programs import DirectionalDerivatives, state_jacobian
+from experiments.studies.derivatives.measure import prepare
+from experiments.studies.derivatives.measures import errors, norms, percentile
+from experiments.studies.derivatives.options import Options
+from experiments.studies.derivatives.programs import DirectionalDerivatives, Programs
 from experiments.studies.derivatives.states import AIRBORNE, RANDOM, RESET, RESTING
 
-TINY = Audit(
-    env="lqr",
-    env_args=("dimension=3", "actions=2"),
-    states=4,
-    compared=2,
-    chain=(1, 2, 4),
-    rollout_states=64,
-    batch=4,
-    repetitions=1,
-)
+OPTIONS = Options(env="lqr", env_args=("dimension=3", "actions=2"), states=4)
+_FLAGS = """--env lqr --env-args dimension=3 actions=2 --states 4 --compared 2 --chain 1 2 4
+--rollout-states 64 --batch 4 --repetitions 1 --methods forward differences"""
+TINY = _FLAGS.split()
 
 
-def test_state_jacobian_is_the_system_of_lqr():
-    env = envs.make("lqr", dimension=3, actions=2)
-    state = env.reset(jax.random.key(0))
-    by_state, by_action = state_jacobian("lqr", {"dimension": 3, "actions": 2}, state, np.ones(2))
-    np.testing.assert_allclose(by_state, env.dynamics, atol=1e-6)
-    np.testing.assert_allclose(by_action, env.control, atol=1e-6)
+def test_derivatives_are_the_system_of_lqr():
+    parameters = {"dimension": 3, "actions": 2}
+    env, programs = envs.make("lqr", **parameters), Programs("lqr", parameters, batch=2)
+    states = programs.reset(3, seed=0)  # more than a batch
+    _, found = programs.derivatives("auto", states, np.ones((3, 2), np.float32))
+    both = np.concatenate([env.dynamics, env.control], axis=1)
+    np.testing.assert_allclose(found.state, np.broadcast_to(both, (3, 3, 5)), atol=1e-6)
 
 
-def test_an_audit_of_lqr_finds_its_closed_form(tmp_path, capsys):
-    folder = tmp_path / "runs" / "audit"
-    results = audit.execute(prepare(replace(TINY, output=folder)))
-    results = command.write(folder, results)
-    text = (folder / audit.AUDIT).read_text()
-    assert results == json.loads(text)
-    assert not {"NaN", "Infinity"} & set(text.replace(",", " ").split())
-    found = results["rollouts"][RANDOM]
-    # The dynamics are 0.95 times a rotation, whatever the state.
-    assert found["exponent"]["per_step"] == pytest.approx(math.log(0.95), abs=1e-5)
-    for entry in found["chain"]:
-        assert entry["median"] == pytest.approx(0.95 ** entry["steps"], rel=1e-5)
-    assert (found["nonfinite_states"], found["nonfinite_gradients"]) == (0, 0)
-    assert set(results["kinds"]) == {RESET, RANDOM}
-    measured = results["kinds"][RESET]["forward"]
-    assert measured["norm"]["largest"] == pytest.approx(0.95, rel=1e-5)
-    assert measured["state_finite"] == measured["action_nonzero"] == 1
-    assert measured["error"]["float32"]["largest"] < 1e-5
-    assert measured["error"]["float64"]["largest"] < 1e-8
-    assert {path.name for path in folder.iterdir()} == {
-        "audit.json", "table.md", "errors.png", "norms.png", "growth.png", "price.png",
-    }  # fmt: skip
-    assert "airborne, no MuJoCo physics: lqr" in (folder / "table.md").read_text()
-
-    with pytest.raises(ValueError, match="is not empty"):
-        prepare(replace(TINY, output=folder))
-    page = report.Report((folder,), tmp_path / "docs")
-    written = report.write(page)
-    assert all(path.stat().st_size for path in written)
-    assert "| lqr | random policy |" in written[0].read_text()
-    with pytest.raises(ValueError, match="exists"):
-        report.write(page)
-
-
-def test_the_command_audits_the_pendulum(tmp_path, capsys):
+def test_an_audit_of_lqr_finds_its_closed_form_and_merges(tmp_path, capsys):
     folder = tmp_path / "audit"
-    sizes = ["--states", "3", "--compared", "1", "--rollout-states", "12", "--batch", "4"]
-    rest = ["--chain", "1", "2", "--repetitions", "1", "--methods", "forward", "differences"]
-    arguments = ["--env", "pendulum", *sizes, *rest, "--output", str(folder)]
-    assert command.main(arguments) == 0
-    printed = capsys.readouterr().out
-    for part in ("Spectral norm", "differences", "not given (--policy)"):
-        assert part in printed
-    kinds = report.read(folder)["kinds"]
-    for methods in kinds.values():
-        assert methods["forward"]["error"]["float32"]["largest"] < 1e-4
-        # Differences in float32 are known to three or four digits.
-        assert 1e-7 < methods["differences"]["error"]["float32"]["largest"] < 1e-1
-    assert command.main(arguments) == 2  # nothing is overwritten
+    flags = [*TINY, "--output", str(folder)]
+    assert command.main(flags) == 0
+    found = Rows(kit.read(folder))
+    # The dynamics are 0.95 times a rotation, whatever the state.
+    [along] = found.where(measure="rollouts")
+    assert along["exponent"] == pytest.approx(math.log(0.95), abs=1e-5)
+    assert along["nonfinite_states"] == along["nonfinite_derivatives"] == 0
+    for row in found.where(measure="growth"):
+        assert row["median"] == pytest.approx(0.95 ** row["steps"], rel=1e-5)
+    states = found.where(measure="derivatives", method="forward")
+    assert states.distinct("kind") == [RESET, RANDOM]
+    assert len(states.where(kind=RESET)) == 4
+    np.testing.assert_allclose(states.column("norm"), 0.95, rtol=1e-5)
+    for name in ("finite", "state_finite", "state_nonzero", "action_finite", "action_nonzero"):
+        assert states.column(name).all()
+    few = states.where(kind=RESET)[:2]
+    assert (few.column("error_float32") < 1e-5).all()
+    assert (few.column("error_float64") < 1e-8).all()
+    # Differences in float32 are known to three or four digits.
+    rough = found.where(method="differences", kind=RESET)[:2].column("error_float32")
+    assert (rough < 1e-1).all()
+    assert {path.name for path in folder.glob("*.png")} == {
+        "errors.png", "norms.png", "growth.png", "cost.png",
+    }  # fmt: skip
+    page = (folder / "table.md").read_text()
+    assert "| airborne | no MuJoCo physics | lqr (dimension = 3, actions = 2) |" in page
+    assert command.main(flags) == 2  # nothing is overwritten
+
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("configuration.json", "rows.csv"):
+        text = (folder / name).read_text().replace("lqr (dimension", "lqs (dimension")
+        (other / name).write_text(text)
+    capsys.readouterr()
+    both = ["--report", str(folder), str(other), "--output", str(tmp_path / "both")]
+    assert command.main(both) == 0
+    merged = (tmp_path / "both" / "table.md").read_text()
+    assert "| lqr (dimension = 3, actions = 2) | 3 + 2 |" in merged
+    assert "| lqs (dimension = 3, actions = 2) | 3 + 2 |" in merged
+    assert command.main(["--report", str(folder), str(folder), *both[3:]]) == 2
 
 
 def test_what_is_not_finite_is_counted():
     sound, bad = np.eye(2), np.array([[1.0, np.nan], [0.0, 1.0]])
     both = np.stack([sound, bad])
-    found = spread(norms(both), bound=10.0)
-    assert (found["nonfinite"], found["extreme_share"], found["median"]) == (1, 0.5, np.inf)
+    assert norms(both).tolist() == [1.0, np.inf]
+    assert [percentile(norms(both), rank) for rank in (0, 50, 100)] == [1.0, np.inf, np.inf]
     gradients = DirectionalDerivatives(both, both, both)
     assert gradients.finite().tolist() == [True, False]
     right = DirectionalDerivatives(*[np.stack([sound, sound])] * 3)
@@ -108,7 +97,7 @@ def test_what_is_not_finite_is_counted():
     [
         ({"env": "pendulim"}, "did you mean 'pendulum'"),
         ({"env_args": ("dimension",)}, "name=value"),
-        ({"methods": ("backward",)}, "choose from auto, analytic"),
+        ({"methods": ("backward",)}, "choose one of auto, analytic"),
         ({"methods": ("analytic",)}, "the environment offers none"),
         ({"states": 0}, "--states 0 must be at least 1"),
         ({"compared": -1}, "--compared -1 must be at least 1"),
@@ -121,43 +110,36 @@ def test_what_is_not_finite_is_counted():
 )
 def test_bad_input_is_refused_before_anything_compiles(change, message):
     with pytest.raises(ValueError, match=message):
-        prepare(replace(TINY, **change))
+        prepare(replace(OPTIONS, **change))
 
 
 def test_a_policy_has_to_be_of_this_environment(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
-        prepare(replace(TINY, policy=tmp_path / "none"))
+        prepare(replace(OPTIONS, policy=tmp_path / "none"))
     with pytest.raises(ValueError, match=r"holds no configuration\.json: name the folder of a run"):
-        prepare(replace(TINY, policy=tmp_path))
-
-
-def test_a_report_names_folders_of_audits(tmp_path):
-    with pytest.raises(ValueError, match="holds no audit"):
-        report.write(report.Report((tmp_path,), tmp_path))
-    assert command.main(["report", "--runs", str(tmp_path), "--output", str(tmp_path)]) == 2
+        prepare(replace(OPTIONS, policy=tmp_path))
 
 
 def test_no_iterations_without_a_solver():
-    assert solver.reason_against_iterations("lqr", envs.make("lqr")) == "no MuJoCo physics"
+    assert solver.reason_against_iterations(envs.make("lqr")) == "no MuJoCo physics"
     chain = envs.make("chain", joints=2)
-    assert solver.reason_against_iterations("chain", chain) == "no constraints, so no solver"
+    assert solver.reason_against_iterations(chain) == "no constraints, so no solver"
 
 
 @pytest.mark.slow
 def test_an_audit_of_the_hopper(tmp_path):
-    asked = replace(
-        TINY, env="hopper", env_args=(), methods=("analytic",), output=tmp_path / "audit"
-    )
-    results = command.write(tmp_path / "audit", audit.execute(prepare(asked)))
-    assert set(results["kinds"]) == {RESET, RANDOM, AIRBORNE, RESTING}
-    for methods in results["kinds"].values():
-        measured = methods["analytic"]
-        assert measured["state_finite"] == measured["action_finite"] == 1
-    flying = results["kinds"][AIRBORNE]["analytic"]
-    assert flying["error"]["float64"]["largest"] < 1e-6  # smooth: nothing touches
-    assert [entry["steps"] for entry in results["within_step"]] == [1, 2, 3, 4]
-    found = results["one_iteration"]
-    assert 0 < found["constrained"] <= found["states"]
+    flags = [*TINY, "--env-args", "--env", "hopper", "--methods", "analytic"]
+    assert command.main([*flags, "--output", str(tmp_path / "audit")]) == 0
+    found = Rows(kit.read(tmp_path / "audit"))
+    states = found.where(measure="derivatives")
+    assert states.distinct("kind") == [RESET, RANDOM, AIRBORNE, RESTING]
+    assert states.column("state_finite").all()
+    assert states.column("action_finite").all()
+    flying = states.where(kind=AIRBORNE)[:2].column("error_float64")
+    assert (flying < 1e-6).all()  # smooth: nothing touches
+    assert found.where(measure="physics steps").column("steps").tolist() == [1, 2, 3, 4]
+    iteration = found.where(measure="one iteration", derivative="implicit")
+    warm, cold = iteration.column("median")
+    assert 0 < iteration[0]["constrained"] <= iteration[0]["states"]
     # Carried along a rollout, a warm start is worth iterations.
-    warm, cold = (found["distance"][f"implicit {start}"]["median"] for start in ("warm", "cold"))
     assert warm <= cold

@@ -134,7 +134,10 @@ VARIED = [*TINY, "--state-weight", "0.1", "1"]
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([*TINY, "--stat-weight", "1", "2"], "no flag --stat-weight (did you mean --state-weight?"),
+        (
+            [*TINY, "--stat-weight", "1", "2"],
+            "no flag --stat-weight (did you mean '--state-weight'?",
+        ),
         ([*VARIED, "--agent", "q_learning", "--actor-learning-rate", "1"], "exploration_rate"),
         ([*TINY, "--batch-size", "64", "128"], "batch_size is static"),
         ([*VARIED, "--first-order", "cached", "off"], "first_order is static"),
