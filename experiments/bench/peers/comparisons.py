@@ -1,4 +1,4 @@
-"""What is compared with what: sizes and settings of every contender."""
+"""What is compared with what: sizes and configs of every contender."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -112,7 +112,7 @@ def _sbx() -> Comparison:
             Contender("sobolax SAC, 64 environments", OURS, sizes(64, 4096, **ours)),
         ),
         "SBX on MuJoCo's C engine through Gymnasium, sobolax on the same model in MJX; of either "
-        "the fastest setting counts. SBX does not normalise observations, sobolax does.",
+        "the fastest config counts. SBX does not normalise observations, sobolax does.",
     )
 
 
@@ -135,7 +135,7 @@ ALL = {
         _brax("reacher", 100, _sizes(64, 8, 256, 128, 20, 100)),
         # What Brax's own examples train Ant with.
         _brax("ant", 1000, _sizes(128, 64, 512, 256, 1, 10)),
-        # What rejax ships as its settings for this environment.
+        # What rejax ships for this environment.
         _rejax("", _sizes(1, 1, 256, 64, 500, 20_000, replay_capacity=10_000)),
         _rejax("-16", _sizes(16, 8, 256, 64, 60, 2_000)),
         _rejax("-million", _sizes(16, 8, 256, 64, 10, 2_000, replay_capacity=2**20)),

@@ -1,6 +1,6 @@
 """An environment whose observation ends with its physics state.
 
-Tangents of its transitions then tell how the physics state moves, whatever method computes them.
+Tangents of its transitions then show how the physics state moves, whatever method computes them.
 """
 
 import sys

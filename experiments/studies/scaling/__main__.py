@@ -19,7 +19,7 @@ STUDY = study.Study(
     tables,
     figures,
     # What was measured apart is merged variant by variant.
-    identity=("n", "family", "setting"),
+    identity=("n", "family", "config"),
     fixed=("env", "share", "learning_starts", "num_envs", "steps", "steps_per_dimension"),
 )
 

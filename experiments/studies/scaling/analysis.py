@@ -35,9 +35,9 @@ class Variant:
         return self.rows[0]["family"]
 
     @property
-    def setting(self) -> str:
+    def config(self) -> str:
         """What it was chosen with."""
-        return self.rows[0]["setting"]
+        return self.rows[0]["config"]
 
     @property
     def reached(self) -> int:
@@ -92,7 +92,7 @@ def sizes_of(rows: Rows) -> list[Size]:
     return [
         Size(
             n,
-            tuple(Variant(own, starts) for _, own in rows.where(n=n).groups("family", "setting")),
+            tuple(Variant(own, starts) for _, own in rows.where(n=n).groups("family", "config")),
         )
         for n in sorted(rows.distinct("n"))
     ]

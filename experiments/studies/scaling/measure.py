@@ -121,7 +121,7 @@ def describe(
     for seed, reached in enumerate(reaching(steps, shares, options.share)):
         yield {
             "family": group.families[at],
-            "setting": group.settings[at],
+            "config": group.configs[at],
             "seed": seed,
             "gradient_steps": group.config.gradient_steps / options.num_envs,
             "budget": int(steps[-1]),

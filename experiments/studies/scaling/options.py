@@ -30,7 +30,7 @@ class Options:
             added.
         steps_per_dimension: More of them for each dimension; the sum is rounded up to epochs.
         plain_budget: Plain SAC gets this many times as many; it ends earlier once all seeds of one
-            of its settings are there.
+            of its configs are there.
         plain_more_budget: The same for plain SAC with more updates per step.
         more: How many times as many updates per step those groups make.
         weights: Weights (lambda) to choose from, of both terms and of each alone.

@@ -54,7 +54,7 @@ def needed(sizes: Sequence[Size], quantity: str) -> Table:
         ("", *(f"n = {size.n}" for size in sizes), "exponent of n"),
         lines,
         note=f"{what}: median over seeds (and 95 % interval), seeds that got there. Of every "
-        "family the best of its settings at each n. > means more than the budget.",
+        "family the best of its configs at each n. > means more than the budget.",
     )
 
 
@@ -99,24 +99,24 @@ def returns(sizes: Sequence[Size]) -> Table:
 
 
 def choices(sizes: Sequence[Size]) -> Table:
-    """Every setting of every family."""
-    settings = dict.fromkeys(
-        (variant.family, variant.setting) for size in sizes for variant in size.variants
+    """Every config of every family."""
+    configs = dict.fromkeys(
+        (variant.family, variant.config) for size in sizes for variant in size.variants
     )
     lines = []
-    for family, setting in sorted(settings, key=lambda pair: list(LABELS).index(pair[0])):
+    for family, config in sorted(configs, key=lambda pair: list(LABELS).index(pair[0])):
         cells = []
         for size in sizes:
-            found = [a for a in size.variants if (a.family, a.setting) == (family, setting)]
+            found = [a for a in size.variants if (a.family, a.config) == (family, config)]
             mark = " *" if found and found[0] is size.best([family]) else ""
             cells.append(_needed(found[0], "steps", short=True) + mark if found else None)
-        lines.append((LABELS[family], setting, *cells))
+        lines.append((LABELS[family], config, *cells))
     return Table(
-        "All settings: environment steps",
-        ("", "setting", *(f"n = {size.n}" for size in sizes)),
+        "All configs: environment steps",
+        ("", "config", *(f"n = {size.n}" for size in sizes)),
         lines,
         names=2,
-        note="Median over seeds, seeds that got there; * marks the setting chosen.",
+        note="Median over seeds, seeds that got there; * marks the config chosen.",
     )
 
 
@@ -180,4 +180,4 @@ def _needed(variant: Variant | None, quantity: str, short: bool = False) -> str:
 
 
 def _named(variant: Variant) -> str:
-    return f"{LABELS[variant.family]}; {variant.setting}"
+    return f"{LABELS[variant.family]}; {variant.config}"

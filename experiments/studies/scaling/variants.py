@@ -26,7 +26,7 @@ class Group:
         name: Its display name.
         variants: Its variants.
         families: The family of each.
-        settings: What each was chosen with, for tables.
+        configs: What each was chosen with, for tables.
         config: Of all of them.
         gradient_targets: What `gradient_target` of their hyperparameters points into.
         weightings: What `weighting` of their hyperparameters points into.
@@ -36,7 +36,7 @@ class Group:
     name: str
     variants: tuple[Variant, ...]
     families: tuple[str, ...]
-    settings: tuple[str, ...]
+    configs: tuple[str, ...]
     config: sobolax.agents.sac.Config
     gradient_targets: tuple[str, ...] = ("bellman",)
     weightings: tuple[str, ...] = ("constant",)
@@ -127,38 +127,38 @@ def make_hyper(options: Options, rate: float, weight: float, **changes: Any) -> 
     return Hyperparameters(**{**values, **changes})
 
 
-def _setting(options: Options, weight: float) -> str:
+def _label(options: Options, weight: float) -> str:
     """What a variant with gradients was chosen with; a report merges variants by it."""
     scale = options.reward_scale
     return f"λ = {weight:g}" + (f", reward × {scale:g}" if scale != 1 else "")
 
 
 def _plain(options: Options, size: int, family: str, more: int, budget: int) -> Group:
-    variants, settings = [], []
+    variants, configs = [], []
     for rate in options.plain_learning_rates:
         for scale in options.plain_reward_scales:
-            setting = f"lr {rate:g}, reward × {scale:g}"
+            label = f"lr {rate:g}, reward × {scale:g}"
             variants.append(
-                Variant(f"{family}: {setting}", make_hyper(options, rate, 0.0, reward_scale=scale))
+                Variant(f"{family}: {label}", make_hyper(options, rate, 0.0, reward_scale=scale))
             )
-            settings.append(setting)
+            configs.append(label)
     config = make_config(options, "off", options.steps_at(size) * budget, more)
     return Group(
-        family, tuple(variants), (family,) * len(variants), tuple(settings), config, ends_early=True
+        family, tuple(variants), (family,) * len(variants), tuple(configs), config, ends_early=True
     )
 
 
 def _gradients_more(options: Options, size: int) -> Group:
     variants = tuple(
         Variant(
-            f"both_more: {_setting(options, weight)}",
+            f"both_more: {_label(options, weight)}",
             make_hyper(options, options.learning_rate, weight),
         )
         for weight in options.weights
     )
-    settings = tuple(_setting(options, weight) for weight in options.weights)
+    configs = tuple(_label(options, weight) for weight in options.weights)
     config = make_config(options, options.source, options.steps_at(size), options.more)
-    return Group("gradients_more", variants, ("both_more",) * len(variants), settings, config)
+    return Group("gradients_more", variants, ("both_more",) * len(variants), configs, config)
 
 
 def _gradients(options: Options, size: int) -> Group:
@@ -169,7 +169,7 @@ def _gradients(options: Options, size: int) -> Group:
 
     def add(family: str, weight: float, **changes: Any) -> None:
         hyper = make_hyper(options, options.learning_rate, weight, **changes)
-        found.append((family, _setting(options, weight), hyper))
+        found.append((family, _label(options, weight), hyper))
 
     for weight in options.weights:
         add("both", weight)
@@ -191,10 +191,10 @@ def _gradients(options: Options, size: int) -> Group:
                 add(name, weight, policy_response=0.0)
             else:
                 add(name, weight, gradient_target=targets.index(name))
-    families, settings, hypers = zip(*found, strict=True)
+    families, configs, hypers = zip(*found, strict=True)
     variants = tuple(
-        Variant(f"{family}: {setting}", hyper)
-        for family, setting, hyper in zip(families, settings, hypers, strict=True)
+        Variant(f"{family}: {label}", hyper)
+        for family, label, hyper in zip(families, configs, hypers, strict=True)
     )
     config = make_config(options, options.source, options.steps_at(size))
-    return Group("gradients", variants, families, settings, config, targets, WEIGHTINGS)
+    return Group("gradients", variants, families, configs, config, targets, WEIGHTINGS)

@@ -20,7 +20,7 @@ from experiments.launch.progress import Silent
 
 WORKERS = Path(protocol.__file__).parent
 
-# Takes as long as its settings say; with `say` it says that instead of a segment.
+# Takes as long as its sizes say; with `say` it says that instead of a segment.
 FAKE = """
 import json, sys
 sys.path.insert(0, {workers!r})

@@ -209,10 +209,10 @@ def test_policies_of_a_checkpoint_alone(command, interrupted, tmp_path, capsys):
     policy = load_policy(interrupted, "plain", 1)
     action = policy(policy.environment.reset(jax.random.key(0)).observation)
     assert action.shape == (policy.environment.action_size,)
-    for one, member in zip(
+    for one, stacked in zip(
         jax.tree.leaves(policy.parameters), jax.tree.leaves(found.policies), strict=True
     ):
-        np.testing.assert_array_equal(one, member[1])
+        np.testing.assert_array_equal(one, stacked[1])
 
     flags = [str(interrupted), "--episodes", "6", "--seed", "1"]
     assert evaluate.main(flags) == 0

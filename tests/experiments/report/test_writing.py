@@ -170,7 +170,7 @@ def test_a_new_folder_is_named_after_time_environment_and_variants(tmp_path, mon
     assert not first.exists()
 
 
-def test_lines_and_bar_tell_steps_returns_and_time_left():
+def test_lines_and_bar_show_steps_returns_and_time_left():
     out = io.StringIO()
     lines = Lines(Console(file=out, width=200))
     lines.phase("compiling")

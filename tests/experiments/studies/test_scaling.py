@@ -36,14 +36,14 @@ TINY = [
 OPTIONS = {"env": "point_mass", "share": 0.9, "seeds": 6, "learning_starts": 100}
 
 
-def variant(family, steps, budget, setting="λ = 1", gradient_steps=0.5, best=None):
+def variant(family, steps, budget, config="λ = 1", gradient_steps=0.5, best=None):
     """A row for each seed, without the number of dimensions."""
     reached = [1.0 if step is not None else 0.2 for step in steps]
     updates = 1e-3 if family.startswith("plain") else 2e-3
     return [
         {
             "family": family,
-            "setting": setting,
+            "config": config,
             "seed": seed,
             "gradient_steps": gradient_steps,
             "budget": budget,
@@ -125,11 +125,11 @@ def test_exponents_are_found_and_censored_sizes_are_left_out():
 
 def test_the_best_setting_is_chosen_by_median_then_by_seeds_then_by_return():
     (four,) = sizes_of((4,))
-    assert four.best(["plain"]).setting == "lr 2"
-    assert four.best(["both"]).setting == "λ = 1"
+    assert four.best(["plain"]).config == "lr 2"
+    assert four.best(["both"]).config == "λ = 1"
     close = variant("zero", [None] * 2, 9, "close", best=[0.8, 0.8])
     far = variant("zero", [None] * 2, 9, "far", best=[None, 0.1])
-    assert one([far, close]).best(["zero"]).setting == "close"
+    assert one([far, close]).best(["zero"]).config == "close"
     assert four.best(["random"]) is None
 
 
@@ -158,8 +158,8 @@ def test_updates_begin_after_the_first_steps():
 
 def write_run(folder, sizes, **options):
     folder.mkdir()
-    settings = {"study": "scaling", "options": {**OPTIONS, **options}}
-    run_folder.write_json(folder / "configuration.json", settings)
+    saved = {"study": "scaling", "options": {**OPTIONS, **options}}
+    run_folder.write_json(folder / "configuration.json", saved)
     rows.write(folder, list(measured(*sizes)))
     return str(folder)
 
@@ -233,9 +233,9 @@ def test_defaults_are_sound(env):
 
 def test_settings_name_what_a_report_must_tell_apart():
     scaling = dataclasses.replace(DEFAULTS["point_mass"], groups=("gradients", "gradients_more"))
-    usual = [setting for group in make_groups(scaling, 8) for setting in group.settings]
+    usual = [config for group in make_groups(scaling, 8) for config in group.configs]
     changed = dataclasses.replace(scaling, reward_scale=0.5)
-    other = [setting for group in make_groups(changed, 8) for setting in group.settings]
+    other = [config for group in make_groups(changed, 8) for config in group.configs]
     assert len(usual) == len(other)
     smoothed = {f"reward × {scale:g}" for scale in (0.1, 1)}
     assert not {*usual} & {*other} - smoothed
@@ -286,7 +286,7 @@ def test_a_tiny_run_leaves_everything(tmp_path, capsys):
     }  # fmt: skip
     two = Rows(rows.read(folder)).where(n=2)
     assert set(two.distinct("family")) == set(LABELS)
-    assert all(len(own) == 2 for _, own in two.groups("family", "setting"))
+    assert all(len(own) == 2 for _, own in two.groups("family", "config"))
     assert (two.column("seconds_per_step") > 0).all()
     lines = [line for path in folder.glob("curves/02-*") for line in run_folder.read_lines(path)]
     assert {line["steps"] for line in lines} <= {32, 64, 96, 128}

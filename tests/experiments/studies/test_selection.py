@@ -69,6 +69,6 @@ def test_names_are_checked_before_anything_compiles():
 
 
 def test_indices_may_be_floats():
-    # `members` stacks all hyperparameters as floats.
+    # `keys_and_hypers` stacks all hyperparameters as floats.
     _, hypers = keys_and_hypers([Variant("one", Hyperparameters(gradient_target=1))], 1, 0)
     assert jnp.issubdtype(hypers.gradient_target.dtype, jnp.floating)

@@ -91,8 +91,8 @@ def test_runs_are_merged_into_one_page(tmp_path, capsys):
     far = {"constant_100": [-1e6, -2e6, np.nan, -1e6]}
     for task, folder in folders.items():
         folder.mkdir()
-        settings = {"study": "weighting", "options": {"steps": None}}
-        (folder / "configuration.json").write_text(json.dumps(settings))
+        saved = {"study": "weighting", "options": {"steps": None}}
+        (folder / "configuration.json").write_text(json.dumps(saved))
         rows.write(folder, list(make_rows(task, far if task == "pendulum" else None)))
     output = tmp_path / "merged"
     flags = ["--report", str(folders["pendulum"]), str(folders["toy"]), "--output", str(output)]

@@ -1,6 +1,6 @@
 """SBX's SAC (Stable-Baselines3 in JAX) on a Gymnasium environment; a worker of `bench.peers`.
 
-Its own settings: how many environments are stepped one after the other, and how many steps of them
+Its own options: how many environments are stepped one after the other, and how many steps of them
 are taken before the updates that belong to these steps run as one compiled program.
 """
 
