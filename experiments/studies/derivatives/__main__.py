@@ -1,6 +1,6 @@
 """The derivatives of an environment: `python -m experiments.studies.derivatives --env hopper`."""
 
-from collections.abc import Sequence
+import functools
 
 from experiments.launch.exit_status import leave
 from experiments.studies import study
@@ -20,10 +20,7 @@ STUDY = study.Study(
     fixed=("bound", "discount", "batch"),
 )
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; see `experiments.studies.study.main`."""
-    return study.main(STUDY, argv)
+main = functools.partial(study.main, STUDY)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What finite differences of the C engine lose and cost: `python -m experiments.studies.engine`."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -97,10 +98,7 @@ def figures(rows: Rows) -> Iterator[tuple[str, Figure]]:
 
 STUDY = study.Study("engine", Options, prepare, measure, tables, figures)
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; see `experiments.studies.study.main`."""
-    return study.main(STUDY, argv)
+main = functools.partial(study.main, STUDY)
 
 
 if __name__ == "__main__":

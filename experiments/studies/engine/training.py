@@ -1,6 +1,7 @@
 """Training on the C engine beside its MJX twin: `python -m experiments.studies.engine.training`."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -179,10 +180,7 @@ def _speed(rows: Rows) -> float | None:
 
 STUDY = study.Study("engine.training", Options, prepare, measure, tables, figures)
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; see `experiments.studies.study.main`."""
-    return study.main(STUDY, argv)
+main = functools.partial(study.main, STUDY)
 
 
 if __name__ == "__main__":

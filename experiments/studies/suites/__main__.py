@@ -1,7 +1,8 @@
 """Which environments work: `python -m experiments.studies.suites --help`."""
 
+import functools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
@@ -102,10 +103,7 @@ def figures(rows: Rows) -> Iterator[tuple[str, Figure]]:
 
 STUDY = study.Study("suites", Options, prepare, measure, tables, figures, fixed=("steps", "states"))
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; see `experiments.studies.study.main`."""
-    return study.main(STUDY, argv)
+main = functools.partial(study.main, STUDY)
 
 
 if __name__ == "__main__":

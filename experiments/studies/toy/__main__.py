@@ -1,6 +1,6 @@
 """Compares critics with a Q* that is known: `python -m experiments.studies.toy --help`."""
 
-from collections.abc import Sequence
+import functools
 
 from experiments.launch.exit_status import leave
 from experiments.studies import study
@@ -11,10 +11,7 @@ from experiments.studies.toy.tables import tables
 
 STUDY = study.Study("toy", Options, prepare, measure, tables, figures)
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; see `experiments.studies.study.main`."""
-    return study.main(STUDY, argv)
+main = functools.partial(study.main, STUDY)
 
 
 if __name__ == "__main__":

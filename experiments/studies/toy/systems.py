@@ -1,6 +1,7 @@
 """Transitions of the scalar systems with their tangents, and Q* with its gradients."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import jax
 import numpy as np
@@ -41,28 +42,9 @@ class Surface:
 MEASURES = ("value", "state", "action")
 
 
-@dataclass(frozen=True)
-class System:
-    """A system.
-
-    Attributes:
-        label: Its display name.
-        environment: Its dynamics and its Q*.
-    """
-
-    label: str
-    environment: Scalar
-
-
-def make_systems() -> dict[str, System]:
+def make_systems() -> dict[str, Scalar]:
     """All of them, by name."""
-    return {kind: System(kind, _make(kind)) for kind in KINDS}
-
-
-def _make(kind: str) -> Scalar:
-    environment = envs.make("scalar", kind=kind, discount=DISCOUNT)
-    assert isinstance(environment, Scalar)
-    return environment
+    return {kind: cast(Scalar, envs.make("scalar", kind=kind, discount=DISCOUNT)) for kind in KINDS}
 
 
 def grid() -> tuple[np.ndarray, np.ndarray]:
@@ -72,18 +54,18 @@ def grid() -> tuple[np.ndarray, np.ndarray]:
     return states.ravel(), actions.ravel()
 
 
-def optimal(system: System) -> Surface:
+def optimal(system: Scalar) -> Surface:
     """Q* and its gradients, in float64."""
 
     def q(state: jax.Array, action: jax.Array) -> jax.Array:
-        return system.environment.optimal_q(state[None], action[None])
+        return system.optimal_q(state[None], action[None])
 
     with jax.enable_x64(True):
         value, gradients = jax.jit(jax.vmap(jax.value_and_grad(q, argnums=(0, 1))))(*grid())
         return Surface(np.asarray(value), *map(np.asarray, gradients))
 
 
-def transitions(system: System, seeds: jax.Array, count: int) -> tuple[Transition, Tangents]:
+def transitions(system: Scalar, seeds: jax.Array, count: int) -> tuple[Transition, Tangents]:
     """Transitions of states and actions uniform in their domain, with tangents.
 
     Args:
@@ -94,13 +76,13 @@ def transitions(system: System, seeds: jax.Array, count: int) -> tuple[Transitio
     Returns:
         Both with leading axes `(seeds, count)`.
     """
-    environment, direction = system.environment, basis_directions(1)
+    direction = basis_directions(1)
 
     def one(key: jax.Array) -> tuple[Transition, Tangents]:
         state_key, action_key = jax.random.split(key)
         action = jax.random.uniform(action_key, (1,), minval=-1.0, maxval=1.0)
-        start = environment.reset(state_key)
-        transition, _, tangents = forward_tangents(environment, start, action, direction, direction)
+        start = system.reset(state_key)
+        transition, _, tangents = forward_tangents(system, start, action, direction, direction)
         return transition, tangents
 
     each = jax.vmap(lambda key: jax.vmap(one)(jax.random.split(key, count)))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sobolax.checks import check_choice
 from sobolax.controls import GRADIENT_TARGETS
 
 
@@ -33,10 +34,7 @@ class Variant:
 
     def __post_init__(self) -> None:
         """Refuses a gradient target that there is not."""
-        if self.gradient_target not in GRADIENT_TARGETS:
-            raise ValueError(
-                f"{self.gradient_target!r} is not one of {', '.join(GRADIENT_TARGETS)}"
-            )
+        check_choice("gradient_target=", self.gradient_target, GRADIENT_TARGETS)
 
 
 PLAIN = Variant("plain", "plain")
