@@ -172,4 +172,5 @@ def costs(
     environment = programs.environment
     directions = f"{environment.state_size} + {environment.action_size}"
     for found in measure(alternatives, repetitions, programs.batch):
-        yield {"measure": "cost", "method": found.name, "directions": directions, **vars(found)}
+        values = {"method" if name == "name" else name: v for name, v in vars(found).items()}
+        yield {"measure": "cost", "directions": directions, **values}

@@ -103,9 +103,10 @@ def norms(rows: Rows) -> Table:
         cells = [percentile(found, rank) for rank in _RANKS]
         lines.append((*names, *cells, float((found > bound).mean())))
     headings = ("env", "states of", "method", "median", "90 %", "99 %", "largest")
-    note = "In local coordinates (SI units); the last column is a share of the states."
-    title = "Spectral norm of one step's ∂s'/∂s"
-    return Table(title, (*headings, f"above {bound:g}"), _merged(lines), 3, note)
+    note = "∂s'/∂s in local coordinates (SI units); the last column is a share of the states."
+    return Table(
+        "Spectral norm of one step", (*headings, f"above {bound:g}"), _merged(lines), 3, note
+    )
 
 
 def rollouts(rows: Rows) -> Table:
