@@ -17,7 +17,7 @@ STUDY = study.Study(
     tables,
     figures,
     identity=("env", "job"),
-    fixed=("bound", "discount", "batch"),
+    fixed=("bound", "discount"),
 )
 
 main = functools.partial(study.main, STUDY)

@@ -173,4 +173,4 @@ def costs(
     directions = f"{environment.state_size} + {environment.action_size}"
     for found in measure(alternatives, repetitions, programs.batch):
         values = {"method" if name == "name" else name: v for name, v in vars(found).items()}
-        yield {"measure": "cost", "directions": directions, **values}
+        yield {"measure": "cost", "directions": directions, "batch": programs.batch, **values}

@@ -171,8 +171,9 @@ def costs(rows: Rows) -> Table:
         for row in rows.where(measure="cost")
     ]
     headings = ("env", "what", "directions", "µs per state", "in plain steps", "smallest")
+    batches = " or ".join(map(str, rows.distinct("batch")))
     note = (
-        f"Batches of {rows.options['batch']}, interleaved, the median of ratios. At a few "
+        f"Batches of {batches}, interleaved, the median of ratios. At a few "
         "microseconds per state a call is mostly overhead, and the ratio says little. The distance "
         "between the smallest and the largest ratio shows what else the machine was doing."
     )

@@ -7,7 +7,7 @@ import envs
 from experiments.launch.configuration import merge
 from experiments.studies.payoff.tasks import REGIMES, TASKS
 from experiments.studies.payoff.variants import CHOICES, PLAIN
-from experiments.studies.study import Plan, check_names
+from experiments.studies.study import Plan, check_flags, check_names
 from sobolax import make_training
 from sobolax.agents import sac
 
@@ -71,12 +71,9 @@ def prepare(options: Options) -> Plan[Options, Job]:
     tasks = check_names("tasks", options.tasks, tuple(TASKS))
     regimes = check_names("regimes", options.regimes, tuple(REGIMES))
     variants = check_names("variants", options.variants, tuple(CHOICES))
-    for name in ("seeds", "seeds_per_program", "shrink"):
-        if getattr(options, name) < 1:
-            flag = name.replace("_", "-")
-            raise ValueError(f"--{flag} {getattr(options, name)} must be at least 1")
-    if not 0 <= options.first_seed < 2**31:
-        raise ValueError(f"--first-seed {options.first_seed} must be from 0 to 2**31 - 1")
+    counts = ("seeds", "seeds_per_program", "shrink")
+    check_flags(options, counts, lambda x: x >= 1, "at least 1")
+    check_flags(options, ["first_seed"], lambda x: 0 <= x < 2**31, "from 0 to 2**31 - 1")
     everything = range(options.first_seed, options.first_seed + options.seeds)
     jobs: dict[str, Job] = {}
     # Blocks of seeds outermost: what is cut short has whole pairs.
