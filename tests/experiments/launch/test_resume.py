@@ -216,7 +216,7 @@ def test_policies_of_a_checkpoint_alone(command, interrupted, tmp_path, capsys):
 
     flags = [str(interrupted), "--episodes", "6", "--seed", "1"]
     assert evaluate.main(flags) == 0
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
     assert "point_mass (dimension = 2), 6 episodes, mean and 95 % interval over seeds" in printed
     results = json.loads((interrupted / "evaluation.json").read_text())
     assert (results["source"], results["epochs"]) == ("epoch_000002", 2)
