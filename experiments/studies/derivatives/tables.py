@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from experiments.report.rows import Rows
-from experiments.report.table import Cell, Table
+from experiments.report.table import Cell, Table, text
 from experiments.studies.derivatives.measure import LEFT_OUT
 from experiments.studies.derivatives.measures import percentile
 from experiments.studies.derivatives.states import RANDOM
@@ -236,11 +237,12 @@ def _above(low: float | None, high: float | None, limit: float) -> str | None:
 
 
 def _merged(lines: Sequence[Sequence[Cell]]) -> list[Sequence[Cell]]:
-    """Methods whose numbers are the same in one row."""
-    merged: dict[tuple[Cell, ...], list[str]] = {}
-    for env, kind, method, *numbers in lines:
-        merged.setdefault((env, kind, *numbers), []).append(str(method))
-    return [
-        (env, kind, ", ".join(methods), *numbers)
-        for (env, kind, *numbers), methods in merged.items()
-    ]
+    """Methods whose numbers look the same in one row, with the numbers of the first."""
+    merged: dict[tuple[str, ...], list[Any]] = {}
+    for line in lines:
+        env, kind, method, *numbers = line
+        found = merged.setdefault(
+            tuple(map(text, (env, kind, *numbers))), [env, kind, "", *numbers]
+        )
+        found[2] = ", ".join(filter(None, (found[2], str(method))))
+    return list(merged.values())
