@@ -58,7 +58,7 @@ class Table:
     def rendered(self, intervals: bool = True) -> rich_table.Table:
         """For the console."""
         table = rich_table.Table(
-            title=self.title,
+            title=self.title or None,
             title_justify="left",
             title_style="bold",
             caption=self.note or None,

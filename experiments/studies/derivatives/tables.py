@@ -239,10 +239,8 @@ def _above(low: float | None, high: float | None, limit: float) -> str | None:
 def _merged(lines: Sequence[Sequence[Cell]]) -> list[Sequence[Cell]]:
     """Methods whose numbers look the same in one row, with the numbers of the first."""
     merged: dict[tuple[str, ...], list[Any]] = {}
-    for line in lines:
-        env, kind, method, *numbers = line
-        found = merged.setdefault(
-            tuple(map(text, (env, kind, *numbers))), [env, kind, "", *numbers]
-        )
+    for env, kind, method, *numbers in lines:
+        key = tuple(map(text, (env, kind, *numbers)))
+        found = merged.setdefault(key, [env, kind, "", *numbers])
         found[2] = ", ".join(filter(None, (found[2], str(method))))
     return list(merged.values())
