@@ -22,9 +22,9 @@ from sobolax.losses import Weights
 @pytest.mark.parametrize(
     ("main", "arguments", "message"),
     [
-        (command.main, ["--tasks", "lqr"], "--tasks 'lqr' is unknown: choose from ant"),
+        (command.main, ["--tasks", "lqr"], "--tasks 'lqr' is unknown: choose one of ant"),
         (command.main, ["--states", "0"], "--states 0 must be at least 1"),
-        (training.main, ["--task", "lqr"], "--task 'lqr' is unknown: choose from ant"),
+        (training.main, ["--task", "lqr"], "--task 'lqr' is unknown: choose one of ant"),
         (training.main, ["--task", "hopper", "--steps", "512"], "learning_starts=1024 leaves"),
         (training.main, ["--resume", "nowhere"], "nowhere holds no configuration.json"),
     ],

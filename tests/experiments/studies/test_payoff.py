@@ -150,7 +150,7 @@ def test_tables_and_figures_of_what_was_measured():
     ("flags", "message"),
     [
         (["--tasks", "hoper"], "did you mean 'hopper'?"),
-        (["--regimes", "all"], "--regimes 'all' is unknown: choose from few, many, long"),
+        (["--regimes", "all"], "--regimes 'all' is unknown: choose one of few, many, long"),
         (["--variants"], "--variants names none: choose from plain, raw"),
         (["--seeds", "0"], "--seeds 0 must be at least 1"),
         (["--seeds-per-program", "0"], "--seeds-per-program 0 must be at least 1"),

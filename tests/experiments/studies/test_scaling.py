@@ -204,8 +204,10 @@ def test_tables_do_with_a_single_seed_and_size():
         (["--seeds", "0"], "--seeds 0 must be at least 1"),
         (["--share", "1"], "--share 1.0 must be between 0 and 1"),
         (["--weights", "-1"], "--weights -1.0 must be"),
-        (["--controls", "shufled"], "--controls 'shufled' is unknown: choose from zero"),
-        (["--controls", "shufled"], "did you mean 'shuffled'?"),
+        (
+            ["--controls", "shufled"],
+            "--controls 'shufled' is unknown (did you mean 'shuffled'?): choose one of zero",
+        ),
         (["--epoch-steps", "100"], "--epoch-steps 100 must be a multiple of --num-envs 8"),
         (["--steps-per-dimension", "-1"], "--steps-per-dimension -1 must be at least 0"),
         (["--groups"], "--groups"),

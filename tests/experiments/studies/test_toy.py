@@ -170,10 +170,10 @@ def test_the_command_writes_tables_figures_and_rows(tmp_path, capsys):
     [
         (
             {"systems": ("linaer",)},
-            "--systems 'linaer' is unknown: choose from linear, smooth, steep",
+            r"--systems 'linaer' is unknown \(did you mean 'linear'\?\): choose one of linear",
         ),
         ({"systems": ()}, "--systems names none"),
-        ({"critics": ("mlp",)}, "--critics 'mlp' is unknown: choose from quadratic, tanh"),
+        ({"critics": ("mlp",)}, "--critics 'mlp' is unknown: choose one of quadratic, tanh"),
         ({"transitions": 0}, "--transitions 0 must be from 1"),
         ({"sizes": ()}, "rising numbers"),
         ({"sizes": (16, 8)}, "rising numbers"),
@@ -189,12 +189,12 @@ def test_bad_input_is_refused_before_anything_compiles(change, message):
         prepare(replace(TINY, **change))
 
 
-def test_an_arm_names_a_gradient_target_that_there_is():
-    with pytest.raises(ValueError, match="'smooth' is not one of bellman, zero"):
+def test_a_variant_names_a_gradient_target_that_there_is():
+    with pytest.raises(ValueError, match="'smooth' is unknown: choose one of bellman, zero"):
         Variant("mine", "mine", gradient_target="smooth")
 
 
-def test_members_share_their_data_and_have_as_much_as_they_should():
+def test_variants_share_their_data_and_have_as_much_as_they_should():
     keys = jax.random.split(jax.random.key(0), 2)
     data = transitions(make_systems()["contact"], keys, 6)
     variants = (SOBOLEV, Variant("more", "more", more_data=3))
