@@ -21,7 +21,7 @@ def prepare(bench: Bench) -> Setup:
 def measure(setup: Setup, bench: Bench, progress: Progress) -> Iterator[Table]:
     """Times steps without and with tangents."""
     count = setup.config.num_envs
-    names = "plain", "with tangents"
-    measured = time_sources(setup, names, bench, bench.steps * count, progress)
+    kinds = {"plain": {"first_order": "off"}, "with tangents": {"first_order": "cached"}}
+    measured = time_sources(setup, kinds, bench, bench.steps * count, progress)
     title = f"One environment step in {bench.env}, {count} environments side by side"
     yield timings(title, measured, "in plain steps", "steps/s")

@@ -1,6 +1,6 @@
 """What several rows need: environments, experience, programs of one run or of many, tables."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,21 +109,26 @@ def time_epoch(name: str, setup: Setup, runs: int = 1) -> timing.Alternative:
 
 
 def time_sources(
-    setup: Setup, names: Sequence[str], bench: Bench, units: int, progress: Progress
+    setup: Setup,
+    kinds: Mapping[str, Mapping[str, Any]],
+    bench: Bench,
+    units: int,
+    progress: Progress,
 ) -> list[timing.Measurement]:
-    """Times epochs without tangents and with them.
+    """Times epochs by where their gradients come from.
 
     Args:
-        setup: What both have in common.
-        names: Of the two.
+        setup: What all have in common.
+        kinds: By name, the fields of the configuration that differ; the first is the reference.
         bench: How many repetitions.
         units: Units of work in an epoch.
         progress: Shows what is under way.
     """
     alternatives = []
-    for name, source in zip(names, ("off", "cached"), strict=True):
+    for name, changes in kinds.items():
         progress.phase(f"compiling steps in {setup.environment.name}: {name}")
-        config = replace(setup.config, first_order=source)
+        config = replace(setup.config, **changes)
+        config.check(setup.environment)
         alternatives.append(time_epoch(name, replace(setup, config=config)))
     progress.phase(f"timing steps in {setup.environment.name}")
     return timing.measure(alternatives, bench.repetitions, units)

@@ -40,7 +40,7 @@ TINY = Bench(
     memory=("point_mass",),
     derivatives=(),
     replay=ReplayRow("pendulum", ("off", "int8"), 8, 2, 2, 2, (1, 2)),
-    training_step=TrainingStepRow("pendulum", 2, 2, 4, (4,), 8),
+    training_step=TrainingStepRow("pendulum", 4, 2, 4, (4,), 8),
     sweep=SweepRow("pendulum", 2, 1),
     storage=StorageRow(256, 2),
 )
@@ -117,7 +117,7 @@ def test_every_source_and_every_storage_is_measured():
 @pytest.mark.slow
 def test_whole_steps_and_sweeps_are_measured():
     steps, sweep = measure_rows(replace(TINY, rows=("training_step", "sweep")))
-    assert names(steps) == ["plain", "Sobolev"]
+    assert names(steps) == ["plain", "Sobolev", "Sobolev, a quarter"]
     assert names(sweep) == ["one run alone", "2 runs in one program"]
     # Of one of its runs: both programs of a run's size take microseconds to milliseconds.
     alone, together = sweep.rows
