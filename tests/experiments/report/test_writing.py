@@ -56,6 +56,22 @@ def test_gradient_plot_is_left_out_where_nothing_was_measured(tmp_path):
     assert not (tmp_path / "a.png").exists()
 
 
+def test_the_table_lists_the_coordinates_that_dominate_the_gradient_loss():
+    made = history(2)
+    shares = [0.5, 0.2, 0.1, 0.08, 0.06, 0.04, 0.01, 0.01]
+    for epoch in made.epochs:
+        for at, share in enumerate(shares):
+            epoch[f"state_gradient_share/joint {at}"] = np.full((2, 4), share)
+        epoch["action_gradient_share/hip"] = np.ones((2, 4))
+    text = printed(summarise(made, TIMING, interrupted=False))
+    assert "share of the gradient loss by state coordinate" in text
+    assert re.search(r"joint 0 +50.0% +50.0%", text)
+    assert re.search(r"2 others +2.0% +2.0%", text)
+    assert "joint 6" not in text
+    assert "action coordinate" not in text  # there is one alone
+    assert "coordinate" not in printed(summarise(history(2), TIMING, interrupted=False))
+
+
 def test_results_hold_means_intervals_and_paired_differences():
     made = history()
     results = summarise(made, TIMING, interrupted=False)
