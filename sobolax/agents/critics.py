@@ -172,7 +172,8 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
     def scale(tangents: Any, normalizer: Normalizer, discounts: jax.Array):
         """Tangents of a batch and the factors of their gradients, None for none."""
         units, trust = options.gradient_units, options.trust
-        if tangents is None or (units, trust) == ("raw", "full"):
+        # "state_std" is in the tangents already (`sobolax.training.updates`).
+        if tangents is None or (trust == "full" and units != "observation_std"):
             return tangents, None
         unit = deviation(normalizer)
 
