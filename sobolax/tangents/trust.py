@@ -105,8 +105,9 @@ def clip_singular_values(
         products: Products with `matrix.T @ matrix` for each of them.
 
     Example:
-        >>> clip_singular_values(jnp.diag(jnp.array([9.0, 0.5])), 2.0).round(3).tolist()
-        [[2.0, 0.0], [0.0, 0.5]]
+        >>> clipped = clip_singular_values(jnp.diag(jnp.array([9.0, 0.5])), 2.0)
+        >>> jnp.diagonal(clipped).round(3).tolist()
+        [2.0, 0.5]
     """
     size = matrix.shape[1]
     # No direction of a given matrix is at right angles to these.
