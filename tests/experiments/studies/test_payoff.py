@@ -7,7 +7,7 @@ import pytest
 
 from experiments.report.results import RETURN
 from experiments.report.rows import Rows
-from experiments.studies import ant
+from experiments.studies.ant import __main__ as ant
 from experiments.studies.payoff import __main__ as command
 from experiments.studies.payoff import figures, summary, tables
 from experiments.studies.payoff.measure import mean_q
