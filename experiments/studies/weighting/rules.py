@@ -69,6 +69,8 @@ _ALL: tuple[Rule, ...] = (
     Rule(PLAIN, "plain (λ = 0)", weight=0.0),
     *map(_constant, CONSTANTS),
     Rule("schedule", "schedule, cosine to 0", "cosine of SGDR, arXiv 1608.03983", "schedule"),
+    Rule("warm_up", "warm-up, a tenth", weighting="warm_up"),
+    Rule("guarded", "while values improve", weighting="guarded"),
     Rule("huber", "Huber", "Huber, 1964", huber_delta=GRADIENT_BOUND),
     *map(_scale_free, (0.1, 1.0)),
     Rule(
