@@ -29,7 +29,7 @@ from sobolax.mjx.forces import (
     scale,
     screw_axes,
 )
-from sobolax.mjx.support import with_gradient_of
+from sobolax.mjx.implicit import with_jacobian
 
 
 def contact_force(model: mjx.Model, data: mjx.Data, qacc: jax.Array) -> jax.Array:
@@ -93,12 +93,14 @@ def _wrench(
     weight = jnp.asarray(model.body_invweight0)[jnp.asarray(model.geom_bodyid)[contact.geom], 0]
     resist = jax.vmap(lambda *inputs: _resistance(model, *inputs), (1, 0, 0), 1)
     gradients = jax.vmap(jax.jacfwd(lambda *inputs: _resistance(model, *inputs)), (1, 0, 0), 2)
-    inputs = jax.lax.stop_gradient((motion, contact, jnp.sum(weight, axis=1)))
+    weight = jnp.sum(weight, axis=1)
     # A contact's own Jacobian, once, so that a tangent is a few products: a derivative of the law
     # itself would be computed anew for every direction.
-    gradient = jax.lax.optimization_barrier(gradients(*inputs))
-    moved = sum(gradient[:, column] * motion[column] for column in range(size + 1))
-    resistance = with_gradient_of(resist(*inputs), moved)
+    resistance = with_jacobian(
+        lambda motion: resist(motion, contact, weight),
+        lambda motion: jax.lax.optimization_barrier(gradients(motion, contact, weight)),
+        motion,
+    )
     force = scale(resistance[0], axes[0])
     for part, axis in zip(resistance[1:3], axes[1:], strict=False):
         force = add(force, scale(part, axis))

@@ -23,13 +23,14 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from sobolax.mjx.rewriting import Rule, as_it_is, rewrite
+
 
 def for_cpu(function: Callable) -> Callable:
     """The same function, rewritten where the default backend is the CPU.
 
-    The function is traced to a jaxpr, and the jaxpr is evaluated with the changes made: the
-    interpreter of JAX's tutorial 'Writing custom Jaxpr interpreters'. It goes into `jit`, `while`
-    and `scan`; branches of `cond` and custom derivatives are left as they are.
+    It is traced, and evaluated with the changes made. They go into `jit`, `while` and `scan`;
+    branches of `cond` and custom derivatives are left as they are.
 
     Args:
         function: A pure function of pytrees of arrays.
@@ -45,76 +46,18 @@ def for_cpu(function: Callable) -> Callable:
     def rewritten(*arguments: Any) -> Any:
         if jax.default_backend() != "cpu":
             return function(*arguments)
-        closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        results = _evaluate(closed, jax.tree.leaves(arguments))
-        return jax.tree.unflatten(jax.tree.structure(shapes), results)
+        return rewrite(function, _RULES)(*arguments)
 
     return rewritten
 
 
-def _evaluate(closed: core.ClosedJaxpr, arguments: Sequence) -> list:
-    values: dict[core.Var, Any] = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
-    values.update(zip(closed.jaxpr.invars, arguments, strict=True))
-
-    def read(variable: Any) -> Any:
-        return variable.val if isinstance(variable, core.Literal) else values[variable]
-
-    for equation in closed.jaxpr.eqns:
-        rule = _RULES.get(equation.primitive.name, _as_it_is)
-        outputs = rule(equation, [read(variable) for variable in equation.invars])
-        values.update(zip(equation.outvars, outputs, strict=True))
-    return [read(variable) for variable in closed.jaxpr.outvars]
-
-
-def _as_it_is(equation: core.JaxprEqn, inputs: list) -> Sequence:
-    # As JAX's own evaluator does: some primitives are bound with other parameters than their
-    # equation shows (custom derivatives are).
-    parameters = equation.primitive.get_bind_params(equation.params)
-    outputs = equation.primitive.bind(*inputs, **parameters)
-    return outputs if equation.primitive.multiple_results else [outputs]
-
-
 def _concatenate(equation: core.JaxprEqn, inputs: list) -> Sequence:
-    return jax.lax.optimization_barrier(_as_it_is(equation, inputs))
-
-
-def _jit(equation: core.JaxprEqn, inputs: list) -> Sequence:
-    return _evaluate(equation.params["jaxpr"], inputs)
-
-
-def _while(equation: core.JaxprEqn, inputs: list) -> Sequence:
-    parameters = equation.params
-    first, second = parameters["cond_nconsts"], parameters["body_nconsts"]
-    for_condition, for_body = inputs[:first], inputs[first : first + second]
-    return jax.lax.while_loop(
-        lambda carry: _evaluate(parameters["cond_jaxpr"], [*for_condition, *carry])[0],
-        lambda carry: _evaluate(parameters["body_jaxpr"], [*for_body, *carry]),
-        inputs[first + second :],
-    )
-
-
-def _scan(equation: core.JaxprEqn, inputs: list) -> Sequence:
-    parameters = equation.params
-    constants, carries = parameters["num_consts"], parameters["num_carry"]
-
-    def body(carry: list, sliced: list) -> tuple[list, list]:
-        outputs = _evaluate(parameters["jaxpr"], [*inputs[:constants], *carry, *sliced])
-        return outputs[:carries], outputs[carries:]
-
-    carry, stacked = jax.lax.scan(
-        body,
-        inputs[constants : constants + carries],
-        inputs[constants + carries :],
-        length=parameters["length"],
-        reverse=parameters["reverse"],
-        unroll=parameters["unroll"],
-    )
-    return [*carry, *stacked]
+    return jax.lax.optimization_barrier(as_it_is(equation, inputs))
 
 
 def _cholesky(equation: core.JaxprEqn, inputs: list) -> Sequence:
     if inputs[0].ndim != 2:
-        return _as_it_is(equation, inputs)  # MuJoCo does not use these
+        return as_it_is(equation, inputs)  # MuJoCo does not use these
     return [cholesky(*inputs)]
 
 
@@ -122,7 +65,7 @@ def _triangular_solve(equation: core.JaxprEqn, inputs: list) -> Sequence:
     parameters = equation.params
     usual = parameters["left_side"] and not parameters["unit_diagonal"] and inputs[0].ndim == 2
     if not usual:
-        return _as_it_is(equation, inputs)  # nor for these
+        return as_it_is(equation, inputs)  # nor for these
     lower, transposed = parameters["lower"], parameters["transpose_a"]
     return [triangular_solve(*inputs, lower=lower, transposed=transposed)]
 
@@ -177,11 +120,8 @@ def triangular_solve(
     return jax.lax.fori_loop(0, size, row, jnp.zeros_like(right))
 
 
-_RULES: dict[str, Callable[[core.JaxprEqn, list], Sequence]] = {
+_RULES: dict[str, Rule] = {
     "concatenate": _concatenate,
-    "jit": _jit,
-    "while": _while,
-    "scan": _scan,
     "cholesky": _cholesky,
     "triangular_solve": _triangular_solve,
 }

@@ -24,15 +24,16 @@ from sobolax.mjx.quaternions import (
 )
 from sobolax.mjx.step import (
     acceleration,
+    cost_hessian,
     integrate,
     integration_matrix,
-    inverse_hessian,
     inverse_of,
     refined_solution,
     residual,
     unconstrained,
 )
 from sobolax.mjx.support import check_step
+from sobolax.mjx.tendons import tendon
 
 
 @jax.tree_util.register_dataclass
@@ -82,7 +83,7 @@ def step_and_jacobian(model: mjx.Model, data: mjx.Data) -> tuple[mjx.Data, StepJ
     solved = acceleration(model, unconstrained(model, data))
     next_data = integrate(model, solved)
     qacc = solved.qacc
-    inverse = inverse_hessian(model, solved, qacc)
+    inverse = inverse_of(cost_hessian(model, solved, qacc))
     damped = integration_matrix(model, solved)
     if damped is None:
         rate, damped_inverse = qacc, jnp.zeros((model.nv, model.nv), qacc.dtype)
@@ -148,7 +149,7 @@ def _columns(function: Any, at: jax.Array) -> tuple[jax.Array, ...]:
 def _positioned(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     """`mjx.fwd_position` without cameras, the inertia's factor and the constraints."""
     data = mjx.com_pos(model, mjx.kinematics(model, data))
-    data = mjx.tendon(model, data)
+    data = tendon(model, data)
     data = mjx.tendon_armature(model, mjx.crb(model, data))
     return with_servo_gradients(model, mjx.transmission(model, mjx.collision(model, data)))
 

@@ -7,7 +7,8 @@ gradient is the residual of inverse dynamics
 
 and its Hessian is `H = M + J' K J`. By the implicit function theorem `dw = -H^-1 dR`, with `dR` at
 fixed `w`: the solver's loop is not differentiated at all, whatever it did and however long it
-took. `docs/concepts/contact_derivatives.md` derives this and says where it ends.
+took. Second derivatives follow (`sobolax/mjx/implicit.py`).
+`docs/concepts/contact_derivatives.md` derives this and says where it ends.
 """
 
 from typing import Any, TypeVar
@@ -19,12 +20,14 @@ from jax import core
 
 from sobolax.mjx.engine import mjx
 from sobolax.mjx.forces import constraint_force, hessian
+from sobolax.mjx.implicit import root_of
 from sobolax.mjx.quaternions import (
     integrate_position,
     with_servo_gradients,
     with_spring_gradients,
 )
 from sobolax.mjx.support import check_step, with_gradient_of
+from sobolax.mjx.tendons import fwd_position
 
 T = TypeVar("T")
 
@@ -36,7 +39,7 @@ def step(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     The derivative is that of the solver's exact optimum at the acceleration that it returned, with
     respect to everything in `data` and `model` that is real: positions, velocities, activations,
     controls, applied forces, mocap poses, masses, friction, ... It does not depend on the warm
-    start.
+    start. It may itself be differentiated: `jax.hessian`, or a loss that contains a `jax.jvp`.
 
     Args:
         model: From `mjx.put_model(..., impl="jax")`; integrator Euler or implicitfast.
@@ -68,7 +71,7 @@ def step(model: mjx.Model, data: mjx.Data) -> mjx.Data:
 
 def unconstrained(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     """All of `mjx.forward` before the solver."""
-    data = with_servo_gradients(model, mjx.fwd_position(model, data))
+    data = with_servo_gradients(model, fwd_position(model, data))
     data = mjx.sensor_pos(model, data)
     data = with_spring_gradients(model, mjx.fwd_velocity(model, data))
     data = mjx.sensor_vel(model, data)
@@ -85,8 +88,12 @@ def acceleration(model: mjx.Model, data: mjx.Data) -> mjx.Data:
         value = solved.qacc
     else:
         solved, value = data, frozen(data.qacc_smooth)
-    inverse = inverse_hessian(frozen(model), frozen(data), value)
-    qacc = with_gradient_of(value, -inverse @ residual(model, data, value))
+    qacc = root_of(
+        lambda qacc: residual(model, data, qacc),
+        lambda qacc: cost_hessian(model, data, qacc),
+        value,
+        inverse_of(cost_hessian(frozen(model), frozen(data), value)),
+    )
     if not constrained:
         return data.replace(qacc=qacc)
     force = constraint_force(model, data, rows.efc_J @ qacc - rows.efc_aref)
@@ -121,7 +128,7 @@ def integrate(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     else:
         inverse = inverse_of(frozen(damped))
         value = refined_solution(inverse, frozen(damped), frozen(force))
-        rate = with_gradient_of(value, inverse @ (force - damped @ value))
+        rate = root_of(lambda rate: damped @ rate - force, lambda _: damped, value, inverse)
     timestep = model.opt.timestep
     qvel = with_gradient_of(next_data.qvel, data.qvel + timestep * rate)
     moved = integrate_position(model, data.qpos, timestep * qvel, normalise=True)
@@ -149,12 +156,12 @@ def residual(model: mjx.Model, data: mjx.Data, qacc: jax.Array) -> jax.Array:
     return balance - rows.efc_J.T @ constraint_force(model, data, rows.efc_J @ qacc - rows.efc_aref)
 
 
-def inverse_hessian(model: mjx.Model, data: mjx.Data, qacc: jax.Array) -> jax.Array:
-    """The inverse of the Hessian of the solver's cost at `qacc`, `(nv, nv)`."""
+def cost_hessian(model: mjx.Model, data: mjx.Data, qacc: jax.Array) -> jax.Array:
+    """The Hessian of the solver's cost at `qacc`, `(nv, nv)`."""
     rows: Any = data._impl
     if rows.efc_J.size == 0:
-        return inverse_of(mjx.full_m(model, data))
-    return inverse_of(hessian(model, data, rows.efc_J @ qacc - rows.efc_aref))
+        return mjx.full_m(model, data)
+    return hessian(model, data, rows.efc_J @ qacc - rows.efc_aref)
 
 
 def integration_matrix(model: mjx.Model, data: mjx.Data) -> jax.Array | None:

@@ -307,6 +307,79 @@ ROD = """
 </mujoco>
 """
 
+# A puck on the ground that carries a pendulum: contact, dry friction, a limit and damping at once.
+# Keys: slides beyond the limit, sticks, in the air beyond the limit.
+PUCK = """
+<mujoco>
+  <option timestep="0.005" SOLVED cone="CONE" integrator="INTEGRATOR"/>
+  <default><geom contype="0" conaffinity="0"/></default>
+  <worldbody>
+    <geom type="plane" size="5 5 1" contype="1"/>
+    <body pos="0 0 0.1">
+      <joint type="slide" axis="1 0 0" frictionloss="0.3"/>
+      <joint type="slide" axis="0 0 1"/>
+      <geom type="sphere" size="0.1" mass="1" conaffinity="1" friction="0.6"
+            solref="0.03 0.9" solimp="0.7 0.95 0.01 0.4 2" priority="1"/>
+      <body>
+        <joint name="hinge" axis="0 1 0" damping="0.2" range="-30 30"
+               solimplimit="0.7 0.95 0.1 0.5 2"/>
+        <geom type="capsule" fromto="0 0 0 0 0.1 0.5" size="0.04" mass="0.5"/>
+      </body>
+    </body>
+  </worldbody>
+  <actuator><position joint="hinge" kp="3" kv="0.1"/></actuator>
+  <keyframe>
+    <key qpos="0 -0.004 0.6" qvel="0.8 -0.05 0.5" ctrl="0.2"/>
+    <key qpos="0 -0.006 0.2" qvel="0.02 -0.02 -0.3" ctrl="0.1"/>
+    <key qpos="0 0.05 -0.58" qvel="-0.6 0.1 -0.8" ctrl="-0.2"/>
+  </keyframe>
+</mujoco>
+"""
+
+# Springs around and inside a sphere and a cylinder that turn, on the shorter side or on that of a
+# site, over pulleys. Keys: most wrapped, most straight.
+WRAPPING = """
+<mujoco>
+  <option timestep="0.005"/>
+  <default>
+    <geom contype="0" conaffinity="0"/>
+    <tendon stiffness="30" damping="1" springlength="0.2"/>
+  </default>
+  <worldbody>
+    <site name="start" pos="0.3 0.02 0.1"/>
+    <body>
+      <joint name="carrier" axis="0.2 1 0.1" damping="0.1"/>
+      <geom type="box" size="0.1 0.1 0.1" mass="1"/>
+      <geom name="ball" type="sphere" size="0.1" pos="0.02 0 0" mass="0"/>
+      <geom name="drum" type="cylinder" size="0.08 0.3" pos="0 0.05 0" euler="80 10 0" mass="0"/>
+      <site name="in ball" pos="0.05 0.01 0.02"/>
+      <site name="in drum" pos="0.02 0.04 0.01"/>
+      <site name="above" pos="0 0 0.25"/>
+    </body>
+    <body pos="0 0.1 -0.1">
+      <joint axis="0 1 0"/>
+      <joint axis="1 0 0.3"/>
+      <joint type="slide" axis="0 0 1"/>
+      <geom type="box" size="0.1 0.15 0.1" mass="1"/>
+      <site name="end" pos="-0.1 0 0.35"/>
+    </body>
+  </worldbody>
+  <tendon>
+    TENDONS
+    <spatial name="pulleys">
+      <site site="start"/><geom geom="ball"/><site site="end"/><pulley divisor="2"/>
+      <site site="start"/><geom geom="drum" sidesite="in drum"/><site site="end"/>
+      <pulley divisor="3"/><site site="start"/><site site="end"/>
+    </spatial>
+  </tendon>
+  <actuator><motor joint="carrier"/><motor tendon="pulleys"/></actuator>
+  <keyframe>
+    <key qpos="0.2 -0.3 0.2 -0.1" qvel="0.5 -0.3 0.4 0.1" ctrl="0.1 0.3"/>
+    <key qpos="-0.5 0.6 -0.4 0.1" qvel="-0.5 0.3 -0.2 0.3"/>
+  </keyframe>
+</mujoco>
+"""
+
 # A ball joint with a spring and a servo, both at ease: rotated by no angle.
 BALL_AT_EASE = """
 <mujoco>
@@ -332,6 +405,26 @@ def _feet(cone: str, impratio: float, solver: str = "Newton") -> str:
     return text.replace("SOLVER", f'solver="{solver}"')
 
 
+def _puck(cone: str, integrator: str) -> str:
+    return PUCK.replace("CONE", cone).replace("INTEGRATOR", integrator)
+
+
+def _wrapping() -> str:
+    wraps = {
+        "inside a sphere": 'geom="ball" sidesite="in ball"',
+        "inside a cylinder": 'geom="drum" sidesite="in drum"',
+        "around a sphere": 'geom="ball"',
+        "around a cylinder": 'geom="drum"',
+        "above a sphere": 'geom="ball" sidesite="above"',
+        "above a cylinder": 'geom="drum" sidesite="above"',
+    }
+    tendons = [
+        f'<spatial name="{name}"><site site="start"/><geom {wrap}/><site site="end"/></spatial>'
+        for name, wrap in wraps.items()
+    ]
+    return WRAPPING.replace("TENDONS", "".join(tendons))
+
+
 _NO_EULERDAMP = '<flag eulerdamp="disable"/>'
 
 MODELS = {
@@ -348,6 +441,9 @@ MODELS = {
         "equalities": EQUALITIES,
         "ball-at-ease": BALL_AT_EASE,
         "friction-loss": FRICTION_LOSS,
+        "puck-elliptic": _puck("elliptic", "Euler"),
+        "puck-pyramidal": _puck("pyramidal", "implicitfast"),
+        "wrapping": _wrapping(),
         "rod": ROD.replace("POWER", "2"),
         "rod-odd-power": ROD.replace("POWER", "2.5"),
         "feet-pyramidal": _feet("pyramidal", 1),

@@ -1,0 +1,144 @@
+"""Derivatives of derivatives: of `step` in every pair of modes, of `step_and_jacobian`."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sobolax.mjx import step, step_and_jacobian
+from sobolax.mjx.implicit import root_of, with_jacobian
+from tests.sobolax.mjx.harness import compiled_quickly, smooth
+from tests.sobolax.mjx.harness import harness as harness_of
+
+PAIRS = {
+    "forward over reverse": lambda f: jax.jacfwd(jax.grad(f)),
+    "forward over forward": lambda f: jax.jacfwd(jax.jacfwd(f)),
+    "reverse over reverse": lambda f: jax.jacrev(jax.grad(f)),
+    "reverse over forward": lambda f: jax.jacrev(jax.jacfwd(f)),
+}
+DIRECTIONS = 3
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_a_root_has_second_derivatives_of_newtons_iterations(float64, pair):
+    """Of `A(p) w + w^3 = p`: eight unrolled iterations converge to rounding, to every order."""
+
+    def matrix(p):
+        return jnp.array([[2.0, 0.3], [0.3, 1.0]]) + p[0] * jnp.eye(2)
+
+    def residual(p, w):
+        return matrix(p) @ w + w**3 - p
+
+    def jacobian(p, w):
+        return matrix(p) + jnp.diag(3 * w**2)
+
+    def by_iterations(p):
+        w = jnp.zeros(2)
+        for _ in range(8):
+            w = w - jnp.linalg.solve(jacobian(p, w), residual(p, w))
+        return w
+
+    def by_root(p):
+        w = by_iterations(jax.lax.stop_gradient(p))
+        inverse = jnp.linalg.inv(jacobian(p, w))
+        return root_of(lambda w: residual(p, w), lambda w: jacobian(p, w), w, inverse)
+
+    def loss(solve):
+        return lambda p: jnp.sum(jnp.sin(solve(p)) * p[::-1])
+
+    at, second = jnp.array([0.7, 1.9]), PAIRS[pair]
+    expected = second(loss(by_iterations))(at)
+    np.testing.assert_allclose(second(loss(by_root))(at), expected, rtol=1e-12)
+    # Compiled first and differentiated then: what the rule closes over is of another trace.
+    np.testing.assert_allclose(second(loss(jax.jit(by_root)))(at), expected, rtol=1e-12)
+    third = jax.jacfwd(second(loss(by_root)))(at)
+    np.testing.assert_allclose(third, jax.jacfwd(second(loss(by_iterations)))(at), rtol=1e-11)
+
+
+def test_a_function_with_its_jacobian_is_differentiated_by_all_that_it_closes_over(float64):
+    def gradient(p, x):
+        """Of `p x^3`, by `x`."""
+        return jax.jvp(
+            lambda x: with_jacobian(lambda x: p * x**3, lambda x: 3 * p * x[None] ** 2, x),
+            (x[None, None],),
+            (jnp.ones((1, 1)),),
+        )[1][0, 0]
+
+    assert float(gradient(2.0, jnp.array(3.0))) == 54
+    for differentiate in (jax.grad, jax.jacfwd):
+        by_p, by_x = differentiate(gradient, (0, 1))(2.0, jnp.array(3.0))
+        assert (float(by_p), float(by_x)) == (27, 36)
+
+
+def check_second_derivatives(name: str, pair: str):
+    """Of a weighted sum of results of `step`, and of the whole Jacobian, along random directions.
+
+    Against differences of first derivatives, which other tests hold to differences of `mjx.step`.
+    """
+    harness = harness_of(name)
+    # Keyframes lie on kinks of the first derivative: the drag of what does not move, |v| v.
+    states = {key: value[harness.plain.nkey :] for key, value in harness.states.items()}
+    draw = np.random.default_rng(7)
+    directions = draw.normal(size=(DIRECTIONS, harness.size))
+    weights = draw.normal(size=(3, harness.plain.nv))
+
+    def loss(state, x):
+        end = step(harness.model, harness.placed(state, x @ directions))
+        return jnp.sum(weights * jnp.stack([end.qvel, end.qacc, end.qfrc_constraint]))
+
+    def jacobian(state, x):
+        whole = step_and_jacobian(harness.model, harness.placed(state, x @ directions))[1]
+        return jnp.concatenate([whole.state, whole.control], axis=1)
+
+    @compiled_quickly
+    @functools.partial(jax.vmap, in_axes=(0, None))
+    def program(state, x):
+        first = {"loss": jax.grad(loss, 1)(state, x), "jacobian": jacobian(state, x)}
+        second = {
+            "loss": PAIRS[pair](lambda x: loss(state, x))(x),
+            "jacobian": jax.jacfwd(lambda x: jacobian(state, x))(x),
+        }
+        return first, second
+
+    def differences(size: float) -> dict:
+        """Central differences of first derivatives, directions last."""
+        columns = []
+        for along in size * np.eye(DIRECTIONS):
+            ahead, behind = (jax.device_get(program(states, x)[0]) for x in (along, -along))
+            columns.append(jax.tree.map(lambda a, b: (a - b) / (2 * size), ahead, behind))
+        return jax.tree.map(lambda *leaves: np.stack(leaves, axis=-1), *columns)
+
+    with jax.enable_x64(True):
+        _, second = jax.device_get(program(states, jnp.zeros(DIRECTIONS)))
+        near, far = differences(1e-5), differences(2e-5)
+    for part, value in second.items():
+        one, two, value = (
+            x.reshape(len(x), -1, DIRECTIONS) for x in (near[part], far[part], value)
+        )
+        expected = smooth((4 * one - two) / 3, one - two)
+        scale = np.maximum(np.abs(expected).max(axis=(1, 2)), 1e-2)
+        error = np.abs(value - expected).max(axis=(1, 2)) / scale
+        # The solver's rounding of 1e-9 or so over 1e-5, relative to curvatures of 1e3 and more.
+        assert np.nanmax(error) < 1e-5, f"{part}, by state: {error}"
+
+
+def test_second_derivatives_in_contact():
+    check_second_derivatives("puck-elliptic", "forward over reverse")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("name", ["puck-pyramidal", "puck-elliptic", "rod"])
+def test_second_derivatives_in_every_pair_of_modes(name, pair):
+    check_second_derivatives(name, pair)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    ["floating", "ball", "ball-implicitfast", "ball-at-ease", "arm", "equalities", "friction-loss"],
+)
+def test_second_derivatives_through_joints_tendons_and_equalities(name):
+    check_second_derivatives(name, "forward over reverse")

@@ -1,0 +1,86 @@
+"""Tendons around and inside spheres and cylinders: right derivatives at every smooth pose."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+
+from sobolax.mjx.engine import mjx
+from sobolax.mjx.tendons import tendon
+from tests.sobolax.mjx.harness import compiled_quickly
+from tests.sobolax.mjx.models import MODELS
+
+PLAIN = mujoco.MjModel.from_xml_string(MODELS["wrapping"])
+TENDONS = [PLAIN.tendon(at).name for at in range(PLAIN.ntendon)]
+POSES = 200
+
+
+def path_of_poses() -> np.ndarray:
+    """`(POSES, nq)`: a closed path along which every tendon wraps and does not."""
+    turn = np.linspace(0, 2 * np.pi, POSES)
+    joints = [0.9 * np.sin(turn), np.cos(2 * turn), 0.5 * np.sin(3 * turn), 0.1 * np.cos(turn)]
+    return np.stack(joints, axis=1)
+
+
+@pytest.fixture(scope="module")
+def derivatives():
+    """Forward mode, reverse mode, differences of `mjx.tendon`, and how far two of these disagree.
+
+    Each of lengths and moments, by joints: `(POSES, tendons, 1 + nv, nv)`.
+    """
+    path = path_of_poses()
+    with jax.enable_x64(True):
+        model = mjx.put_model(PLAIN, impl="jax")
+        data = mjx.make_data(model, impl="jax")
+
+        def results(tendon, qpos):
+            placed = mjx.com_pos(model, mjx.kinematics(model, data.replace(qpos=qpos)))
+            moved = tendon(model, placed)
+            return jnp.concatenate([moved.ten_length[:, None], moved._impl.ten_J], axis=1)
+
+        plain = compiled_quickly(jax.vmap(functools.partial(results, mjx.tendon)))
+        forward, reverse = (
+            compiled_quickly(jax.vmap(mode(functools.partial(results, tendon))))(path)
+            for mode in (jax.jacfwd, jax.jacrev)
+        )
+        near, far = (
+            np.stack(
+                [
+                    (plain(path + move) - plain(path - move)) / (2 * size)
+                    for move in size * np.eye(PLAIN.nv)
+                ],
+                axis=-1,
+            )
+            for size in (1e-5, 2e-5)
+        )
+        forward, reverse = jax.device_get((forward, reverse))
+    return forward, reverse, (4 * near - far) / 3, np.abs(near - far)
+
+
+@pytest.mark.parametrize("name", TENDONS)
+def test_both_modes_are_right_wherever_the_path_is_smooth(derivatives, name):
+    forward, reverse, expected, disagreement = (
+        part[:, TENDONS.index(name)] for part in derivatives
+    )
+    assert np.all(np.isfinite(forward))
+    assert np.all(np.isfinite(reverse))
+    np.testing.assert_allclose(reverse, forward, rtol=1e-9, atol=1e-9)
+    scale = np.maximum(np.abs(expected).max(axis=(1, 2)), 1e-2)
+    smooth = disagreement.max(axis=(1, 2)) < 1e-4 * scale
+    assert smooth.mean() > 0.9
+    error = np.abs(forward - expected).max(axis=(1, 2)) / scale
+    # Rounding of 1e-16 over 1e-5, and of the arc cosine of a short arc.
+    assert error[smooth].max() < 1e-6, np.flatnonzero(smooth & (error > 1e-6))
+
+
+def test_the_path_goes_through_every_case():
+    """Of every tendon some poses wrap and some do not."""
+    data, wrapped = mujoco.MjData(PLAIN), []
+    for qpos in path_of_poses():
+        data.qpos[:] = qpos
+        mujoco.mj_fwdPosition(PLAIN, data)
+        wrapped.append(data.ten_wrapnum > 2)
+    assert np.any(wrapped, axis=0).all()
