@@ -336,6 +336,26 @@ PUCK = """
 </mujoco>
 """
 
+# A ball that skids on the ground, in a plane. Keys: slides, sticks.
+SKID = """
+<mujoco>
+  <option timestep="0.005" SOLVED cone="elliptic"/>
+  <worldbody>
+    <geom type="plane" size="5 5 1"/>
+    <body pos="0 0 0.1">
+      <joint type="slide" axis="1 0 0" damping="0.3"/>
+      <joint type="slide" axis="0.2 0 1"/>
+      <geom type="sphere" size="0.1" mass="1" friction="0.6" solref="0.03 0.9"
+            solimp="0.7 0.95 0.01 0.4 2" priority="1"/>
+    </body>
+  </worldbody>
+  <keyframe>
+    <key qpos="0 -0.004" qvel="0.8 -0.05"/>
+    <key qpos="0 -0.006" qvel="0.02 -0.02"/>
+  </keyframe>
+</mujoco>
+"""
+
 # Springs around and inside a sphere and a cylinder that turn, on the shorter side or on that of a
 # site, over pulleys. Keys: most wrapped, most straight.
 WRAPPING = """
@@ -443,6 +463,7 @@ MODELS = {
         "friction-loss": FRICTION_LOSS,
         "puck-elliptic": _puck("elliptic", "Euler"),
         "puck-pyramidal": _puck("pyramidal", "implicitfast"),
+        "skid": SKID,
         "wrapping": _wrapping(),
         "rod": ROD.replace("POWER", "2"),
         "rod-odd-power": ROD.replace("POWER", "2.5"),
