@@ -357,7 +357,7 @@ SKID = """
 """
 
 # Springs around and inside a sphere and a cylinder that turn, on the shorter side or on that of a
-# site, over pulleys. Keys: most wrapped, most straight.
+# site, over pulleys.
 WRAPPING = """
 <mujoco>
   <option timestep="0.005"/>
@@ -386,15 +386,10 @@ WRAPPING = """
   </worldbody>
   <tendon>
     TENDONS
-    <spatial name="pulleys">
-      <site site="start"/><geom geom="ball"/><site site="end"/><pulley divisor="2"/>
-      <site site="start"/><geom geom="drum" sidesite="in drum"/><site site="end"/>
-      <pulley divisor="3"/><site site="start"/><site site="end"/>
-    </spatial>
   </tendon>
-  <actuator><motor joint="carrier"/><motor tendon="pulleys"/></actuator>
+  <actuator><motor joint="carrier"/></actuator>
   <keyframe>
-    <key qpos="0.2 -0.3 0.2 -0.1" qvel="0.5 -0.3 0.4 0.1" ctrl="0.1 0.3"/>
+    <key qpos="0.2 -0.3 0.2 -0.1" qvel="0.5 -0.3 0.4 0.1" ctrl="0.1"/>
     <key qpos="-0.5 0.6 -0.4 0.1" qvel="-0.5 0.3 -0.2 0.3"/>
   </keyframe>
 </mujoco>
@@ -429,18 +424,25 @@ def _puck(cone: str, integrator: str) -> str:
     return PUCK.replace("CONE", cone).replace("INTEGRATOR", integrator)
 
 
-def _wrapping() -> str:
-    wraps = {
-        "inside a sphere": 'geom="ball" sidesite="in ball"',
-        "inside a cylinder": 'geom="drum" sidesite="in drum"',
-        "around a sphere": 'geom="ball"',
-        "around a cylinder": 'geom="drum"',
-        "above a sphere": 'geom="ball" sidesite="above"',
-        "above a cylinder": 'geom="drum" sidesite="above"',
-    }
+_WRAPS = {
+    "inside a sphere": '<geom geom="ball" sidesite="in ball"/>',
+    "inside a cylinder": '<geom geom="drum" sidesite="in drum"/>',
+    "around a sphere": '<geom geom="ball"/>',
+    "around a cylinder": '<geom geom="drum"/>',
+    "above a sphere": '<geom geom="ball" sidesite="above"/>',
+    "above a cylinder": '<geom geom="drum" sidesite="above"/>',
+    "over pulleys": """
+      <geom geom="ball"/><site site="end"/><pulley divisor="2"/>
+      <site site="start"/><geom geom="drum" sidesite="in drum"/><site site="end"/>
+      <pulley divisor="3"/><site site="start"/>
+    """,
+}
+
+
+def _wrapping(*names: str) -> str:
     tendons = [
-        f'<spatial name="{name}"><site site="start"/><geom {wrap}/><site site="end"/></spatial>'
-        for name, wrap in wraps.items()
+        f'<spatial name="{name}"><site site="start"/>{_WRAPS[name]}<site site="end"/></spatial>'
+        for name in names
     ]
     return WRAPPING.replace("TENDONS", "".join(tendons))
 
@@ -464,7 +466,8 @@ MODELS = {
         "puck-elliptic": _puck("elliptic", "Euler"),
         "puck-pyramidal": _puck("pyramidal", "implicitfast"),
         "skid": SKID,
-        "wrapping": _wrapping(),
+        "wrapping": _wrapping(*_WRAPS),
+        "wrapping-inside": _wrapping("inside a cylinder"),
         "rod": ROD.replace("POWER", "2"),
         "rod-odd-power": ROD.replace("POWER", "2.5"),
         "feet-pyramidal": _feet("pyramidal", 1),

@@ -13,8 +13,6 @@ from sobolax.mjx.tendons import tendon
 from tests.sobolax.mjx.harness import compiled_quickly
 from tests.sobolax.mjx.models import MODELS
 
-PLAIN = mujoco.MjModel.from_xml_string(MODELS["wrapping"])
-TENDONS = [PLAIN.tendon(at).name for at in range(PLAIN.ntendon)]
 POSES = 200
 
 
@@ -25,15 +23,37 @@ def path_of_poses() -> np.ndarray:
     return np.stack(joints, axis=1)
 
 
-@pytest.fixture(scope="module")
-def derivatives():
+@pytest.fixture(
+    scope="module", params=["wrapping-inside", pytest.param("wrapping", marks=pytest.mark.slow)]
+)
+def plain_model(request):
+    return mujoco.MjModel.from_xml_string(MODELS[request.param])
+
+
+def test_both_modes_are_right_wherever_the_path_is_smooth(plain_model):
+    """Of lengths and moments, against differences of `mjx.tendon`, along a path of poses."""
+    forward, reverse, expected, disagreement = derivatives_along_the_path(plain_model)
+    for at in range(plain_model.ntendon):
+        name = plain_model.tendon(at).name
+        assert np.all(np.isfinite(forward[:, at])), name
+        assert np.all(np.isfinite(reverse[:, at])), name
+        np.testing.assert_allclose(reverse[:, at], forward[:, at], rtol=1e-9, atol=1e-9)
+        scale = np.maximum(np.abs(expected[:, at]).max(axis=(1, 2)), 1e-2)
+        smooth = disagreement[:, at].max(axis=(1, 2)) < 1e-4 * scale
+        assert smooth.mean() > 0.9, name
+        error = np.abs(forward - expected)[:, at].max(axis=(1, 2)) / scale
+        # Rounding of 1e-16 over 1e-5, and of the arc cosine of a short arc.
+        assert error[smooth].max() < 1e-6, (name, np.flatnonzero(smooth & (error > 1e-6)))
+
+
+def derivatives_along_the_path(plain_model):
     """Forward mode, reverse mode, differences of `mjx.tendon`, and how far two of these disagree.
 
     Each of lengths and moments, by joints: `(POSES, tendons, 1 + nv, nv)`.
     """
     path = path_of_poses()
     with jax.enable_x64(True):
-        model = mjx.put_model(PLAIN, impl="jax")
+        model = mjx.put_model(plain_model, impl="jax")
         data = mjx.make_data(model, impl="jax")
 
         def results(tendon, qpos):
@@ -50,7 +70,7 @@ def derivatives():
             np.stack(
                 [
                     (plain(path + move) - plain(path - move)) / (2 * size)
-                    for move in size * np.eye(PLAIN.nv)
+                    for move in size * np.eye(plain_model.nv)
                 ],
                 axis=-1,
             )
@@ -60,27 +80,12 @@ def derivatives():
     return forward, reverse, (4 * near - far) / 3, np.abs(near - far)
 
 
-@pytest.mark.parametrize("name", TENDONS)
-def test_both_modes_are_right_wherever_the_path_is_smooth(derivatives, name):
-    forward, reverse, expected, disagreement = (
-        part[:, TENDONS.index(name)] for part in derivatives
-    )
-    assert np.all(np.isfinite(forward))
-    assert np.all(np.isfinite(reverse))
-    np.testing.assert_allclose(reverse, forward, rtol=1e-9, atol=1e-9)
-    scale = np.maximum(np.abs(expected).max(axis=(1, 2)), 1e-2)
-    smooth = disagreement.max(axis=(1, 2)) < 1e-4 * scale
-    assert smooth.mean() > 0.9
-    error = np.abs(forward - expected).max(axis=(1, 2)) / scale
-    # Rounding of 1e-16 over 1e-5, and of the arc cosine of a short arc.
-    assert error[smooth].max() < 1e-6, np.flatnonzero(smooth & (error > 1e-6))
-
-
-def test_the_path_goes_through_every_case():
-    """Of every tendon some poses wrap and some do not."""
-    data, wrapped = mujoco.MjData(PLAIN), []
+def test_the_path_goes_through_every_case(plain_model):
+    """Every tendon wraps at some poses, and some at a few only."""
+    data, wrapped = mujoco.MjData(plain_model), []
     for qpos in path_of_poses():
         data.qpos[:] = qpos
-        mujoco.mj_fwdPosition(PLAIN, data)
+        mujoco.mj_fwdPosition(plain_model, data)
         wrapped.append(data.ten_wrapnum > 2)
     assert np.any(wrapped, axis=0).all()
+    assert not np.all(wrapped)
