@@ -62,10 +62,18 @@ def derivatives_along_the_path(plain_model):
             return jnp.concatenate([moved.ten_length[:, None], moved._impl.ten_J], axis=1)
 
         plain = compiled_quickly(jax.vmap(functools.partial(results, mjx.tendon)))
-        forward, reverse = (
-            compiled_quickly(jax.vmap(mode(functools.partial(results, tendon))))(path)
-            for mode in (jax.jacfwd, jax.jacrev)
-        )
+
+        @compiled_quickly
+        @jax.vmap
+        def both_modes(qpos):
+            # `jvp` and `vjp` with the shared part compiled once.
+            value, linear = jax.linearize(functools.partial(results, tendon), qpos)
+            forward = jax.vmap(linear, out_axes=-1)(jnp.eye(plain_model.nv))
+            basis = jnp.eye(value.size).reshape(-1, *value.shape)
+            (reverse,) = jax.vmap(jax.linear_transpose(linear, qpos))(basis)
+            return forward, reverse.reshape(forward.shape)
+
+        forward, reverse = jax.device_get(both_modes(path))
         near, far = (
             np.stack(
                 [
@@ -76,7 +84,6 @@ def derivatives_along_the_path(plain_model):
             )
             for size in (1e-5, 2e-5)
         )
-        forward, reverse = jax.device_get((forward, reverse))
     return forward, reverse, (4 * near - far) / 3, np.abs(near - far)
 
 
