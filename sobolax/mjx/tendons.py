@@ -2,8 +2,8 @@
 
 MJX computes the wrapped path and the straight one, inside paths and outside ones, and chooses.
 What is not chosen may be the square root of zero, an arc cosine of one or a division by zero, whose
-derivative is not finite; zero times it is NaN, and that reaches the chosen path. A path inside has
-a height of zero along its cylinder by construction, and so its derivative is NaN at every pose.
+derivative is not finite; zero times it is NaN, and that reaches the chosen path. A path inside a
+cylinder rises by nothing between its two points of contact, and its derivative is always NaN.
 """
 
 import jax
