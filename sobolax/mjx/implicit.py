@@ -33,6 +33,7 @@ def root_of(
         `(n,)`. Where nothing is differentiated, only `value` is computed.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> def square_root(p):  # the root of w^2 - p
         ...     w = jnp.sqrt(p)[None]
         ...     return root_of(lambda w: w**2 - p, lambda w: 2 * w[None], w, 0.5 / w[None])[0]
