@@ -50,7 +50,7 @@ def tables(rows: Rows) -> list[Table]:
     for regime in REGIMES:
         if own := rows.where(regime=regime):
             made += [returns(regime, own), overview(regime, own), critics(regime, own)]
-    return made
+    return [table for table in made if table.rows]
 
 
 def returns(regime: str, rows: Rows) -> Table:

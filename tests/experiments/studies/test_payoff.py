@@ -141,7 +141,8 @@ def test_tables_and_figures_of_what_was_measured():
     drawn = dict(figures.figures(rows))
     assert set(drawn) == {"returns_few", "hopper_few", "walker2d_few"}
     # Without plain there is nothing to compare with, and no error.
-    alone = tables.tables(make_rows({"raw": plain}))[0]
+    alone, *_ = alone_and_critics = tables.tables(make_rows({"raw": plain}))
+    assert len(alone_and_critics) == 2
     assert alone.rows[0][3].mean == pytest.approx(np.mean(plain) - 5)
     assert alone.rows[0][4].mean is None
 
