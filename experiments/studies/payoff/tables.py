@@ -109,6 +109,8 @@ def overview(regime: str, rows: Rows) -> Table:
             better.append(found.better)
             count += 1
             ahead += found.difference.low is not None and found.difference.low > 0
+        if not count:
+            continue
         middle = interquartile_mean(shares)
         chance = [value for value in better if value is not None]
         lines.append(
