@@ -45,7 +45,7 @@ _HELP = (
 )
 
 
-def suites() -> tuple[str, ...]:
+def suite_names() -> tuple[str, ...]:
     """Whose environments `make` knows besides ours, as `"suite:name"`."""
     return tuple(sorted(_SUITES))
 
@@ -87,7 +87,7 @@ def make(name: str, **parameters: Any) -> Environment:
     """Makes an environment.
 
     Args:
-        name: One of `names()`; `"suite:name"` with one of `suites()` and the name that the
+        name: One of `names()`; `"suite:name"` with one of `suite_names()` and the name that the
             environment has there, say `"brax:reacher"`; or `"package.module:Class"` for a class
             (or function) of your own, imported from the working directory or wherever Python
             finds it.
@@ -106,10 +106,28 @@ def make(name: str, **parameters: Any) -> Environment:
         return _load_suite(place)(rest, **parameters)
     factory = _REGISTERED.get(name) or (_load_own(place, rest) if colon else _load(name))
     _check_parameters(name, factory, parameters)
-    environment = factory(**parameters)
-    if name not in _CLASSES:
-        check_environment(environment)
+    if name in _CLASSES:
+        return factory(**parameters)
+    environment = _made(name, factory, parameters)
+    check_environment(environment)
     return environment
+
+
+def _made(
+    name: str, factory: Callable[..., Environment], parameters: dict[str, Any]
+) -> Environment:
+    """What somebody's own class or function makes; its errors say where they are from."""
+    try:
+        return factory(**parameters)
+    except (ValueError, ImportError):
+        raise
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        given = ", ".join(f"{key}={value!r}" for key, value in parameters.items())
+        raise ValueError(
+            f"environment {name!r} cannot be made{f' with {given}' if given else ''}: "
+            f"{type(error).__name__}: {error} ({where.filename}, line {where.lineno})"
+        ) from error
 
 
 def _check_parameters(name: str, factory: Callable[..., Any], parameters: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 Works on complete runs and, from the last checkpoint, on running and killed ones.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,9 @@ from rich.text import Text
 from experiments.bench.timing import compile_ahead
 from experiments.launch import run_folder
 from experiments.launch.configuration import environment_title
-from experiments.launch.exit_status import bad_input
+from experiments.launch.exit_status import bad_input, command, leave
+from experiments.launch.flags import read_flags
+from experiments.launch.memory import check_episodes
 from experiments.launch.policy import TrainedRun, load_run
 from experiments.launch.program import call, keep_compiled_programs
 from experiments.report.intervals import Estimate, estimate, paired_difference
@@ -39,14 +40,17 @@ class Evaluate:
         episodes: Episodes per policy, the same ones for all policies.
         seed: Seed of the episodes' initial states.
         output: A new file; by default evaluation.json, or the next free name, in the run's folder.
+        env: The run's environment, needed if it is a class of your own.
     """
 
     run: tyro.conf.Positional[Path]
     episodes: int = 100
     seed: int = 0
     output: Path | None = None
+    env: str | None = None
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
@@ -54,15 +58,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0, or 2 for bad input.
     """
     console = Console()
-    args = tyro.cli(Evaluate, args=argv, prog="python -m experiments.evaluate")
     try:
+        args = read_flags(Evaluate, argv, "python -m experiments.evaluate")
         if args.episodes < 1:
             raise ValueError(f"--episodes {args.episodes} must be at least 1")
         if not 0 <= args.seed < 2**32:
             raise ValueError(f"--seed {args.seed} must be from 0 to 2**32 - 1")
         path = choose(args)
-        found = load_run(args.run)
-    except ValueError as error:
+        found = load_run(args.run, args.env)
+        runs = len(found.job.variants) * found.job.seeds
+        check_episodes(found.environment, runs, args.episodes)
+    except (ValueError, OSError) as error:
         return bad_input(error)
     keep_compiled_programs()
     results = evaluate_run(found, args.episodes, args.seed)
@@ -162,4 +168,4 @@ def table(results: Mapping[str, Any], title: str) -> Table:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

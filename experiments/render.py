@@ -3,7 +3,6 @@
 `python -m experiments.render RUN` also works on running and killed runs, from a checkpoint.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ from rich.text import Text
 
 from experiments.launch import run_folder
 from experiments.launch.configuration import environment_title
-from experiments.launch.exit_status import bad_input
+from experiments.launch.exit_status import bad_input, command, leave
+from experiments.launch.flags import read_flags
 from experiments.launch.job import Job
 from experiments.launch.policy import TrainedRun, load_run
 from experiments.launch.program import call, keep_compiled_programs
@@ -34,14 +34,17 @@ class Replay:
         variant: The variant to show, plain or sobolev; all variants by default.
         seed: The seed to show, from 0.
         output: A new file; by default replay.html in the run's folder.
+        env: The run's environment, needed if it is a class of your own.
     """
 
     run: tyro.conf.Positional[Path]
     variant: str | None = None
     seed: int = 0
     output: Path | None = None
+    env: str | None = None
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
@@ -49,13 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0, or 2 for bad input.
     """
     console = Console()
-    args = tyro.cli(Replay, args=argv, prog="python -m experiments.render")
     try:
+        args = read_flags(Replay, argv, "python -m experiments.render")
         path = args.output or args.run / run_folder.REPLAY
-        found = load_run(args.run)
+        found = load_run(args.run, args.env)
         chosen = found.indices(args.variant, args.seed)
         check(found, path)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return bad_input(error)
     keep_compiled_programs()
     title = environment_title(found.experiment.env, found.experiment.env_args)
@@ -141,4 +144,4 @@ def rollout(environment: Any, training: Any, policy: Any) -> tuple[Any, jax.Arra
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -19,9 +19,16 @@ from experiments.launch.configuration import (
     to_json,
     variants,
 )
-from experiments.launch.exit_status import INTERRUPTED, bad_input, leave, second_interrupt_quits
+from experiments.launch.exit_status import (
+    INTERRUPTED,
+    bad_input,
+    command,
+    leave,
+    second_interrupt_quits,
+)
 from experiments.launch.history import History, steady_steps_per_second
 from experiments.launch.job import Job, check_experiment, make_job
+from experiments.launch.memory import check_fits
 from experiments.launch.program import (
     begin,
     compile_program,
@@ -35,6 +42,8 @@ from experiments.report import curves, run_table
 from experiments.report.results import Timing, summarise
 
 _AUTOMATIC = CheckpointRule()
+_DRAWN = (run_folder.LEARNING_CURVES, run_folder.GRADIENT_ERROR, run_folder.REPLAY)
+_FILES = (run_folder.CONFIGURATION, run_folder.METRICS, run_folder.RESULTS, *_DRAWN)
 
 
 @dataclass(frozen=True)
@@ -82,11 +91,14 @@ def prepare(
         ValueError: If the experiment cannot work; the message names the fix.
     """
     environment, training = check_experiment(experiment, checkpoints)
+    members = variants(experiment)
     if resume:
         folder = _to_resume(experiment)
     else:
-        names = [experiment.agent, *(variant.name for variant in variants(experiment))]
+        names = [experiment.agent, *(variant.name for variant in members)]
         folder = run_folder.choose(experiment.output, experiment.env, names)
+    runs = len(members) * experiment.seeds
+    check_fits(training.init, environment, experiment.config, experiment.hyper, runs)
     job = make_job(experiment, training)
     return Prepared(experiment, environment, job, folder, checkpoints, resume)
 
@@ -95,7 +107,8 @@ def _to_resume(experiment: Experiment) -> Path:
     folder = experiment.output
     if folder is None:
         raise ValueError("name the folder of the run to resume")
-    done = (run_folder.read_results(folder) or {"epochs": 0})["epochs"]
+    run_folder.check_places(folder, _FILES, (run_folder.POLICY, run_folder.CHECKPOINTS))
+    done = (run_folder.read_results(folder) or {}).get("epochs", 0)
     if 0 < done < experiment.config.epochs and not (folder / run_folder.CHECKPOINTS).exists():
         raise ValueError(
             f"{folder} holds no checkpoint to resume: it was interrupted before the first one, "
@@ -143,13 +156,15 @@ def execute(prepared: Prepared, progress: Progress) -> dict[str, Any]:
     program = partial(compile_program, job.training, job.keys, job.hypers, devices)
     outcome = train_runs(job, folder, progress, rule, program)
     history = outcome.history
-    if prepared.resume and history.epochs:
-        run_folder.remove_results(folder)
+    drawn: set[str] = set()
     if outcome.policies is not None:
         progress.phase("drawing plots and the 3D page")
         try:
             # The page needs another compilation, so an interrupt skips it.
-            draw(prepared, history, None if outcome.interrupted else outcome.policies)
+            policies = None if outcome.interrupted else outcome.policies
+            with run_folder.replacing(folder) as beside:
+                draw(prepared, beside, history, policies)
+                drawn = {path.name for path in beside.iterdir()}
         except KeyboardInterrupt:
             outcome.interrupted = True
     timing = Timing(
@@ -166,16 +181,18 @@ def execute(prepared: Prepared, progress: Progress) -> dict[str, Any]:
         "warnings": outcome.warnings,
     }
     if history.epochs or not prepared.resume:  # a resume without an epoch keeps the old results
-        run_folder.write_json(folder / run_folder.RESULTS, results)
+        run_folder.replace_json(folder / run_folder.RESULTS, results)
+        for name in {*_DRAWN} - drawn:  # of before the resume
+            (folder / name).unlink(missing_ok=True)
     return results
 
 
-def draw(prepared: Prepared, history: History, policies: Any) -> None:
-    """Writes the plots and, if the environment has bodies, the 3D page.
+def draw(prepared: Prepared, folder: Path, history: History, policies: Any) -> None:
+    """Writes the plots and, if the environment has bodies, the 3D page into a folder.
 
     The page shows the first seed of every variant, from the same start.
     """
-    folder, job, page = prepared.folder, prepared.job, None
+    job, page = prepared.job, None
     if policies is not None and hasattr(prepared.environment, "frame"):
         # Imports MuJoCo, which analytic environments do not need.
         from experiments.render import render_runs
@@ -189,6 +206,7 @@ def draw(prepared: Prepared, history: History, policies: Any) -> None:
         page()
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
@@ -197,13 +215,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     console = Console()
     try:
-        command = command_line.read(argv)
-        prepared = prepare(command.experiment, command.checkpoints, command.resume)
-    except ValueError as error:
+        given = command_line.read(argv)
+        prepared = prepare(given.experiment, given.checkpoints, given.resume)
+    except (ValueError, OSError) as error:
         return bad_input(error)
     results = run_folder.read_results(prepared.folder)
-    if prepared.resume and results is not None and not results["interrupted"]:
-        text = f"{prepared.folder} is complete, with {results['epochs']} epochs: nothing is left"
+    if prepared.resume and results is not None and not results.get("interrupted", True):
+        epochs = results.get("epochs", 0)
+        text = f"{prepared.folder} is complete, with {epochs} epochs: nothing is left"
         console.print(Text(text), soft_wrap=True)
         return 0
     keep_compiled_programs()
@@ -211,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with second_interrupt_quits():
         try:
             results = execute(prepared, progress)
-        except (CheckpointError, run_folder.FolderInUseError) as error:
+        except (CheckpointError, run_folder.FolderError) as error:
             return bad_input(error)
         finally:
             progress.close()

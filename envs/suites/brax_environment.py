@@ -11,7 +11,7 @@ import numpy as np
 
 from envs.frames import frames
 from envs.parameters import choice, integer
-from envs.suites.shared import goes_in_reverse, inside, known, moved_along, strong
+from envs.suites.shared import construct, goes_in_reverse, inside, known, moved_along, strong
 from sobolax.environment import State
 from sobolax.mjx import integrate_position  # before brax: it drops what MJX prints
 
@@ -65,15 +65,18 @@ class BraxEnvironment:
         self.backend = choice("backend", backend, BACKENDS)
         self.episode_length = integer("episode_length", episode_length, 1)
         self.name = f"brax:{name}"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # Any: its methods for observing are its own.
-            self._environment: Any = brax.get_environment(name, backend=self.backend, **parameters)
+        # Any: its methods for observing are its own.
+        self._environment: Any = construct(
+            "brax", name, parameters, lambda: _make(name, self.backend, parameters)
+        )
         self._system = self._environment.sys
         self.mujoco_model, self.dt = self._system.mj_model, float(self._environment.dt)
         self.action_size = int(self._environment.action_size)
         self.state_size = 2 * int(self._system.qd_size())
-        first = jax.eval_shape(self._environment.reset, jax.eval_shape(lambda: jax.random.key(0)))
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        first: Any = construct(
+            "brax", name, parameters, lambda: jax.eval_shape(self._environment.reset, key)
+        )
         self.observation_size = int(first.obs.shape[-1])
         self._dtype = first.obs.dtype
 
@@ -137,6 +140,12 @@ class BraxEnvironment:
             1.0 - jnp.asarray(state.done, self._dtype),
             strong(dict(state.metrics), self._dtype),
         )
+
+
+def _make(name: str, backend: str, parameters: dict[str, Any]) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return brax.get_environment(name, backend=backend, **parameters)
 
 
 def _keeping(stored: Any, moved: Any) -> Any:

@@ -1,5 +1,6 @@
 """Gymnasium's MuJoCo environments: the C engine, with derivatives by central differences."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,7 @@ from envs.frames import frames
 from envs.parameters import choice
 from envs.suites.gymnasium_host import Host
 from envs.suites.gymnasium_simulator import INTEGRATORS
-from envs.suites.shared import known
+from envs.suites.shared import construct, known
 from sobolax.environment import State, anchored
 
 
@@ -60,7 +61,8 @@ class GymnasiumEnvironment:
             choice("integrator", integrator, tuple(INTEGRATORS))
         self.name = f"gymnasium:{name}"
         self.episode_length = int(gymnasium.spec(name).max_episode_steps or 1000)
-        self._host = Host(name, integrator, parameters)
+        make = functools.partial(Host, name, integrator, parameters)
+        self._host = construct("gymnasium", name, parameters, make)
         self.mujoco_model, self.dt = self._host.model, self._host.dt
         self.observation_size = self._host.observation_size
         self.action_size = int(self._host.model.nu)

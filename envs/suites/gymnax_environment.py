@@ -7,7 +7,8 @@ import gymnax
 import jax
 import jax.numpy as jnp
 
-from envs.suites.shared import inside, known, strong
+from envs.parameters import integer
+from envs.suites.shared import construct, inside, known, strong
 from sobolax.environment import State, anchored
 
 _UNLIMITED = 2**30  # steps; a time limit is the caller's
@@ -48,7 +49,7 @@ class GymnaxEnvironment:
             )
         options = options.replace(**parameters)
         self.name = f"gymnax:{name}"
-        self.episode_length = int(options.max_steps_in_episode)
+        self.episode_length = integer("max_steps_in_episode", options.max_steps_in_episode, 1)
         self._options = options.replace(max_steps_in_episode=_UNLIMITED)
         self._environment: Any = environment.with_transition_gradients()
         box = self._environment.action_space(options)
@@ -56,8 +57,13 @@ class GymnaxEnvironment:
         self._shape = box.shape
         self._middle = (jnp.asarray(box.high) + jnp.asarray(box.low)) / 2
         self._half = (jnp.asarray(box.high) - jnp.asarray(box.low)) / 2
-        observation, state = jax.eval_shape(
-            lambda: self._environment.reset_env(jax.random.key(0), self._options)
+        observation, state = construct(
+            "gymnax",
+            name,
+            parameters,
+            lambda: jax.eval_shape(
+                lambda: self._environment.reset_env(jax.random.key(0), self._options)
+            ),
         )
         self.observation_size = int(observation.size)
         self.state_size = sum(leaf.size for path, leaf in _leaves(state) if _moves(path, leaf))

@@ -14,7 +14,7 @@ import numpy as np
 
 from envs.frames import frames
 from envs.parameters import integer
-from envs.suites.shared import goes_in_reverse, inside, known, moved_along, strong
+from envs.suites.shared import construct, goes_in_reverse, inside, known, moved_along, strong
 from sobolax.environment import State
 from sobolax.mjx import for_cpu, integrate_position, reason_against, step
 from sobolax.mjx.engine import mjx
@@ -79,7 +79,12 @@ class PlaygroundEnvironment:
                 "mujoco_playground._src.mjx_env.ensure_menagerie_exists() once"
             )
         overrides = {"impl": "jax", **overrides}
-        self._environment: Any = registry.load(name, config_overrides=overrides)
+        self._environment: Any = construct(
+            "playground",
+            name,
+            overrides,
+            lambda: registry.load(name, config_overrides=overrides),
+        )
         self.name = f"playground:{name}"
         self.mujoco_model = model = self._environment.mj_model
         if iterations is not None:

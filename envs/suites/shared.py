@@ -1,13 +1,16 @@
 """What the adapters of other people's environments have in common."""
 
-from collections.abc import Iterable
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from sobolax.checks import suggestion
 from sobolax.environment import State
+
+T = TypeVar("T")
 
 # Simulators clip actions at their limits, where a clip has half a derivative and a saturated policy
 # sits. This little less is inside in float32 and changes nothing.
@@ -47,6 +50,34 @@ def known(suite: str, name: str, names: Iterable[str]) -> None:
     raise ValueError(
         f"suite {suite!r} has no environment {name!r}{near}; it has {', '.join(names)}"
     )
+
+
+def construct(suite: str, name: str, parameters: Mapping[str, Any], make: Callable[[], T]) -> T:
+    """What a suite's own constructor makes; its errors name what they are about.
+
+    Args:
+        suite: Whose constructor it is.
+        name: The environment.
+        parameters: What it is given.
+        make: Calls it.
+
+    Raises:
+        ValueError: If it fails, with the suite, the environment and the parameter.
+    """
+    try:
+        return make()
+    except Exception as error:  # of any class: it is other people's code
+        text = " ".join(str(error).split())[:300]
+        about = [key for key in parameters if re.search(rf"\b{re.escape(key)}\b", text)]
+        about = about or [
+            key for key, value in parameters.items() if len(str(value)) > 2 and str(value) in text
+        ]
+        given = ", ".join(f"{key}={parameters[key]!r}" for key in about or parameters)
+        beside = f" with {given}" if given else ""
+        raise ValueError(
+            f"suite {suite!r} cannot make environment {name!r}{beside}: "
+            f"{type(error).__name__}: {text}"
+        ) from error
 
 
 def moved_along(stored: Any, before: Any, after: Any, still: jax.Array) -> Any:

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-import tyro
 from rich.console import Console
 from rich.text import Text
 
@@ -14,8 +13,10 @@ from experiments.launch.exit_status import (
     FAILED,
     INTERRUPTED,
     bad_input,
+    command,
     second_interrupt_quits,
 )
+from experiments.launch.flags import read_flags
 from experiments.launch.program import compiler_options
 from experiments.launch.progress import Progress, console_progress
 from experiments.report import table
@@ -28,6 +29,7 @@ Plan = TypeVar("Plan")
 Results: TypeAlias = tuple[Sequence[Table], Mapping[str, Any]]
 
 
+@command
 def main(
     name: str,
     options: type[Options],
@@ -47,12 +49,12 @@ def main(
     Returns:
         The exit status: 0, 1 if nothing could be measured, 2 for bad input, 130 after Ctrl-C.
     """
-    given = tyro.cli(options, args=argv, prog=f"python -m experiments.bench.{name}")
     console, status = Console(), 0
     try:
+        given = read_flags(options, argv, f"python -m experiments.bench.{name}")
         plan = prepare(given)
         folder = run_folder.choose(given.output, "bench", [name])
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return bad_input(error)
     run_folder.create(folder)
     flags = {flag: value for flag, value in asdict(given).items() if flag != "output"}
@@ -76,6 +78,5 @@ def main(
 def save(folder: Path, tables: Sequence[Table], values: Mapping[str, Any]) -> None:
     """Writes `results.json`, `table.md` and `tables/*.csv`, or replaces them."""
     table.save(folder, tables)
-    (folder / run_folder.RESULTS).unlink(missing_ok=True)
     results = {**values, "tables": [one.to_json() for one in tables]}
-    run_folder.write_json(folder / run_folder.RESULTS, results)
+    run_folder.replace_json(folder / run_folder.RESULTS, results)

@@ -15,6 +15,7 @@ import functools
 import importlib
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -28,12 +29,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.launch import run_folder, snapshot
+from experiments.launch import json_files, run_folder, snapshot
+from experiments.launch.history import METRICS, SECONDS
 
 FORMAT = 2
 ITEM, MANIFEST, ARRAYS = "default", "manifest.json", "arrays.npz"
 PARTIAL = ".orbax-checkpoint-tmp"  # how Orbax ends the name of what it has not completed
-_NAME = re.compile(r"epoch_(\d{6,})")
+_NAME = re.compile(r"epoch_([0-9]{6,18})")
+_SHAPE = {
+    "format": Any,
+    "written_by": run_folder.WRITER,
+    "arrays": list[dict[str, Any]],
+}
+_ARRAY = {"name": str, "shape": list[int], "dtype": str, "crc32": int}
 Arrays = Mapping[str, np.ndarray]
 Shapes = Mapping[str, tuple[tuple[int, ...], str]]  # shape and type by name, `snapshot.describe`
 
@@ -123,8 +131,9 @@ def step_path(folder: Path, epochs: int) -> Path:
 
 def present(folder: Path) -> list[Path]:
     """Complete checkpoints of a folder, the oldest first."""
-    names = [match for path in folder.glob("*") if (match := _NAME.fullmatch(path.name))]
-    return [step_path(folder, epochs) for epochs in sorted(int(match[1]) for match in names)]
+    found = [int(match[1]) for path in folder.glob("*") if (match := _NAME.fullmatch(path.name))]
+    paths = [step_path(folder, epochs) for epochs in sorted(set(found))]
+    return [path for path in paths if path.is_dir() and not path.is_symlink()]
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -164,14 +173,15 @@ def newest(
 def read_manifest(path: Path) -> dict[str, Any]:
     """Reads a checkpoint's manifest; CheckpointError if it is damaged or of another format."""
     try:
-        manifest = json.loads((path / ITEM / MANIFEST).read_text())
-        found, writer = manifest["format"], manifest["written_by"]["versions"]["sobolax"]
-        for entry in manifest["arrays"]:
-            _ = entry["name"], tuple(entry["shape"]), entry["dtype"], entry["crc32"]
+        manifest = json_files.read(path / ITEM / MANIFEST, _SHAPE)
+        for index, entry in enumerate(manifest["arrays"]):
+            json_files.check(entry, _ARRAY, f"arrays[{index}]")
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is damaged: it has no {MANIFEST}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged: {MANIFEST} cannot be read ({error})") from error
+    except ValueError as error:
+        why = str(error).removeprefix(f"{path / ITEM / MANIFEST} is damaged: ")
+        raise CheckpointError(f"{path} is damaged: {MANIFEST} cannot be read ({why})") from error
+    found, writer = manifest["format"], manifest["written_by"]["versions"].get("sobolax")
     if found != FORMAT:
         older = "an older" if isinstance(found, int) and found < FORMAT else "another"
         raise CheckpointError(
@@ -198,6 +208,7 @@ def read(
         with zipfile.ZipFile(path / ITEM / ARRAYS) as archive:
             for name in entries if names is None else names:
                 entry, member = entries[name], archive.getinfo(f"{name}.npy")
+                _check_size(archive, member, entry)
                 with archive.open(member) as file:  # checks the CRC-32 as it reads
                     value = np.lib.format.read_array(file, allow_pickle=False)
                 # NumPy's format has no bfloat16.
@@ -212,6 +223,26 @@ def read(
             f"{path} is damaged: {ARRAYS} cannot be read at {name} ({type(error).__name__}: {text})"
         ) from error
     return arrays
+
+
+def _check_size(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, entry: Mapping[str, Any]
+) -> None:
+    """Checks, before memory is taken, that an array is as large as manifest and file say."""
+    size = math.prod(entry["shape"]) * np.dtype(entry["dtype"]).itemsize
+    if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+        raise ValueError("it is compressed, which no checkpoint is")
+    with archive.open(member) as file:
+        first = np.lib.format.read_magic(file) == (1, 0)
+        formats = np.lib.format
+        read_header = formats.read_array_header_1_0 if first else formats.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+        stored = math.prod(shape) * dtype.itemsize
+        if dtype.hasobject or min(shape, default=0) < 0 or stored != size:
+            raise ValueError("it is not what the manifest says")
+        left = member.file_size - file.tell()
+        if stored != left:
+            raise ValueError(f"it says {stored:,} bytes, but has {left:,}")
 
 
 def write(folder: Path, arrays: Arrays, about: Mapping[str, Any]) -> None:
@@ -248,6 +279,7 @@ def _check(
         raise CheckpointError(
             f"{path} belongs to another experiment (there -> here): {'; '.join(unlike[:5])}"
         )
+    _check_history(path, manifest, fingerprint)
     if like is None:
         return
     entries = [entry for entry in manifest["arrays"] if entry["name"].startswith(snapshot.STATE)]
@@ -262,6 +294,21 @@ def _check(
                 f"{path} holds the state of another program: {name.removeprefix(snapshot.STATE)} "
                 f"is {one} there and {other} here"
             )
+
+
+def _check_history(path: Path, manifest: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> None:
+    """Checks that a checkpoint's measurements are those of as many epochs as its name says."""
+    epochs, runs = int(path.name[6:]), (len(fingerprint["variants"]), fingerprint["seeds"])
+    there = {entry["name"]: (*entry["shape"],) for entry in manifest["arrays"]}
+    wrong = [
+        name
+        for name, shape in there.items()
+        if name.startswith(METRICS) and shape != (epochs, *runs)
+    ]
+    if wrong or there.get(SECONDS) != (epochs,) or not 0 < epochs <= fingerprint["epochs"]:
+        raise CheckpointError(
+            f"{path} is damaged: what it measured is not that of {epochs} epochs of this training"
+        )
 
 
 def _open_manager(folder: Path, keep: int, completed: Callable[[], None]) -> Any:

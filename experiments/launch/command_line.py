@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,15 +17,17 @@ from experiments.launch.checkpoints import CheckpointRule
 from experiments.launch.configuration import (
     DEFAULT_AGENT,
     Experiment,
+    check_own,
     defaults,
     merge,
     parse_environment_arguments,
     to_json,
 )
+from experiments.launch.effects import check_effects
+from experiments.launch.flags import check_path, given_flags, read_flags
 from sobolax.agents.config import CriticHyperparameters
 
 DEFAULT_ENVIRONMENT = "chain"
-_ALIASES = {}
 
 
 @dataclass(frozen=True)
@@ -92,17 +95,22 @@ def read(argv: Sequence[str] | None = None) -> Command:
         ValueError: If a value cannot be read, or differs from that of the run to resume.
         SystemExit: With status 2 on an unknown flag, with status 0 after `--help`.
     """
+    words = sys.argv[1:] if argv is None else list(argv)
+    helps = bool({"-h", "--help"} & set(words))
+    given = {} if helps else given_flags(words)
     resume = _first(argv, "--resume")[0]
     rule: CheckpointRule | None = CheckpointRule()
     if resume is None:
         base = named_defaults(argv)
     else:
-        base = run_folder.read_experiment(Path(resume))
-        saved = run_folder.read_configuration(Path(resume)).get("checkpoints")
-        rule = CheckpointRule(**saved) if saved else None
+        folder = check_path("--resume", Path(resume))
+        base = run_folder.read_experiment(folder)
+        check_own(base.env, _first(argv, "--env")[0], folder)
+        rule = run_folder.read_rule(folder)
     flags = _flags(base, rule)
-    flags = tyro.cli(type(flags), args=argv, default=flags, prog="python -m experiments.train")
+    flags = read_flags(type(flags), argv, "python -m experiments.train", flags)
     experiment = _experiment(base, flags)
+    check_effects(given, experiment.config, experiment.hyper, flags.checkpoints)
     rule = CheckpointRule(flags.checkpoint_seconds, flags.keep_checkpoints)
     rule.check()
     if flags.resume is not None:
@@ -216,7 +224,6 @@ def mirror(
             name=f"{prefix}{entry.name}",
             prefix_name=False,
             help=helps.get(entry.name),
-            aliases=_ALIASES.get(entry.name),
         )
         # Fields that may also hold a user's function take a name here.
         named = isinstance(value, str)

@@ -8,8 +8,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_type_hints
 
+import envs
+from experiments.launch import json_files
 from experiments.presets import Preset, preset
 from sobolax.agents.config import AgentConfig, CriticHyperparameters
 from sobolax.checks import check_choice
@@ -121,6 +123,18 @@ def parse_environment_arguments(pairs: tuple[str, ...]) -> dict[str, Any]:
     return arguments
 
 
+_SHAPE = {
+    "env": str,
+    "env_args": dict[str, Any],
+    "seeds": int,
+    "seed": int,
+    "compare": bool,
+    "agent?": str,
+    "config": dict[str, Any],
+    "hyper": dict[str, float | Literal["inf"]],  # JSON has no infinity
+}
+
+
 def to_json(experiment: Experiment) -> dict[str, Any]:
     """All fields but the output folder, as JSON."""
     values = dataclasses.asdict(experiment)
@@ -134,9 +148,18 @@ def to_json(experiment: Experiment) -> dict[str, Any]:
 
 
 def from_json(values: Mapping[str, Any]) -> Experiment:
-    """The inverse of `to_json`."""
+    """The inverse of `to_json`.
+
+    Raises:
+        ValueError: If a value is missing, of another type, or cannot be.
+        TypeError: If there is no such field.
+    """
+    json_files.check(values, _SHAPE, "experiment")
     base = defaults(values["env"], Preset(), values.get("agent", DEFAULT_AGENT))
+    json_files.check(values["config"], type(base.config), "experiment.config")
     plain = {name: value for name, value in values.items() if name not in ("config", "hyper")}
+    if unknown := sorted(plain.keys() - {name.removesuffix("?") for name in _SHAPE}):
+        raise TypeError(f"experiment has a field {unknown[0]!r}, which this version lacks")
     return dataclasses.replace(
         base,
         **plain,
@@ -156,6 +179,27 @@ def _restore(cls: type[T], values: Mapping[str, Any]) -> T:
             value = tuple(value)
         restored[name] = value
     return cls(**restored)
+
+
+def check_own(env: str, named: str | None, where: Path) -> None:
+    """Checks that a class of the user's own, which a file names, is named by the user as well.
+
+    Importing it runs its module, and a folder may come from anywhere: a file alone runs nothing.
+
+    Args:
+        env: The environment that the file names.
+        named: What the user names; None for nothing.
+        where: The folder of the file.
+
+    Raises:
+        ValueError: If the user does not name it.
+    """
+    place, colon, _ = env.partition(":")
+    if colon and place not in envs.suite_names() and env != named:
+        raise ValueError(
+            f"{where} needs the environment {env!r}, which is code of somebody's own: if you "
+            f"trust it, name it as well, --env {env}"
+        )
 
 
 @dataclass(frozen=True)

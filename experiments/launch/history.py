@@ -9,7 +9,7 @@ import numpy as np
 from experiments.launch.configuration import Variant
 
 RETURN = "evaluation_return"
-_METRICS, _SECONDS = "history/metrics/", "history/seconds"  # names in a checkpoint
+METRICS, SECONDS = "history/metrics/", "history/seconds"  # names in a checkpoint
 
 
 @dataclass
@@ -39,16 +39,16 @@ class History:
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The arrays that a checkpoint stores, by name."""
-        metrics = {_METRICS + name: np.stack([e[name] for e in self.epochs]) for name in self.names}
-        return metrics | {_SECONDS: np.array(self.seconds, np.float64)}
+        metrics = {METRICS + name: np.stack([e[name] for e in self.epochs]) for name in self.names}
+        return metrics | {SECONDS: np.array(self.seconds, np.float64)}
 
     def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> "History":
         """The inverse of `to_arrays`, with the same variants and seeds."""
-        seconds = arrays[_SECONDS].tolist()
+        seconds = arrays[SECONDS].tolist()
         metrics = {
-            name.removeprefix(_METRICS): values
+            name.removeprefix(METRICS): values
             for name, values in arrays.items()
-            if name.startswith(_METRICS)
+            if name.startswith(METRICS)
         }
         epochs = [{name: row[i] for name, row in metrics.items()} for i in range(len(seconds))]
         return History(self.variants, self.seeds, epochs, seconds)

@@ -11,6 +11,7 @@ import numpy as np
 import envs
 from experiments.launch import run_folder, snapshot
 from experiments.launch.configuration import CheckpointRule, Experiment, Variant, to_json, variants
+from experiments.launch.memory import check_listed
 from experiments.launch.program import keys_and_hypers
 from sobolax import make_training
 
@@ -73,6 +74,7 @@ def check_experiment(experiment: Experiment, checkpoints: CheckpointRule | None)
         raise ValueError(f"--seeds {experiment.seeds} must be at least 1 (3 for an interval)")
     if not 0 <= experiment.seed < 2**32:
         raise ValueError(f"--seed {experiment.seed} must be from 0 to 2**32 - 1")
+    check_listed(experiment.seeds * len(variants(experiment)))
     if checkpoints is not None:
         checkpoints.check()
     try:

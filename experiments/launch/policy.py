@@ -7,12 +7,10 @@ from typing import Any
 
 import jax
 
-import envs
 from experiments.launch import run_folder, snapshot
 from experiments.launch.checkpoint_files import Checkpoint, CheckpointError, newest
-from experiments.launch.configuration import Experiment
-from experiments.launch.job import Job, fingerprint, make_job, template
-from sobolax import make_training
+from experiments.launch.configuration import Experiment, check_own
+from experiments.launch.job import Job, check_experiment, fingerprint, make_job, template
 
 
 @dataclass(frozen=True)
@@ -98,10 +96,12 @@ def load_policies(job: Job, folder: Path) -> tuple[Any, Checkpoint]:
     Raises:
         CheckpointError: If there is no checkpoint, or no undamaged one.
     """
-    names = policy_names(job.training, template(job))
-    good, problems = [], []
-    for place in (folder / run_folder.POLICY, folder / run_folder.CHECKPOINTS):
-        found, bad = newest(place, fingerprint(job), names=jax.tree.leaves(names))
+    state = template(job)
+    names, whole = policy_names(job.training, state), snapshot.describe(state)
+    wanted, good, problems = jax.tree.leaves(names), [], []
+    places = {run_folder.POLICY: {name: whole[name] for name in wanted}}
+    for place, like in (places | {run_folder.CHECKPOINTS: whole}).items():
+        found, bad = newest(folder / place, fingerprint(job), like, wanted)
         good += [] if found is None else [found]
         problems += map(str, bad.values())
     if not good:
@@ -111,36 +111,42 @@ def load_policies(job: Job, folder: Path) -> tuple[Any, Checkpoint]:
     return jax.tree.map(best.arrays.__getitem__, names), best
 
 
-def load_run(run: str | Path) -> TrainedRun:
+def load_run(run: str | Path, env: str | None = None) -> TrainedRun:
     """Reads the newest policies of a run: the final ones, or those of its last checkpoint.
 
     Args:
         run: The folder of a run, complete, interrupted or killed.
+        env: The run's environment, needed if it is a class of your own: importing it runs its
+            code, and a file alone runs nothing.
 
     Raises:
-        ValueError: If the folder is not that of a run, or holds no undamaged policies.
+        ValueError: If the folder is not that of a run, or holds no undamaged policies, or its
+            environment cannot be made or has to be named.
     """
     folder = Path(run)
     experiment = run_folder.read_experiment(folder)
-    environment = envs.make(experiment.env, **experiment.env_args)
-    training = make_training(environment, experiment.config)
+    check_own(experiment.env, env, folder)
+    environment, training = check_experiment(experiment, None)
     job = make_job(experiment, training)
     policies, checkpoint = load_policies(job, folder)
     return TrainedRun(experiment, environment, job, policies, checkpoint.epochs, checkpoint.path)
 
 
-def load_policy(run: str | Path, variant: str | None = None, seed: int = 0) -> TrainedPolicy:
+def load_policy(
+    run: str | Path, variant: str | None = None, seed: int = 0, env: str | None = None
+) -> TrainedPolicy:
     """Reads the newest policy of one variant and seed, as `load_run` does.
 
     Args:
         run: The run's folder.
         variant: "plain" or "sobolev"; by default the run's last variant.
         seed: Which of the variant's seeds, from 0.
+        env: As in `load_run`.
 
     Raises:
         ValueError: If the run holds no policy, or no such variant or seed.
     """
-    found = load_run(run)
+    found = load_run(run, env)
     [index] = found.indices(found.job.variants[-1].name if variant is None else variant, seed)
     parameters = jax.tree.map(lambda leaf: leaf[index], found.policies)
     return TrainedPolicy(found.environment, parameters, found.job.training.act)

@@ -27,7 +27,7 @@ class Step:
 
     done: int
     total: int
-    status: Sequence[str] = ()
+    status: list[str] | tuple[str, ...] = ()
     seconds_left: float | None = None
     unit: str = "epoch"
 

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,8 @@ import jax
 import numpy as np
 
 import sobolax
-from experiments.launch.configuration import Experiment, from_json
+from experiments.launch import json_files
+from experiments.launch.configuration import CheckpointRule, Experiment, from_json
 
 CONFIGURATION = "configuration.json"
 METRICS = "metrics.jsonl"
@@ -28,9 +30,24 @@ GRADIENT_ERROR = "gradient_error.png"
 POLICY = "policy"
 CHECKPOINTS = "checkpoints"
 REPLAY = "replay.html"
+_NEW = "new-files"
 
 
-class FolderInUseError(ValueError):
+# What `provenance` gives.
+WRITER = {
+    "versions": dict[str, str | None],
+    "device": dict[str, str | int | None],
+    "commit": dict[str, str | bool | None] | None,
+}
+_RULE = CheckpointRule | None
+_RESULTS = {"interrupted?": bool, "epochs?": int, "missing?": list[str], "order?": list[str]}
+
+
+class FolderError(ValueError):
+    """A folder in which a run cannot write its files; nothing is changed there."""
+
+
+class FolderInUseError(FolderError):
     """Another process trains in the folder."""
 
 
@@ -45,6 +62,8 @@ def choose(output: Path | None, env: str, variants: Iterable[str]) -> Path:
         name = f"{stamp}-{env}-{'-'.join(variants)}"
         candidates = [name, *(f"{name}-{count}" for count in range(2, 100))]
         return next(path for path in map(Path("runs").joinpath, candidates) if not path.exists())
+    if output.is_symlink() and not output.exists():
+        raise ValueError(f"--output {output} is a link to nothing: name a new or an empty folder")
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output {output} is a file: name a new or an empty folder")
     if output.is_dir() and any(output.iterdir()):
@@ -58,18 +77,16 @@ def choose(output: Path | None, env: str, variants: Iterable[str]) -> Path:
     return output
 
 
-def read_configuration(path: Path) -> dict[str, Any]:
-    """Reads `configuration.json` of a run.
+def read_configuration(path: Path, shape: json_files.Shape = dict[str, Any]) -> dict[str, Any]:
+    """Reads `configuration.json` of a run; `shape` is what it has to hold, besides other things.
 
     Raises:
         ValueError: If it is missing or unreadable.
     """
     try:
-        return json.loads((path / CONFIGURATION).read_text())
-    except (FileNotFoundError, NotADirectoryError) as error:
+        return json_files.read(path / CONFIGURATION, shape)
+    except FileNotFoundError as error:
         raise ValueError(f"{path} holds no {CONFIGURATION}: name the folder of a run") from error
-    except ValueError as error:
-        raise ValueError(f"{path / CONFIGURATION} is damaged: {error}") from error
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -83,27 +100,76 @@ def read_experiment(path: Path) -> Experiment:
         raise ValueError(f"{path} was not written by experiments.train: name such a run's folder")
     try:
         return from_json(configuration["experiment"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} was written by another version of sobolax: {error}") from error
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path / CONFIGURATION} is damaged, or of another version of sobolax: {error}"
+        ) from error
+
+
+def read_rule(path: Path) -> CheckpointRule | None:
+    """When a run takes checkpoints, as its `configuration.json` says; None for never.
+
+    Raises:
+        ValueError: If it is missing or damaged.
+    """
+    saved = read_configuration(path, {"checkpoints?": _RULE}).get("checkpoints")
+    if saved is None:
+        return None
+    try:
+        return CheckpointRule(**saved)
+    except TypeError as error:
+        raise ValueError(f"{path / CONFIGURATION} is of another version: {error}") from error
 
 
 def read_results(path: Path) -> dict[str, Any] | None:
-    """Reads `results.json` of a run; None if it is missing or incomplete."""
+    """Reads `results.json` of a run; None if it is missing.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
     try:
-        return json.loads((path / RESULTS).read_text())
-    except (OSError, ValueError):
+        return json_files.read(path / RESULTS, _RESULTS)
+    except FileNotFoundError:
         return None
 
 
-def remove_results(path: Path) -> None:
-    """Removes the results of an interrupted run, which the resumed run replaces."""
-    for name in (RESULTS, LEARNING_CURVES, GRADIENT_ERROR, REPLAY):
-        (path / name).unlink(missing_ok=True)
-
-
 def create(path: Path) -> None:
-    """Makes the folder that `choose` returned."""
-    path.mkdir(parents=True, exist_ok=True)
+    """Makes the folder that `choose` returned.
+
+    Raises:
+        FolderError: If the system refuses it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FolderError(f"{path} cannot be made: {error.strerror}") from error
+
+
+def check_places(path: Path, files: Iterable[str], folders: Iterable[str] = ()) -> None:
+    """Checks that what a run will write in its folder has a place there; changes nothing.
+
+    Links are refused: a run writes into its own folder alone, wherever the folder came from.
+
+    Args:
+        path: The run's folder; it may not exist yet.
+        files: Names of files, which may exist.
+        folders: Names of folders, which may exist; of what they hold, `epoch_...` are folders.
+
+    Raises:
+        FolderError: Naming what is in the way.
+    """
+    wanted = [(path / name, False) for name in files]
+    for name in folders:
+        wanted += [(path / name, True), *((one, True) for one in (path / name).glob("epoch_*"))]
+    for place, is_folder in wanted:
+        kind = "a folder" if is_folder else "a file"
+        if place.is_symlink():
+            found = "a link"
+        elif not place.exists() or (place.is_dir() if is_folder else place.is_file()):
+            continue
+        else:
+            found = "a folder" if place.is_dir() else "a file" if place.is_file() else "neither"
+        raise FolderError(f"{place} has to be {kind}, but is {found}: move it away")
 
 
 @contextlib.contextmanager
@@ -136,11 +202,14 @@ def differences(saved: Any, here: Any, name: str = "", known: bool = False) -> l
         known: Whether to ignore fields that `saved` lacks, which a newer version has added.
     """
     if not isinstance(saved, Mapping) or not isinstance(here, Mapping):
-        return [] if saved == here else [f"{name}: {saved} -> {here}"]
+        if saved == here:
+            return []
+        return [f"{name}: {json_files.brief(saved)} -> {json_files.brief(here)}"]
     found = []
     for key in saved if known else dict.fromkeys([*saved, *here]):
         one, other = saved.get(key, "nothing"), here.get(key, "nothing")
-        found += differences(one, other, f"{name}.{key}" if name else str(key), known)
+        part = json_files.brief(f"{name}.{key}" if name else key)
+        found += differences(one, other, part, known)
     return found
 
 
@@ -148,14 +217,35 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Writes a new file; non-finite numbers, which JSON lacks, become null."""
     if path.exists():
         raise FileExistsError(f"{path} exists")
+    replace_json(path, values)
+
+
+def replace_json(path: Path, values: Mapping[str, Any]) -> None:
+    """As `write_json`, but replaces what is there, atomically."""
     write_whole(path, json.dumps(plain(values), indent=2, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A folder for new files, which replace those of the same names when all of them are whole."""
+    beside = folder / _NEW
+    if beside.exists():  # of a process that was killed
+        shutil.rmtree(beside)
+    beside.mkdir()
+    try:
+        yield beside
+        for path in beside.iterdir():
+            path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def write_whole(path: Path, text: str) -> None:
     """Writes or replaces a file atomically."""
     beside = path.with_name(path.name + ".partial")
+    beside.unlink(missing_ok=True)  # of a process that was killed
     try:
-        with beside.open("w") as file:
+        with beside.open("x", encoding="utf-8") as file:  # never through a link
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -175,7 +265,7 @@ def write_problem(error: Exception) -> str:
 
 def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Appends a line of JSON per row; the file is whole and readable after every call."""
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write(_lines(rows))
 
 
@@ -189,8 +279,16 @@ def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file that `append_lines` wrote."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """The rows of a file that `append_lines` wrote.
+
+    Raises:
+        DamagedFileError: If one is no object of JSON.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [json_files.parse(line, dict[str, Any]) for line in lines]
+    except ValueError as error:
+        raise json_files.DamagedFileError(f"{path} is damaged: {error}") from error
 
 
 def plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.launch import job as jobs
 from experiments.launch import run_folder, snapshot
-from experiments.launch.checkpoint_files import Checkpoint, newest
+from experiments.launch.checkpoint_files import Checkpoint, Shapes, newest
 from experiments.launch.checkpoints import CheckpointRule, Checkpoints
 from experiments.launch.history import History
 from experiments.launch.job import Job
@@ -77,8 +77,11 @@ def train_runs(
 
     Raises:
         CheckpointError: If all checkpoints in the folder are unusable; nothing is compiled.
-        FolderInUseError: If another process trains in the folder.
+        FolderError: If something is in the way in the folder, or another process trains there.
     """
+    run_folder.check_places(
+        folder, [run_folder.METRICS], [run_folder.POLICY, run_folder.CHECKPOINTS]
+    )
     running = _Running(
         job, folder, progress, Checkpoints(folder, jobs.fingerprint(job), checkpoints)
     )
@@ -118,9 +121,10 @@ class _Running:
             self._progress.phase("reading checkpoints")
             like = call(jobs.template, self._job)
             self._policy_names = policy_names(self._job.training, like)
-            found = call(self._finished, policy)
+            whole = snapshot.describe(like)
+            found = call(self._finished, policy, whole)
             if found is None:
-                found = call(self._checkpoints.restore, snapshot.describe(like))
+                found = call(self._checkpoints.restore, whole)
             self._report_news()
             if found is not None:
                 self._take_over(found, like)
@@ -187,9 +191,10 @@ class _Running:
             "background_seconds": made.background_seconds,
         }
 
-    def _finished(self, path: Path) -> Checkpoint | None:
+    def _finished(self, path: Path, whole: Shapes) -> Checkpoint | None:
         """The final checkpoint of a complete training; None if it is not complete."""
-        found, problems = newest(path, jobs.fingerprint(self._job))
+        like = {name: whole[name] for name in jax.tree.leaves(self._policy_names)}
+        found, problems = newest(path, jobs.fingerprint(self._job), like)
         for problem in problems.values():
             self._warn(str(problem))
         return found if found is not None and found.epochs == self._job.epochs else None

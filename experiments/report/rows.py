@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -82,8 +83,11 @@ class Rows(Sequence[Row]):
         """What a job left beside its rows; nothing where it left none."""
         if self.folder is None or not (path := arrays_path(self.folder, job)).exists():
             return {}
-        with np.load(path) as file:
-            return dict(file)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return dict(file)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
 
     def _some(self, rows: Sequence[Row]) -> "Rows":
         return Rows(rows, self.options, self.folder)
@@ -121,12 +125,12 @@ def read(folder: Path) -> list[Row]:
     if not path.exists():
         return []
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             return [
                 {name: _parse(entry) for name, entry in row.items()}
                 for row in csv.DictReader(file, strict=True)
             ]
-    except (csv.Error, UnicodeDecodeError, AttributeError) as error:
+    except (csv.Error, UnicodeDecodeError, AttributeError, TypeError, OSError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 

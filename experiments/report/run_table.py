@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from experiments.report.results import RETURN, counted, frozen_runs, metric, sentence
-from experiments.report.table import Table, number, text, wide_console
+from experiments.report.table import Table, fitting, number, text, wide_console
 from sobolax.training.shares import SHARES
 
 # Two numbers to a cell, one below the other, so that a terminal of 80 columns holds them all.
@@ -85,7 +85,8 @@ def _shares(results: Mapping[str, Any], prefix: str) -> Table | None:
 
 def show(results: Mapping[str, Any], title: str, console: Console) -> None:
     """Prints the table; where the output is no terminal, as wide as it needs."""
-    wide_console(console).print(render(results, title))
+    console = wide_console(console)
+    console.print(fitting(render(results, title), console))
 
 
 def _row(results: Mapping[str, Any], name: str, speed: float | None) -> list[str]:

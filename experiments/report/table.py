@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 
 from rich import table as rich_table
 from rich.box import SIMPLE_HEAVY
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
+from rich.text import Text
 
 from experiments.launch.run_folder import write_whole
 from experiments.report.intervals import Estimate, Median
@@ -146,12 +147,39 @@ def wide_console(console: Console) -> Console:
 
 
 def show(tables: Sequence[Table], console: Console) -> None:
-    """Prints tables; those too wide for the console without their intervals."""
+    """Prints tables; those too wide for the console without their intervals, or as lists."""
     console = wide_console(console)
     for table in tables:
         whole = table.rendered()
-        width = Measurement.get(console, console.options.update(width=10_000), whole).maximum
-        console.print(whole if width <= console.width else table.rendered(intervals=False))
+        if not _fits(whole, console):
+            whole = table.rendered(intervals=False)
+        console.print(fitting(whole, console))
+
+
+def fitting(part: RenderableType, console: Console) -> RenderableType:
+    """A table, or a group of parts, with every table that is wider than the console as a list."""
+    if isinstance(part, Group):
+        return Group(*(fitting(one, console) for one in part.renderables))
+    if not isinstance(part, rich_table.Table) or _fits(part, console):
+        return part
+    headings = [_one_line(column.header) for column in part.columns]
+    lines = [] if part.title is None else [_one_line(part.title), ""]
+    for name, *cells in zip(*(column.cells for column in part.columns), strict=True):
+        lines.append(_one_line(name))
+        pairs = zip(headings[1:], cells, strict=True)
+        lines += [f"  {heading}: {_one_line(cell)}" for heading, cell in pairs]
+    if part.caption is not None:
+        lines += ["", _one_line(part.caption)]
+    return Text("\n".join([*lines, ""]))
+
+
+def _fits(part: RenderableType, console: Console) -> bool:
+    options = console.options.update(width=10_000)
+    return Measurement.get(console, options, part).maximum <= console.width
+
+
+def _one_line(cell: object) -> str:
+    return " ".join(str(cell).split())
 
 
 def markdown(tables: Sequence[Table]) -> str:

@@ -12,6 +12,7 @@ rest. What every run leaves:
 import dataclasses
 import functools
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,8 +25,10 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.text import Text
 
-from experiments.launch import run_folder
-from experiments.launch.exit_status import INTERRUPTED, bad_input, second_interrupt_quits
+from experiments.launch import json_files, run_folder
+from experiments.launch.configuration import check_own
+from experiments.launch.exit_status import INTERRUPTED, bad_input, command, second_interrupt_quits
+from experiments.launch.flags import given_flags, read_flags
 from experiments.launch.history import History
 from experiments.launch.program import keep_compiled_programs
 from experiments.launch.progress import (
@@ -104,6 +107,7 @@ class Study(Generic[Options]):
     fixed: Sequence[str] = ()
 
 
+@command
 def main(
     study: Study[Options],
     argv: Sequence[str] | None = None,
@@ -132,7 +136,7 @@ def main(
         plan = study.prepare(options)
         folder = flags.resume or run_folder.choose(flags.output, study.name, [plan.label])
         done = _rows_by_job(rows.read(folder)) if flags.resume else {}
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return bad_input(error)
     keep_compiled_programs()
     if not flags.resume:
@@ -142,7 +146,7 @@ def main(
         with run_folder.locked(folder):
             interrupted = _measure(study, dataclasses.replace(plan, folder=folder), done, console)
             _draw(study, folder, console, interrupted)
-    except run_folder.FolderInUseError as error:
+    except run_folder.FolderError as error:
         return bad_input(error)
     return INTERRUPTED if interrupted else 0
 
@@ -159,7 +163,7 @@ def merge(study: Study[Any], folders: Sequence[Path]) -> list[Row]:
         here = Rows(rows.read(folder))
         if not here:
             raise ValueError(f"{folder} holds no {rows.ROWS} of a study: name the folder of a run")
-        options = run_folder.read_configuration(folder)["options"]
+        options = _configuration(study, folder)["options"]
         fixed = {name: options.get(name) for name in study.fixed}
         unlike = run_folder.differences(first, fixed) if first else []
         if unlike:
@@ -265,24 +269,26 @@ def _read(
         frozen=True,  # fields after the study's
     )
     made.__doc__ = study.options.__doc__
-    parse = functools.partial(tyro.cli, made, args=argv, prog=program)
-    given: Any = parse(default=None if default is None else made(**asdict(default)))
+    parse = functools.partial(read_flags, made, argv, program)
+    given: Any = parse(None if default is None else made(**asdict(default)))
     flags = _Flags(given.output, given.resume, tuple(given.report))
     names = [entry.name for entry in dataclasses.fields(study.options)]
     if flags.resume is None:
         return study.options(**{name: getattr(given, name) for name in names}), flags
     if flags.report:
         raise ValueError("--resume and --report exclude each other: give one of them")
-    saved = run_folder.read_configuration(flags.resume)
-    if saved.get("study") != study.name:
-        raise ValueError(f"--resume {flags.resume} is no run of {program}")
+    saved = _configuration(study, flags.resume, "--resume ")
     try:
         options = study.options(
             **{name: _tuples(value) for name, value in saved["options"].items()}
         )
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{flags.resume} was written by another version: {error}") from error
-    given = parse(default=made(**asdict(options), resume=flags.resume))
+    _check_folder(flags.resume)
+    if isinstance(env := getattr(options, "env", None), str):
+        named = given_flags(sys.argv[1:] if argv is None else argv).get("env", [])
+        check_own(env, " ".join(named), flags.resume)
+    given = parse(made(**asdict(options), resume=flags.resume))
     unlike = run_folder.differences(
         run_folder.plain(asdict(options)),
         run_folder.plain({name: getattr(given, name) for name in names}),
@@ -295,6 +301,27 @@ def _read(
             f"(saved -> given): {'; '.join(unlike)}. Leave them out, or start anew without --resume"
         )
     return options, flags
+
+
+def _configuration(study: Study[Any], folder: Path, flag: str = "") -> dict[str, Any]:
+    """The configuration of a run of this study.
+
+    Raises:
+        ValueError: If the folder holds none, it is damaged, or it is another study's.
+    """
+    saved = run_folder.read_configuration(folder)
+    if saved.get("study") != study.name:
+        raise ValueError(
+            f"{flag}{folder} is no run of python -m experiments.studies.{study.name}: name such "
+            "a run's folder"
+        )
+    json_files.check(saved, {"options": study.options}, str(folder / run_folder.CONFIGURATION))
+    return saved
+
+
+def _check_folder(folder: Path) -> None:
+    files = (run_folder.CONFIGURATION, rows.ROWS, run_folder.RESULTS, "table.md")
+    run_folder.check_places(folder, files, (rows.ARRAYS, "tables"))
 
 
 def _tuples(value: Any) -> Any:
@@ -330,7 +357,9 @@ def _save(plan: Plan[Any, Any], found: Done, done: dict[str, list[Row]]) -> None
     if found.arrays:
         path = rows.arrays_path(plan.folder, found.job)
         path.parent.mkdir(exist_ok=True)
-        np.savez_compressed(path, **found.arrays)  # pyright: ignore[reportArgumentType]
+        beside = path.with_name(f"new-{path.name}")
+        np.savez_compressed(beside, **found.arrays)  # pyright: ignore[reportArgumentType]
+        beside.replace(path)
     done[found.job] = [{"job": found.job, **row} for row in found.rows]
     # In the plan's order, whatever order they came in.
     order = [name for name in plan.jobs if name in done]
@@ -358,16 +387,13 @@ def _draw(study: Study[Any], folder: Path, console: Console, interrupted: bool =
     measured = Rows(rows.read(folder), configuration["options"], folder)
     if len(measured):
         tables = study.tables(measured)
-        with figure.style():
+        with figure.style(), run_folder.replacing(folder) as beside:
             for name, drawn in study.figures(measured):
-                path = folder / f"{name}.png"
-                path.unlink(missing_ok=True)
-                figure.save(drawn, path)
+                figure.save(drawn, beside / f"{name}.png")
         table.save(folder, tables)
         results = {**configuration, "interrupted": interrupted, "rows": len(measured)}
         results["tables"] = [one.to_json() for one in tables]
-        (folder / run_folder.RESULTS).unlink(missing_ok=True)
-        run_folder.write_json(folder / run_folder.RESULTS, results)
+        run_folder.replace_json(folder / run_folder.RESULTS, results)
         table.show(tables, console)
     if interrupted:
         console.print("Interrupted: what was done is kept, and --resume goes on with it.")

@@ -8,8 +8,8 @@ from rich.text import Text
 
 from experiments.launch.exit_status import (
     FAILED,
-    INTERRUPTED,
     bad_input,
+    command,
     leave,
     second_interrupt_quits,
 )
@@ -19,6 +19,7 @@ from experiments.launch.sweep.sweep import Command, Stopped
 from experiments.sweep import report
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
@@ -28,29 +29,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     console, start = Console(), time.perf_counter()
     try:
-        command = flags.read(argv)
+        given = flags.read(argv)
         with second_interrupt_quits():
-            merged = _runner(command)(command, console)
+            merged = _runner(given)(given, console)
             report.write(merged, start)
     except ValueError as error:  # too little memory, a folder in use, no good checkpoint
         return bad_input(error)
     except Stopped as stopped:
         console.print(Text(str(stopped)), soft_wrap=True)
         return stopped.status
-    except KeyboardInterrupt:
-        console.print("Interrupted.")
-        return INTERRUPTED
     report.show(merged.folder, console)
     for text in merged.missing:
         console.print(Text(f"not complete, and left out: {text}", style="bold red"), soft_wrap=True)
     return FAILED if merged.missing else 0
 
 
-def _runner(command: Command) -> Callable[[Command, Console], Merged]:
+def _runner(given: Command) -> Callable[[Command, Console], Merged]:
     """The function that runs the sweep, in this process or together with others."""
-    if command.machines.ray:
+    if given.machines.ray:
         from experiments.launch.cluster.ray_sweep import run
-    elif command.machines.distributed:
+    elif given.machines.distributed:
         from experiments.launch.cluster.distributed import run
     else:
         from experiments.launch.sweep.local import run

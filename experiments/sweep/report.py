@@ -1,12 +1,11 @@
 """Writes what a sweep found: results, table and plots."""
 
-import json
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from experiments.launch import run_folder
+from experiments.launch import json_files, run_folder
 from experiments.launch.sweep import shards
 from experiments.launch.sweep.shards import Merged
 from experiments.report import table
@@ -25,21 +24,21 @@ def write(merged: Merged, start: float) -> None:
         FolderInUseError: If another process writes there.
     """
     results, history, folder = make_results(merged, start), merged.history, merged.folder
+    run_folder.check_places(folder, (run_folder.RESULTS, run_folder.METRICS, tables.TABLE))
     shards.begin(folder, merged.sweep)
     with run_folder.locked(folder):
-        for path in (folder / run_folder.RESULTS, folder / tables.TABLE, *folder.glob("*.png")):
-            path.unlink(missing_ok=True)
         rows = [row for epoch in range(len(history.epochs)) for row in history.rows(epoch)]
         run_folder.replace_lines(folder / run_folder.METRICS, rows)
         table.save(folder, [tables.make_table(results)], tables.TABLE)
-        plots.save(folder, results)
+        with run_folder.replacing(folder) as beside:
+            plots.save(beside, results)
         # Last: a folder with results is complete.
-        run_folder.write_json(folder / run_folder.RESULTS, results)
+        run_folder.replace_json(folder / run_folder.RESULTS, results)
 
 
 def show(folder: Path, console: Console) -> None:
     """Prints the table of a complete sweep and its folder."""
-    results = json.loads((folder / run_folder.RESULTS).read_text())
+    results = json_files.read(folder / run_folder.RESULTS)
     console.print()
     tables.show(results, console)
     console.print(Text(f"Everything is in {folder}"), soft_wrap=True)

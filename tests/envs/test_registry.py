@@ -1,3 +1,4 @@
+import importlib
 import os
 import subprocess
 import sys
@@ -82,3 +83,9 @@ def test_making_mujoco_environments_prints_and_leaves_nothing(tmp_path):
     assert done.stdout == ""
     assert "settotalmass" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_suites_are_listed_after_one_was_loaded():
+    # A subpackage becomes an attribute of its package, and would hide a function of its name.
+    importlib.import_module("envs.suites.shared")
+    assert "brax" in envs.suite_names()

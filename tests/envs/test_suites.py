@@ -56,7 +56,7 @@ def test_bad_input_is_one_clear_error(name, parameters, message):
         envs.make(name, **parameters)
 
 
-@pytest.mark.parametrize("suite", envs.suites())
+@pytest.mark.parametrize("suite", envs.suite_names())
 def test_a_missing_package_is_named_with_its_extra(monkeypatch, suite):
     def absent(module):
         raise ModuleNotFoundError("No module named 'theirs'", name="theirs")

@@ -183,7 +183,8 @@ def test_importing_has_no_side_effects(tmp_path):
 @pytest.mark.slow
 def test_ctrl_c_stops_a_process_in_good_order(tmp_path):
     folder = tmp_path / "run"
-    flags = [*TINY, "--output", str(folder), "--total-timesteps", "19200000", "--epochs", "100000"]
+    long = {"192": "19200000", str(EPOCHS): "100000"}
+    flags = [*(long.get(word, word) for word in TINY), "--output", str(folder)]
     process = subprocess.Popen(
         [sys.executable, "-m", "experiments.train", *flags],
         cwd=tmp_path,

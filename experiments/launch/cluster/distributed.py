@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from experiments.launch import run_folder
+from experiments.launch import json_files, run_folder
 from experiments.launch.exit_status import INTERRUPTED
 from experiments.launch.program import call, keep_compiled_programs
 from experiments.launch.progress import console_progress
@@ -124,7 +124,8 @@ class Processes:
             own = np.frombuffer(json.dumps(value).encode(), np.uint8)
             sizes = process_allgather(np.array([len(own)], np.int32)).ravel()
             rows = process_allgather(np.pad(own, (0, sizes.max() - len(own))))
-            return [json.loads(bytes(row[:size])) for row, size in zip(rows, sizes, strict=True)]
+            texts = [bytes(row[:size]) for row, size in zip(rows, sizes, strict=True)]
+            return [json_files.parse(text) for text in texts]
 
         self.meetings += 1
         return call(work)

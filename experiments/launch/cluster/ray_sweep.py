@@ -6,7 +6,6 @@ machine is lost, Ray restarts the task elsewhere, and it continues from the last
 """
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -20,7 +19,7 @@ import jax
 from rich.console import Console
 from rich.text import Text
 
-from experiments.launch import run_folder
+from experiments.launch import json_files, run_folder
 from experiments.launch.cluster import ray_tasks
 from experiments.launch.exit_status import FAILED, INTERRUPTED
 from experiments.launch.sweep import shards
@@ -68,7 +67,7 @@ def run(command: Command, console: Console) -> Merged:
             console.print(Text(f"{planned['takes']} {text}"), soft_wrap=True)
             tasks = needs(machines, planned["bytes"])
             with Overview(console, len(parts), sweep.experiment.config.epochs, places) as overview:
-                failed = _train(ray, machines, tasks, folder, parts, overview)
+                failed = _train(ray, machines, tasks, prepared, parts, overview)
     again = f"Go on with: {PROGRAM} --resume {folder} --ray {machines.ray}"
     if failed is None:
         raise Stopped(f"Interrupted. {again}", INTERRUPTED)
@@ -176,6 +175,7 @@ def _plan(ray: Any, machines: Machines, nodes: Sequence[Node], prepared: Prepare
         plan = ray.remote(max_calls=1, max_retries=machines.ray_retries)(ray_tasks.plan)
         answer = plan.options(**needs(machines)).remote(
             folder,
+            prepared.sweep.experiment.env,
             machines.ray_gpus,
             prepared.sweep.memory,
             at_most=-(-len(prepared.runs) // sum(places)),
@@ -249,7 +249,7 @@ def _train(
     ray: Any,
     machines: Machines,
     tasks: dict[str, Any],
-    folder: Path,
+    prepared: Prepared,
     parts: Sequence[range],
     overview: Overview,
 ) -> dict[int, str] | None:
@@ -258,12 +258,14 @@ def _train(
     Returns:
         Why shards failed for good; None after Ctrl-C.
     """
+    folder, env = prepared.folder, prepared.sweep.experiment.env
     train = ray.remote(max_calls=1, max_retries=machines.ray_retries)(ray_tasks.train)
     train = train.options(scheduling_strategy="SPREAD", **tasks)
     folders = [shards.shard_folder(folder, index) for index in range(len(parts))]
     messages = Messages([path / ray_tasks.MESSAGES for path in folders])
     waiting = {
-        train.remote(folder, machines.ray_gpus, index, parts): index for index in range(len(parts))
+        train.remote(folder, env, machines.ray_gpus, index, parts): index
+        for index in range(len(parts))
     }
     failed: dict[int, str] = {}
     try:
@@ -305,5 +307,5 @@ class Messages:
                 self._read[path] = start + len(whole + newline)
                 for line in whole.splitlines():
                     with contextlib.suppress(ValueError):  # half a line of a killed worker
-                        message = json.loads(line)
+                        message = json_files.parse(line, {"kind": str, "value": Any})
                         overview.hear(index, message["kind"], message["value"])

@@ -13,7 +13,8 @@ from typing import Any
 import jax
 
 from experiments.launch import run_folder
-from experiments.launch.sweep import memory, shards
+from experiments.launch.memory import largest_held
+from experiments.launch.sweep import shards
 from experiments.launch.sweep.machines import Machines
 from experiments.launch.sweep.progress import Relay
 from experiments.launch.sweep.sweep import Command, Prepared, prepare
@@ -41,11 +42,12 @@ def look(answer: Path, driver: Mapping[str, Any]) -> None:
     answer.touch()
 
 
-def plan(folder: Path, gpus: int, requested: int | None, **limits: Any) -> dict[str, Any]:
+def plan(folder: Path, env: str, gpus: int, requested: int | None, **limits: Any) -> dict[str, Any]:
     """Compiles the program of a shard on a worker, for its devices and memory.
 
     Args:
         folder: The sweep's folder.
+        env: Its environment, as the driver's user names it.
         gpus: GPUs of a task.
         requested: Bytes that a shard may take; None for its share of the free memory.
         limits: Of `shards.plan`.
@@ -54,17 +56,18 @@ def plan(folder: Path, gpus: int, requested: int | None, **limits: Any) -> dict[
         The content of `plan.json`, with `takes`, the memory of a run in words, `bytes` of the
         host's memory that a task takes in all, and `device`.
     """
-    made = shards.plan(_prepare(folder, gpus, requested), **limits)
+    made = shards.plan(_prepare(folder, env, gpus, requested), **limits)
     need, device = made.need, run_folder.provenance()["device"]
-    in_all = memory.largest_held() + (need.total if need.shared else need.host)
+    in_all = largest_held() + (need.total if need.shared else need.host)
     return made.to_json() | {"takes": made.summary()[0], "bytes": in_all, "device": device}
 
 
-def train(folder: Path, gpus: int, index: int, parts: Sequence[range]) -> None:
+def train(folder: Path, env: str, gpus: int, index: int, parts: Sequence[range]) -> None:
     """Trains one shard in its folder, from the last checkpoint there; reports to a file.
 
     Args:
         folder: The sweep's folder.
+        env: Its environment, as the driver's user names it.
         gpus: GPUs of a task.
         index: Index of the shard.
         parts: The runs of all shards.
@@ -75,12 +78,12 @@ def train(folder: Path, gpus: int, index: int, parts: Sequence[range]) -> None:
     run_folder.create(messages.parent)
 
     def send(kind: str, value: Any) -> None:
-        with messages.open("a") as file:
+        with messages.open("a", encoding="utf-8") as file:
             file.write("\n")  # a worker that was killed may have left half a line
         run_folder.append_lines(messages, [{"kind": kind, "value": value}])
 
     send("begins", f"{ray.util.get_node_ip_address()}, process {os.getpid()}")
-    prepared = _prepare(folder, gpus)
+    prepared = _prepare(folder, env, gpus)
     program = partial(shards.compile_for, prepared, len(parts[0]))
     deadline = time.monotonic() + _LOCK_SECONDS
     while True:
@@ -102,9 +105,9 @@ def wait_for(path: Path) -> bool:
     return path.exists()
 
 
-def _prepare(folder: Path, gpus: int, requested: int | None = None) -> Prepared:
+def _prepare(folder: Path, env: str, gpus: int, requested: int | None = None) -> Prepared:
     if gpus and jax.default_backend() == "cpu":
         raise ValueError(
             "Ray gives this task a GPU, but JAX finds none: install jax[cuda13] on every machine"
         )
-    return prepare(Command(None, folder, requested, Machines()))
+    return prepare(Command(None, folder, requested, Machines(), env=env))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from experiments.launch.memory import check_listed
+
 SweepConfig = Mapping[str, float]  # hyperparameters that vary, by name
 
 _DIGITS = 4  # significant digits of drawn values, so that they can be read and typed
@@ -89,6 +91,7 @@ def make_configs(axes: Sequence[Axis], draws: int | None, seed: int) -> tuple[Sw
         if ranges:
             flag = ranges[0].name.replace("_", "-")
             raise ValueError(f"--{flag} is a range: add --random N to draw from it, or list values")
+        check_listed(math.prod(len(axis.values) for axis in axes))
         points = list(itertools.product(*(axis.values for axis in axes)))
     else:
         if draws < 1:
@@ -99,6 +102,7 @@ def make_configs(axes: Sequence[Axis], draws: int | None, seed: int) -> tuple[Sw
                 f"--random {draws} is more than the grid's {size} configurations: leave it out to "
                 "try all"
             )
+        check_listed(draws)
         generator = np.random.default_rng(seed)
         found: dict[tuple[float, ...], None] = {}
         while len(found) < draws:

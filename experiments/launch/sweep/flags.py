@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from experiments.launch.checkpoints import CheckpointRule
 from experiments.launch.command_line import mirror, named_defaults
 from experiments.launch.configuration import Experiment, merge, parse_environment_arguments
+from experiments.launch.effects import check_effects
+from experiments.launch.flags import given_flags, read_flags
+from experiments.launch.memory import parse_size
 from experiments.launch.sweep.configs import make_configs, parse_axis
 from experiments.launch.sweep.machines import Machines
-from experiments.launch.sweep.memory import parse_size
 from experiments.launch.sweep.sweep import PROGRAM, Command, Prepared, Sweep, prepare
 from sobolax.checks import suggestion
 
@@ -84,16 +84,18 @@ def read(argv: Sequence[str] | None = None) -> Command:
         SystemExit: With status 2 on unreadable flags, with status 0 after `--help`.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    given = {} if {"-h", "--help"} & set(argv) else given_flags(argv)
     base = named_defaults(argv)
     flags = _flags(base)
     _check_words(argv, flags, base)
-    flags = tyro.cli(type(flags), args=argv, default=flags, prog=PROGRAM)
+    flags = read_flags(type(flags), argv, PROGRAM, flags)
     memory = None if flags.memory is None else parse_size("--memory", flags.memory)
     machines = Machines(**dataclasses.asdict(flags.machines))
     folder = flags.merge or flags.resume
     machines.check(flags.devices, bool(folder or flags.output))
     if folder is not None:
-        return Command(None, folder, memory, machines, merge=flags.merge is not None)
+        [env] = given.get("env") or [None]
+        return Command(None, folder, memory, machines, flags.merge is not None, env)
     hyper = dataclasses.asdict(flags.hyperparameters)
     axes = [parse_axis(name, words) for name, words in hyper.items()]
     fixed = {axis.name: axis.values[0] for axis in axes if not axis.varies}
@@ -109,6 +111,9 @@ def read(argv: Sequence[str] | None = None) -> Command:
         config=merge(base.config, dataclasses.asdict(flags.program)),
         hyper=merge(base.hyper, fixed),
     )
+    largest = {axis.name: max(axis.bounds or axis.values) for axis in varied}
+    hyper_with_all = merge(experiment.hyper, largest)
+    check_effects(given, experiment.config, hyper_with_all, flags.checkpoints)
     rule = CheckpointRule(flags.checkpoint_seconds, flags.keep_checkpoints)
     sweep = Sweep(
         experiment=experiment,
@@ -172,7 +177,7 @@ def _check_words(argv: Sequence[str], flags: Any, base: Experiment) -> None:
                 f"compiled program: run one sweep for each value. What may vary is {hyper}"
             )
     # Flags that may change on resuming.
-    free = {"resume", "merge", "memory", "no-distributed", *dict(_known(flags.machines))}
+    free = {"resume", "merge", "memory", "env", "no-distributed", *dict(_known(flags.machines))}
     others = ", ".join(f"--{flag}" for flag in given if flag not in free)
     folder = next((flag for flag in ("resume", "merge") if flag in given), None)
     if folder and others:

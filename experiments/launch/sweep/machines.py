@@ -89,6 +89,10 @@ class Machines:
             (self.ray_cpus < 1, f"--ray-cpus {self.ray_cpus} must be at least 1"),
             (self.ray_gpus < 0, f"--ray-gpus {self.ray_gpus} must be at least 0"),
             (self.ray_retries < 0, f"--ray-retries {self.ray_retries} must be at least 0"),
+            (
+                not self.distributed and self.join_seconds != Machines.join_seconds,
+                "--join-seconds has no effect without --distributed: leave it out",
+            ),
             (self.join_seconds < 1, f"--join-seconds {self.join_seconds} must be at least 1"),
             (
                 given and missing,

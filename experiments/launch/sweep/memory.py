@@ -1,45 +1,13 @@
-"""How much memory a sweep needs and how much there is: measured from the compiled program."""
+"""How much memory a sweep needs: measured from the compiled program."""
 
-import re
-import resource
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
-import psutil
 
+from experiments.launch.memory import Budget, in_words
 from experiments.launch.program import Program, call, size_of
-
-# The share of free memory that a sweep takes: others use the machine, allocators round up.
-_SHARE = {"cpu": 0.85, "other": 0.95}
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
-_CGROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Memory that a sweep may take, in bytes.
-
-    Attributes:
-        device: On each device.
-        host: On the host.
-        requested: Whether it comes from `--memory`.
-    """
-
-    device: int
-    host: int
-    requested: bool = False
-
-    @property
-    def source(self) -> str:
-        """The source of the numbers, for messages."""
-        return "is what --memory says" if self.requested else "may be taken"
 
 
 @dataclass(frozen=True)
@@ -149,68 +117,6 @@ def measure(training: Any, program: Program, devices: int, checkpoints: bool, hy
     return Need(program.memory.peak, host, whole, devices, shared)
 
 
-def find_budget(
-    devices: int, requested: int | None = None, sharers: int = 1, limit: int | None = None
-) -> Budget:
-    """The memory that may be taken now.
-
-    Args:
-        devices: Devices in use; those of a processor share its memory.
-        requested: Bytes on the host or on each accelerator; None for what is free.
-        sharers: Processes like this one that share the host's memory, but not the devices.
-        limit: Bytes of the host's memory that each of them may hold in all; None for its share.
-
-    Raises:
-        ValueError: If less than that is free, or a device does not report its memory.
-    """
-    free = free_memory()
-    if sharers > 1 or limit is not None:  # each of them holds what this one holds
-        held = largest_held()
-        each = (free + held) // sharers
-        free = max((each if limit is None else min(each, limit)) - held, 0)
-    if jax.default_backend() == "cpu":
-        whole = _granted(requested, free, _SHARE["cpu"])
-        return Budget(whole // devices, whole, requested is not None)
-    left = [
-        stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-        for device in jax.local_devices()[:devices]
-        if "bytes_limit" in (stats := device.memory_stats() or {})
-    ]
-    if not left and requested is None:
-        raise ValueError("this device does not say how much memory it has: say so with --memory")
-    each = _granted(requested, min(left, default=requested or 0), _SHARE["other"])
-    return Budget(each, int(_SHARE["cpu"] * free), requested is not None)
-
-
-def _granted(requested: int | None, free: int, share: float) -> int:
-    if requested is None:
-        return int(share * free)
-    if requested > free:
-        raise ValueError(
-            f"--memory {in_words(requested)} is more than the {in_words(free)} that are free: name "
-            "less, or leave it out"
-        )
-    return requested
-
-
-def largest_held() -> int:
-    """The peak memory of this process so far, in bytes, including compilation."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else 1024 * most
-
-
-def free_memory() -> int:
-    """Free memory of the host in bytes, within a container's limit."""
-    free = psutil.virtual_memory().available
-    for limit, used in _CGROUPS:
-        try:
-            left = int(Path(limit).read_text()) - int(Path(used).read_text())
-        except (OSError, ValueError):  # not there, or "max"
-            continue
-        free = min(free, max(left, 0))
-    return free
-
-
 def make_plan(
     compile_for: Callable[[int], Program],
     need_of: Callable[[Program], Need],
@@ -265,28 +171,6 @@ def _too_little(takes: str, needed: int, free: int, budget: Budget) -> ValueErro
         f"{takes} {in_words(needed)}, but {in_words(free)} {budget.source}: free memory, or start "
         "a sweep with a smaller --replay-capacity or --tangent-dtype"
     )
-
-
-def parse_size(flag: str, text: str) -> int:
-    """Bytes of `4GiB`, `500MB` or `1e9`.
-
-    Raises:
-        ValueError: If it is not a size, or not above 0.
-    """
-    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*([kmg]?i?)b?\s*", text.lower())
-    size = float(found[1]) * _UNITS.get(found[2], 0) if found else 0.0
-    if not 1 <= size < 2**63:
-        raise ValueError(f"{flag} {text!r} must be a size above 0, such as 4GiB or 500MB")
-    return int(size)
-
-
-def in_words(size: float) -> str:
-    """`3.2 MiB`."""
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.3g} {unit}"
-        size /= 1024
-    return f"{size:.3g} GiB" if size < 1000 else f"{size:,.0f} GiB"
 
 
 def _equal_parts(runs: int, most: int, devices: int) -> int:

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from experiments.launch import json_files
 from experiments.launch.history import RETURN, History, steady_steps_per_second
 from experiments.launch.progress import Lines, Progress, Step, clock, seconds_left
 
@@ -85,7 +86,12 @@ class Overview(Lines):
         return Relay(partial(self.hear, index))
 
     def hear(self, index: int, kind: str, value: Any) -> None:
-        """Receives a message of a shard: `Relay`'s kinds, and `begins` with a place."""
+        """Receives a message of a shard: `Relay`'s kinds, and `begins` with a place.
+
+        Raises:
+            ValueError: If the value is not one of this kind.
+        """
+        json_files.check(value, Step if kind == "step" else str, kind)
         shard, place = self._shards[index], self._place(index)
         if kind == "note":
             self.note(place + value)
@@ -100,8 +106,11 @@ class Overview(Lines):
                 self.warn(f"{place}its worker was lost; it goes on at {value}")
             else:
                 self._line(f"{place}begins at {value}")
-        else:
-            step = shard.step = Step(**value)
+        elif kind == "step":
+            try:
+                step = shard.step = Step(**value)
+            except TypeError as error:
+                raise ValueError(f"no step: {error}") from error
             text = f"{place}epoch {step.done}/{step.total}  {' · '.join(step.status)}"
             for_all = f", {clock(self.left)} for all" if len(self._shards) > 1 else ""
             self._line(f"{text}  {clock(step.seconds_left)} left{for_all}")

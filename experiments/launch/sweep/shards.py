@@ -1,6 +1,5 @@
 """Trains the shards of a sweep, each in a folder of its own, and merges what they measured."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.launch import run_folder
+from experiments.launch import json_files, run_folder
 from experiments.launch.configuration import Variant
 from experiments.launch.history import History
 from experiments.launch.job import Job
+from experiments.launch.memory import find_budget
 from experiments.launch.program import Program, compile_program, keys_and_hypers, size_of
 from experiments.launch.progress import Progress
 from experiments.launch.runner import train_runs
@@ -22,6 +22,14 @@ from experiments.launch.sweep.progress import Overview
 from experiments.launch.sweep.sweep import Part, Prepared, Sweep, part_folders
 
 PLAN, MEASURED = "plan.json", "measured.json"
+_PLAN = {"width": int, "shards": list[tuple[int, int]]}
+_MEASURED = {
+    "metrics": dict[str, list[list[float | None]]],
+    "seconds": list[float],
+    "compile_seconds": float,
+    "initialise_seconds": float,
+    "warnings": list[str],
+}
 
 
 @dataclass(frozen=True)
@@ -68,11 +76,11 @@ def plan(
     sweep, training = prepared.sweep, prepared.training
     keys, hypers = all_runs(sweep)
     checkpoints = sweep.checkpoints is not None
-    saved = _read(prepared.folder / PLAN) if prepared.resumes else None
+    saved = _read_plan(prepared.runs, prepared.folder) if prepared.resumes else None
     return memory.make_plan(
         lambda width: compile_for(prepared, width),
         lambda program: memory.measure(training, program, sweep.devices, checkpoints, hypers),
-        lambda: memory.find_budget(sweep.devices, sweep.memory, sharers, limit),
+        lambda: find_budget(sweep.devices, sweep.memory, sharers, limit),
         prepared.runs,
         smallest_state=size_of(jax.eval_shape(training.init, *_take((keys, hypers), 0))),
         devices=sweep.devices,
@@ -90,6 +98,7 @@ def compile_for(prepared: Prepared, width: int) -> Program:
 
 def begin(folder: Path, sweep: Sweep, planned: Mapping[str, Any] | None = None) -> None:
     """Makes the folder of a sweep with configuration and plan; keeps existing files."""
+    run_folder.check_places(folder, [run_folder.CONFIGURATION, PLAN])
     run_folder.create(folder)
     if not (folder / run_folder.CONFIGURATION).exists():
         configuration = {"sweep": sweep.to_json(), **run_folder.provenance()}
@@ -134,6 +143,7 @@ def train_shard(
         Whether it is complete; False after Ctrl-C.
     """
     folder = shard_folder(prepared.folder, index)
+    run_folder.check_places(folder, [MEASURED])
     if (folder / MEASURED).exists():
         return True
     run_folder.create(folder)
@@ -193,7 +203,7 @@ def parts_of(whole: Path) -> list[Part]:
 def find_shards(sweep: Sweep, whole: Path, part: Part) -> list[tuple[range, Path]]:
     """The runs and folder of each shard of a part; one shard before there is a plan."""
     runs = part.runs(sweep.runs)
-    planned = _read(part.folder(whole) / PLAN) or {"shards": [[runs.start, runs.stop]]}
+    planned = _read_plan(runs, part.folder(whole)) or {"shards": [[runs.start, runs.stop]]}
     return [
         (range(*ends), shard_folder(part.folder(whole), index))
         for index, ends in enumerate(planned["shards"])
@@ -202,12 +212,12 @@ def find_shards(sweep: Sweep, whole: Path, part: Part) -> list[tuple[range, Path
 
 def collect(sweep: Sweep, whole: Path, part: Part) -> dict[str, Any]:
     """The plan of a part and the measurements of its shards, as JSON."""
-    shards = []
+    shards, epochs = [], sweep.experiment.config.epochs
     for runs, path in find_shards(sweep, whole, part):
         missing = f"{path} (runs {runs.start + 1} to {runs.stop})"
-        found = _read(path / MEASURED) or {"missing": missing}
+        found = _read_measured(path, runs, epochs) or {"missing": missing}
         shards.append({"runs": [runs.start, runs.stop], **found})
-    return {"plan": _read(part.folder(whole) / PLAN), "shards": shards}
+    return {"plan": _read_plan(part.runs(sweep.runs), part.folder(whole)), "shards": shards}
 
 
 def missing_in(parts: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -218,7 +228,7 @@ def missing_in(parts: Sequence[Mapping[str, Any]]) -> list[str]:
 def is_merged(whole: Path) -> bool:
     """Whether the results of a whole sweep are written, with nothing left out."""
     results = run_folder.read_results(whole)
-    return results is not None and not results["missing"]
+    return results is not None and not results.get("missing", ["unknown"])
 
 
 def merge(
@@ -249,6 +259,8 @@ def merge(
             f"{whole}: no configuration is complete; not complete: {'; '.join(missing)}"
         )
     history = History([sweep.variants[index] for index in whole_configs], seeds)
+    if any(shard["metrics"].keys() != done[0]["metrics"].keys() for shard in done):
+        raise ValueError(f"{whole} has shards that measured different things: train them anew")
     for epoch in range(sweep.experiment.config.epochs):
         metrics = {}
         for name in done[0]["metrics"]:
@@ -275,9 +287,40 @@ def _take(tree: Any, places: range | int) -> Any:
     return jax.tree.map(lambda leaf: leaf[np.minimum(index, len(leaf) - 1)], tree)
 
 
-def _read(path: Path) -> Any:
-    """Reads a file of JSON; None if it is missing."""
+def _read_plan(runs: range, path: Path) -> Any:
+    """The plan of some runs; None if there is none.
+
+    Raises:
+        ValueError: If it is damaged, or its shards are not those runs.
+    """
     try:
-        return json.loads(path.read_text()) if path.exists() else None
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): remove it") from error
+        planned = json_files.read(path / PLAN, _PLAN)
+    except FileNotFoundError:
+        return None
+    ends = [runs.start, *(stop for _, stop in planned["shards"])]
+    starts = [start for start, _ in planned["shards"]]
+    lengths = [stop - start for start, stop in planned["shards"]]
+    if starts != ends[:-1] or ends[-1] != runs.stop or min(lengths, default=0) < 1:
+        raise ValueError(f"{path / PLAN} is damaged: its shards are not the runs of the sweep")
+    if max(lengths) > planned["width"]:
+        raise ValueError(f"{path / PLAN} is damaged: a shard has more runs than its width")
+    return planned
+
+
+def _read_measured(path: Path, runs: range, epochs: int) -> Any:
+    """The measurements of a shard; None if it is not complete.
+
+    Raises:
+        ValueError: If they are damaged, or not of so many runs and epochs.
+    """
+    try:
+        found = json_files.read(path / MEASURED, _MEASURED)
+    except FileNotFoundError:
+        return None
+    rows = [row for name in found["metrics"] for row in found["metrics"][name]]
+    counts = {len(found["seconds"]), *(len(found["metrics"][name]) for name in found["metrics"])}
+    if not found["metrics"] or counts != {epochs} or any(len(row) != len(runs) for row in rows):
+        raise ValueError(
+            f"{path / MEASURED} is damaged: it is not of {epochs} epochs and {len(runs)} runs"
+        )
+    return found

@@ -5,17 +5,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.launch import run_folder
+from experiments.launch import json_files, run_folder
 from experiments.launch.checkpoints import CheckpointRule
-from experiments.launch.configuration import Experiment, Variant, from_json, merge, to_json
+from experiments.launch.configuration import (
+    Experiment,
+    Variant,
+    check_own,
+    from_json,
+    merge,
+    to_json,
+)
 from experiments.launch.job import check_experiment
+from experiments.launch.memory import check_fits, check_listed, find_budget
 from experiments.launch.program import make_mesh
 from experiments.launch.sweep.configs import Axis, SweepConfig, name_of
 from experiments.launch.sweep.machines import Machines
-from experiments.launch.sweep.memory import find_budget
 
 PROGRAM = "python -m experiments.sweep"
-_WEIGHTS = ("state_weight", "action_weight")
 
 
 class Stopped(Exception):
@@ -28,6 +34,18 @@ class Stopped(Exception):
     def __init__(self, text: str, status: int):
         super().__init__(text)
         self.status = status
+
+
+_SHAPE = {
+    "experiment": dict[str, Any],
+    "axes": list[dict[str, Any]],
+    "configs": list[dict[str, str]],
+    "drawn": bool,
+    "devices": int,
+    "memory": int | None,
+    "checkpoints": CheckpointRule | None,
+}
+_AXIS = {"name": str, "values": list[str], "bounds": tuple[float, float] | None}
 
 
 @dataclass(frozen=True)
@@ -86,7 +104,10 @@ class Sweep:
 
     @classmethod
     def from_json(cls, values: Any) -> "Sweep":
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`; ValueError or TypeError if it is not one."""
+        json_files.check(values, _SHAPE, "sweep")
+        for index, axis in enumerate(values["axes"]):
+            json_files.check(axis, _AXIS, f"sweep.axes[{index}]")
         axes = tuple(
             Axis(
                 axis["name"],
@@ -99,12 +120,15 @@ class Sweep:
             {name: float(value) for name, value in config.items()} for config in values["configs"]
         )
         rule = values["checkpoints"]
+        names = {axis.name for axis in axes}
+        if not configs or any(not names <= config.keys() for config in configs):
+            raise ValueError("sweep.configs lack hyperparameters of sweep.axes")
         return cls(
             from_json(values["experiment"]),
             axes,
             configs,
             **{name: values[name] for name in ("drawn", "devices", "memory")},
-            checkpoints=rule and CheckpointRule(**rule),
+            checkpoints=None if rule is None else CheckpointRule(**rule),
         )
 
 
@@ -153,6 +177,7 @@ class Command:
         memory: Memory that it may take now, see `find_budget`.
         machines: The machines that it runs on.
         merge: Whether to train nothing and merge the shards in the folder.
+        env: The environment that the command line names, if any.
     """
 
     sweep: Sweep | None
@@ -160,6 +185,7 @@ class Command:
     memory: int | None
     machines: Machines
     merge: bool = False
+    env: str | None = None
 
     @property
     def part(self) -> "Part":
@@ -219,6 +245,8 @@ def prepare(command: Command, part: Part = Part(), here: bool = True) -> Prepare
     if sweep is None:
         own = saved.get(part.folder(whole or Path())) or next(iter(saved.values()))
         sweep = dataclasses.replace(own, memory=command.memory)
+        assert whole is not None
+        check_own(sweep.experiment.env, command.env, whole)
     elif whole is None or (not saved and not part_folders(whole)):
         whole = run_folder.choose(whole, sweep.experiment.env, [sweep.experiment.agent, "sweep"])
     assert whole is not None
@@ -282,8 +310,9 @@ def read(folder: Path) -> Sweep:
         raise ValueError(f"{folder} was not written by experiments.sweep: name such a folder")
     try:
         return Sweep.from_json(values["sweep"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder} was written by another version of sobolax: {error}") from error
+    except (ValueError, TypeError) as error:
+        path = folder / run_folder.CONFIGURATION
+        raise ValueError(f"{path} is damaged, or of another version of sobolax: {error}") from error
 
 
 def part_folders(whole: Path) -> list[Path]:
@@ -297,13 +326,11 @@ def _check(sweep: Sweep, here: bool) -> Any:
         make_mesh(sweep.devices)
         if sweep.memory is not None:
             find_budget(sweep.devices, sweep.memory)
-    if sweep.experiment.config.first_order == "off":
-        for axis in sweep.axes:
-            if axis.name in _WEIGHTS:
-                raise ValueError(
-                    f"--{axis.name.replace('_', '-')} varies, but --first-order off has no "
-                    "gradients to weight: all configurations would be the same"
-                )
-    _, training = check_experiment(sweep.experiment, sweep.checkpoints)
+    environment, training = check_experiment(sweep.experiment, sweep.checkpoints)
     _ = sweep.variants  # the values of every configuration are within their limits
+    check_listed(sweep.runs)
+    if here:
+        experiment = sweep.experiment
+        # One run: how many fit at once is measured from the compiled program.
+        check_fits(training.init, environment, experiment.config, experiment.hyper, 1)
     return training

@@ -96,7 +96,7 @@ def check(
 def _policy(folder: Path, env: str, environment: Environment) -> TrainedPolicy:
     if not folder.is_dir():
         raise ValueError(f"--policy {folder} does not exist: name the folder of a run")
-    policy = load_policy(folder)
+    policy = load_policy(folder, env=env)
     theirs = policy.environment
     if theirs.name != env:
         raise ValueError(

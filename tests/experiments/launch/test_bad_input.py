@@ -2,7 +2,7 @@ import pytest
 
 from experiments.train import main
 
-TINY = ["--env", "pendulum", "--seeds", "1"]
+TINY = ["--env", "pendulum"]
 
 
 @pytest.mark.parametrize(

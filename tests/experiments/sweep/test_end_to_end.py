@@ -163,7 +163,7 @@ def test_a_sweep_goes_on_within_a_shard(split_sweep, too_little, tmp_path, capsy
     assert main(["--resume", str(folder)]) == 0
     printed = capsys.readouterr().out
     # Nothing of the first shard, nor of the second one's first epoch, is computed again.
-    assert re.findall(r"^(shard \d/\d: epoch \d)", printed, re.MULTILINE) == [
+    assert re.findall(r"^(shard \d/\d: epoch \d)/\d  ", printed, re.MULTILINE) == [
         "shard 2/2: epoch 2",
         "shard 2/2: epoch 3",
     ]
@@ -184,8 +184,8 @@ def test_parts_share_a_folder_and_the_last_one_merges(whole_sweep, tmp_path, cap
     assert "left out: " in capsys.readouterr().out
     assert results(folder)["order"] == ["critic_learning_rate=0.003"]
     assert main([*command, "--part", "1/3"]) == 0
-    assert main([*command, "--part", "3/3", "--seeds", "3"]) == 2
-    assert "experiment.seeds: 2 -> 3" in capsys.readouterr().err
+    assert main([*command, "--part", "3/3", "--seed", "3"]) == 2
+    assert "experiment.seed: 0 -> 3" in capsys.readouterr().err
     assert main([*command, "--part", "2/2"]) == 2
     assert "run as many parts" in capsys.readouterr().err
     assert main(["--resume", str(folder), "--part", "3/3"]) == 0

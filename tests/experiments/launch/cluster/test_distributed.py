@@ -15,9 +15,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.launch import run_folder
+from experiments.launch import memory, run_folder
 from experiments.launch.sweep import flags as command_line
-from experiments.launch.sweep import memory
 from experiments.launch.sweep.machines import Machines
 from experiments.launch.sweep.policies import load_policy
 
@@ -158,11 +157,11 @@ def epochs(folder):
 @pytest.mark.slow
 def test_different_arguments_are_refused_everywhere(tmp_path):
     output = ("--output", str(tmp_path / "refused"))
-    own = (output, (*output, "--batch-size", "16"))
+    own = (output, (*output, "--tau", "0.01"))
     for process in pair(*SHORT, each=own):
         text = finish(process, 2)
         assert "process 1 was started otherwise than process 0" in text
-        assert "sweep.experiment.config.batch_size: 8 -> 16" in text
+        assert "sweep.experiment.hyper.tau: 0.005 -> 0.01" in text
     assert not (tmp_path / "refused").exists()
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.launch import memory
+from experiments.launch.memory import Budget, parse_size
 from experiments.launch.program import Memory, Program
 from experiments.launch.sweep import flags as command
-from experiments.launch.sweep import memory
 from experiments.launch.sweep.configs import make_configs, name_of, parse_axis
-from experiments.launch.sweep.memory import Budget, Need, make_plan, parse_size
+from experiments.launch.sweep.memory import Need, make_plan
 from experiments.sweep.__main__ import main
 
 
@@ -127,7 +128,7 @@ def test_a_budget_is_no_more_than_there_is():
         memory.find_budget(1, 4 * free)
 
 
-TINY = ["--env", "pendulum", "--seeds", "1"]
+TINY = ["--env", "pendulum"]
 VARIED = [*TINY, "--state-weight", "0.1", "1"]
 
 
@@ -141,7 +142,10 @@ VARIED = [*TINY, "--state-weight", "0.1", "1"]
         ([*VARIED, "--agent", "q_learning", "--actor-learning-rate", "1"], "exploration_rate"),
         ([*TINY, "--batch-size", "64", "128"], "batch_size is static"),
         ([*VARIED, "--first-order", "cached", "off"], "first_order is static"),
-        ([*VARIED, "--first-order", "off"], "has no gradients to weight"),
+        (
+            [*VARIED, "--first-order", "off"],
+            "--state-weight has no effect beside --first-order off",
+        ),
         (TINY, "nothing varies"),
         ([*TINY, "--state-weight"], "the grid is empty"),
         ([*TINY, "--state-weight", "0.1", "1e-1"], "names 0.1 twice"),

@@ -1,0 +1,75 @@
+"""Flags that would change nothing beside others: named before anything compiles."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+_DERIVATIVES = (
+    "derivatives.method",
+    "derivatives.difference-step",
+    "derivatives.max-norm",
+    "derivatives.max-disagreement",
+    "derivatives.smoothing-samples",
+    "derivatives.smoothing-scale",
+)
+_TANGENTS = ("state-directions", "action-directions", "tangent-bound", *_DERIVATIVES)
+_GRADIENTS = (
+    *("state-weight", "action-weight", "weighting", "huber-delta", "policy-response"),
+    *("tangent-dtype", *_TANGENTS),
+)
+
+
+def check_effects(given: Collection[str], config: Any, hyper: Any, checkpoints: bool) -> None:
+    """Checks that every flag that was given has an effect beside the others.
+
+    Args:
+        given: Names of the flags on the command line, as `experiments.launch.flags.given_flags`
+            finds them.
+        config: The agent's configuration, all flags and presets applied.
+        hyper: Its hyperparameters, where each has one value.
+        checkpoints: Whether checkpoints are taken.
+
+    Raises:
+        ValueError: Naming the flag, why it has no effect, and what to do.
+    """
+    source, derivatives = config.first_order, config.derivatives
+    # Any of these looks at differences along the tangents.
+    differs = derivatives.method == "differences" or derivatives.max_disagreement is not None
+    noise = getattr(hyper, "target_action_noise", 1.0)
+    rules: Sequence[tuple[bool, str, Sequence[str]]] = (
+        (source == "off", "--first-order off, which takes no gradients", _GRADIENTS),
+        (
+            source in ("recomputed", "reverse"),
+            f"--first-order {source}, which stores no tangents",
+            ("tangent-dtype",),
+        ),
+        (
+            source == "reverse",
+            "--first-order reverse, which computes no tangents",
+            ("tangent-bound", *_DERIVATIVES),
+        ),
+        (
+            config.report_states == 0,
+            "--report-states 0, which leaves the critic report out",
+            ("report-horizon", "report-draws"),
+        ),
+        (
+            not checkpoints,
+            "--no-checkpoints",
+            ("checkpoint-seconds", "keep-checkpoints"),
+        ),
+        (
+            derivatives.smoothing_samples == 1,
+            "--derivatives.smoothing-samples 1",
+            ("derivatives.smoothing-scale",),
+        ),
+        (
+            not differs,
+            f"--derivatives.method {derivatives.method}, without --derivatives.max-disagreement",
+            ("derivatives.difference-step",),
+        ),
+        (noise == 0.0, "--target-action-noise 0", ("target-action-noise-bound",)),
+    )
+    for applies, beside, flags in rules:
+        for flag in flags if applies else ():
+            if flag in given:
+                raise ValueError(f"--{flag} has no effect beside {beside}: leave one of them out")

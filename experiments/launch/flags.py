@@ -1,0 +1,118 @@
+"""The one door through which every command reads its flags: tyro, after checks that it lacks."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+T = TypeVar("T")
+
+_NAME_BYTES, _PATH_BYTES = 255, 4000  # of Linux, less what is written below a folder
+
+
+def read_flags(
+    cls: type[T], argv: Sequence[str] | None, program: str, default: T | None = None
+) -> T:
+    """Reads a command line into a dataclass; paths have their `~` expanded.
+
+    Args:
+        cls: A dataclass whose fields are the flags.
+        argv: The command line; None for the process's own.
+        program: What `--help` calls the command.
+        default: The defaults, where they are not those of the type.
+
+    Raises:
+        ValueError: If a value is empty, a flag is given twice with different values, or a path
+            cannot be one.
+        SystemExit: With status 2 on unreadable flags, with status 0 after `--help`.
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    if not {"-h", "--help"} & set(words):
+        given_flags(words)
+    found = tyro.cli(cls, args=words, default=default, prog=program)
+    return dataclasses.replace(  # type: ignore[type-var]
+        found,  # pyright: ignore[reportArgumentType]
+        **{
+            entry.name: _paths(entry.name, getattr(found, entry.name))
+            for entry in dataclasses.fields(found)  # pyright: ignore[reportArgumentType]
+            if entry.init
+        },
+    )
+
+
+def given_flags(words: Sequence[str]) -> dict[str, list[str]]:
+    """The flags that a command line names, `no-` taken off, and their values.
+
+    Raises:
+        ValueError: If a value is empty or holds a NUL, or a flag has two different values.
+    """
+    values: dict[str, list[str]] = {}
+    forms: dict[str, tuple[str, list[str]]] = {}
+    flag, own = "", list[str]()
+    for word in [*words, "--"]:
+        if "\0" in word:
+            raise ValueError(f"{flag} {word!r} holds a NUL character: no name can".strip())
+        if not word.startswith("--"):
+            own.append(word)
+        else:
+            _note(flag, own, forms, values)
+            flag, equals, value = word.partition("=")
+            own = [value] if equals else []
+        if "" in own:
+            raise ValueError(f"{flag} '' is empty: give it a value, or leave it out".strip())
+    return values
+
+
+def _note(
+    flag: str,
+    own: list[str],
+    forms: dict[str, tuple[str, list[str]]],
+    values: dict[str, list[str]],
+) -> None:
+    """Notes one flag and its values."""
+    name = flag.removeprefix("--").replace("_", "-")
+    if not name:
+        return
+    key = name.removeprefix("no-")
+    form = (name, own)
+    if forms.setdefault(key, form) != form:
+        (other, before) = forms[key]
+        one, two = (" ".join(["--" + n, *v]) for n, v in ((other, before), form))
+        raise ValueError(f"{one} and {two} contradict each other: give one of them")
+    values[key] = own
+
+
+def _paths(name: str, value: Any) -> Any:
+    """Expands what is a path."""
+    if isinstance(value, Path):
+        return check_path(f"--{name.replace('_', '-')}", value)
+    if isinstance(value, tuple) and any(isinstance(entry, Path) for entry in value):
+        return tuple(_paths(name, entry) for entry in value)
+    return value
+
+
+def check_path(flag: str, path: Path) -> Path:
+    """A path with its `~` expanded.
+
+    Raises:
+        ValueError: If no file or folder can have this name.
+    """
+    if "\0" in str(path):
+        raise ValueError(f"{flag} {str(path)!r} holds a NUL character: no name can")
+    try:
+        expanded = path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{flag} {path}: there is no home folder {path.parts[0]}") from error
+    longest = max((len(os.fsencode(part)) for part in expanded.parts), default=0)
+    if longest > _NAME_BYTES:
+        raise ValueError(
+            f"{flag} {path.parts[0][:20]}... holds a name of {longest} bytes: a file system takes "
+            f"at most {_NAME_BYTES}"
+        )
+    if len(os.fsencode(expanded.absolute())) > _PATH_BYTES:
+        raise ValueError(f"{flag} {str(path)[:20]}... is longer than {_PATH_BYTES} bytes")
+    return expanded

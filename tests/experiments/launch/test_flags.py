@@ -1,0 +1,81 @@
+"""Command lines that make no sense: named before anything compiles, and nothing is touched."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments import evaluate, render
+from experiments.launch.flags import check_path, given_flags
+from experiments.studies.toy.__main__ import main as toy
+from experiments.sweep.__main__ import main as sweep
+from experiments.train import main as train
+
+PENDULUM = ["--env", "pendulum"]
+VARIED = [*PENDULUM, "--state-weight", "0.1", "1"]
+LONG, HUGE = "x" * 300, str(2**40)
+MANY = ["--num-envs", HUGE, "--replay-capacity", HUGE, "--total-timesteps", str(2**43)]
+PARTIAL = "has no effect beside"
+
+
+@pytest.mark.parametrize(
+    ("main", "flags", "message"),
+    [
+        (train, ["--output", ""], "--output '' is empty"),
+        (train, ["--output="], "--output '' is empty"),
+        (train, ["--output", LONG], "holds a name of 300 bytes"),
+        (train, ["--output", "a/" * 3000], "is longer than"),
+        (train, ["--output", "a\0b"], "NUL character"),
+        (train, ["--output", "~nobody-here/x"], "no home folder ~nobody-here"),
+        (train, ["--output", "a-link"], "is a link to nothing"),
+        (train, ["--seeds", "1", "--seeds", "2"], "--seeds 1 and --seeds 2 contradict"),
+        (train, ["--batch-size", "8", "--batch_size", "9"], "contradict each other"),
+        (train, ["--checkpoints", "--no-checkpoints"], "contradict each other"),
+        (train, ["--first-order", "off", "--state-weight", "3"], f"--state-weight {PARTIAL}"),
+        (train, ["--first-order", "off", "--derivatives.method", "forward"], PARTIAL),
+        (train, ["--first-order", "reverse", "--tangent-dtype", "int8"], "stores no tangents"),
+        (train, ["--first-order", "reverse", "--tangent-bound", "1"], "computes no tangents"),
+        (train, ["--no-checkpoints", "--checkpoint-seconds", "1"], "beside --no-checkpoints"),
+        (train, ["--report-states", "0", "--report-draws", "2"], "leaves the critic report out"),
+        (train, ["--seeds", "1000000000"], "memory, but"),
+        (train, MANY, "memory, but"),
+        (train, ["--hidden-sizes", "1000000", "1000000"], "memory, but"),
+        (train, ["--evaluation-episodes", HUGE], "memory, but"),
+        (train, ["--resume", ""], "--resume '' is empty"),
+        (train, ["--resume", LONG], "holds a name of 300 bytes"),
+        (sweep, [*VARIED, "--memory", "1e400"], "must be a size above 0"),
+        (sweep, [*VARIED, "--seeds", "1000000000"], "memory, but"),
+        (sweep, [*PENDULUM, "--state-weight", "1..2", "--random", "9" * 15], "memory, but"),
+        (sweep, [*VARIED, *MANY], "memory, but"),
+        (sweep, [*VARIED, "--first-order", "off"], PARTIAL),
+        (sweep, [*VARIED, "--join-seconds", "5"], "no effect without --distributed"),
+        (sweep, [*VARIED, "--seed", "1", "--seed", "2"], "contradict each other"),
+        (evaluate.main, [""], "'' is empty"),
+        (evaluate.main, [LONG], "holds a name of 300 bytes"),
+        (evaluate.main, ["a-run", "--output", ""], "--output '' is empty"),
+        (render.main, ["a\0run"], "NUL character"),
+        (toy, ["--output", ""], "--output '' is empty"),
+        (toy, ["--systems", "linear", "--systems", "smooth"], "contradict each other"),
+    ],
+)
+def test_nonsense_is_named_before_anything_compiles(main, flags, message, assert_refused):
+    Path("a-link").symlink_to("nothing")
+    assert_refused(main, flags, message)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--seeds", "1", "--seeds", "1"],
+        ["--seeds=1", "--seeds", "1"],
+        ["--batch_size", "8", "--batch-size", "8"],
+        ["run", "--state-weight", "-1"],
+    ],
+)
+def test_the_same_value_twice_is_no_contradiction(words):
+    given_flags(words)
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert check_path("--output", Path("~/x")) == Path("/home/somebody/x")
+    assert check_path("--output", Path("a~b")) == Path("a~b")
