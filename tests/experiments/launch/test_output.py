@@ -106,7 +106,7 @@ def test_a_narrow_terminal_shows_a_list(tmp_path, monkeypatch):
         assert ("━" in text) == table
         assert "Sobolev SAC" in text
         if not table:
-            assert "  return [95 %]: 4.500" in text or width < 30
+            assert "  return [95 %]: 4.50" in text or width < 30
 
 
 def test_no_module_prints_when_it_is_imported(tmp_path):
