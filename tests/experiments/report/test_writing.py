@@ -65,8 +65,8 @@ def test_the_table_lists_the_coordinates_that_dominate_the_gradient_loss():
         epoch["action_gradient_share/hip"] = np.ones((2, 4))
     text = printed(summarise(made, TIMING, interrupted=False))
     assert "share of the gradient loss by state coordinate" in text
-    assert re.search(r"joint 0 +50.0% +50.0%", text)
-    assert re.search(r"2 others +2.0% +2.0%", text)
+    assert re.search(r"joint 0 +0\.500 +0\.500", text)
+    assert re.search(r"2 others +0\.0200 +0\.0200", text)
     assert "joint 6" not in text
     assert "action coordinate" not in text  # there is one alone
     assert "coordinate" not in printed(summarise(history(2), TIMING, interrupted=False))
