@@ -23,6 +23,7 @@ from sobolax.mjx import (
     for_cpu,
     integrate_position,
     reason_against,
+    reason_against_steps,
     step,
     step_and_jacobian,
     subtract_positions,
@@ -79,6 +80,8 @@ class MujocoEnvironment(ABC):
         model.opt.ls_iterations = parameters.integer("ls_iterations", ls_iterations, 1)
         model.actuator_ctrllimited[:] = False
         self._model = mjx.put_model(model, impl="jax")  # refuses what MJX cannot simulate
+        if (reason := reason_against_steps(self._model)) is not None:
+            raise ValueError(f"{self.name}: {reason}")
         if (change := advice(model)) is not None:
             warnings.warn(f"{self.name}: {change}", InexactDerivatives, stacklevel=3)
         self.mujoco_model = model

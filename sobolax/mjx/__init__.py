@@ -5,17 +5,19 @@
 - `integrate_position`: moves positions along their tangent space, quaternions included.
 - `subtract_positions`: the move from one position to another.
 - `reason_against`: why a model cannot be differentiated so, if it cannot.
-- `advice`: which solver options would make derivatives exact, if they are not.
+- `reason_against_steps`: why `mjx.step` itself has no result for a model, if it has none.
+- `advice`: what would make derivatives exact, if they are not: solver options, precision.
 - `for_cpu`: rewrites a function of MJX so that XLA's CPU backend runs it fast, and to its end.
 
 Nothing else in `sobolax` imports a simulator.
 """
 
 from sobolax.mjx.cpu import for_cpu
+from sobolax.mjx.exactness import InexactDerivatives, advice
 from sobolax.mjx.jacobian import StepJacobian, step_and_jacobian
 from sobolax.mjx.quaternions import integrate_position, subtract_positions
 from sobolax.mjx.step import step
-from sobolax.mjx.support import InexactDerivatives, advice, reason_against
+from sobolax.mjx.support import reason_against, reason_against_steps
 
 __all__ = [
     "InexactDerivatives",
@@ -24,6 +26,7 @@ __all__ = [
     "for_cpu",
     "integrate_position",
     "reason_against",
+    "reason_against_steps",
     "step",
     "step_and_jacobian",
     "subtract_positions",

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import core
 
 from sobolax.mjx.engine import mjx, mujoco
 from sobolax.mjx.forces import (
@@ -30,6 +31,7 @@ from sobolax.mjx.forces import (
     screw_axes,
 )
 from sobolax.mjx.implicit import with_jacobian
+from sobolax.mjx.support import LEAST_FRICTION, with_gradient_of
 
 
 def contact_force(model: mjx.Model, data: mjx.Data, qacc: jax.Array) -> jax.Array:
@@ -40,10 +42,12 @@ def contact_force(model: mjx.Model, data: mjx.Data, qacc: jax.Array) -> jax.Arra
         data: After `mjx.com_pos` and `mjx.collision`; its rows of constraints are not used.
         qacc: The acceleration, `(nv,)`.
     """
+    total = jnp.zeros(model.nv, qacc.dtype)
+    if model.opt.disableflags & mjx.DisableBit.CONSTRAINT:
+        return total  # `mjx.collision` finds contacts all the same
     contacts: Any = data._impl.contact  # pyright: ignore[reportAttributeAccessIssue]
     moves = jnp.asarray(moving_freedoms(model)[model.geom_bodyid])
     axes, centre = screw_axes(model, data)
-    total = jnp.zeros(model.nv, qacc.dtype)
     for size in (1, 3, 4, 6):
         chosen = np.nonzero(contacts.dim == size)[0]
         if not chosen.size:
@@ -55,7 +59,7 @@ def contact_force(model: mjx.Model, data: mjx.Data, qacc: jax.Array) -> jax.Arra
         by_velocity = jnp.einsum("ki,ci->kc", axes * data.qvel, parting)
         wrench = _wrench(model, size, contact, by_acceleration, by_velocity, centre)
         total = total + generalised_force(axes, wrench, parting)
-    return total
+    return total * sound(data)
 
 
 def _wrench(
@@ -117,7 +121,7 @@ def _resistance(model: mjx.Model, motion: jax.Array, contact: Any, weight: jax.A
     stiffness, impedance = _spring(model, contact, distance)
     # Friction's rows of a cone have no position to return to.
     pull = stiffness * impedance * distance
-    friction = contact.friction[: size - 1]
+    friction = floored(contact.friction)[: size - 1]
     if size > 1 and model.opt.cone == mjx.ConeType.ELLIPTIC:
         ratio = (friction[0] / friction) ** 2 / model.opt.impratio
         weights = weight * jnp.concatenate([jnp.ones(1, ratio.dtype), ratio])
@@ -166,7 +170,57 @@ def _spring(model: mjx.Model, contact: Any, distance: jax.Array) -> tuple[jax.Ar
     depth = jnp.minimum(jnp.abs(distance) / width, 1.0)
     below = depth**power / middle ** (power - 1)
     above = 1 - (1 - depth) ** power / (1 - middle) ** (power - 1)
-    return stiffness, least + jnp.where(depth < middle, below, above) * (most - least)
+    impedance = least + jnp.where(depth < middle, below, above) * (most - least)
+    # MJX clips so: where the least exceeds the most, it is the most at any depth.
+    return stiffness, jnp.clip(impedance, least, most)
+
+
+def floored(friction: jax.Array) -> jax.Array:
+    """Coefficients of friction without zeros, `(..., 5)`: a row of none is infinitely soft.
+
+    The inverse of its weight has the right value, zero, but the gradient of the inverse of
+    infinity is not a number. At 1e-10 of the first coefficient it is soft to rounding.
+    """
+    return jnp.maximum(friction, 1e-10 * friction[..., :1])
+
+
+def with_friction_gradients(model: mjx.Model, data: mjx.Data) -> mjx.Data:
+    """After `mjx.make_constraint`: gradients of cones with coefficients of friction of zero."""
+    rows: Any = data._impl
+    if model.opt.cone != mjx.ConeType.ELLIPTIC or not _may_lack_friction(model, rows.contact.dim):
+        return data
+    contact = rows.contact.replace(friction=floored(rows.contact.friction))
+    near: Any = data.tree_replace({"_impl.contact": contact})
+    near = mjx.make_constraint(model, near)
+    weights = with_gradient_of(rows.efc_D, near._impl.efc_D)
+    result: Any = data.tree_replace({"_impl.efc_D": weights})
+    return result
+
+
+def _may_lack_friction(model: mjx.Model, sizes: np.ndarray) -> bool:
+    """Whether a contact, of those sizes, may have a coefficient of zero."""
+    size = int(sizes.max(initial=0))
+    coefficients = (model.geom_friction, model.pair_friction)
+    if any(isinstance(values, core.Tracer) for values in coefficients):
+        return size > 1
+    # A geom's coefficients slide, twist and roll; those of a pair are one for every tangent.
+    counts = ({3: 1, 4: 2, 6: 3}.get(size, 0), max(size - 1, 0))
+    return any(
+        (np.asarray(values)[:, :count] <= mujoco.mjMINVAL).any()
+        for values, count in zip(coefficients, counts, strict=True)
+    )
+
+
+def sound(data: mjx.Data) -> jax.Array:
+    """1, or NaN where MJX's step is none: a contact that should slide without sliding friction.
+
+    A factor of what is differentiated. Models are refused for it, but friction that is traced is
+    known only when the program runs.
+    """
+    contact: Any = data._impl.contact  # pyright: ignore[reportAttributeAccessIssue]
+    slippery = (contact.dim > 1) & (contact.friction[:, 0] < LEAST_FRICTION)
+    acts = contact.dist < contact.includemargin
+    return jnp.where(jnp.any(slippery & acts), jnp.nan, 1.0)
 
 
 def _time_constant(model: mjx.Model, solref: jax.Array) -> jax.Array:

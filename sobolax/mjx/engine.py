@@ -14,6 +14,9 @@ import mujoco as _mujoco
 with contextlib.redirect_stdout(io.StringIO()) as _printed:
     from mujoco import mjx
 
+    # Which geoms MJX collides with which; it has no public name.
+    from mujoco.mjx._src.collision_driver import geom_pairs
+
 for _line in _printed.getvalue().splitlines():
     if not (_line.startswith("Failed to import") and "warp" in _line):
         print(_line)
@@ -25,4 +28,4 @@ if TYPE_CHECKING:
 else:
     MjModel = _mujoco.MjModel
 
-__all__ = ["MjModel", "mjx", "mujoco"]
+__all__ = ["MjModel", "geom_pairs", "mjx", "mujoco"]

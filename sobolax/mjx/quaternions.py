@@ -178,10 +178,11 @@ def with_servo_gradients(model: mjx.Model, data: mjx.Data) -> mjx.Data:
 
 
 def with_spring_gradients(model: mjx.Model, data: mjx.Data) -> mjx.Data:
-    """After `mjx.fwd_velocity`: gradients of the springs of ball and free joints."""
+    """After `mjx.fwd_velocity`: gradients of springs at ease, of quaternions and of tendons."""
     if not _sprung(model):
         return data
-    near = mjx.passive(model, data.replace(qpos=_nearby(model, data.qpos)))
+    near = data.replace(qpos=_nearby(model, data.qpos), ten_length=_stretched(model, data))
+    near = mjx.passive(model, near)
     return data.replace(qfrc_passive=with_gradient_of(data.qfrc_passive, near.qfrc_passive))
 
 
@@ -194,6 +195,18 @@ def _nearby(model: mjx.Model, qpos: jax.Array) -> jax.Array:
     return integrate_position(model, qpos, jnp.asarray(turn, qpos.dtype))
 
 
+def _stretched(model: mjx.Model, data: mjx.Data) -> jax.Array:
+    """Lengths of tendons, `(ntendon,)`, with none exactly at ease.
+
+    There MJX's springs are in neither of their branches, and have no gradient. The two branches
+    have the same, but for a spring with a range in which it is slack.
+    """
+    shortest, longest = model.tendon_lengthspring.T
+    length = data.ten_length
+    more = 10 * jnp.finfo(length.dtype).eps * jnp.maximum(jnp.abs(length), 1.0)
+    return length + jnp.where(shortest == longest, more, 0.0)
+
+
 def _turned_by_actuators(model: mjx.Model) -> bool:
     of_joint = np.isin(model.actuator_trntype, (mjx.TrnType.JOINT, mjx.TrnType.JOINTINPARENT))
     joints = np.asarray(model.actuator_trnid)[of_joint, 0]
@@ -202,6 +215,11 @@ def _turned_by_actuators(model: mjx.Model) -> bool:
 
 def _sprung(model: mjx.Model) -> bool:
     turning = np.isin(np.asarray(model.jnt_type), list(_BEFORE))
-    if isinstance(model.jnt_stiffness, core.Tracer):
-        return bool(turning.any())
-    return bool((np.asarray(model.jnt_stiffness)[turning] != 0).any())
+    return _any(model.jnt_stiffness, turning) or _any(model.tendon_stiffness)
+
+
+def _any(stiffness: jax.Array, which: Any = slice(None)) -> bool:
+    """Whether one is not zero, or may be: values that are traced are not known."""
+    if isinstance(stiffness, core.Tracer):
+        return bool(np.zeros(stiffness.shape)[which].size)
+    return bool((np.asarray(stiffness)[which] != 0).any())

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import core
 
+from sobolax.mjx.contacts import sound, with_friction_gradients
 from sobolax.mjx.engine import mjx
 from sobolax.mjx.forces import constraint_force, hessian
 from sobolax.mjx.implicit import root_of
@@ -71,7 +72,8 @@ def step(model: mjx.Model, data: mjx.Data) -> mjx.Data:
 
 def unconstrained(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     """All of `mjx.forward` before the solver."""
-    data = with_servo_gradients(model, fwd_position(model, data))
+    data = with_friction_gradients(model, fwd_position(model, data))
+    data = with_servo_gradients(model, data)
     data = mjx.sensor_pos(model, data)
     data = with_spring_gradients(model, mjx.fwd_velocity(model, data))
     data = mjx.sensor_vel(model, data)
@@ -153,7 +155,8 @@ def residual(model: mjx.Model, data: mjx.Data, qacc: jax.Array) -> jax.Array:
     balance = mjx.mul_m(model, data, qacc) - data.qfrc_smooth
     if rows.efc_J.size == 0:
         return balance
-    return balance - rows.efc_J.T @ constraint_force(model, data, rows.efc_J @ qacc - rows.efc_aref)
+    force = constraint_force(model, data, rows.efc_J @ qacc - rows.efc_aref)
+    return (balance - rows.efc_J.T @ force) * sound(data)
 
 
 def cost_hessian(model: mjx.Model, data: mjx.Data, qacc: jax.Array) -> jax.Array:

@@ -4,16 +4,20 @@ An implicit derivative is exact at the optimum of the constraint solver; where t
 short of it, the derivative is that of another step than the one that was taken.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import core
 
-from sobolax.mjx.engine import MjModel, mjx, mujoco
+from sobolax.mjx.engine import geom_pairs, mjx, mujoco
 
 _INTEGRATORS = (mjx.IntegratorType.EULER, mjx.IntegratorType.IMPLICITFAST)
-# With 8 and 8 no step of random motion of any shipped environment was off by more than rounding;
-# with 4 iterations 2 % of an ant's hard impacts were, by up to 0.3 of the largest number.
-_NEWTON, _LINE_SEARCH, _CONJUGATE_GRADIENT, _TOLERANCE = 8, 8, 100, 1e-6
+# Below it MJX's rows of contacts are at, or near, their greatest stiffness, 1 / mjMINVAL: rounding
+# is then as large as the forces, in double precision too.
+LEAST_FRICTION = 1e-6
 
 
 @jax.custom_jvp
@@ -57,7 +61,92 @@ def reason_against(model: mjx.Model) -> str | None:
             "implicitfast, or differentiate mjx.step itself in forward mode (the derivatives "
             "named 'forward')"
         )
-    return None
+    return reason_against_steps(model)
+
+
+def reason_against_steps(model: mjx.Model) -> str | None:
+    """Why `mjx.step` itself has no result to differentiate, or None if it has one.
+
+    Args:
+        model: From `mjx.put_model(..., impl="jax")`.
+
+    Example:
+        >>> model = mujoco.MjModel.from_xml_string("<mujoco/>")
+        >>> print(reason_against_steps(mjx.put_model(model, impl="jax")))
+        the model has no degrees of freedom: MJX steps only what moves; give a body a <joint> ...
+    """
+    if model.nv == 0:
+        return (
+            "the model has no degrees of freedom: MJX steps only what moves; give a body a "
+            "<joint> or a <freejoint/>"
+        )
+    disabled = model.opt.disableflags
+    rays = np.any(model.sensor_type == mjx.SensorType.RANGEFINDER)
+    if rays and model.nmat == 0 and not disabled & mjx.DisableBit.SENSOR:
+        return (
+            "its rangefinders' rays ask what they meet for its material, and MJX fails in a model "
+            "that has none: add <asset><material name='any'/></asset>, which nothing has to use"
+        )
+    if disabled & mjx.DisableBit.CONSTRAINT:
+        return None
+    elliptic = model.opt.cone == mjx.ConeType.ELLIPTIC
+    contacts = [] if disabled & mjx.DisableBit.CONTACT else list(geom_pairs(model))
+    if elliptic and not contacts and _constrained(model):
+        return (
+            "nothing can collide, and MJX's solver of elliptic cones fails without a contact: "
+            'set cone="pyramidal", which changes nothing without contacts'
+        )
+    slippery = next(_slippery(model, contacts), None)
+    if slippery is None:
+        return None
+    names = " and ".join(
+        repr(mjx.id2name(model, mujoco.mjtObj.mjOBJ_GEOM, geom) or f"geom {geom}")
+        for geom in slippery
+    )
+    frictionless = 'cone="pyramidal" and condim="1"' if elliptic else 'condim="1"'
+    return (
+        f"the sliding friction of contacts of {names} is less than {LEAST_FRICTION:g}, for which "
+        f"MJX's step is {'not a number' if elliptic else 'mostly rounding error'}: give one of "
+        f"the two a friction of 0.001 or more, or, for none at all, both of them {frictionless}"
+    )
+
+
+def _slippery(model: mjx.Model, contacts: list) -> Iterator[tuple[int, int]]:
+    """Geoms whose contacts have rows for friction, but no coefficient of sliding friction."""
+    if isinstance(model.geom_friction, core.Tracer) or isinstance(model.pair_friction, core.Tracer):
+        return  # values are not known before the program runs
+    friction = np.asarray(model.geom_friction)[:, 0]
+    of_pairs = np.asarray(model.pair_friction)[:, 0]
+    if not (friction < LEAST_FRICTION).any() and not (of_pairs < LEAST_FRICTION).any():
+        return
+    condim, priority = model.geom_condim, model.geom_priority
+    for first, second, pair in contacts:
+        geoms = [first, second]
+        if pair >= 0:
+            size, coefficient = model.pair_dim[pair], of_pairs[pair]
+        elif priority[first] != priority[second]:
+            ruling = max(geoms, key=lambda geom: priority[geom])
+            size, coefficient = condim[ruling], friction[ruling]
+        else:
+            size, coefficient = condim[geoms].max(), friction[geoms].max()
+        if size > 1 and coefficient < LEAST_FRICTION:
+            yield int(first), int(second)
+
+
+def _constrained(model: mjx.Model) -> bool:
+    """Whether there are rows of constraints apart from contacts."""
+    disabled, bit = model.opt.disableflags, mjx.DisableBit
+    own: Any = model._impl
+    return bool(
+        (model.neq and not disabled & bit.EQUALITY)
+        or (
+            not disabled & bit.LIMIT and (np.any(model.jnt_limited) or np.any(model.tendon_limited))
+        )
+        or (
+            not disabled & bit.FRICTIONLOSS
+            and (own.dof_hasfrictionloss.any() or own.tendon_hasfrictionloss.any())
+        )
+    )
 
 
 def check_step(model: mjx.Model, data: mjx.Data) -> None:
@@ -81,56 +170,3 @@ def check_step(model: mjx.Model, data: mjx.Data) -> None:
             f"the data is a batch: qpos has the shape {jnp.shape(data.qpos)}, and of one state "
             f"({model.nq},): vmap the step, jax.vmap(step, in_axes=(None, 0))(model, data)"
         )
-
-
-class InexactDerivatives(UserWarning):
-    """Derivatives will be those of another step than the one that is taken.
-
-    Example:
-        >>> issubclass(InexactDerivatives, UserWarning)
-        True
-    """
-
-
-def advice(model: MjModel) -> str | None:
-    """What to change in `model.opt` so that derivatives are exact, or None if nothing.
-
-    Args:
-        model: The `mujoco.MjModel`.
-
-    Example:
-        >>> ball = "<body><freejoint/><geom size='0.1'/></body>"
-        >>> option = "<option iterations='1'/>"
-        >>> model = f"<mujoco>{option}<worldbody>{ball}</worldbody></mujoco>"
-        >>> advice(mujoco.MjModel.from_xml_string(model))
-        'the solver may stop short of its optimum, ...: set iterations=8 (it is 1); ...'
-    """
-    if not _may_be_constrained(model):
-        return None
-    options = model.opt
-    newton = options.solver == mujoco.mjtSolver.mjSOL_NEWTON
-    least = {
-        "iterations": _NEWTON if newton else _CONJUGATE_GRADIENT,
-        "ls_iterations": _LINE_SEARCH,
-    }
-    changes = [
-        f"{name}={count} (it is {getattr(options, name)})"
-        for name, count in least.items()
-        if getattr(options, name) < count
-    ]
-    if options.tolerance > _TOLERANCE:
-        changes.append(f"tolerance={_TOLERANCE:g} or less (it is {options.tolerance:g})")
-    if not changes:
-        return None
-    return (
-        "the solver may stop short of its optimum, and derivatives are then not those of the step "
-        f"that is taken: set {', '.join(changes)}; the loop ends when it has converged, so that a "
-        "high limit costs next to nothing"
-    )
-
-
-def _may_be_constrained(model: MjModel) -> bool:
-    collides = np.any((model.geom_contype != 0) | (model.geom_conaffinity != 0))
-    limited = model.jnt_limited.any() or model.tendon_limited.any()
-    rubbing = (model.dof_frictionloss > 0).any() or (model.tendon_frictionloss > 0).any()
-    return bool(collides or limited or rubbing or model.neq or model.npair)

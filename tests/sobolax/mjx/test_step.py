@@ -11,6 +11,7 @@ import pytest
 
 from sobolax.mjx import reason_against, step, step_and_jacobian
 from sobolax.mjx.engine import mjx
+from sobolax.mjx.quaternions import with_spring_gradients
 from tests.sobolax.mjx.checks import assert_near
 from tests.sobolax.mjx.harness import Harness, compiled_quickly, draw_states
 from tests.sobolax.mjx.harness import harness as harness_of
@@ -249,3 +250,30 @@ def test_a_ball_joint_at_ease_is_stiff(float64):
     forward, reverse, gradients = _gradients_of_speeds("ball-at-ease")
     np.testing.assert_allclose(reverse, forward, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(forward, gradients, rtol=1e-6, atol=1e-7)
+
+
+TENDON_AT_EASE = """
+<mujoco>
+  <worldbody>
+    <body><joint name="hinge" axis="0 1 0"/><geom size="0.1" pos="0.1 0 0.2" mass="1"/></body>
+  </worldbody>
+  <tendon>
+    <fixed stiffness="30" LENGTH><joint joint="hinge" coef="2"/></fixed>
+  </tendon>
+</mujoco>
+"""
+
+
+@pytest.mark.parametrize(("length", "pull"), [("", 120), ('springlength="-1 1"', 0)])
+def test_a_tendon_at_ease_is_stiff(float64, length, pull):
+    """At its resting length, where a model starts; unless it is slack around it."""
+    plain = mujoco.MjModel.from_xml_string(TENDON_AT_EASE.replace("LENGTH", length))
+    model, data = mjx.put_model(plain, impl="jax"), mjx.make_data(plain, impl="jax")
+
+    @compiled_quickly
+    @jax.jacfwd
+    def stiffness(qpos):
+        at = mjx.fwd_velocity(model, mjx.fwd_position(model, data.replace(qpos=qpos)))
+        return with_spring_gradients(model, at).qfrc_passive
+
+    np.testing.assert_allclose(stiffness(data.qpos), [[-pull]], rtol=1e-12)
