@@ -154,7 +154,7 @@ def execute(prepared: Prepared, progress: Progress) -> dict[str, Any]:
         run_folder.write_json(folder / run_folder.CONFIGURATION, configuration)
     devices = processor_devices(len(job.keys))
     program = partial(compile_program, job.training, job.keys, job.hypers, devices)
-    outcome = train_runs(job, folder, progress, rule, program)
+    outcome = train_runs(job, folder, progress, rule, program, check=True)
     history = outcome.history
     drawn: set[str] = set()
     if outcome.policies is not None:

@@ -1,13 +1,16 @@
 """Checks that run before anything compiles, with errors that say what to do instead."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
+from sobolax.bounds import trace
 from sobolax.environment import Environment, State
 from sobolax.transition import Tangents, Transition
 
@@ -15,14 +18,15 @@ _PARTS = ("observation", "action", "reward", "discount", "next_observation")
 
 
 def owner_of(values: Any) -> str:
-    """What messages call a configuration: its module and its class.
+    """What messages call a configuration, or a class of them: its module and its class.
 
     Example:
         >>> from sobolax.agents import sac
         >>> owner_of(sac.Config())
         'sac.Config'
     """
-    return f"{type(values).__module__.rpartition('.')[2]}.{type(values).__name__}"
+    cls = values if isinstance(values, type) else type(values)
+    return f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}"
 
 
 def check_choice(what: str, value: Any, choices: Iterable[str]) -> None:
@@ -69,7 +73,10 @@ def check_scalars(
     at_most_one: Sequence[str] = (),
     finite: Sequence[str] = (),
 ) -> None:
-    """Checks named attributes that are concrete numbers or arrays; tracers pass.
+    """Checks named attributes that are numbers or arrays of numbers, whatever made them.
+
+    Of a tracer only the type is known, and of a placeholder of a transformation nothing. A number
+    is judged as it will be computed with: 1e39 is infinite in float32.
 
     Raises:
         ValueError: Naming the attribute, its value and what is allowed.
@@ -80,8 +87,8 @@ def check_scalars(
         Traceback (most recent call last):
         ValueError: mine: state=-1.0 must be finite and at least 0
     """
-    rules = (
-        (finite, lambda x: np.isfinite(x), "must be finite"),
+    rules: tuple[tuple[Sequence[str], Callable[[np.ndarray], Any], str], ...] = (
+        (finite, np.isfinite, "must be finite"),
         (at_least_zero, lambda x: np.isfinite(x) & (x >= 0), "must be finite and at least 0"),
         (above_zero, lambda x: x > 0, "must be above 0"),
         (at_most_one, lambda x: x <= 1, "must be at most 1"),
@@ -89,10 +96,30 @@ def check_scalars(
     for names, allowed, rule in rules:
         for name in names:
             value = getattr(values, name)
-            if isinstance(value, bool) or not isinstance(value, int | float | np.ndarray):
-                continue  # a tracer, a device array or a placeholder of a transformation
-            if not np.all(allowed(np.asarray(value))):
-                raise ValueError(f"{owner}: {name}={value} {rule}")
+            number = _concrete(f"{owner}: {name}=", value)
+            if number is not None and not np.all(allowed(number)):
+                rounded = f", and is {number} in {number.dtype}" if np.ndim(number) == 0 else ""
+                same = not rounded or float(value) == float(number) or np.isnan(number)
+                raise ValueError(f"{owner}: {name}={value} {rule}{'' if same else rounded}")
+
+
+def _concrete(what: str, value: Any) -> np.ndarray | None:
+    """A number or an array of numbers in the precision it is computed in; None if not known."""
+    if type(value) is object or isinstance(value, jax.ShapeDtypeStruct):
+        return None  # what transformations put there
+    dtype = None
+    if isinstance(value, bool | int | float):
+        dtype = np.asarray(value).dtype
+    elif isinstance(value, np.ndarray | np.generic | jax.Array):
+        dtype = value.dtype
+    kinds = jnp.floating, jnp.integer
+    if dtype is None or not any(jnp.issubdtype(dtype, kind) for kind in kinds):
+        found = f"a {type(value).__name__}" if dtype is None else f"{dtype}"
+        raise ValueError(f"{what}{value!r} is {found}, but must be a real number")
+    if isinstance(value, Tracer) or not getattr(value, "is_fully_addressable", True):
+        return None
+    with np.errstate(over="ignore"):
+        return np.asarray(value).astype(jax.dtypes.canonicalize_dtype(np.float64))
 
 
 def check_counts(owner: str, values: Any, at_least: dict[str, int]) -> None:
@@ -112,7 +139,27 @@ def check_counts(owner: str, values: Any, at_least: dict[str, int]) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
             raise ValueError(
                 f"{owner}: {name}={value!r} must be a whole number of at least {smallest}"
+                + (f", an int: give {int(value)}" if isinstance(value, np.integer) else "")
             )
+
+
+def check_flags(owner: str, values: Any, names: Iterable[str]) -> None:
+    """Checks that named attributes are True or False.
+
+    Raises:
+        ValueError: Naming the attribute and its value.
+
+    Example:
+        >>> from sobolax.training.config import LoopConfig
+        >>> config = LoopConfig(normalize_observations="no")
+        >>> check_flags("mine", config, ["normalize_observations"])
+        Traceback (most recent call last):
+        ValueError: mine: normalize_observations='no' must be True or False
+    """
+    for name in names:
+        value = getattr(values, name)
+        if not isinstance(value, bool):
+            raise ValueError(f"{owner}: {name}={value!r} must be True or False")
 
 
 def check_multiple(owner: str, name: str, value: int, of: str, divisor: int) -> None:
@@ -162,11 +209,12 @@ def check_environment(environment: Environment) -> None:
         )
     for attribute in ("observation_size", "action_size", "state_size", "episode_length"):
         size = getattr(environment, attribute, None)
-        if not isinstance(size, int) or size < 1:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(
                 f"{owner}: {attribute} is {size!r}, but must be a whole number of at least 1"
             )
-    state = _shape_of(owner, "reset(key)", environment.reset, jax.random.key(0))
+    reset = partial(jax.eval_shape, environment.reset)
+    state = _shape_of(owner, "reset(key)", reset, jax.random.key(0))
     dtype = state.observation.dtype
     if state.observation.shape != (environment.observation_size,):
         raise ValueError(
@@ -182,23 +230,44 @@ def check_environment(environment: Environment) -> None:
                 f"{owner}: {what} is {leaf.dtype}, which has no gradients: give floating-point "
                 "numbers (a one-hot or pixel observation has none either)"
             )
+    if dtype.itemsize < 4:
+        raise ValueError(
+            f"{owner}: observation is {dtype}, in which the update of a critic drowns in rounding: "
+            "give float32 or float64, say with observation.astype(jnp.float32); what is inside "
+            "state.physics may have any type"
+        )
+    if state.reward.dtype != dtype:
+        raise ValueError(
+            f"{owner}: reward is {state.reward.dtype}, but must be {dtype} as the observation: "
+            "give reward.astype(observation.dtype)"
+        )
     if state.discount.dtype != dtype:
         raise ValueError(
             f"{owner}: discount is {state.discount.dtype}, but must be {dtype} as the observation: "
             "give state.discount = 1.0 - done.astype(observation.dtype)"
         )
-    action = jax.ShapeDtypeStruct((environment.action_size,), dtype)
-    displacement = jax.ShapeDtypeStruct((environment.state_size,), dtype)
-    for call, function, argument in (
-        (f"step(state, action of shape {action.shape})", environment.step, action),
-        (
-            f"perturb(state, displacement of shape {displacement.shape})",
-            environment.perturb,
-            displacement,
-        ),
+    for name, argument, attribute in (
+        ("step", "action", "action_size"),
+        ("perturb", "displacement", "state_size"),
     ):
-        result = _shape_of(owner, call, function, state, argument)
+        size = getattr(environment, attribute)
+        given = jax.ShapeDtypeStruct((size,), dtype)
+        call = f"{name}(state, {argument} of shape {given.shape})"
+        beyond: list[int] = []
+
+        def traced(*arguments: Any, name: str = name, beyond: list[int] = beyond) -> Any:
+            function = getattr(environment, name)
+            shapes, index = trace(function, *arguments, watched=arguments[-1])
+            beyond.extend([] if index is None else [index])
+            return shapes
+
+        result = _shape_of(owner, call, traced, state, given)
         check_same(f"{owner}: {call}", result, "reset", state)
+        if beyond:
+            raise ValueError(
+                f"{owner}: {name} reads {argument}[{beyond[0]}], but {attribute} says {size}: JAX "
+                "would read the nearest number in its place. Give the size that it takes"
+            )
 
 
 def check_transition(transition: Transition) -> None:
@@ -240,6 +309,15 @@ def check_tangents(transition: Transition, tangents: Tangents) -> None:
         Traceback (most recent call last):
         ValueError: tangents.state.observation has shape (2, 2), but transition.observation has ...
     """
+    # A displacement of the state leaves the action where it is; one of the action moves it.
+    still = [
+        getattr(getattr(tangents, kind, 0), "action", 0) is None for kind in ("state", "action")
+    ]
+    if still == [False, True] and isinstance(tangents.state, Transition):
+        raise ValueError(
+            "tangents.state moves the action and tangents.action does not: state and action are "
+            "swapped. Give Tangents(state=along the state, action=along the action)"
+        )
     for kind in ("state", "action"):
         side = getattr(tangents, kind, None)
         if not isinstance(side, Transition):
@@ -297,9 +375,9 @@ def check_one_number(delta: jax.Array) -> jax.Array:
     return delta
 
 
-def _shape_of(owner: str, call: str, function: Any, *arguments: Any) -> State:
+def _shape_of(owner: str, call: str, shape: Callable[..., Any], *arguments: Any) -> State:
     try:
-        state = jax.eval_shape(function, *arguments)
+        state = shape(*arguments)
     except Exception as error:
         raise ValueError(f"{owner}: {call} failed: {error}") from error
     if not isinstance(state, State):

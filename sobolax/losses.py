@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sobolax.checks import check_one_number, check_tangents, check_transition
+from sobolax.checks import check_one_number, check_scalars, check_tangents, check_transition
 from sobolax.tangents.forward import TransitionMap
 from sobolax.tangents.units import GradientScales
 from sobolax.transition import Tangents, Transition
@@ -326,10 +326,20 @@ def weighted_sum(parts: tuple[Any, Any, Any], weights: Weights) -> Any:
         parts: Three arrays, or three pytrees of one structure.
         weights: How much each of them counts.
 
+    Raises:
+        ValueError: If a weight is negative, not finite, or no single number.
+
     Example:
         >>> weighted_sum((1.0, 10.0, 100.0), Weights(state=0.5, action=0.25))
         31.0
     """
+    names = ("value", "state", "action")
+    check_scalars("Weights", weights, at_least_zero=names)
+    for name in names:
+        if shape := jnp.shape(getattr(weights, name)):
+            raise ValueError(
+                f"Weights: {name} has shape {shape}, but must be one number, (): vmap over several"
+            )
     return jax.tree.map(
         lambda value, state, action: (
             weights.value * value + weights.state * state + weights.action * action

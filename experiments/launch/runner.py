@@ -1,7 +1,7 @@
 """Trains the runs of one program, epoch by epoch, with everything on disk as it goes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,8 @@ from experiments.launch.job import Job
 from experiments.launch.policy import policy_names
 from experiments.launch.program import Program, call, compile_program, size_of
 from experiments.launch.progress import Progress, losses
+from experiments.launch.tangent_check import TangentCheck
+from sobolax.training.gradient_warnings import find_warnings
 
 
 @dataclass
@@ -57,6 +59,7 @@ def train_runs(
     progress: Progress,
     checkpoints: CheckpointRule | None = None,
     program: Program | Callable[[], Program] | None = None,
+    check: bool = False,
 ) -> Outcome:
     """Trains all runs, from the last good checkpoint in the folder if there is one.
 
@@ -71,6 +74,7 @@ def train_runs(
         progress: Receives progress.
         checkpoints: When to take checkpoints; None for never.
         program: The job's compiled program, or a function that compiles it when it is needed.
+        check: Whether a sample of tangents is checked, beside the training.
 
     Returns:
         The outcome; after Ctrl-C, that of the epochs until then.
@@ -82,9 +86,8 @@ def train_runs(
     run_folder.check_places(
         folder, [run_folder.METRICS], [run_folder.POLICY, run_folder.CHECKPOINTS]
     )
-    running = _Running(
-        job, folder, progress, Checkpoints(folder, jobs.fingerprint(job), checkpoints)
-    )
+    made = Checkpoints(folder, jobs.fingerprint(job), checkpoints)
+    running = _Running(job, folder, progress, made, check)
     with run_folder.locked(folder):
         try:
             running.restore()
@@ -102,13 +105,17 @@ def train_runs(
 class _Running:
     """One call of `train_runs`."""
 
-    def __init__(self, job: Job, folder: Path, progress: Progress, checkpoints: Checkpoints):
+    def __init__(
+        self, job: Job, folder: Path, progress: Progress, checkpoints: Checkpoints, check: bool
+    ):
         self.outcome = Outcome(History(job.variants, job.seeds))
         self._job, self._folder, self._progress = job, folder, progress
         self._checkpoints = checkpoints
         self._start: Any = None  # the state of a checkpoint, in the host's memory
         self._policy_names: Any = None
         self._lines_whole = True
+        self._judged: set[str] = set()  # metrics that there was a warning of
+        self._check = TangentCheck(job) if check else None
 
     @property
     def complete(self) -> bool:
@@ -161,6 +168,10 @@ class _Running:
             outcome.policies = policies
             self._write_lines()
             self._progress.epoch(outcome.history, job.epochs)
+            self._judge_gradients(outcome.history.epochs[-1])
+            if self._check is not None:
+                self._check.begin(state)
+                self._judge_gradients(self._check.found())
             outcome.metrics_seconds += time.perf_counter() - epoch_ended
             if not self.complete and self._checkpoints.due():
                 self._save(state)
@@ -169,6 +180,8 @@ class _Running:
     def finish(self) -> None:
         """Waits for pending writes and saves the policies."""
         outcome, made = self.outcome, self._checkpoints
+        if self._check is not None and not outcome.interrupted:
+            self._judge_gradients(call(self._check.wait))
         done = len(outcome.history.epochs)
         if done and (outcome.interrupted or not self._lines_whole):
             self._lines_whole = False  # Ctrl-C may have come while a line was written
@@ -274,6 +287,16 @@ class _Running:
             # A full disk: the next write includes the missing lines.
             self._lines_whole = False
             self._warn(f"{path} could not be written: {error}")
+
+    def _judge_gradients(self, measured: Mapping[str, Any]) -> None:
+        """Warns once of each thing that is wrong with the gradients of runs that use them."""
+        using = [any(variant.weights.values()) for variant in self._job.variants]
+        metrics = {name: row[using] if np.ndim(row) else row for name, row in measured.items()}
+        name = getattr(self._job.training, "environment", "")
+        for metric, text in find_warnings(metrics, name).items():
+            if metric not in self._judged:
+                self._judged.add(metric)
+                self._warn(text)
 
     def _warn(self, text: str) -> None:
         if text not in self.outcome.warnings:

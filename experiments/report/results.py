@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.launch.history import RETURN, History
 from experiments.report.intervals import Estimate, estimate, paired_difference
+from sobolax.training.gradient_warnings import LARGEST_SHARE_DROPPED
 
 RETURN_OVER_TRAINING = "evaluation_return_over_training"
 
@@ -154,6 +155,22 @@ def frozen_runs(results: Mapping[str, Any]) -> str | None:
     if not frozen:
         return None
     return f"Frozen by numbers that are not finite, and left out of means: {'; '.join(frozen)}."
+
+
+def dropped_gradients(results: Mapping[str, Any]) -> str | None:
+    """Lists the variants that most gradients were dropped of; None if there are none."""
+    shares = {
+        variant["label"]: variant["whole_run"].get("gradients_dropped", 0.0)
+        for variant in results["variants"].values()
+        if any(variant["weights"].values())
+    }
+    most = [f"{x} {share:.0%}" for x, share in shares.items() if share > LARGEST_SHARE_DROPPED]
+    if not most:
+        return None
+    return (
+        f"Mostly plain TD learning, with gradients dropped: {'; '.join(most)}. Their tangents are "
+        "not finite or longer than tangent_bound."
+    )
 
 
 def counted(count: int, noun: str) -> str:

@@ -7,7 +7,14 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from experiments.report.results import RETURN, counted, frozen_runs, metric, sentence
+from experiments.report.results import (
+    RETURN,
+    counted,
+    dropped_gradients,
+    frozen_runs,
+    metric,
+    sentence,
+)
 from experiments.report.table import Table, fitting, number, text, wide_console
 from sobolax.training.shares import SHARES
 
@@ -35,9 +42,9 @@ def render(results: Mapping[str, Any], title: str) -> RenderableType:
     parts: list[RenderableType] = [Table(title, headings, rows).rendered()]
     if any("*" in cell for row in rows for cell in row):
         parts.append(Text("* over the seeds whose value is finite and that are not frozen"))
-    frozen = frozen_runs(results)
-    if frozen is not None:
-        parts.append(Text(frozen, style="yellow"))
+    for warning in (frozen_runs(results), dropped_gradients(results)):
+        if warning is not None:
+            parts.append(Text(warning, style="yellow"))
     line = f"{counted(runs, 'run')} in one program: compiled in {timing['compile_seconds']:.0f} s"
     if speed is not None:
         line += f", {speed:,.0f} environment steps/s in all"

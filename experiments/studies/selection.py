@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import sobolax
 from sobolax import weighting
 from sobolax.agents import sac as agent
+from sobolax.agents.config import register_hyperparameters
 from sobolax.controls import GRADIENT_TARGETS, GradientTarget, check_gradient_target
 from sobolax.environment import Environment
 from sobolax.losses import Errors, Weights
 from sobolax.training.loop import Training
 
 
-@jax.tree_util.register_dataclass
+@register_hyperparameters
 @dataclass(frozen=True)
 class Hyperparameters(sobolax.agents.sac.Hyperparameters):
     """SAC's, and which of the names that `make_training` was given.

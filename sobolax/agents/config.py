@@ -1,24 +1,56 @@
 """What every agent's training has in common: its static configuration and its traced numbers."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 import jax
 
 from sobolax.agents.critics import CriticOptions
 from sobolax.agents.networks import ACTIVATIONS, check_norm
-from sobolax.checks import check_choice, check_scalars, owner_of
+from sobolax.checks import check_choice, check_flags, check_scalars, owner_of
 from sobolax.controls import check_gradient_target
 from sobolax.environment import Environment
 from sobolax.losses import Weights
 from sobolax.tangents.trust import TRUSTS
 from sobolax.tangents.units import GRADIENT_UNITS, is_observed
 from sobolax.training.config import LoopConfig
-from sobolax.weighting import Weighting, check_weighting, make_weighting
+from sobolax.weighting import WEIGHTINGS, Weighting, check_weighting, make_weighting
+
+T = TypeVar("T")
 
 
-@jax.tree_util.register_dataclass
+def register_hyperparameters(cls: type[T]) -> type[T]:
+    """Makes a dataclass of numbers a pytree that JAX puts together unchecked.
+
+    `jax.tree_util.register_dataclass` would call `__post_init__` with whatever a transformation
+    keeps in place of numbers: axes, names, None. What a caller makes is checked all the same.
+
+    Example:
+        >>> jax.tree.map(str, CriticHyperparameters()).tau
+        '0.005'
+    """
+    names = [entry.name for entry in fields(cls)]  # type: ignore[arg-type]
+
+    def unflatten(_, leaves: Any) -> T:
+        made = object.__new__(cls)
+        for name, leaf in zip(names, leaves, strict=True):
+            object.__setattr__(made, name, leaf)
+        return made
+
+    jax.tree_util.register_pytree_with_keys(
+        cls,
+        lambda values: (
+            [(jax.tree_util.GetAttrKey(name), getattr(values, name)) for name in names],
+            None,
+        ),
+        unflatten,
+        lambda values: ([getattr(values, name) for name in names], None),
+    )
+    return cls
+
+
+@register_hyperparameters
 @dataclass(frozen=True)
 class CriticHyperparameters:
     """What a sweep may vary in every agent: numbers that are traced.
@@ -77,6 +109,7 @@ class CriticHyperparameters:
                 "target_action_noise_bound",
             ),
             at_most_one=("discount", "tau"),
+            finite=("reward_scale",),
         )
 
 
@@ -131,8 +164,10 @@ class AgentConfig(LoopConfig):
         """Raises ValueError, saying what to do instead, for what cannot work; compiles nothing."""
         super().check(environment)
         owner = owner_of(self)
-        if not self.hidden_sizes or any(
-            not isinstance(size, int) or size < 1 for size in self.hidden_sizes
+        check_flags(owner, self, ["line_search"])
+        sizes = self.hidden_sizes
+        if not (isinstance(sizes, Sequence) and sizes) or any(
+            isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes
         ):
             raise ValueError(
                 f"{owner}: hidden_sizes={self.hidden_sizes!r} must be one or more whole "
@@ -146,6 +181,11 @@ class AgentConfig(LoopConfig):
         check_choice(f"{owner}: activation=", self.activation, ACTIVATIONS)
         check_norm(owner, self.critic_norm)
         check_gradient_target(owner, self.gradient_target, self.first_order)
+        if not (isinstance(self.weighting, str) or callable(self.weighting)):
+            raise ValueError(
+                f"{owner}: weighting={self.weighting!r} must be one of {', '.join(WEIGHTINGS)}, or "
+                "a function of base weights that gives a sobolax.weighting.Weighting"
+            )
         self._check_units(owner, environment)
         check_weighting(self.make_weighting(Weights(1.0, 1.0)))
 

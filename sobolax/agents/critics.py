@@ -253,7 +253,8 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
         means, pull_back, (errors, terms) = jax.vjp(means_of, state.parameters, has_aux=True)
         gradients = None  # of each mean
         if weighting.needs_gradients or options.line_search:
-            (gradients,) = jax.vmap(pull_back)(tuple(jnp.eye(3, dtype=means[0].dtype)))
+            units = zip(jnp.eye(3), means, strict=True)
+            (gradients,) = jax.vmap(pull_back)(tuple(row.astype(m.dtype) for row, m in units))
         values = jax.vmap(
             lambda t: jax.vmap(one_value, in_axes=(0, None, None, None))(
                 state.parameters, normalizer, t.observation, t.action

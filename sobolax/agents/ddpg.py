@@ -3,13 +3,11 @@
 It is TD3 with one critic, an actor that moves at every update and a target action without noise.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
-
 from sobolax.agents import td3
-from sobolax.agents.config import AgentConfig
+from sobolax.agents.config import AgentConfig, register_hyperparameters
 from sobolax.agents.critics import CriticOptions
 from sobolax.environment import Environment
 from sobolax.training.agent import Agent
@@ -30,7 +28,7 @@ class Config(AgentConfig):
         return make_agent(environment.observation_size, environment.action_size, options)
 
 
-@jax.tree_util.register_dataclass
+@register_hyperparameters
 @dataclass(frozen=True)
 class Hyperparameters(td3.Hyperparameters):
     """Everything a sweep may vary; see `sobolax.agents.td3.Hyperparameters`.
@@ -60,4 +58,5 @@ def make_agent(
         1
     """
     options = options or CriticOptions(count=1)
-    return td3.make_agent(observation_size, action_size, options, actor_delay=1)
+    made = td3.make_agent(observation_size, action_size, options, actor_delay=1)
+    return replace(made, hyperparameters=Hyperparameters)

@@ -42,9 +42,10 @@ def _normalized(x: jax.Array, norm: str) -> jax.Array:
     """A hidden layer before its activation; to be called inside a module."""
     # Larger than usual, as gradients are trained: a layer of equal numbers is a steep place. And
     # no difference of squares, whose gradient is rounding where they are near each other.
+    dtype = jnp.result_type(float)
     if norm == "layer":
-        return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False)(x)
-    return nn.RMSNorm(epsilon=1e-5)(x) if norm == "rms" else x
+        return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, param_dtype=dtype)(x)
+    return nn.RMSNorm(epsilon=1e-5, param_dtype=dtype)(x) if norm == "rms" else x
 
 
 class MLP(nn.Module):
@@ -65,8 +66,13 @@ class MLP(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps `(..., input size)` to `(..., output_size)`."""
         for size in self.hidden_sizes:
-            x = ACTIVATIONS[self.activation](_normalized(nn.Dense(size)(x), self.norm))
-        return nn.Dense(self.output_size)(x)
+            x = ACTIVATIONS[self.activation](_normalized(_dense(size)(x), self.norm))
+        return _dense(self.output_size)(x)
+
+
+def _dense(size: int) -> nn.Dense:
+    # float64 where that is enabled: flax would stay at float32, and the training would mix both.
+    return nn.Dense(size, param_dtype=jnp.result_type(float))
 
 
 class Critic(nn.Module):

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sobolax.agents.config import AgentConfig, CriticHyperparameters
+from sobolax.agents.config import AgentConfig, CriticHyperparameters, register_hyperparameters
 from sobolax.agents.critics import CriticOptions, CriticState, make_critics
 from sobolax.agents.distributions import smoothing_noise
 from sobolax.agents.td3 import make_td_error
@@ -57,7 +57,7 @@ class Config(AgentConfig):
         )
 
 
-@jax.tree_util.register_dataclass
+@register_hyperparameters
 @dataclass(frozen=True)
 class Hyperparameters(CriticHyperparameters):
     """Everything a sweep may vary: numbers that are traced, never part of a program's shape.
@@ -210,4 +210,4 @@ def make_agent(
         )
         return QLearningState(critic_state), metrics
 
-    return Agent(init, explore, act, sample, value, update)
+    return Agent(init, explore, act, sample, value, update, Hyperparameters)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sobolax.agents.config import AgentConfig, CriticHyperparameters
+from sobolax.agents.config import AgentConfig, CriticHyperparameters, register_hyperparameters
 from sobolax.agents.critics import CriticOptions, CriticState, make_critics
 from sobolax.agents.distributions import sample_tanh_gaussian, smoothing_noise
 from sobolax.agents.gradients import adam_step, scale_gradient
@@ -43,7 +43,7 @@ class Config(AgentConfig):
         return make_agent(environment.observation_size, environment.action_size, options)
 
 
-@jax.tree_util.register_dataclass
+@register_hyperparameters
 @dataclass(frozen=True)
 class Hyperparameters(CriticHyperparameters):
     """Everything a sweep may vary: numbers that are traced, never part of a program's shape.
@@ -76,7 +76,7 @@ class Hyperparameters(CriticHyperparameters):
             at_least_zero=("policy_response", "actor_learning_rate", "temperature_learning_rate"),
             at_most_one=("policy_response",),
             above_zero=("initial_temperature",),
-            finite=("target_entropy",),
+            finite=("target_entropy", "initial_temperature"),
         )
 
 
@@ -247,7 +247,7 @@ def make_agent(
         )
         return new_state, metrics
 
-    return Agent(init, explore, act, sample, value, update)
+    return Agent(init, explore, act, sample, value, update, Hyperparameters)
 
 
 def make_policy(

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sobolax.agents.config import AgentConfig, CriticHyperparameters
+from sobolax.agents.config import AgentConfig, CriticHyperparameters, register_hyperparameters
 from sobolax.agents.critics import CriticOptions, CriticState, make_critics
 from sobolax.agents.distributions import smoothing_noise
 from sobolax.agents.gradients import adam_step, scale_gradient
@@ -55,7 +55,7 @@ class Config(AgentConfig):
         )
 
 
-@jax.tree_util.register_dataclass
+@register_hyperparameters
 @dataclass(frozen=True)
 class Hyperparameters(CriticHyperparameters):
     """Everything a sweep may vary: numbers that are traced, never part of a program's shape.
@@ -219,7 +219,7 @@ def make_agent(
         metrics = critic_metrics | {"actor_loss": objective}
         return Td3State(kept[0], kept[1], critic_state, kept[2], state.updates + 1), metrics
 
-    return Agent(init, explore, act, sample, value, update)
+    return Agent(init, explore, act, sample, value, update, Hyperparameters)
 
 
 def make_td_error(

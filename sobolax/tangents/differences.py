@@ -1,5 +1,6 @@
 """Tangents by central differences: for any environment, differentiable or not."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import jax
@@ -103,11 +104,43 @@ def central_difference(
         >>> float(central_difference(apply, jnp.ones(1), *along_position, step=0.25).reward)
         -2.5
     """
+    sides, reach = transitions_along(apply, action, displacement, move, step, (1, -1))
+    return jax.tree.map(lambda side: (side[0] - side[1]) / (2 * reach), sides)
+
+
+def transitions_along(
+    apply: TransitionMap,
+    action: jax.Array,
+    displacement: jax.Array,
+    move: jax.Array,
+    step: float,
+    multiples: Sequence[float],
+) -> tuple[Transition, jax.Array]:
+    """Transitions at some multiples of a step along a direction, and that step in units of it.
+
+    Args:
+        apply: Of `sobolax.tangents.forward.TransitionMap`.
+        action: Where the map is differentiated, `(action_size,)`.
+        displacement: The direction's part in the state, `(state_size,)`.
+        move: Its part in the action, `(action_size,)`.
+        step: How far one step goes; a direction of any length is followed equally far.
+        multiples: How many steps, `n` of them.
+
+    Returns:
+        Transitions with a leading axis of `n`, and the step over the direction's length, `()`.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> apply = TransitionMap(Cart(), Cart().at(1.0, 0.0))
+        >>> twice = jnp.array([2.0, 0.0]), jnp.zeros(1)
+        >>> found, reach = transitions_along(apply, jnp.zeros(1), *twice, 0.25, (0, 1, 2))
+        >>> found.observation[:, 0].tolist(), float(reach)
+        ([1.0, 1.25, 1.5], 0.125)
+    """
     length = jnp.sqrt(jnp.sum(displacement**2) + jnp.sum(move**2))
     reach = step / jnp.where(length > 0, length, 1.0)
 
-    def at(sign: jax.Array) -> Transition:
-        return apply(sign * reach * displacement, action + sign * reach * move)[0]
+    def at(multiple: jax.Array) -> Transition:
+        return apply(multiple * reach * displacement, action + multiple * reach * move)[0]
 
-    sides = jax.vmap(at)(jnp.asarray([1.0, -1.0], displacement.dtype))
-    return jax.tree.map(lambda side: (side[0] - side[1]) / (2 * reach), sides)
+    return jax.vmap(at)(jnp.asarray(multiples, displacement.dtype)), reach

@@ -5,6 +5,7 @@ another one. Tangents that fail become NaN, never zero: the loss takes what is n
 averages and counts it (`sobolax.losses`).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -74,28 +75,21 @@ def reject_disagreeing(
     """
 
     def compute(key, state, action, state_directions, action_directions):
-        for_tangents, for_state, for_action = jax.random.split(key, 3)
+        for_tangents, *for_weights = jax.random.split(key, 3)
         transition, next_state, tangents = tangents_at(
             for_tangents, state, action, state_directions, action_directions
         )
         dtype = state.observation.dtype
-        # A combination of the directions that there are tangents for.
-        weights = (
-            jax.random.normal(for_state, state_directions.shape[-1:], dtype),
-            jax.random.normal(for_action, action_directions.shape[-1:], dtype),
+        weights, displacement, move = random_combination(
+            for_weights, state_directions.astype(dtype), action_directions.astype(dtype)
         )
-        displacement = state_directions.astype(dtype) @ weights[0]
-        move = action_directions.astype(dtype) @ weights[1]
         difference = central_difference(
             TransitionMap(environment, state), action, displacement, move, step
         )
         square_error = square_change = jnp.zeros((), dtype)
         for part in ("reward", "next_observation"):
             change = getattr(difference, part)
-            predicted = sum(
-                getattr(tangent, part).astype(dtype) @ weight
-                for weight, tangent in zip(weights, (tangents.state, tangents.action), strict=True)
-            )
+            predicted = along_directions(tangents, weights, part)
             square_error += jnp.sum((predicted - change) ** 2)
             square_change += jnp.sum(change**2)
         agrees = jnp.sqrt(square_error) <= tolerance * jnp.sqrt(square_change)
@@ -154,6 +148,55 @@ def smooth(
         return transition, next_state, jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), tangents)
 
     return compute
+
+
+def random_combination(
+    keys: Sequence[jax.Array], state_directions: jax.Array, action_directions: jax.Array
+) -> tuple[tuple[jax.Array, jax.Array], jax.Array, jax.Array]:
+    """A random combination of the directions that there are tangents for.
+
+    Args:
+        keys: Two random keys.
+        state_directions: `(state_size, number of state directions)`.
+        action_directions: `(action_size, number of action directions)`.
+
+    Returns:
+        The weights of both kinds, the displacement `(state_size,)` and the move `(action_size,)`.
+
+    Example:
+        >>> weights, displacement, move = random_combination(
+        ...     jax.random.split(jax.random.key(0)), jnp.eye(2), jnp.eye(1)
+        ... )
+        >>> bool(jnp.all(weights[0] == displacement)), move.shape
+        (True, (1,))
+    """
+    directions = state_directions, action_directions
+    along_state, along_action = (
+        jax.random.normal(key, each.shape[-1:], each.dtype)
+        for key, each in zip(keys, directions, strict=True)
+    )
+    return (
+        (along_state, along_action),
+        state_directions @ along_state,
+        action_directions @ along_action,
+    )
+
+
+def along_directions(
+    tangents: Tangents, weights: tuple[jax.Array, jax.Array], part: str
+) -> jax.Array:
+    """What tangents say of one part of a transition along a combination of their directions.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> _, tangents = example_transition()
+        >>> float(along_directions(tangents, (jnp.array([1.0, 0.0]), jnp.ones(1)), "reward"))
+        -3.125
+    """
+    sides = zip(weights, (tangents.state, tangents.action), strict=True)
+    found = [(getattr(tangent, part), weight) for weight, tangent in sides]
+    moving = [leaf.astype(weight.dtype) @ weight for leaf, weight in found if leaf is not None]
+    return sum(moving, start=jnp.zeros((), weights[0].dtype))
 
 
 def lengths(tangent: Transition) -> jax.Array:

@@ -21,7 +21,7 @@ from typing import Any
 
 import jax
 
-from sobolax.checks import check_choice
+from sobolax.checks import check_choice, check_counts
 from sobolax.environment import Environment, State
 from sobolax.tangents import filters
 from sobolax.tangents.differences import default_step, difference_tangents
@@ -77,13 +77,12 @@ class Derivatives:
             )
         for name in ("difference_step", "max_norm", "max_disagreement", "smoothing_scale"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
+            if value is None and name != "smoothing_scale":
+                continue
+            number = isinstance(value, int | float) and 0 < value < float("inf")
+            if isinstance(value, bool) or not number:
                 raise ValueError(f"derivatives: {name}={value!r} must be finite and above 0")
-        if not isinstance(self.smoothing_samples, int) or self.smoothing_samples < 1:
-            raise ValueError(
-                f"derivatives: smoothing_samples={self.smoothing_samples!r} must be a "
-                "whole number of at least 1"
-            )
+        check_counts("derivatives", self, {"smoothing_samples": 1})
 
 
 def own_derivatives(environment: Environment) -> Mapping[str, TangentFunction | str]:

@@ -185,10 +185,12 @@ def check_source(
         ("state_directions", state_directions, environment.state_size),
         ("action_directions", action_directions, environment.action_size),
     ):
-        if count is not None and not 1 <= count <= size:
+        if count is None:
+            continue
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= size:
             raise ValueError(
-                f"{what}={count} does not fit environment {environment.name!r}, which has {size}: "
-                f"choose 1 to {size}, or None for the full basis"
+                f"{what}={count!r} does not fit environment {environment.name!r}, which has "
+                f"{size}: choose 1 to {size}, or None for the full basis"
             )
     if name == "reverse":
         if not environment.reverse_mode:

@@ -1,7 +1,7 @@
 """What an environment does, apart from its gradients: purity, first states, rollouts, `perturb`."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -70,7 +70,7 @@ def first_states(harness: Harness) -> str | None:
         return "reset gives a reward other than 0: state.reward is of the step that led to a state"
     if np.any(states.discount != 1):
         return "reset gives a state whose discount is not 1: draw first states that go on"
-    if path := first_not_finite(states, np.ones(LANES, bool)):
+    if path := first_not_finite(replace(states, metrics={}), np.ones(LANES, bool)):
         return f"reset gives {path} that is not finite"
     if path := first_difference(states, harness.reset(again=True)):
         return f"reset gives another {path} for the same key"
@@ -138,7 +138,7 @@ def roll(harness: Harness, limit: int) -> Rollout:
             found.append((step, states, live.copy()))
         _, next_states, tangent = harness.step(states, harness.actions())
         ages += 1
-        if path := first_not_finite(next_states, live):
+        if path := first_not_finite(replace(next_states, metrics={}), live):
             faults.setdefault(
                 "rollout",
                 f"{path} is not finite after {step + 1} steps of random actions: terminate "

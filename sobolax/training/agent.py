@@ -32,6 +32,7 @@ class Agent:
             state, metrics)`; `find_tangents` is that of a source (`sobolax.tangents.sources`). A
             batch's `tangents` and `state` belong to its first transitions; to all of them unless
             the configuration's `gradient_fraction` says otherwise.
+        hyperparameters: The class of its hyperparameters; None to take whatever is handed over.
 
     Example:
         >>> from sobolax.training import normalization
@@ -50,3 +51,4 @@ class Agent:
     update: Callable[
         [Any, Normalizer, Experience, FindTangents, jax.Array, Any], tuple[Any, Metrics]
     ]
+    hyperparameters: type | None = None

@@ -48,7 +48,9 @@ def start(setup: Setup, key: jax.Array, hyper: Any) -> TrainingState:
         replay=replay.init(example, per_environment * first),
         environments=environments,
         # Staggered, so that a batch of environments holds all times of an episode.
-        clocks=jax.random.randint(clock_key, (config.num_envs,), 0, environment.episode_length),
+        clocks=jax.random.randint(
+            clock_key, (config.num_envs,), 0, environment.episode_length, jnp.int32
+        ),
         windows=windows,
         key=run_key,
         frozen_at=jnp.full((), -1, jnp.int32),
@@ -116,7 +118,7 @@ def collect(
         local: Any = setup.environment  # that it has them was checked
         moved = normalization.update(state.coordinates, jax.vmap(local.coordinates)(before))
         state = replace(state, coordinates=moved)
-    return state, jnp.sum(~finite)
+    return state, jnp.sum(~finite, dtype=jnp.int32)
 
 
 def _advance(
@@ -139,7 +141,7 @@ def _advance(
     def one(collect, current, clock, window, action_key, random_key, direction_key, reset_key):
         explored = agent.explore(
             state.agent, state.normalizer, current.observation, action_key, hyper
-        )
+        ).astype(current.observation.dtype)
         uniform = jax.random.uniform(
             random_key, explored.shape, explored.dtype, minval=-1.0, maxval=1.0
         )
@@ -148,7 +150,7 @@ def _advance(
             experience, next_state = collect(direction_key, current, action)
         else:
             experience, next_state = None, environment.step(current, action)
-        finite = is_finite(next_state)
+        finite = is_finite(next_state, current)
         # The transition is taken before any reset; a time limit is not in it at all.
         ended = (next_state.discount == 0) | ~finite | (clock + 1 >= environment.episode_length)
         if window is not None:

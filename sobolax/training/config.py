@@ -3,7 +3,14 @@
 import math
 from dataclasses import dataclass, field
 
-from sobolax.checks import check_choice, check_counts, check_environment, check_multiple, owner_of
+from sobolax.checks import (
+    check_choice,
+    check_counts,
+    check_environment,
+    check_flags,
+    check_multiple,
+    owner_of,
+)
 from sobolax.environment import Environment
 from sobolax.tangents.methods import Derivatives
 from sobolax.tangents.sources import Source, check_source, make_source
@@ -41,6 +48,8 @@ class LoopConfig:
         normalize_observations: Whether networks see observations centred and scaled by running
             statistics.
         evaluation_episodes: Episodes of an evaluation.
+        check_tangents: Whether there is a `check` of a sample of tangents, which commands run once
+            beside the training (see `sobolax.training.tangent_check`).
         report_states: States that the critic report looks at, from as many episodes of the
             evaluation; 0 for no report.
         report_horizon: Steps of its rollouts.
@@ -68,6 +77,7 @@ class LoopConfig:
     gradient_fraction: float = 1.0
     normalize_observations: bool = True
     evaluation_episodes: int = 16
+    check_tangents: bool = True
     report_states: int = 16
     report_horizon: int = 100
     report_draws: int = 1
@@ -162,7 +172,13 @@ class LoopConfig:
                 f"evaluation_episodes={self.evaluation_episodes}, and every state comes from an "
                 "episode of its own: lower the one or raise the other"
             )
+        check_flags(owner, self, ["normalize_observations", "check_tangents"])
         check_choice(f"{owner}: tangent_dtype=", self.tangent_dtype, TANGENT_DTYPES)
+        if not isinstance(self.derivatives, Derivatives):
+            raise ValueError(
+                f"{owner}: derivatives={self.derivatives!r} must be a "
+                "sobolax.tangents.Derivatives, whose defaults are Derivatives()"
+            )
         check_environment(environment)
         if self.n_step > environment.episode_length:
             raise ValueError(
@@ -182,13 +198,14 @@ class LoopConfig:
     def _check_fraction(self, owner: str) -> None:
         """See `check`."""
         share = self.gradient_fraction
-        if share == 1:
-            return
-        if isinstance(share, bool) or not 0 < share < 1:
+        number = isinstance(share, int | float) and not isinstance(share, bool)
+        if not number or not 0 < share <= 1:
             raise ValueError(
                 f"{owner}: gradient_fraction={share!r} must be above 0 and at most 1; "
                 "first_order='off' is for no gradients at all"
             )
+        if share == 1:
+            return
         if self.first_order == "off":
             raise ValueError(
                 f"{owner}: gradient_fraction={share} would do nothing: first_order='off' has no "

@@ -107,6 +107,7 @@ def report_on_critic(
     states, dtype = visited.observation.shape[0], visited.observation.dtype
     shape = (states, environment.action_size)
     actions, _ = jax.vmap(policy)(visited.observation, jax.random.normal(action_key, shape, dtype))
+    actions = actions.astype(dtype)
     noise = jax.random.normal(noise_key, (states, draws, horizon, shape[1]), dtype)
     zero = jnp.zeros(environment.state_size, dtype)
 
@@ -182,10 +183,11 @@ def discounted_return(
         current = jax.tree.map(lambda a, b: jnp.where(weight > 0.0, a, b), current, state)
         chosen, bonus = policy(current.observation, noise)
         first = index == 0
-        next_state = environment.step(current, jnp.where(first, action, chosen))
+        chosen = jnp.where(first, action, chosen.astype(action.dtype))
+        next_state = environment.step(current, chosen)
         gained = jnp.where(first, 0.0, bonus) + reward_scale * next_state.reward
-        total += jnp.where(weight > 0.0, weight * gained, 0.0)
-        weight *= discount * next_state.discount
+        total += jnp.where(weight > 0.0, weight * gained, 0.0).astype(dtype)
+        weight *= (discount * next_state.discount).astype(dtype)
         return (next_state, weight, total), None
 
     carry = (environment.perturb(state, displacement), jnp.ones((), dtype), jnp.zeros((), dtype))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from sobolax.environment import Environment, State
+from sobolax.training.freezing import stays_finite
 
 
 @jax.tree_util.register_dataclass
@@ -60,8 +61,9 @@ def evaluate(
     stop = jax.random.randint(time_key, (episodes,), 0, environment.episode_length)
 
     def one(state: State, visited: State, alive, stop, index):
-        next_state = environment.step(state, act(state.observation))
-        finite = is_finite(next_state)
+        action = act(state.observation).astype(state.observation.dtype)
+        next_state = environment.step(state, action)
+        finite = is_finite(next_state, state)
         goes_on = alive & finite
         return (
             _select(goes_on, next_state, state),
@@ -83,7 +85,7 @@ def evaluate(
             alive,
             returns + gained,
             lengths + counted,
-            nonfinite + jnp.sum(broken),
+            nonfinite + jnp.sum(broken, dtype=jnp.int32),
         ), None
 
     carry = (
@@ -100,16 +102,25 @@ def evaluate(
     return Evaluation(returns, lengths, nonfinite, visited)
 
 
-def is_finite(state: State) -> jax.Array:
-    """Whether every number in a state is finite, `()` bool.
+def is_finite(next_state: State, state: State) -> jax.Array:
+    """Whether a step left every number finite, `()` bool.
+
+    Metrics are for people and left out; an infinity that the physics held before the step is its
+    own (`sobolax.training.freezing.stays_finite`).
+
+    Args:
+        next_state: The state after the step.
+        state: The state before it.
 
     Example:
         >>> from sobolax.cart import Cart
-        >>> bool(is_finite(Cart().at(1.0, 0.0))), bool(is_finite(Cart().at(float("nan"), 0.0)))
+        >>> start, broken = Cart().at(1.0, 0.0), Cart().at(float("nan"), 0.0)
+        >>> bool(is_finite(start, start)), bool(is_finite(broken, start))
         (True, False)
     """
-    floating = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floating]).all()
+    seen = next_state.observation, next_state.reward, next_state.discount
+    finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in seen]).all()
+    return finite & stays_finite(state.physics, next_state.physics)
 
 
 def _select(condition: jax.Array, chosen: State, other: State) -> State:

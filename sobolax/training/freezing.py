@@ -85,13 +85,12 @@ def stays_finite(before: Any, after: Any) -> jax.Array:
         (True, False)
     """
     pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
-    return jnp.stack(
-        [
-            jnp.all(jnp.isfinite(new) | (jnp.isinf(old) & (old == new)))
-            for old, new in pairs
-            if jnp.issubdtype(new.dtype, jnp.floating)
-        ]
-    ).all()
+    finite = [
+        jnp.all(jnp.isfinite(new) | (jnp.isinf(old) & (old == new)))
+        for old, new in pairs
+        if jnp.issubdtype(new.dtype, jnp.floating)
+    ]
+    return jnp.stack([jnp.ones((), bool), *finite]).all()
 
 
 def _choose(goes_on: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from sobolax.checks import owner_of
 from sobolax.environment import Environment
 from sobolax.training.agent import Agent, Metrics
 from sobolax.training.collection import start
@@ -19,6 +20,7 @@ from sobolax.training.config import LoopConfig
 from sobolax.training.critic_report import report_on_critic
 from sobolax.training.evaluation import evaluate
 from sobolax.training.state import Policy, Setup, TrainingState
+from sobolax.training.tangent_check import check_tangents, is_checked
 from sobolax.training.updates import learn
 
 #: `(key, hyperparameters) -> (state, metrics of all epochs)`.
@@ -35,10 +37,15 @@ class Training:
             states and hyperparameters, not over the index, and donate the state.
         learn: What an epoch does before it looks: the same without evaluation and report.
         look: `(state, hyperparameters, index of the epoch) -> metrics`: evaluation and report.
+        check: `(state, hyperparameters, key) -> metrics`: a sample of tangents beside differences
+            (`sobolax.training.tangent_check`); it needs no buffer. No epoch contains it, as it is
+            worth one look at a training and takes long to compile. None where there is nothing to
+            check.
         run: `(key, hyperparameters) -> (state, metrics)`: all epochs; metrics have a leading
             axis of epochs.
         act: `(policy, observation) -> action`, deterministic.
         policy: `state -> Policy`.
+        environment: The environment's name, for messages.
 
     Example:
         >>> from sobolax.agents import sac
@@ -53,9 +60,11 @@ class Training:
     epoch: Callable[[TrainingState, Any, jax.Array], tuple[TrainingState, Metrics]]
     learn: Callable[[TrainingState, Any, jax.Array], tuple[TrainingState, Metrics]]
     look: Callable[[TrainingState, Any, jax.Array], Metrics]
+    check: Callable[[TrainingState, Any, jax.Array], Metrics] | None
     run: Train
     act: Callable[[Policy, jax.Array], jax.Array]
     policy: Callable[[TrainingState], Policy]
+    environment: str
 
 
 def make_train(environment: Environment, config: LoopConfig, agent: Agent | None = None) -> Train:
@@ -92,7 +101,9 @@ def make_training(
         environment (see `sobolax.tangents.storage.moving_parts`).
 
     Raises:
-        ValueError: If the configuration cannot work (see `LoopConfig.check`).
+        ValueError: If the configuration cannot work (see `LoopConfig.check`), or the agent is
+            another one than the configuration's. What is made raises it for hyperparameters of
+            another agent.
 
     Example:
         >>> from sobolax.agents import sac
@@ -106,17 +117,26 @@ def make_training(
         >>> state.replay.rows.shape[0]
         131072
     """
+    if not isinstance(config, LoopConfig):
+        raise ValueError(f"config is {config!r}, but must be the Config of an agent: sac.Config()")
     config.check(environment)
-    agent = agent or config.make_agent(environment)
+    agent = _chosen(agent, config, environment)
     setup = Setup(environment, agent, config, config.make_source(environment))
 
+    def checked(hyper: Any) -> Any:
+        _check_hyperparameters(agent, hyper)
+        return jax.tree.map(jnp.asarray, hyper)
+
+    def init(key: jax.Array, hyper: Any):
+        return start(setup, key, checked(hyper))
+
     def epoch(state: TrainingState, hyper: Any, index: jax.Array):
-        hyper = jax.tree.map(jnp.asarray, hyper)
+        hyper = checked(hyper)
         state, metrics = learn(setup, state, hyper, index)
         return state, metrics | look(setup, state, hyper, index)
 
     def run(key: jax.Array, hyper: Any):
-        hyper = jax.tree.map(jnp.asarray, hyper)
+        hyper = checked(hyper)
         return jax.lax.scan(
             lambda state, index: epoch(state, hyper, index),
             start(setup, key, hyper),
@@ -124,14 +144,46 @@ def make_training(
         )
 
     return Training(
-        init=partial(start, setup),
+        init=init,
         epoch=epoch,
-        learn=partial(learn, setup),
-        look=partial(look, setup),
+        learn=lambda state, hyper, index: learn(setup, state, checked(hyper), index),
+        look=lambda state, hyper, index: look(setup, state, checked(hyper), index),
+        check=partial(check_tangents, setup) if is_checked(config) else None,
         run=run,
         act=lambda policy, observation: agent.act(policy.agent, policy.normalizer, observation),
         policy=lambda state: Policy(state.agent, state.normalizer),
+        environment=environment.name,
     )
+
+
+def _chosen(agent: Agent | None, config: LoopConfig, environment: Environment) -> Agent:
+    """The agent that was handed over, if it is one of the configuration's; else the latter."""
+    try:
+        own = config.make_agent(environment)
+    except NotImplementedError:
+        if agent is None:
+            raise
+        return agent
+    if agent is None:
+        return own
+    if agent.hyperparameters is not None and agent.hyperparameters is not own.hyperparameters:
+        raise ValueError(
+            f"{owner_of(config)} was handed an agent with {owner_of(agent.hyperparameters)}: take "
+            "the Config of that agent, or a LoopConfig, which has no agent of its own"
+        )
+    return agent
+
+
+def _check_hyperparameters(agent: Agent, hyper: Any) -> None:
+    expected, found = agent.hyperparameters, type(hyper)
+    if expected is None or found is expected:
+        return
+    # A class of yours may add to the agent's; one of another agent has defaults of its own.
+    if not issubclass(found, expected) or found.__module__.startswith("sobolax.agents."):
+        raise ValueError(
+            f"the agent takes {owner_of(expected)}, but was handed {owner_of(found)}: they are "
+            "called with (key, hyperparameters), and every agent has a Hyperparameters of its own"
+        )
 
 
 def look(setup: Setup, state: TrainingState, hyper: Any, index: jax.Array) -> Metrics:

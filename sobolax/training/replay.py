@@ -11,6 +11,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 _WORD = 4  # bytes
 
@@ -37,7 +39,7 @@ class _Layout:
 
     def words(self, size: int, group: list[int]) -> int:
         """Words that a group of leaves takes."""
-        return -(-sum(math.prod(self.leaves[at][0]) for at in group) * size // _WORD)
+        return -(-sum(math.prod(_stored_shape(*self.leaves[at])) for at in group) * size // _WORD)
 
 
 @jax.tree_util.register_dataclass
@@ -67,10 +69,15 @@ class Replay:
 def init(example: Any, capacity: int) -> Replay:
     """An empty buffer for items shaped like `example` (arrays or `jax.ShapeDtypeStruct`s).
 
+    Raises:
+        ValueError: If the capacity is no whole number of at least 1.
+
     Example:
         >>> int(init({"x": jnp.zeros(2), "done": jnp.zeros((), bool)}, capacity=4).size)
         0
     """
+    if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
+        raise ValueError(f"a ring of capacity={capacity!r}: give a whole number of at least 1")
     leaves, structure = jax.tree.flatten(example)
     layout = _Layout(structure, tuple((tuple(leaf.shape), leaf.dtype) for leaf in leaves))
     words = sum(layout.words(*group) for group in layout.groups())
@@ -87,7 +94,8 @@ def add(replay: Replay, items: Any) -> Replay:
             never wraps around, and is one contiguous write.
 
     Raises:
-        ValueError: If `n` does not divide the capacity.
+        ValueError: If `n` does not divide the capacity, or the items are not like the example that
+            the buffer was made for: other keys, shapes or types.
 
     Example:
         >>> buffer = init({"x": jnp.zeros(2)}, capacity=4)
@@ -96,7 +104,7 @@ def add(replay: Replay, items: Any) -> Replay:
         ValueError: cannot add 3 items at once into a ring of 4: choose ... a multiple of 3
     """
     capacity = replay.rows.shape[0]
-    count = jax.tree.leaves(items)[0].shape[0]
+    count = _count(replay.layout, items)
     if capacity % count:
         raise ValueError(
             f"cannot add {count} items at once into a ring of {capacity}: "
@@ -115,11 +123,17 @@ def add(replay: Replay, items: Any) -> Replay:
 def sample(replay: Replay, key: jax.Array, count: int) -> Any:
     """Draws `count` items uniformly, with replacement; the buffer must not be empty.
 
+    Raises:
+        ValueError: If it is empty, where that can be seen: a traced size cannot, and an empty
+            buffer then gives zeros.
+
     Example:
         >>> buffer = add(init({"x": jnp.zeros(2)}, capacity=4), {"x": jnp.ones((2, 2))})
         >>> sample(buffer, jax.random.key(0), count=3)["x"].tolist()
         [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
+    if not isinstance(replay.size, Tracer) and not np.all(np.asarray(replay.size) > 0):
+        raise ValueError("the replay buffer is empty: add items before sampling")
     index = jax.random.randint(key, (count,), 0, replay.size)
     return _decode(replay.layout, replay.rows[index])
 
@@ -145,10 +159,29 @@ def bytes_per_item(replay: Replay) -> int:
     return _WORD * replay.rows.shape[-1]
 
 
+def _count(layout: _Layout, items: Any) -> int:
+    """How many items there are, if they are like the example."""
+    found, structure = jax.tree_util.tree_flatten_with_path(items)
+    if structure != layout.structure:
+        raise ValueError(
+            f"items of another structure than the buffer's:\n  {structure}\nit was made for:\n  "
+            f"{layout.structure}"
+        )
+    count = next((leaf.shape[0] for _, leaf in found if jnp.ndim(leaf)), 0)
+    for (path, leaf), (shape, dtype) in zip(found, layout.leaves, strict=True):
+        if jnp.shape(leaf) != (count, *shape) or leaf.dtype != dtype or not count:
+            raise ValueError(
+                f"items{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)} and type "
+                f"{jnp.result_type(leaf)}, but the buffer holds {shape} and {dtype}: give "
+                f"({', '.join(map(str, ('n', *shape)))}{',' * (not shape)}), the items' axis first"
+            )
+    return count
+
+
 def _encode(layout: _Layout, items: Any) -> jax.Array:
     """Items with a leading axis as rows of words."""
     leaves = [
-        leaf.astype(dtype).astype(_stored_dtype(dtype))
+        (jax.random.key_data(leaf) if _is_key(dtype) else leaf).astype(_stored_dtype(dtype))
         for leaf, (_, dtype) in zip(jax.tree.leaves(items), layout.leaves, strict=True)
     ]
     count = leaves[0].shape[0]
@@ -176,10 +209,11 @@ def _decode(layout: _Layout, rows: jax.Array) -> Any:
         numbers = jax.lax.bitcast_convert_type(words, _integer(size)).reshape(count, -1)
         at = 0
         for place in group:
-            shape, dtype = layout.leaves[place]
+            dtype = layout.leaves[place][1]
+            shape, stored = _stored_shape(*layout.leaves[place]), _stored_dtype(dtype)
             part = numbers[:, at : at + math.prod(shape)].reshape(count, *shape)
-            stored = _stored_dtype(dtype)
-            leaves[place] = jax.lax.bitcast_convert_type(part, stored).astype(dtype)
+            part = jax.lax.bitcast_convert_type(part, stored)
+            leaves[place] = _as_keys(part, dtype) if _is_key(dtype) else part.astype(dtype)
             at += math.prod(shape)
         start = stop
     return jax.tree.unflatten(layout.structure, leaves)
@@ -194,5 +228,26 @@ def _integer(size: int) -> Any:
 
 
 def _stored_dtype(dtype: Any) -> Any:
-    """A truth value has no bits to cast; it lies there as a byte."""
+    """A truth value has no bits to cast, and lies there as a byte; a random key as its words."""
+    if _is_key(dtype):
+        return jnp.dtype(jnp.uint32)
     return jnp.dtype(jnp.uint8) if dtype == jnp.bool_ else jnp.dtype(dtype)
+
+
+def _stored_shape(shape: tuple[int, ...], dtype: Any) -> tuple[int, ...]:
+    if not _is_key(dtype):
+        return shape
+    return jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct(shape, dtype)).shape
+
+
+def _as_keys(words: jax.Array, dtype: Any) -> jax.Array:
+    kinds = []
+    # Only of an array can it be asked how its keys are made.
+    jax.eval_shape(
+        lambda key: kinds.append(jax.random.key_impl(key)), jax.ShapeDtypeStruct((), dtype)
+    )
+    return jax.random.wrap_key_data(words, impl=kinds[0])
+
+
+def _is_key(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jax.dtypes.prng_key)

@@ -60,7 +60,8 @@ def learn(
         (after, sums, nonfinite), _ = jax.lax.scan(step, (before, totals, nonfinite), numbers)
         now = ((numbers[-1] + 1) * config.num_envs).astype(jnp.int32)
         state, totals, goes_on = freezing.keep_finite(before, after, totals, sums, now)
-        done = jnp.sum(numbers >= config.first_update_step) * config.gradient_steps
+        learning = numbers >= config.first_update_step
+        done = jnp.sum(learning, dtype=jnp.int32) * config.gradient_steps
         return (state, totals, nonfinite, updates + jnp.where(goes_on, done, 0)), None
 
     zero = jnp.zeros((), jnp.int32)
@@ -103,6 +104,8 @@ def _update(setup: Setup, state: TrainingState, hyper: Any) -> tuple[Any, jax.Ar
     agent, metrics = setup.agent.update(
         state.agent, state.normalizer, batch, find_tangents(setup, state), update_key, hyper
     )
+    # Hyperparameters of another precision would promote what they touch.
+    agent = jax.tree.map(lambda new, old: new.astype(old.dtype), agent, state.agent)
     return agent, key, metrics
 
 

@@ -148,7 +148,9 @@ def train_shard(
         return True
     run_folder.create(folder)
     job = make_job(prepared.sweep, prepared.training, runs)
-    outcome = train_runs(job, folder, progress, prepared.sweep.checkpoints, program)
+    # One sample speaks for all shards: they have one environment.
+    check = index == 0
+    outcome = train_runs(job, folder, progress, prepared.sweep.checkpoints, program, check)
     if outcome.interrupted:
         return False
     history = outcome.history

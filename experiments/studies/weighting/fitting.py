@@ -15,6 +15,7 @@ import numpy as np
 from envs.analytic.scalar import Scalar
 from sobolax import weighting
 from sobolax.agents import q_learning
+from sobolax.agents.config import register_hyperparameters
 from sobolax.agents.critics import CriticOptions
 from sobolax.checks import check_counts, check_multiple
 from sobolax.losses import Weights
@@ -27,7 +28,7 @@ DIGITS = "digits"
 _RESOLUTION = 40  # points per side on which the critic is compared with Q*
 
 
-@jax.tree_util.register_dataclass
+@register_hyperparameters
 @dataclass(frozen=True)
 class Hyperparameters(q_learning.Hyperparameters):
     """Q-learning's, and which weighting.

@@ -554,3 +554,44 @@ def test_notes_and_warnings_stay_in_sight(terminal):
     progress.close()
     assert "a checkpoint takes up to 3 MiB\n" in out.getvalue()
     assert "WARNING: the disk is full" in out.getvalue()
+
+
+def test_wrong_and_dropped_gradients_are_warned_of_once(job, program, tmp_path):
+    wrong = {"tangent_disagreement": jnp.full(4, 0.5), "gradients_dropped": jnp.full(4, 0.9)}
+
+    def epoch(*arguments):
+        state, metrics = program.epoch(*arguments)
+        return state, metrics | wrong
+
+    progress = Recorded()
+    outcome = train_runs(job, tmp_path, progress, None, replace(program, epoch=epoch))
+    assert len(outcome.history.epochs) == EPOCHS
+    assert progress.warnings == outcome.warnings
+    off, dropped = progress.warnings
+    assert "environment 'point_mass': tangents are off by 50 %" in off
+    assert "environment 'point_mass': 90 % of all gradients were dropped" in dropped
+
+
+def test_a_sample_of_tangents_is_checked_once_beside_the_training(job, program, tmp_path):
+    seen = []
+
+    def check(state, hyper, key):
+        seen.append(state.replay)
+        return {"tangent_disagreement": hyper.state_weight / 2}  # 1 / 2 where gradients are used
+
+    checked = replace(job, training=replace(job.training, check=check))
+    progress = Recorded()
+    train_runs(checked, tmp_path, progress, None, program, check=True)
+    [warning] = progress.warnings
+    assert "environment 'point_mass': tangents are off by 50 %" in warning
+    assert seen == [None]  # traced once, without the buffer
+
+
+def test_gradients_that_no_run_uses_are_not_judged(job, program, tmp_path):
+    wrong = {"tangent_disagreement": jnp.array([0.5, 0.5, 0.0, 0.0])}  # of the plain variant
+
+    def epoch(*arguments):
+        state, metrics = program.epoch(*arguments)
+        return state, metrics | wrong
+
+    assert not train_runs(job, tmp_path, Silent(), None, replace(program, epoch=epoch)).warnings

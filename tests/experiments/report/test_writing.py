@@ -143,6 +143,17 @@ def test_frozen_runs_are_named_and_left_out_of_means_and_curves():
     assert status(made)[2] == "1 frozen"
 
 
+def test_table_warns_where_most_gradients_were_dropped():
+    made = history()
+    for metrics in made.epochs:
+        metrics["gradients_dropped"][:] = 0.4
+    assert "Mostly plain" not in printed(summarise(made, TIMING, False))
+    for metrics in made.epochs:
+        metrics["gradients_dropped"][:] = 0.9  # of the plain variant as well, which uses none
+    text = " ".join(printed(summarise(made, TIMING, False)).split())
+    assert "Mostly plain TD learning, with gradients dropped: Sobolev SAC 90%." in text
+
+
 def test_table_says_when_the_critics_references_are_too_short():
     made = history()
     made.epochs[-1]["tail"][:] = 0.4

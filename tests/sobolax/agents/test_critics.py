@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import envs
-from sobolax.agents.config import CriticHyperparameters
+from sobolax.agents.config import CriticHyperparameters, register_hyperparameters
 from sobolax.agents.critics import CriticOptions, make_critics
 from sobolax.controls import GRADIENT_TARGETS
 from sobolax.losses import Weights
@@ -23,7 +23,7 @@ BATCH, UPDATES = 16, 4
 WITH_GRADIENTS = ("gradient_norm_balance", "conflict_free")
 
 
-@jax.tree_util.register_dataclass
+@register_hyperparameters
 @dataclass(frozen=True)
 class Hyperparameters(CriticHyperparameters):
     """Which weighting and which gradient target, as places in their tables."""

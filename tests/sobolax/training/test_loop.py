@@ -9,8 +9,10 @@ import pytest
 
 import envs
 from sobolax import make_train, make_training
-from sobolax.agents import sac
+from sobolax.agents import ddpg, q_learning, sac, td3
+from sobolax.cart import Cart
 from sobolax.environment import State
+from sobolax.tangents import Derivatives
 from sobolax.training import replay
 from sobolax.training.evaluation import evaluate
 
@@ -217,11 +219,131 @@ def test_the_replay_buffer_is_not_copied(pendulum_training):
         ({"activation": "swisch"}, "choose one of"),
         ({"report_states": 4}, "report_states=4 is more than evaluation_episodes=3"),
         ({"report_horizon": 1}, "report_horizon=1 must be a whole number of at least 2"),
+        ({"hidden_sizes": (True,)}, "hidden_sizes=.* must be one or more whole numbers"),
+        ({"hidden_sizes": 8}, "hidden_sizes=8 must be one or more whole numbers"),
+        ({"hidden_sizes": "88"}, "hidden_sizes='88' must be"),
+        ({"normalize_observations": "no"}, "normalize_observations='no' must be True or False"),
+        ({"check_tangents": 1}, "check_tangents=1 must be True or False"),
+        ({"line_search": None}, "line_search=None must be True or False"),
+        ({"derivatives": None}, "derivatives=None must be a sobolax.tangents.Derivatives"),
+        ({"derivatives": "forward"}, "derivatives='forward' must be"),
+        ({"derivatives": Derivatives(max_norm="1")}, "max_norm='1' must be finite and above 0"),
+        ({"derivatives": Derivatives(smoothing_samples=True)}, "smoothing_samples=True must be"),
+        ({"state_directions": True}, "state_directions=True does not fit"),
+        ({"action_directions": "1"}, "action_directions='1' does not fit"),
+        ({"weighting": None}, "weighting=None must be one of constant"),
+        ({"epochs": np.int64(2)}, "must be a whole number of at least 1, an int: give 2"),
+        ({"replay_capacity": 0}, "replay_capacity=0 must be"),
+        ({"gradient_fraction": True}, "gradient_fraction=True must be above 0"),
+        ({"gradient_fraction": "1"}, "gradient_fraction='1' must be above 0"),
     ],
 )
 def test_configurations_that_cannot_work_are_refused_before_anything_compiles(changes, message):
     with pytest.raises(ValueError, match=message):
         make_train(envs.make("pendulum"), replace(SMALL, **changes))
+
+
+@pytest.mark.parametrize(
+    ("config", "agent", "message"),
+    [
+        (td3.Config(), sac.make_agent(3, 1), "td3.Config was handed an agent with sac.Hyper"),
+        (sac.Config(), ddpg.make_agent(3, 1), "sac.Config was handed an agent with ddpg.Hyper"),
+        (sac.Config, None, "must be the Config of an agent"),
+        (sac.Hyperparameters(), None, "must be the Config of an agent"),
+    ],
+    ids=range(4),
+)
+def test_agents_go_with_their_configuration(config, agent, message):
+    with pytest.raises(ValueError, match=message):
+        make_training(envs.make("pendulum"), config, agent)
+
+
+@pytest.mark.parametrize(
+    ("module", "hyper", "message"),
+    [
+        (sac, td3.Hyperparameters(), "takes sac.Hyperparameters, but was handed td3.Hyperp"),
+        (td3, ddpg.Hyperparameters(), "takes td3.Hyperparameters, but was handed ddpg.Hyperp"),
+        (ddpg, td3.Hyperparameters(), "takes ddpg.Hyperparameters, but was handed td3.Hyperp"),
+        (q_learning, sac.Hyperparameters(), "takes q_learning.Hyperparameters, but was handed sac"),
+        (sac, {"discount": 0.9}, "but was handed builtins.dict|but was handed dict|handed .*dict"),
+        (sac, None, "was handed .*NoneType"),
+        (sac, sac.Config(), "was handed sac.Config"),
+    ],
+    ids=range(7),
+)
+def test_hyperparameters_of_another_agent_are_refused(module, hyper, message):
+    training = make_training(envs.make("pendulum"), module.Config())
+    for function in (training.init, training.run):
+        with pytest.raises(ValueError, match=message):
+            function(jax.random.key(0), hyper)
+
+
+class Measured(Counter):
+    """A counter with metrics that are not finite, an infinity in its physics, and a random key."""
+
+    def _state(self, count, reward, key=None):
+        state = super()._state(count, reward)
+        metrics = {"best": -jnp.ones(()) * jnp.inf, "ratio": jnp.ones(()) * jnp.nan}
+        return replace(
+            state, physics=(count, jnp.full(2, jnp.inf, jnp.float32), key), metrics=metrics
+        )
+
+    def reset(self, key):
+        return self._state(jnp.zeros(()), jnp.zeros(()), key)
+
+    def step(self, state, action):
+        count, _, key = state.physics
+        return self._state(count + 1.0, jnp.ones(()), jax.random.split(key)[0])
+
+    def perturb(self, state, displacement):
+        count, *others = state.physics
+        moved = state.observation + displacement
+        return replace(state, physics=(count + displacement[0], *others), observation=moved)
+
+
+def test_metrics_and_infinities_by_design_decide_nothing(quiet):
+    state, metrics = trained(Measured(episode_length=5), quiet)
+    np.testing.assert_array_equal(metrics["transitions_nonfinite"], 0)
+    np.testing.assert_array_equal(metrics["evaluation_nonfinite"], 0)
+    np.testing.assert_array_equal(metrics["evaluation_return"], 5.0)
+    assert replay.read_all(state.replay).transition.observation.max() == 4.0
+
+
+@pytest.mark.parametrize("first_order", ["recomputed", "reverse"])
+def test_states_with_random_keys_lie_in_the_buffer(first_order):
+    config = replace(SMALL, first_order=first_order, report_states=0)
+    run = make_training(Measured(episode_length=5), config).run
+    state, _ = jax.eval_shape(run, jax.random.key(0), sac.Hyperparameters())
+    assert state.replay.layout.structure.num_leaves > 5
+
+
+def test_double_precision_is_traced_through(float64):
+    """Networks are float64 where that is enabled; environments keep their own precision."""
+    for environment in (Cart(), Single()):
+        run = make_training(environment, replace(SMALL, line_search=True)).run
+        state, _ = jax.eval_shape(run, jax.random.key(0), sac.Hyperparameters())
+        assert jax.tree.leaves(state.agent.critics.parameters)[0].dtype == jnp.float64
+        assert state.environments.observation.dtype == environment.at(0.0, 0.0).observation.dtype
+
+
+# DDPG is TD3 with another configuration.
+@pytest.mark.parametrize(
+    "module", [sac, td3, pytest.param(ddpg, marks=pytest.mark.slow), q_learning]
+)
+def test_agents_train_in_double_precision(module, float64):
+    config = module.Config(**vars(SMALL) | {"report_states": 0, "n_step": 2})
+    train = jax.jit(make_train(Single(), config))
+    state, metrics = train(jax.random.key(0), module.Hyperparameters())
+    assert metrics["updates"].tolist() == [8, 24]
+    assert np.isfinite(metrics["critic_loss"]).all()
+    assert replay.read_all(state.replay).transition.observation.dtype == jnp.float32
+
+
+class Single(Cart):
+    """A cart in float32 whatever is enabled."""
+
+    def at(self, position, speed):
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), super().at(position, speed))
 
 
 class Misshapen(Counter):

@@ -87,3 +87,46 @@ def test_a_donated_buffer_is_written_in_place():
 
 def test_bytes_per_item():
     assert replay.bytes_per_item(empty()) == 3 * 4 + 4
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+def test_random_keys_come_back(impl):
+    keys = jax.random.split(jax.random.key(3, impl=impl), 4)
+    given = {"one": keys, "two": keys.reshape(2, 2)[jnp.array([0, 1, 0, 1])], "x": jnp.arange(4.0)}
+    example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), given)
+    found = replay.read_all(replay.add(replay.init(example, 4), given))
+    for name, leaf in given.items():
+        assert found[name].dtype == leaf.dtype
+        assert (found[name] == leaf).all()
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ({"x": jnp.zeros((2, 3))}, "items of another structure"),
+        ({"x": jnp.zeros((2, 3)), "m": jnp.zeros(2, jnp.int32)}, "items of another structure"),
+        ({"x": jnp.zeros((2, 1, 3)), "n": jnp.zeros(2, jnp.int32)}, r"items\['x'\] has shape"),
+        (
+            {"x": jnp.zeros((2, 3)), "n": jnp.zeros(3, jnp.int32)},
+            r"items\['x'\] has shape \(2, 3\)",
+        ),
+        ({"x": jnp.zeros((2, 3)), "n": jnp.zeros(2)}, r"type float32, but the buffer.*int32"),
+        ({"x": jnp.zeros(3), "n": jnp.zeros((), jnp.int32)}, r"give \(n,( 3)?\)"),
+        ({"x": jnp.zeros((0, 3)), "n": jnp.zeros(0, jnp.int32)}, "has shape"),
+    ],
+    ids=range(7),
+)
+def test_items_unlike_the_example_are_refused_by_name(others, message):
+    with pytest.raises(ValueError, match=message):
+        replay.add(empty(), others)
+
+
+@pytest.mark.parametrize("capacity", [0, -4, 2.0, True, None])
+def test_a_buffer_holds_something(capacity):
+    with pytest.raises(ValueError, match=r"capacity=.*whole number of at least 1"):
+        empty(capacity)
+
+
+def test_an_empty_buffer_has_no_samples():
+    with pytest.raises(ValueError, match="the replay buffer is empty"):
+        replay.sample(empty(), jax.random.key(0), 2)

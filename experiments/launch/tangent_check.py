@@ -1,0 +1,55 @@
+"""A sample of a training's tangents beside differences, compiled and run while it trains."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from experiments.launch.job import Job
+from experiments.launch.program import begin
+
+# It runs once: on CPU, optimising it takes longer than running it.
+_QUICKLY: Any = {"xla_backend_optimization_level": 0}
+
+
+class TangentCheck:
+    """Checks the first run that uses gradients, once, in a thread of its own.
+
+    Nothing that it computes reaches the training. When it ends depends on the machine: its numbers
+    are in no metrics.
+
+    Args:
+        job: The training; one without `check`, or without gradients, is not checked.
+    """
+
+    def __init__(self, job: Job):
+        using = [any(variant.weights.values()) for variant in job.variants]
+        self._check = getattr(job.training, "check", None) if any(using) else None
+        self._job, self._run = job, job.seeds * using.index(True) if any(using) else 0
+        self._found: dict[str, Any] = {}
+        self._wait: Callable[[], Any] | None = None
+
+    def begin(self, state: Any) -> None:
+        """Begins with a copy of what it needs of this state, unless it has begun."""
+        if self._check is None or self._wait is not None:
+            return
+        state = dataclasses.replace(state, replay=None, plain_replay=None)
+        mine = jax.tree.map(lambda leaf: leaf[self._run], (state, self._job.hypers))
+        self._wait = begin(self._compute, *mine, jax.random.key(0))
+
+    def found(self) -> dict[str, Any]:
+        """Its numbers; nothing before it has ended."""
+        return self._found
+
+    def wait(self) -> dict[str, Any]:
+        """Its numbers, when it has ended; nothing if it never began."""
+        if self._wait is not None:
+            self._wait()
+        return self._found
+
+    def _compute(self, *arguments: Any) -> None:
+        assert self._check is not None
+        options = _QUICKLY if jax.default_backend() == "cpu" else {}
+        compiled = jax.jit(self._check).lower(*arguments).compile(options)
+        self._found = jax.device_get(compiled(*arguments))

@@ -1,0 +1,167 @@
+"""The sample of tangents that commands hold to central differences."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sobolax import make_training
+from sobolax.agents import sac
+from sobolax.cart import Cart
+from sobolax.tangents import Derivatives
+from sobolax.training.gradient_warnings import find_warnings
+from sobolax.training.tangent_check import is_checked
+
+CONFIG = sac.Config(
+    total_timesteps=64,
+    num_envs=8,
+    epochs=1,
+    gradient_steps=0,
+    learning_starts=16,
+    batch_size=8,
+    replay_capacity=64,
+    hidden_sizes=(4,),
+    evaluation_episodes=1,
+    report_states=0,
+)
+
+
+def scaled(share):
+    """A number, with `share` of its derivative."""
+
+    @jax.custom_jvp
+    def function(x):
+        return x
+
+    function.defjvp(lambda at, along: (at[0], share * along[0]))
+    return function
+
+
+def bounced(end):
+    """The end of a step, with the speed turned round beyond half a metre."""
+    position, speed = end.observation
+    turned = jnp.where(jnp.abs(position) > 0.5, -0.9 * speed, speed)
+    moved = jnp.stack([position, turned])
+    return replace(end, physics=moved, observation=moved)
+
+
+def seen(change):
+    return lambda end, action: replace(end, observation=change(end.observation))
+
+
+def paid(change):
+    return lambda end, action: replace(end, reward=change(end))
+
+
+# What is wrong with a step, and how large the disagreement is then.
+WRONG = {
+    "half": (seen(scaled(0.5)), 0.5),
+    "too long": (seen(scaled(1.5)), 0.5),
+    "reversed": (seen(scaled(-1.0)), 2.0),
+    "stopped": (seen(jax.lax.stop_gradient), 1.0),
+    "reward": (paid(lambda end: scaled(1.5)(end.reward)), 0.5),
+    "not a number": (paid(lambda end: scaled(jnp.nan)(end.reward)), np.inf),
+    "root": (paid(lambda end: jnp.sqrt(jnp.abs(0.0 * end.reward)) + end.reward), np.inf),
+}
+# Right tangents, of physics that is hard or beyond what differences can say.
+RIGHT = {
+    "plain": seen(lambda observation: observation),
+    "far": seen(lambda observation: observation + 1e8),
+    "rounded": seen(lambda observation: jnp.round(observation, 2)),
+    "kinks": paid(lambda end: jnp.abs(jnp.sin(1e3 * end.observation[0]))),
+    "edge": lambda end, action: replace(end, reward=jnp.maximum(0.0 * action[0], end.reward)),
+    "clipped": lambda end, action: replace(end, reward=jnp.clip(action[0], -0.5, 0.5)),
+    "constant": paid(lambda end: jnp.ones(())),
+    "stiff": paid(lambda end: jnp.sin(1e6 * end.observation[0])),
+    "impact": lambda end, action: bounced(end),
+}
+STEPS = {name: step for name, (step, _) in WRONG.items()} | RIGHT
+
+
+class Faulty(Cart):
+    """A cart whose steps are one of `STEPS`, at a traced place in it."""
+
+    episode_length = 5
+
+    def __init__(self, fault):
+        self.fault = fault
+
+    def step(self, state, action):
+        end = super().step(state, action)
+        return jax.lax.switch(self.fault, list(STEPS.values()), end, action)
+
+
+def looked(*names, **changes):
+    """The numbers of trainings on carts with these faults, in one program."""
+    hyper = sac.Hyperparameters()
+
+    def check(fault):
+        training = make_training(Faulty(fault), replace(CONFIG, **changes))
+        return training.check(training.init(jax.random.key(1), hyper), hyper, jax.random.key(0))
+
+    found = jax.device_get(jax.jit(jax.vmap(check))(jnp.array([*map(list(STEPS).index, names)])))
+    return [{name: values[i] for name, values in found.items()} for i in range(len(names))]
+
+
+@pytest.fixture(scope="module")
+def found():
+    return dict(zip(STEPS, looked(*STEPS), strict=True))
+
+
+@pytest.mark.parametrize("fault", WRONG)
+def test_wrong_tangents_are_found_and_measured(found, fault):
+    disagreement = WRONG[fault][1]
+    # Differences are off by roundings, 1e-4 of the change.
+    assert found[fault]["tangent_disagreement"] == pytest.approx(disagreement, rel=1e-2)
+    [text] = find_warnings(found[fault], "cart").values()
+    assert "environment 'cart': tangents are " in text
+    how = "not finite" if disagreement == np.inf else f"off by {100 * disagreement:.0f} %"
+    assert how in text
+
+
+@pytest.mark.parametrize("fault", RIGHT)
+def test_right_tangents_are_passed_over_in_silence_however_hard_the_physics(found, fault):
+    assert find_warnings(found[fault], "cart") == {}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"n_step": 3}, {"first_order": "reverse"}, {"state_directions": 1, "action_directions": 1}],
+    ids=str,
+)
+def test_every_source_is_checked(changes):
+    right, wrong = looked("plain", "half", **changes)
+    assert right["tangent_disagreement"] < 1e-2
+    assert wrong["tangent_disagreement"] == pytest.approx(0.5, rel=2e-2)
+
+
+def test_what_filters_do_on_purpose_is_no_fault():
+    derivatives = Derivatives(max_norm=1e-3, max_disagreement=1e-9, smoothing_samples=2)
+    [metrics] = looked("plain", derivatives=derivatives)
+    assert metrics["tangent_disagreement"] < 1e-2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"check_tangents": False},
+        {"first_order": "off"},
+        {"derivatives": Derivatives(method="differences")},
+    ],
+    ids=str,
+)
+def test_it_can_be_left_out(changes):
+    config = replace(CONFIG, **changes)
+    assert not is_checked(config)
+    assert make_training(Cart(), config).check is None
+
+
+def test_warnings_are_of_the_worst_run_and_epoch():
+    assert find_warnings({}, "cart") == {}
+    assert find_warnings({"tangent_disagreement": [[np.nan, 0.1]]}, "cart") == {}
+    assert find_warnings({"gradients_dropped": np.array([0.5, np.nan])}, "cart") == {}
+    found = find_warnings({"gradients_dropped": [[0.0], [0.9]]}, "cart")
+    assert found.keys() == {"gradients_dropped"}
+    assert "90 % of all gradients were dropped" in found["gradients_dropped"]
