@@ -18,7 +18,11 @@ SMOOTH, CONTACT = 1e-8, 1e-5
 
 
 @pytest.mark.parametrize(
-    "name", ["lqr", "point_mass", "scalar", "pendulum", "cartpole", "chain", "reacher"]
+    "name",
+    [
+        *("lqr", "point_mass", "scalar", "pendulum", "cartpole", "reacher"),
+        pytest.param("chain", marks=pytest.mark.slow),
+    ],
 )
 def test_smooth_systems(harness_of, name):
     harness = harness_of(name)

@@ -119,8 +119,8 @@ def test_seeds_are_cut_into_programs_and_blocks_hold_whole_pairs():
         "reacher few plain 13-14",
         "reacher few raw 13-14",
     ]
-    own = prepare(ant.DEFAULTS).jobs.values()
-    assert {(job.task, job.config.total_timesteps) for job in own} == {("ant", 204_800)}
+    (regime,), (task,) = ant.DEFAULTS.regimes, ant.DEFAULTS.tasks
+    assert (task, configure(task, regime, PLAIN)[0].total_timesteps) == ("ant", 204_800)
 
 
 def test_tables_and_figures_of_what_was_measured():

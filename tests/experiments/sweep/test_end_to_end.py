@@ -269,6 +269,7 @@ def test_members_on_eight_devices_are_those_on_one():
     assert done.stdout.startswith("equal")
 
 
+@pytest.mark.slow
 def test_a_sweep_over_eight_devices(whole_sweep, tmp_path):
     folder = tmp_path / "devices"
     flags = [*TINY, *CONFIGS, "--devices", "8", "--output", str(folder)]

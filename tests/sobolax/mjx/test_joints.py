@@ -35,7 +35,9 @@ class TestJoints(Checks):
 
 
 # Not "arm": of muscles the C engine's implicitfast knows more derivatives than that of MJX.
-@pytest.mark.parametrize("name", ["floating", "arm-euler", "ball-implicitfast"])
+@pytest.mark.parametrize(
+    "name", ["floating", "ball-implicitfast", pytest.param("arm-euler", marks=pytest.mark.slow)]
+)
 def test_the_whole_jacobian_is_that_of_the_c_engine(name):
     """Of its own step, by differences: one program to compile, for many mechanisms at once."""
     harness = harness_of(name)
