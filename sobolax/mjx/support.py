@@ -106,7 +106,7 @@ def reason_against_steps(model: mjx.Model) -> str | None:
     frictionless = 'cone="pyramidal" and condim="1"' if elliptic else 'condim="1"'
     return (
         f"the sliding friction of contacts of {names} is less than {LEAST_FRICTION:g}, for which "
-        f"MJX's step is {'not a number' if elliptic else 'mostly rounding error'}: give one of "
+        f"MJX's step is rounding error{' or not a number' if elliptic else ''}: give one of "
         f"the two a friction of 0.001 or more, or, for none at all, both of them {frictionless}"
     )
 
