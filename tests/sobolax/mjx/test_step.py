@@ -277,3 +277,20 @@ def test_a_tendon_at_ease_is_stiff(float64, length, pull):
         return with_spring_gradients(model, at).qfrc_passive
 
     np.testing.assert_allclose(stiffness(data.qpos), [[-pull]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["friction-loss", "ball-implicitfast"])
+def test_both_modes_have_the_shapes_of_what_they_differentiate(name):
+    """Traced alone; the slow tests of these models say that the numbers are right."""
+    plain = mujoco.MjModel.from_xml_string(MODELS[name])
+    model = mjx.put_model(plain, impl="jax")
+    data = mjx.make_data(model, impl="jax")
+
+    def speeds(qvel):
+        return step(model, data.replace(qvel=qvel)).qvel
+
+    at = jax.ShapeDtypeStruct((plain.nv,), jnp.float32)
+    for mode in (jax.jacfwd, jax.jacrev):
+        assert jax.eval_shape(mode(speeds), at).shape == (plain.nv, plain.nv)
+    _, jacobian = jax.eval_shape(step_and_jacobian, model, data)
+    assert jacobian.state.shape == (2 * plain.nv + plain.na,) * 2

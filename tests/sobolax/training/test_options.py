@@ -1,0 +1,52 @@
+"""Options of the gradient loss together: every combination is one program, with the same state."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from sobolax import make_training
+from sobolax.agents import q_learning, sac
+from sobolax.cart import Cart
+from sobolax.training.n_step import MultiStep
+
+SMALL = {"num_envs": 4, "batch_size": 4, "replay_capacity": 64, "learning_starts": 8}
+
+
+@pytest.mark.parametrize(
+    ("units", "trust", "fraction"),
+    list(itertools.product(("raw", "observation_std"), ("soft", "hard"), (0.5, 1.0))),
+)
+def test_units_trust_and_fractions_fit_together(units, trust, fraction):
+    config = sac.Config(
+        total_timesteps=64,
+        epochs=2,
+        hidden_sizes=(4,),
+        gradient_units=units,
+        trust=trust,
+        gradient_fraction=fraction,
+        critic_norm="layer",
+        **SMALL,
+    )
+    training, hyper = make_training(Cart(), config), sac.Hyperparameters()
+    state = jax.eval_shape(training.init, jax.random.key(0), hyper)
+    after, metrics = jax.eval_shape(training.learn, state, hyper, jnp.int32(0))
+    # As shapes and types: what a scan over epochs asks for.
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), state
+    )
+    assert metrics["state_gradient_loss"].shape == ()
+
+
+@pytest.mark.parametrize(("size", "points"), [(1, 1), (12, 5)])
+def test_a_grid_of_actions_is_neither_a_point_nor_endless(size, points):
+    with pytest.raises(ValueError, match=f"grid_points={points} in {size} action dimensions"):
+        q_learning.action_grid(size, points)
+
+
+def test_a_stretch_of_steps_begins_where_the_environment_does():
+    stretch = MultiStep(Cart(), 3)
+    found = jax.jit(stretch.reset)(jax.random.key(0))
+    expected = jax.jit(Cart().reset)(jax.random.key(0))
+    assert jnp.array_equal(found.observation, expected.observation)
