@@ -19,7 +19,7 @@ NAMES = [
     "ball-implicitfast",
     "arm-euler",
     "friction-loss",
-    "wrapping",
+    "wrapping-inside",
 ]
 
 
