@@ -209,7 +209,9 @@ def losses(history: History) -> list[str]:
     steps, values = history.last("environment_steps"), history.last("value_loss")
     if steps is not None:
         texts.append(f"{steps.mean():,.0f} steps")
-    if values is not None and len(values) <= 4:
+    updates = history.last("updates")
+    begun = updates is None or updates.any()  # the first epoch may only fill the buffer
+    if values is not None and begun and len(values) <= 4:
         pairs = zip(history.variants, values, strict=True)
         texts.append(
             "value loss "
