@@ -1,15 +1,13 @@
 """Flags that would change nothing beside others: named before anything compiles."""
 
+import dataclasses
 from collections.abc import Collection, Sequence
 from typing import Any
 
-_DERIVATIVES = (
-    "derivatives.method",
-    "derivatives.difference-step",
-    "derivatives.max-norm",
-    "derivatives.max-disagreement",
-    "derivatives.smoothing-samples",
-    "derivatives.smoothing-scale",
+from sobolax.tangents.methods import Derivatives
+
+_DERIVATIVES = tuple(
+    f"derivatives.{entry.name.replace('_', '-')}" for entry in dataclasses.fields(Derivatives)
 )
 _TANGENTS = ("state-directions", "action-directions", "tangent-bound", *_DERIVATIVES)
 _GRADIENTS = (

@@ -184,16 +184,10 @@ def console_progress(console: Console, interval: float = 0.0) -> Bar | Lines:
 
 def status(history: History) -> list[str]:
     """Steps, mean return of each variant and speed, as short texts."""
-    texts = []
-    steps = history.last("environment_steps")
-    if steps is not None:
-        texts.append(f"{steps.mean():,.0f} steps")
+    texts = _steps(history)
     returns = history.sound(RETURN)
     if returns is not None:
-        pairs = zip(history.variants, returns[-1], strict=True)
-        texts.append(
-            "return " + ", ".join(f"{variant.name} {_mean(row)}" for variant, row in pairs)
-        )
+        texts.append(f"return {_by_variant(history, returns[-1], '.1f')}")
     frozen = history.last("frozen")
     if frozen is not None and frozen.any():
         texts.append(f"{int(frozen.sum())} frozen")
@@ -205,19 +199,22 @@ def status(history: History) -> list[str]:
 
 def losses(history: History) -> list[str]:
     """Steps and mean value loss of each variant (of up to four), as short texts."""
-    texts = []
-    steps, values = history.last("environment_steps"), history.last("value_loss")
-    if steps is not None:
-        texts.append(f"{steps.mean():,.0f} steps")
+    texts, values = _steps(history), history.last("value_loss")
     updates = history.last("updates")
     begun = updates is None or updates.any()  # the first epoch may only fill the buffer
     if values is not None and begun and len(values) <= 4:
-        pairs = zip(history.variants, values, strict=True)
-        texts.append(
-            "value loss "
-            + ", ".join(f"{variant.name} {np.nanmean(row):.3g}" for variant, row in pairs)
-        )
+        texts.append(f"value loss {_by_variant(history, values, '.3g')}")
     return texts
+
+
+def _steps(history: History) -> list[str]:
+    steps = history.last("environment_steps")
+    return [] if steps is None else [f"{steps.mean():,.0f} steps"]
+
+
+def _by_variant(history: History, values: np.ndarray, form: str) -> str:
+    pairs = zip(history.variants, values, strict=True)
+    return ", ".join(f"{variant.name} {_mean(row, form)}" for variant, row in pairs)
 
 
 def seconds_left(history: History, epochs: int) -> float | None:
@@ -238,6 +235,6 @@ def clock(seconds: float | None) -> str:
     return f"{minutes}:{rest:02d}"
 
 
-def _mean(values: np.ndarray) -> str:
+def _mean(values: np.ndarray, form: str) -> str:
     finite = values[np.isfinite(values)]
-    return f"{finite.mean():.1f}" if finite.size else "not finite"
+    return f"{finite.mean():{form}}" if finite.size else "not finite"

@@ -171,7 +171,7 @@ class _Running:
             self._judge_gradients(outcome.history.epochs[-1])
             if self._check is not None:
                 self._check.begin(state)
-                self._judge_gradients(self._check.found())
+                self._judge_check(self._check.found())
             outcome.metrics_seconds += time.perf_counter() - epoch_ended
             if not self.complete and self._checkpoints.due():
                 self._save(state)
@@ -180,8 +180,6 @@ class _Running:
     def finish(self) -> None:
         """Waits for pending writes and saves the policies."""
         outcome, made = self.outcome, self._checkpoints
-        if self._check is not None and not outcome.interrupted:
-            self._judge_gradients(call(self._check.wait))
         done = len(outcome.history.epochs)
         if done and (outcome.interrupted or not self._lines_whole):
             self._lines_whole = False  # Ctrl-C may have come while a line was written
@@ -196,6 +194,8 @@ class _Running:
         made.close()
         if saved and self.complete:
             made.clear()
+        if self._check is not None and not outcome.interrupted:
+            self._judge_check(call(self._check.wait))
         self._report_news()
         outcome.checkpoints = {
             "saved": made.saved,
@@ -297,6 +297,14 @@ class _Running:
             if metric not in self._judged:
                 self._judged.add(metric)
                 self._warn(text)
+
+    def _judge_check(self, found: Mapping[str, Any] | Exception) -> None:
+        if isinstance(found, Exception):
+            self._warn(
+                f"the sample of tangents could not be checked: {run_folder.write_problem(found)}"
+            )
+        else:
+            self._judge_gradients(found)
 
     def _warn(self, text: str) -> None:
         if text not in self.outcome.warnings:

@@ -27,7 +27,7 @@ class TangentCheck:
         using = [any(variant.weights.values()) for variant in job.variants]
         self._check = getattr(job.training, "check", None) if any(using) else None
         self._job, self._run = job, job.seeds * using.index(True) if any(using) else 0
-        self._found: dict[str, Any] = {}
+        self._found: dict[str, Any] | Exception = {}
         self._wait: Callable[[], Any] | None = None
 
     def begin(self, state: Any) -> None:
@@ -38,12 +38,12 @@ class TangentCheck:
         mine = jax.tree.map(lambda leaf: leaf[self._run], (state, self._job.hypers))
         self._wait = begin(self._compute, *mine, jax.random.key(0))
 
-    def found(self) -> dict[str, Any]:
-        """Its numbers; nothing before it has ended."""
+    def found(self) -> dict[str, Any] | Exception:
+        """Its numbers, or the error that it ended with; nothing before it has ended."""
         return self._found
 
-    def wait(self) -> dict[str, Any]:
-        """Its numbers, when it has ended; nothing if it never began."""
+    def wait(self) -> dict[str, Any] | Exception:
+        """The same, when it has ended; nothing if it never began."""
         if self._wait is not None:
             self._wait()
         return self._found
@@ -51,5 +51,8 @@ class TangentCheck:
     def _compute(self, *arguments: Any) -> None:
         assert self._check is not None
         options = _QUICKLY if jax.default_backend() == "cpu" else {}
-        compiled = jax.jit(self._check).lower(*arguments).compile(options)
-        self._found = jax.device_get(compiled(*arguments))
+        try:
+            compiled = jax.jit(self._check).lower(*arguments).compile(options)
+            self._found = jax.device_get(compiled(*arguments))
+        except Exception as error:  # whatever it is, the training has nothing to do with it
+            self._found = error

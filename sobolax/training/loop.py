@@ -20,7 +20,7 @@ from sobolax.training.config import LoopConfig
 from sobolax.training.critic_report import report_on_critic
 from sobolax.training.evaluation import evaluate
 from sobolax.training.state import Policy, Setup, TrainingState
-from sobolax.training.tangent_check import check_tangents, is_checked
+from sobolax.training.tangent_check import compare_tangents, is_checked
 from sobolax.training.updates import learn
 
 #: `(key, hyperparameters) -> (state, metrics of all epochs)`.
@@ -148,7 +148,7 @@ def make_training(
         epoch=epoch,
         learn=lambda state, hyper, index: learn(setup, state, checked(hyper), index),
         look=lambda state, hyper, index: look(setup, state, checked(hyper), index),
-        check=partial(check_tangents, setup) if is_checked(config) else None,
+        check=partial(compare_tangents, setup) if is_checked(config) else None,
         run=run,
         act=lambda policy, observation: agent.act(policy.agent, policy.normalizer, observation),
         policy=lambda state: Policy(state.agent, state.normalizer),

@@ -47,7 +47,7 @@ def is_checked(config: LoopConfig) -> bool:
     return config.check_tangents and config.first_order != "off" and not differences
 
 
-def check_tangents(setup: Setup, state: TrainingState, hyper: Any, key: jax.Array) -> Metrics:
+def compare_tangents(setup: Setup, state: TrainingState, hyper: Any, key: jax.Array) -> Metrics:
     """Holds tangents to central differences, at the states that the environments are in.
 
     What filters do to tangents on purpose (`max_norm`, `max_disagreement`, `smoothing_samples`) is
@@ -72,7 +72,7 @@ def check_tangents(setup: Setup, state: TrainingState, hyper: Any, key: jax.Arra
         >>> config, hyper = sac.Config(replay_capacity=1_600), sac.Hyperparameters()
         >>> setup = Setup(Cart(), config.make_agent(Cart()), config, config.make_source(Cart()))
         >>> def check(key):
-        ...     return check_tangents(setup, start(setup, key, hyper), hyper, key)
+        ...     return compare_tangents(setup, start(setup, key, hyper), hyper, key)
         >>> found = jax.jit(check)(jax.random.key(0))
         >>> bool(found["tangent_disagreement"] < 0.01), float(found["tangents_judged"])
         (True, 1.0)

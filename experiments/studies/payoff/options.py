@@ -1,5 +1,6 @@
 """What the comparison varies, and the trainings that this comes to."""
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,18 +76,19 @@ def prepare(options: Options) -> Plan[Options, Job]:
     check_flags(options, counts, lambda x: x >= 1, "at least 1")
     check_flags(options, ["first_seed"], lambda x: 0 <= x < 2**31, "from 0 to 2**31 - 1")
     everything = range(options.first_seed, options.first_seed + options.seeds)
+    environments = {task: envs.make(TASKS[task].env) for task in tasks}
+    programs = []
+    for task, regime, variant in itertools.product(tasks, regimes, variants):
+        config, hyper = configure(task, regime, variant, options.shrink)
+        training = make_training(environments[task], config)
+        programs.append((task, regime, variant, config, hyper, training))
     jobs: dict[str, Job] = {}
     # Blocks of seeds outermost: what is cut short has whole pairs.
     for at in range(0, options.seeds, options.seeds_per_program):
         seeds = everything[at : at + options.seeds_per_program]
-        for task in tasks:
-            environment = envs.make(TASKS[task].env)
-            for regime in regimes:
-                for variant in variants:
-                    config, hyper = configure(task, regime, variant, options.shrink)
-                    name = f"{task} {regime} {variant} {seeds[0]}-{seeds[-1]}"
-                    training = make_training(environment, config)
-                    jobs[name] = Job(task, regime, variant, seeds, config, hyper, training)
+        for task, regime, variant, *program in programs:
+            name = f"{task} {regime} {variant} {seeds[0]}-{seeds[-1]}"
+            jobs[name] = Job(task, regime, variant, seeds, *program)
     return Plan(options, jobs, "-".join(tasks))
 
 

@@ -587,6 +587,18 @@ def test_a_sample_of_tangents_is_checked_once_beside_the_training(job, program, 
     assert seen == [None]  # traced once, without the buffer
 
 
+def test_a_check_that_fails_costs_no_training(job, program, tmp_path):
+    def check(state, hyper, key):
+        raise RuntimeError("no memory")
+
+    checked = replace(job, training=replace(job.training, check=check))
+    outcome = train_runs(checked, tmp_path, Recorded(), None, program, check=True)
+    assert len(outcome.history.epochs) == EPOCHS
+    [warning] = outcome.warnings
+    assert "could not be checked: RuntimeError: no memory" in warning
+    assert any((tmp_path / "policy").iterdir())
+
+
 def test_gradients_that_no_run_uses_are_not_judged(job, program, tmp_path):
     wrong = {"tangent_disagreement": jnp.array([0.5, 0.5, 0.0, 0.0])}  # of the plain variant
 
