@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments.bench.timing import compile_ahead
-from experiments.launch import run_folder
+from experiments.launch import provenance, run_folder
 from experiments.launch.configuration import environment_title
 from experiments.launch.exit_status import bad_input, command, leave
 from experiments.launch.flags import read_flags
@@ -151,7 +151,7 @@ def evaluate_run(found: TrainedRun, episodes: int, seed: int) -> dict[str, Any]:
         "interval": "Student's t over " + ("seeds" if job.seeds > 1 else "episodes"),
         "variants": variants,
         "paired_differences": pairs,
-        **run_folder.provenance(),
+        **provenance.describe(),
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from experiments.launch import command_line, run_folder
+from experiments.launch import command_line, provenance, run_folder
 from experiments.launch.checkpoint_files import CheckpointError
 from experiments.launch.checkpoints import CheckpointRule
 from experiments.launch.configuration import (
@@ -149,7 +149,7 @@ def execute(prepared: Prepared, progress: Progress) -> dict[str, Any]:
         configuration = {
             "experiment": to_json(prepared.experiment),
             "checkpoints": None if rule is None else asdict(rule),
-            **run_folder.provenance(),
+            **provenance.describe(),
         }
         run_folder.write_json(folder / run_folder.CONFIGURATION, configuration)
     devices = processor_devices(len(job.keys))

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 from rich.console import Console
 from rich.text import Text
 
-from experiments.launch import run_folder
+from experiments.launch import provenance, run_folder
 from experiments.launch.exit_status import (
     FAILED,
     INTERRUPTED,
@@ -60,7 +60,7 @@ def main(
     flags = {flag: value for flag, value in asdict(given).items() if flag != "output"}
     header = {
         "options": flags,
-        **run_folder.provenance(),
+        **provenance.describe(),
         "compiler_options": compiler_options(),
     }
     tables: Sequence[Table] = ()

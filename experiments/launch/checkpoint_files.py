@@ -29,7 +29,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.launch import json_files, run_folder, snapshot
+from experiments.launch import json_files, provenance, run_folder, snapshot
 from experiments.launch.history import METRICS, SECONDS
 
 FORMAT = 2
@@ -38,7 +38,7 @@ PARTIAL = ".orbax-checkpoint-tmp"  # how Orbax ends the name of what it has not 
 _NAME = re.compile(r"epoch_([0-9]{6,18})")
 _SHAPE = {
     "format": Any,
-    "written_by": run_folder.WRITER,
+    "written_by": provenance.WRITER,
     "arrays": list[dict[str, Any]],
 }
 _ARRAY = {"name": str, "shape": list[int], "dtype": str, "crc32": int}

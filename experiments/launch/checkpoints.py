@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.launch import run_folder
+from experiments.launch import provenance, run_folder
 from experiments.launch.checkpoint_files import (
     Checkpoint,
     CheckpointError,
@@ -174,7 +174,7 @@ class Checkpoints:
     def _manifest(self) -> dict[str, Any]:
         # In the foreground: it runs git, and forking beside a computation is unsafe.
         if "written_by" not in self._about:
-            self._about["written_by"] = run_folder.provenance()
+            self._about["written_by"] = provenance.describe()
         return self._about
 
     def _set_aside(self, problems: Mapping[Path, CheckpointError]) -> None:

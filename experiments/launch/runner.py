@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.launch import job as jobs
-from experiments.launch import run_folder, snapshot
+from experiments.launch import provenance, run_folder, snapshot
 from experiments.launch.checkpoint_files import Checkpoint, Shapes, newest
 from experiments.launch.checkpoints import CheckpointRule, Checkpoints
 from experiments.launch.history import History
@@ -220,7 +220,7 @@ class _Running:
             outcome.policies = jax.tree.map(found.arrays.__getitem__, self._policy_names)
         if self.complete:
             return
-        unlike = run_folder.writer_differences(found.manifest["written_by"])
+        unlike = provenance.differences(found.manifest["written_by"])
         if unlike:
             self._warn(
                 f"{found.path} was written by another version or device ({', '.join(unlike)}): the "

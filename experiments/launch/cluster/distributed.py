@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from experiments.launch import json_files, run_folder
+from experiments.launch import json_files, provenance, run_folder
 from experiments.launch.exit_status import INTERRUPTED
 from experiments.launch.program import call, keep_compiled_programs
 from experiments.launch.progress import console_progress
@@ -63,7 +63,7 @@ def _run(command: Command, processes: "Processes", console: Console) -> Merged:
     if sweep is not None and not sweep.devices:
         command = replace(command, sweep=replace(sweep, devices=jax.local_device_count()))
     prepared = processes.agree(lambda: prepare(command, part))
-    sweep, found = prepared.sweep, run_folder.provenance()
+    sweep, found = prepared.sweep, provenance.describe()
     commit = (found["commit"] or {}).get("hash")
     own = {"sweep": sweep.to_json(), "folder": str(command.whole), "commit": commit}
     processes.compare(own | {"versions": found["versions"]})

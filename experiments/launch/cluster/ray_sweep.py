@@ -19,7 +19,7 @@ import jax
 from rich.console import Console
 from rich.text import Text
 
-from experiments.launch import json_files, run_folder
+from experiments.launch import json_files, provenance, run_folder
 from experiments.launch.cluster import ray_tasks
 from experiments.launch.exit_status import FAILED, INTERRUPTED
 from experiments.launch.sweep import shards
@@ -199,7 +199,7 @@ def check_nodes(ray: Any, nodes: Sequence[Node], folder: Path) -> None:
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    found = run_folder.provenance()
+    found = provenance.describe()
     own = {name: found[name] for name in ("versions", "commit")}
     look, waiting = ray.remote(max_calls=1, max_retries=2)(ray_tasks.look), []
     for node in nodes:

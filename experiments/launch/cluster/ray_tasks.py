@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from experiments.launch import run_folder
+from experiments.launch import provenance, run_folder
 from experiments.launch.memory import largest_held
 from experiments.launch.sweep import shards
 from experiments.launch.sweep.machines import Machines
@@ -35,7 +35,7 @@ def look(answer: Path, driver: Mapping[str, Any]) -> None:
             f"it does not see {answer.parent}: name a folder with --output on a file system that "
             "all machines of the cluster share"
         )
-    found = run_folder.provenance()
+    found = provenance.describe()
     unlike = run_folder.differences(driver, {name: found[name] for name in driver})
     if unlike:
         raise ValueError(f"it has another sobolax (here -> there): {'; '.join(unlike)}")
@@ -57,7 +57,7 @@ def plan(folder: Path, env: str, gpus: int, requested: int | None, **limits: Any
         host's memory that a task takes in all, and `device`.
     """
     made = shards.plan(_prepare(folder, env, gpus, requested), **limits)
-    need, device = made.need, run_folder.provenance()["device"]
+    need, device = made.need, provenance.describe()["device"]
     in_all = largest_held() + (need.total if need.shared else need.host)
     return made.to_json() | {"takes": made.summary()[0], "bytes": in_all, "device": device}
 

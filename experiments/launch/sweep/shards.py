@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.launch import json_files, run_folder
+from experiments.launch import json_files, provenance, run_folder
 from experiments.launch.configuration import Variant
 from experiments.launch.history import History
 from experiments.launch.job import Job
@@ -101,7 +101,7 @@ def begin(folder: Path, sweep: Sweep, planned: Mapping[str, Any] | None = None) 
     run_folder.check_places(folder, [run_folder.CONFIGURATION, PLAN])
     run_folder.create(folder)
     if not (folder / run_folder.CONFIGURATION).exists():
-        configuration = {"sweep": sweep.to_json(), **run_folder.provenance()}
+        configuration = {"sweep": sweep.to_json(), **provenance.describe()}
         run_folder.write_json(folder / run_folder.CONFIGURATION, configuration)
     if planned is not None and not (folder / PLAN).exists():
         run_folder.write_json(folder / PLAN, planned)

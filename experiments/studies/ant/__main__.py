@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from experiments.launch.exit_status import leave
-from experiments.studies import study
+from experiments.studies import command
 from experiments.studies.payoff.__main__ import STUDY
 from experiments.studies.payoff.options import Options
 
@@ -21,8 +21,8 @@ DEFAULTS = Options(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; see `experiments.studies.study.main`."""
-    return study.main(dataclasses.replace(STUDY, name="ant"), argv, DEFAULTS)
+    """Runs the command; see `experiments.studies.command.main`."""
+    return command.main(dataclasses.replace(STUDY, name="ant"), argv, DEFAULTS)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import functools
 
 from experiments.launch.exit_status import leave
-from experiments.studies import study
+from experiments.studies import command, study
 from experiments.studies.derivatives.figures import figures
 from experiments.studies.derivatives.measure import measure, prepare
 from experiments.studies.derivatives.options import Options
@@ -20,7 +20,7 @@ STUDY = study.Study(
     fixed=("bound", "discount"),
 )
 
-main = functools.partial(study.main, STUDY)
+main = functools.partial(command.main, STUDY)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from experiments.launch.exit_status import leave
 from experiments.report.rows import Rows
 from experiments.report.table import Cell, Table
-from experiments.studies import study
+from experiments.studies import command, study
 from experiments.studies.engine.measure import PAIRS, Pair, measure
 from experiments.studies.study import Plan, check_flags, check_names
 
@@ -98,7 +98,7 @@ def figures(rows: Rows) -> Iterator[tuple[str, Figure]]:
 
 STUDY = study.Study("engine", Options, prepare, measure, tables, figures)
 
-main = functools.partial(study.main, STUDY)
+main = functools.partial(command.main, STUDY)
 
 
 if __name__ == "__main__":

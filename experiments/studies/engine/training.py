@@ -21,7 +21,7 @@ from experiments.report.figure import band, color, legend_below, panels
 from experiments.report.intervals import Estimate, estimate, paired_difference
 from experiments.report.rows import Rows
 from experiments.report.table import Cell, Table
-from experiments.studies import study
+from experiments.studies import command, study
 from experiments.studies.engine.measure import PAIRS
 from experiments.studies.study import Done, Plan, TrainingProgress, check_names
 
@@ -180,7 +180,7 @@ def _speed(rows: Rows) -> float | None:
 
 STUDY = study.Study("engine.training", Options, prepare, measure, tables, figures)
 
-main = functools.partial(study.main, STUDY)
+main = functools.partial(command.main, STUDY)
 
 
 if __name__ == "__main__":

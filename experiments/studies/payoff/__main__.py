@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from experiments.launch.exit_status import leave
-from experiments.studies import study
+from experiments.studies import command, study
 from experiments.studies.payoff.figures import figures
 from experiments.studies.payoff.measure import measure
 from experiments.studies.payoff.options import Options, prepare
@@ -15,8 +15,8 @@ STUDY = study.Study(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; see `experiments.studies.study.main`."""
-    return study.main(STUDY, argv)
+    """Runs the command; see `experiments.studies.command.main`."""
+    return command.main(STUDY, argv)
 
 
 if __name__ == "__main__":

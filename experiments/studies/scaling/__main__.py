@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from experiments.launch.exit_status import leave
-from experiments.studies import study
+from experiments.studies import command, study
 from experiments.studies.scaling.figures import figures
 from experiments.studies.scaling.measure import measure
 from experiments.studies.scaling.options import Options, defaults
@@ -25,9 +25,9 @@ STUDY = study.Study(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; see `experiments.studies.study.main`."""
+    """Runs the command; see `experiments.studies.command.main`."""
     argv = sys.argv[1:] if argv is None else argv
-    return study.main(STUDY, argv, default=defaults(argv))
+    return command.main(STUDY, argv, default=defaults(argv))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from experiments.launch.exit_status import leave
 from experiments.launch.progress import Progress
 from experiments.report.rows import Rows
 from experiments.report.table import Table
-from experiments.studies import study
+from experiments.studies import command, study
 from experiments.studies.study import Done, Plan, check_flags
 from experiments.studies.suites import catalogue, trial
 from experiments.studies.suites.catalogue import Candidate
@@ -103,7 +103,7 @@ def figures(rows: Rows) -> Iterator[tuple[str, Figure]]:
 
 STUDY = study.Study("suites", Options, prepare, measure, tables, figures, fixed=("steps", "states"))
 
-main = functools.partial(study.main, STUDY)
+main = functools.partial(command.main, STUDY)
 
 
 if __name__ == "__main__":

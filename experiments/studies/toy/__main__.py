@@ -3,7 +3,7 @@
 import functools
 
 from experiments.launch.exit_status import leave
-from experiments.studies import study
+from experiments.studies import command, study
 from experiments.studies.toy.figures import figures
 from experiments.studies.toy.measure import measure
 from experiments.studies.toy.options import Options, prepare
@@ -11,7 +11,7 @@ from experiments.studies.toy.tables import tables
 
 STUDY = study.Study("toy", Options, prepare, measure, tables, figures)
 
-main = functools.partial(study.main, STUDY)
+main = functools.partial(command.main, STUDY)
 
 
 if __name__ == "__main__":

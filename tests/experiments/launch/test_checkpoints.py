@@ -20,6 +20,7 @@ from experiments.launch import (
     checkpoint_files,
     checkpoints,
     command_line,
+    provenance,
     run_folder,
     snapshot,
 )
@@ -72,7 +73,7 @@ class Recorded(Silent):
 @pytest.fixture(autouse=True)
 def one_commit(monkeypatch):
     """Whoever commits while the tests run brings no warning into them."""
-    monkeypatch.setattr(run_folder, "_commit", lambda: None)
+    monkeypatch.setattr(provenance, "_commit", lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +141,7 @@ def assert_equal_bits(one, other):
 
 def written_and_read(folder: Path, arrays):
     writer = checkpoint_files.Writer(folder, keep=1)
-    writer.start(1, arrays, {"written_by": run_folder.provenance()})
+    writer.start(1, arrays, {"written_by": provenance.describe()})
     writer.finish()
     writer.close()
     path = checkpoint_files.step_path(folder, 1)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import evaluate, train
-from experiments.launch import checkpoint_files, run_folder
+from experiments.launch import checkpoint_files, provenance, run_folder
 from experiments.launch.policy import load_policy
 from experiments.launch.progress import Silent
 from experiments.launch.sweep import shards
@@ -35,7 +35,7 @@ def nothing_is_compiled(tmp_path, monkeypatch):
     # The cache of compiled programs is the process's: leave its place alone.
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "unused"))
     monkeypatch.setattr(train, "compile_program", stubs.compile_nothing)
-    monkeypatch.setattr(run_folder, "_commit", lambda: None)
+    monkeypatch.setattr(provenance, "_commit", lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def killed(tmp_path_factory):
         patched.setenv("JAX_COMPILATION_CACHE_DIR", str(folder.parent / "unused"))
         patched.setattr(train, "compile_program", stubs.compile_nothing)
         patched.setattr(train, "console_progress", lambda console: Stopping())
-        patched.setattr(run_folder, "_commit", lambda: None)
+        patched.setattr(provenance, "_commit", lambda: None)
         assert train.main([*stubs.TINY, "--output", str(folder)]) == 130
     shutil.rmtree(folder / "policy")
     (folder / "results.json").unlink()
@@ -233,7 +233,7 @@ def test_an_array_takes_no_more_memory_than_its_file(how, tmp_path):
     path = tmp_path / "epoch_000001"
     (path / "default").mkdir(parents=True)
     value = np.arange(8.0)
-    checkpoint_files.write(path / "default", {"a": value}, {"written_by": run_folder.provenance()})
+    checkpoint_files.write(path / "default", {"a": value}, {"written_by": provenance.describe()})
     kind, shape = ("|O", (8,)) if how == "object" else ("<f8", (10**15,))
     header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".ljust(
         117
@@ -272,7 +272,7 @@ def swept(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile") / "sweep"
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("JAX_COMPILATION_CACHE_DIR", str(folder.parent / "unused"))
-        patched.setattr(run_folder, "_commit", lambda: None)
+        patched.setattr(provenance, "_commit", lambda: None)
         patched.setattr(shards, "compile_program", stubs.compile_nothing)
         flags = [*stubs.TINY, "--state-weight", "0.1", "1", "--output", str(folder)]
         assert sweep(flags) == 0

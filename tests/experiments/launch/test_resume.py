@@ -9,7 +9,7 @@ import pytest
 
 import envs
 from experiments import evaluate, render, train
-from experiments.launch import checkpoint_files, command_line, run_folder, snapshot
+from experiments.launch import checkpoint_files, command_line, provenance, run_folder, snapshot
 from experiments.launch import job as jobs
 from experiments.launch.configuration import to_json
 from experiments.launch.policy import load_policy, load_run, policy_names
@@ -48,7 +48,7 @@ class Interrupting(Silent):
 @pytest.fixture(autouse=True)
 def one_commit(monkeypatch):
     """Whoever commits while the tests run brings no warning into them."""
-    monkeypatch.setattr(run_folder, "_commit", lambda: None)
+    monkeypatch.setattr(provenance, "_commit", lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +290,7 @@ def test_replay_of_a_checkpoint_alone(tmp_path, monkeypatch, capsys):
     run.mkdir()
     run_folder.write_json(run / "configuration.json", {"experiment": to_json(experiment)})
     names = policy_names(training, jobs.template(job))
-    about = {"fingerprint": jobs.fingerprint(job), "written_by": run_folder.provenance()}
+    about = {"fingerprint": jobs.fingerprint(job), "written_by": provenance.describe()}
     writer = checkpoint_files.Writer(run / "checkpoints", keep=1)
     leaves = jax.tree.leaves(snapshot.to_host(policies))
     writer.start(3, dict(zip(jax.tree.leaves(names), leaves, strict=True)), about)

@@ -11,7 +11,7 @@ from experiments.report import rows
 from experiments.report.figure import band, panels
 from experiments.report.intervals import estimate
 from experiments.report.table import Table
-from experiments.studies import study
+from experiments.studies import command, study
 from experiments.studies.study import Done, Plan
 
 
@@ -83,7 +83,7 @@ def run(flags, stop_before=None):
     made = Squares(stop_before)
     functions = made.prepare, made.measure, made.tables, made.figures
     squares = study.Study("squares", Options, *functions, fixed=("scale",))
-    return study.main(squares, [str(flag) for flag in flags]), made.measured
+    return command.main(squares, [str(flag) for flag in flags]), made.measured
 
 
 def test_a_run_leaves_rows_tables_and_figures(tmp_path, capsys):

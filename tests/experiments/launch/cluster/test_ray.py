@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from experiments.launch import run_folder
+from experiments.launch import provenance, run_folder
 from experiments.launch.cluster import ray_tasks
 from experiments.launch.cluster.ray_sweep import Messages, connected
 from experiments.launch.progress import Step
@@ -266,7 +266,7 @@ def test_on_a_terminal_every_shard_that_trains_has_a_row():
 
 def test_a_machine_says_whether_it_sees_the_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(ray_tasks, "_SEEN_SECONDS", 0.0)
-    here = {"versions": run_folder.provenance()["versions"]}
+    here = {"versions": provenance.describe()["versions"]}
     with pytest.raises(ValueError, match="it does not see"):
         ray_tasks.look(tmp_path / "seen", here)
     assert not (tmp_path / "seen").exists()
