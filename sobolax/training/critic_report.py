@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from sobolax.environment import Environment, State
+from sobolax.tangents.forward import TransitionMap
+from sobolax.tangents.units import observed_motion
 
 #: `(observation, noise) -> (action, bonus)`, see `report_on_critic`.
 Policy = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -37,13 +39,20 @@ class CriticReport:
             state (in local coordinates) over the root mean square of the reference gradient: 1 is
             as good as predicting zero.
         state_gradient_cosine: Mean cosine between both gradients.
+        std_gradient_error: As `state_gradient_error`, per standard deviation of the normalised
+            observation in the place of metres and radians (`sobolax.tangents.units`): no coordinate
+            counts for its unit alone. Directions that nothing observes are left out.
+        std_gradient_cosine: As `state_gradient_cosine`, likewise.
         action_gradient_error: As `state_gradient_error`, with respect to the action.
         action_gradient_cosine: As `state_gradient_cosine`, with respect to the action.
         references_dropped: Share of states left out, their reference not finite or too steep.
         tail: Discount to the power of the horizon: the weight of what the reference misses.
 
     Example:
-        >>> perfect = CriticReport(0.0, 0.0, 1.0, 0.0, 1.0, references_dropped=0.0, tail=0.01)
+        >>> gradients = {"state_gradient_error": 0.0, "state_gradient_cosine": 1.0}
+        >>> gradients |= {"std_gradient_error": 0.0, "std_gradient_cosine": 1.0}
+        >>> gradients |= {"action_gradient_error": 0.0, "action_gradient_cosine": 1.0}
+        >>> perfect = CriticReport(0.0, **gradients, references_dropped=0.0, tail=0.01)
         >>> perfect.state_gradient_error, perfect.state_gradient_cosine
         (0.0, 1.0)
     """
@@ -51,6 +60,8 @@ class CriticReport:
     value_error: jax.Array
     state_gradient_error: jax.Array
     state_gradient_cosine: jax.Array
+    std_gradient_error: jax.Array
+    std_gradient_cosine: jax.Array
     action_gradient_error: jax.Array
     action_gradient_cosine: jax.Array
     references_dropped: jax.Array
@@ -68,6 +79,7 @@ def report_on_critic(
     draws: int,
     discount: Any,
     reward_scale: Any = 1.0,
+    deviation: jax.typing.ArrayLike = 1.0,
     huber_delta: float = 1e6,
 ) -> CriticReport:
     """Compares a critic with rollouts.
@@ -86,6 +98,7 @@ def report_on_critic(
         draws: Draws of the policy's noise that a reference is averaged over.
         discount: gamma.
         reward_scale: What the agent multiplies rewards by.
+        deviation: Standard deviations of the observation, `(observation_size,)` or `()`.
         huber_delta: References whose gradient is of larger norm are dropped.
 
     Example:
@@ -110,6 +123,7 @@ def report_on_critic(
     actions = actions.astype(dtype)
     noise = jax.random.normal(noise_key, (states, draws, horizon, shape[1]), dtype)
     zero = jnp.zeros(environment.state_size, dtype)
+    unit = jnp.broadcast_to(jnp.asarray(deviation, dtype), visited.observation.shape[1:])
 
     def estimated(state: State, displacement: jax.Array, action: jax.Array) -> jax.Array:
         return critic(environment.perturb(state, displacement).observation, action)
@@ -127,9 +141,12 @@ def report_on_critic(
         true_gradients, true_value = jax.jacfwd(
             lambda *where: (reference(*where),) * 2, argnums=(0, 1), has_aux=True
         )(zero, action)
-        return (value, *gradients), (true_value, *true_gradients)
+        motion = observed_motion(TransitionMap(environment, state), unit)
+        observed = motion > 0.0
+        lengths = jnp.where(observed, 1.0 / jnp.where(observed, motion, 1.0), 0.0)
+        return (value, *gradients), (true_value, *true_gradients), lengths
 
-    found, true = jax.vmap(compare)(visited, actions, noise)
+    found, true, lengths = jax.vmap(compare)(visited, actions, noise)
     steepness = sum(jnp.sum(jnp.square(gradient), axis=-1) for gradient in true[1:])
     usable = jnp.isfinite(true[0]) & jnp.isfinite(steepness) & (steepness <= huber_delta**2)
     value_error = _relative_error(usable, found[0][:, None], true[0][:, None], centred=True)
@@ -137,6 +154,8 @@ def report_on_critic(
         value_error,
         _relative_error(usable, found[1], true[1]),
         _cosine(usable, found[1], true[1]),
+        _relative_error(usable, found[1] * lengths, true[1] * lengths),
+        _cosine(usable, found[1] * lengths, true[1] * lengths),
         _relative_error(usable, found[2], true[2]),
         _cosine(usable, found[2], true[2]),
         1.0 - jnp.mean(usable.astype(dtype)),

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from sobolax.checks import owner_of
 from sobolax.environment import Environment
+from sobolax.training import normalization
 from sobolax.training.agent import Agent, Metrics
 from sobolax.training.collection import start
 from sobolax.training.config import LoopConfig
@@ -224,5 +225,6 @@ def look(setup: Setup, state: TrainingState, hyper: Any, index: jax.Array) -> Me
         draws=config.report_draws,
         discount=hyper.discount,
         reward_scale=hyper.reward_scale,
+        deviation=normalization.deviation(state.normalizer),
     )
     return metrics | vars(report)

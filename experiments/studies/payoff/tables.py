@@ -24,6 +24,8 @@ _CRITIC = {
     "value_error": "value error",
     "state_gradient_error": "∇s Q, error",
     "state_gradient_cosine": "∇s Q, cosine",
+    "std_gradient_error": "∇s Q per std, error",
+    "std_gradient_cosine": "∇s Q per std, cosine",
     "action_gradient_cosine": "∇a Q, cosine",
     "references_dropped": "references, dropped",
     "gradients_dropped": "gradients, dropped",

@@ -112,6 +112,22 @@ def test_steep_references_are_dropped_and_counted(env, true_q):
     assert some.state_gradient_error < 1e-2
 
 
+def test_errors_per_standard_deviation_are_those_of_scaled_gradients(env, true_q):
+    deviation = jnp.array([0.1, 1.0, 10.0])
+
+    def wrong(o, a):  # in the coordinate that counts most when it is measured in its own spread
+        return true_q(o.at[2].set(0.0), a)
+
+    plain = report(env, wrong)
+    found = report(env, wrong, deviation=deviation)
+    np.testing.assert_allclose(plain.std_gradient_error, plain.state_gradient_error, rtol=1e-6)
+    np.testing.assert_allclose(plain.std_gradient_cosine, plain.state_gradient_cosine, rtol=1e-6)
+    assert found.state_gradient_error == plain.state_gradient_error
+    # Two coordinates of three count 10 and 100 times less beside the one that is all wrong.
+    assert found.std_gradient_error > 0.9 > found.state_gradient_error
+    assert found.std_gradient_cosine < found.state_gradient_cosine
+
+
 def test_the_reward_scale_changes_no_error(env, true_q):
     found = report(env, lambda o, a: 10.0 * true_q(o, a), reward_scale=10.0)
     assert found.value_error < 1e-3
