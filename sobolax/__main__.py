@@ -1,6 +1,7 @@
 """The command `sobolax`: what is installed, the device, the precision, and a self-check."""
 
 import argparse
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Of the command line; None for those of the process.
 
     Returns:
-        The exit status: 0, or 1 if a check failed.
+        The exit status: 0; 1 if a check failed, or if nobody reads on and the rest is left out.
 
     Example:
         >>> main(["--no-checks"])
@@ -32,9 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--no-checks", action="store_true", help="only say what is installed")
     options = parser.parse_args(arguments)
+    try:
+        return _report(options.no_checks)
+    except BrokenPipeError:
+        # Python flushes the rest at exit, and would say there that it cannot.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _report(no_checks: bool) -> int:
     for line in (versions(), *device()):
         print(line, flush=True)
-    if options.no_checks:
+    if no_checks:
         return 0
     from sobolax.self_check import checks  # it compiles for jax, which takes a second to import
 

@@ -310,13 +310,23 @@ def check_tangents(transition: Transition, tangents: Tangents) -> None:
         ValueError: tangents.state.observation has shape (2, 2), but transition.observation has ...
     """
     # A displacement of the state leaves the action where it is; one of the action moves it.
-    still = [
-        getattr(getattr(tangents, kind, 0), "action", 0) is None for kind in ("state", "action")
-    ]
+    sides = [getattr(tangents, kind, None) for kind in ("state", "action")]
+    still = [getattr(side, "action", 0) is None for side in sides]
     if still == [False, True] and isinstance(tangents.state, Transition):
         raise ValueError(
             "tangents.state moves the action and tangents.action does not: state and action are "
             "swapped. Give Tangents(state=along the state, action=along the action)"
+        )
+    if still == [False, False] and getattr(sides[0], "observation", 0) is None:
+        raise ValueError(
+            "tangents.state moves the action and leaves the observation where it is: those along "
+            "the action are given twice. Give Tangents(state=along the state, action=along the "
+            "action)"
+        )
+    if still == [True, True] and any(jnp.size(leaf) for leaf in jax.tree.leaves(tangents.action)):
+        raise ValueError(
+            "tangents.action does not move the action: those along the state are given twice. Give "
+            "Tangents(state=along the state, action=along the action)"
         )
     for kind in ("state", "action"):
         side = getattr(tangents, kind, None)

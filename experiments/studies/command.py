@@ -13,7 +13,7 @@ import functools
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -66,12 +66,13 @@ def main(
         plan = study.prepare(options)
         folder = flags.resume or run_folder.choose(flags.output, study.name, [plan.label])
         done = _rows_by_job(rows.read(folder)) if flags.resume else {}
+        _check_jobs(folder, done, plan.jobs)
     except (ValueError, OSError) as error:
         return bad_input(error)
     keep_compiled_programs()
     if not flags.resume:
         run_folder.create(folder)
-        _write_configuration(study, folder, options)
+        _write_configuration(study, folder, options, list(plan.jobs))
     try:
         with run_folder.locked(folder):
             interrupted = _measure(study, dataclasses.replace(plan, folder=folder), done, console)
@@ -85,7 +86,8 @@ def merge(study: Study[Any], folders: Sequence[Path]) -> list[Row]:
     """The rows of several runs of a study.
 
     Raises:
-        ValueError: If a folder holds no rows, two hold the same, or their options do not fit.
+        ValueError: If a folder holds no rows or those of another study, two hold the same, or their
+            options do not fit.
     """
     found: dict[tuple[Any, ...], list[Row]] = {}
     first: dict[str, Any] = {}
@@ -93,7 +95,10 @@ def merge(study: Study[Any], folders: Sequence[Path]) -> list[Row]:
         here = Rows(rows.read(folder))
         if not here:
             raise ValueError(f"{folder} holds no {rows.ROWS} of a study: name the folder of a run")
-        options = _configuration(study, folder)["options"]
+        saved = _configuration(study, folder)
+        options = saved["options"]
+        if (jobs := saved.get("jobs")) is not None:
+            _check_jobs(folder, _rows_by_job(here), jobs)
         fixed = {name: options.get(name) for name in study.fixed}
         unlike = run_folder.differences(first, fixed) if first else []
         if unlike:
@@ -190,8 +195,21 @@ def _configuration(study: Study[Any], folder: Path, flag: str = "") -> dict[str,
             f"{flag}{folder} is no run of python -m experiments.studies.{study.name}: name such "
             "a run's folder"
         )
-    json_files.check(saved, {"options": study.options}, str(folder / run_folder.CONFIGURATION))
+    schema: dict[str, Any] = {"options": study.options}
+    if "jobs" in saved:
+        schema["jobs"] = list[str]
+    json_files.check(saved, schema, str(folder / run_folder.CONFIGURATION))
     return saved
+
+
+def _check_jobs(folder: Path, found: Iterable[str], jobs: Collection[str]) -> None:
+    """Checks that the jobs of a folder's rows are those that its options plan."""
+    if foreign := [job for job in found if job not in jobs]:
+        planned = ", ".join(map(repr, [*jobs][:3])) + (", ..." if len(jobs) > 3 else "")
+        raise ValueError(
+            f"{folder / rows.ROWS} has rows of {foreign[0]!r}, which is no job of this run (those "
+            f"are {planned}): the file belongs to another study or other options; move it away"
+        )
 
 
 def _check_folder(folder: Path) -> None:
@@ -203,8 +221,15 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _write_configuration(study: Study[Any], folder: Path, options: Any, **more: Any) -> None:
-    values = {"study": study.name, "options": asdict(options), **more, **provenance.describe()}
+def _write_configuration(
+    study: Study[Any], folder: Path, options: Any, jobs: Sequence[str]
+) -> None:
+    values = {
+        "study": study.name,
+        "options": asdict(options),
+        "jobs": jobs,
+        **provenance.describe(),
+    }
     run_folder.write_json(folder / run_folder.CONFIGURATION, values)
 
 
@@ -267,6 +292,7 @@ def _draw(study: Study[Any], folder: Path, console: Console, interrupted: bool =
                 figure.save(drawn, beside / f"{name}.png")
         table.save(folder, tables)
         results = {**configuration, "interrupted": interrupted, "rows": len(measured)}
+        results.pop("jobs", None)  # the rows name those that were measured
         results["tables"] = [one.to_json() for one in tables]
         run_folder.replace_json(folder / run_folder.RESULTS, results)
         table.show(tables, console)

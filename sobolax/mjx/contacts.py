@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import core
 
+from sobolax.mjx.degenerate import LEAST_FRICTION
 from sobolax.mjx.engine import mjx, mujoco
 from sobolax.mjx.forces import (
     Vector,
@@ -31,7 +32,7 @@ from sobolax.mjx.forces import (
     screw_axes,
 )
 from sobolax.mjx.implicit import with_jacobian
-from sobolax.mjx.support import LEAST_FRICTION, with_gradient_of
+from sobolax.mjx.support import with_gradient_of
 
 
 def contact_force(model: mjx.Model, data: mjx.Data, qacc: jax.Array) -> jax.Array:

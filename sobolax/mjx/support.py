@@ -4,20 +4,16 @@ An implicit derivative is exact at the optimum of the constraint solver; where t
 short of it, the derivative is that of another step than the one that was taken.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import core
 
+from sobolax.mjx.degenerate import LEAST_FRICTION, infinitely_stiff, named, slippery
 from sobolax.mjx.engine import geom_pairs, mjx, mujoco
 
 _INTEGRATORS = (mjx.IntegratorType.EULER, mjx.IntegratorType.IMPLICITFAST)
-# Below it MJX's rows of contacts are at, or near, their greatest stiffness, 1 / mjMINVAL: rounding
-# is then as large as the forces, in double precision too.
-LEAST_FRICTION = 1e-6
 
 
 @jax.custom_jvp
@@ -96,41 +92,24 @@ def reason_against_steps(model: mjx.Model) -> str | None:
             "nothing can collide, and MJX's solver of elliptic cones fails without a contact: "
             'set cone="pyramidal", which changes nothing without contacts'
         )
-    slippery = next(_slippery(model, contacts), None)
-    if slippery is None:
-        return None
-    names = " and ".join(
-        repr(mjx.id2name(model, mujoco.mjtObj.mjOBJ_GEOM, geom) or f"geom {geom}")
-        for geom in slippery
-    )
-    frictionless = 'cone="pyramidal" and condim="1"' if elliptic else 'condim="1"'
-    return (
-        f"the sliding friction of contacts of {names} is less than {LEAST_FRICTION:g}, for which "
-        f"MJX's step is rounding error{' or not a number' if elliptic else ''}: give one of "
-        f"the two a friction of 0.001 or more, or, for none at all, both of them {frictionless}"
-    )
-
-
-def _slippery(model: mjx.Model, contacts: list) -> Iterator[tuple[int, int]]:
-    """Geoms whose contacts have rows for friction, but no coefficient of sliding friction."""
-    if isinstance(model.geom_friction, core.Tracer) or isinstance(model.pair_friction, core.Tracer):
-        return  # values are not known before the program runs
-    friction = np.asarray(model.geom_friction)[:, 0]
-    of_pairs = np.asarray(model.pair_friction)[:, 0]
-    if not (friction < LEAST_FRICTION).any() and not (of_pairs < LEAST_FRICTION).any():
-        return
-    condim, priority = model.geom_condim, model.geom_priority
-    for first, second, pair in contacts:
-        geoms = [first, second]
-        if pair >= 0:
-            size, coefficient = model.pair_dim[pair], of_pairs[pair]
-        elif priority[first] != priority[second]:
-            ruling = max(geoms, key=lambda geom: priority[geom])
-            size, coefficient = condim[ruling], friction[ruling]
-        else:
-            size, coefficient = condim[geoms].max(), friction[geoms].max()
-        if size > 1 and coefficient < LEAST_FRICTION:
-            yield int(first), int(second)
+    pair = next(slippery(model, contacts), None)
+    if pair is not None:
+        names = " and ".join(named(model, mujoco.mjtObj.mjOBJ_GEOM, geom) for geom in pair)
+        frictionless = 'cone="pyramidal" and condim="1"' if elliptic else 'condim="1"'
+        return (
+            f"the sliding friction of contacts of {names} is less than {LEAST_FRICTION:g}, for "
+            f"which MJX's step is rounding error{' or not a number' if elliptic else ''}: give one "
+            "of the two a friction of 0.001 or more, or, for none at all, both of them "
+            f"{frictionless}"
+        )
+    stiff = next(infinitely_stiff(model, contacts), None)
+    if stiff is not None:
+        return (
+            f"{stiff}: a constraint that is infinitely stiff, for which MJX's step is not a "
+            "number. Give it a damping ratio above 0 (1 is critical) and a time constant above 0, "
+            'or stiffness and damping as negative numbers, as in solref="-1000 -10"'
+        )
+    return None
 
 
 def _constrained(model: mjx.Model) -> bool:

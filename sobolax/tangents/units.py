@@ -22,9 +22,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from sobolax.checks import check_choice
 from sobolax.environment import Environment
 from sobolax.tangents.forward import TransitionMap
-from sobolax.tangents.trust import soft_trust
+from sobolax.tangents.trust import TRUSTS, soft_trust
 from sobolax.transition import Tangents, Transition
 
 #: Their names.
@@ -66,10 +67,13 @@ def gradient_scales(
         tangents: Along the full basis; or the transition map, for `trust="full"` alone.
         deviation: What the normaliser divides observations by, `(observation_size,)`.
         discount: Of the bootstrapped value: gamma times the transition's own, `()`.
-        units: `"observation_std"`; any other name for tangents whose directions have the wanted
-            lengths.
-        trust: `"soft"` for the square roots of `sobolax.tangents.trust.soft_trust`; any other name
-            for no such factor.
+        units: A name in `GRADIENT_UNITS`; only `"observation_std"` has factors: directions of the
+            other two have the lengths that they should.
+        trust: A name in `sobolax.tangents.trust.TRUSTS`; only `"soft"` has factors, the square
+            roots of `soft_trust`.
+
+    Raises:
+        ValueError: If units or trust are unknown, or a transition map is to be trusted less.
 
     Example:
         >>> from sobolax.cart import example_transition
@@ -78,6 +82,13 @@ def gradient_scales(
         >>> gradient_scales(tangents, deviation, 0.9, units="observation_std").state.tolist()
         [0.5, 2.0]
     """
+    check_choice("gradient_scales: units=", units, GRADIENT_UNITS)
+    check_choice("gradient_scales: trust=", trust, TRUSTS)
+    if isinstance(tangents, TransitionMap) and trust != "full":
+        raise ValueError(
+            f"gradient_scales: trust={trust!r} needs tangents, to see how far a step stretches: "
+            "give tangents in place of the transition map, or trust='full'"
+        )
     motion = observed_motion(tangents, deviation)
     observed = motion > 0
     inverse = jnp.where(observed, 1.0 / jnp.where(observed, motion, 1.0), 0.0)

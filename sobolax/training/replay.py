@@ -15,6 +15,7 @@ import numpy as np
 from jax.core import Tracer
 
 _WORD = 4  # bytes
+_MOST = 2**31 - 1  # places are counted in int32
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,13 @@ def init(example: Any, capacity: int) -> Replay:
     """An empty buffer for items shaped like `example` (arrays or `jax.ShapeDtypeStruct`s).
 
     Raises:
-        ValueError: If the capacity is no whole number of at least 1.
+        ValueError: If the capacity is no whole number from 1 to 2^31 - 1.
 
     Example:
         >>> int(init({"x": jnp.zeros(2), "done": jnp.zeros((), bool)}, capacity=4).size)
         0
     """
-    if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
-        raise ValueError(f"a ring of capacity={capacity!r}: give a whole number of at least 1")
+    _check_size(f"a ring of capacity={capacity!r}", capacity)
     leaves, structure = jax.tree.flatten(example)
     layout = _Layout(structure, tuple((tuple(leaf.shape), leaf.dtype) for leaf in leaves))
     words = sum(layout.words(*group) for group in layout.groups())
@@ -124,14 +124,15 @@ def sample(replay: Replay, key: jax.Array, count: int) -> Any:
     """Draws `count` items uniformly, with replacement; the buffer must not be empty.
 
     Raises:
-        ValueError: If it is empty, where that can be seen: a traced size cannot, and an empty
-            buffer then gives zeros.
+        ValueError: If the count is no whole number from 1 to 2^31 - 1, or the buffer is empty,
+            where that can be seen: a traced size cannot, and an empty buffer then gives zeros.
 
     Example:
         >>> buffer = add(init({"x": jnp.zeros(2)}, capacity=4), {"x": jnp.ones((2, 2))})
         >>> sample(buffer, jax.random.key(0), count=3)["x"].tolist()
         [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
+    _check_size(f"a sample of count={count!r}", count)
     if not isinstance(replay.size, Tracer) and not np.all(np.asarray(replay.size) > 0):
         raise ValueError("the replay buffer is empty: add items before sampling")
     index = jax.random.randint(key, (count,), 0, replay.size)
@@ -157,6 +158,11 @@ def bytes_per_item(replay: Replay) -> int:
         12
     """
     return _WORD * replay.rows.shape[-1]
+
+
+def _check_size(what: str, size: Any) -> None:
+    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= _MOST:
+        raise ValueError(f"{what}: give a whole number from 1 to {_MOST:,}")
 
 
 def _count(layout: _Layout, items: Any) -> int:

@@ -56,6 +56,8 @@ NOTHING = replace(
         (TRANSITION, r"tangents\.state is a NoneType"),
         (jax.tree.map(lambda leaf: leaf[None], TANGENTS), "vmap it over a batch"),
         (Tangents(TANGENTS.action, TANGENTS.state), "state and action are swapped"),
+        (Tangents(TANGENTS.action, TANGENTS.action), "along the action are given twice"),
+        (Tangents(TANGENTS.state, TANGENTS.state), "along the state are given twice"),
     ],
 )
 def test_tangents_of_another_structure_are_refused_by_leaf(tangents, message):

@@ -1,6 +1,8 @@
 """The command `sobolax`: what it says, what it checks, and its exit status."""
 
 import importlib.metadata
+import os
+import sys
 
 import jax
 import pytest
@@ -74,6 +76,16 @@ def test_the_exit_status_is_1_if_a_check_failed(monkeypatch, capsys, error, stat
     assert first.startswith("FAILED" if status else "ok")
     assert f"error {error:.1e}, tolerance 1e-06" in first
     assert second.startswith("ok")
+
+
+def test_nobody_has_to_read_on(monkeypatch):
+    """As in `sobolax | head -0`."""
+    end, start = os.pipe()
+    os.close(end)
+    with os.fdopen(start, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert main([]) == 1
+        print("Python's own flush at exit", file=closed)
 
 
 @pytest.mark.slow

@@ -174,6 +174,26 @@ def test_bad_input_is_one_line_and_status_2(flags, message, tmp_path, monkeypatc
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
+FOREIGN = "job,error\nhopper sac,0.5\n"
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--report"])
+def test_rows_of_another_study_are_refused_by_job(flag, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run(["--output", "run"], stop_before=2)
+    file = tmp_path / "run" / "rows.csv"
+    for content in (FOREIGN, "error\n0.5\n", file.read_text() + "4 squared,16,0,16.0,\n"):
+        file.write_text(content)
+        capsys.readouterr()
+        assert run([flag, "run", *(["--output", "new"] if flag == "--report" else [])]) == (2, [])
+        error = capsys.readouterr().err
+        assert "no job of this run (those are '1 squared', '2 squared', '3 squared')" in error
+        assert "move it away" in error
+        assert error.count("\n") == 1
+        assert file.read_text() == content
+        assert not (tmp_path / "new").exists()
+
+
 def test_a_folder_in_use_is_refused(tmp_path, capsys):
     folder = tmp_path / "run"
     run(["--output", folder], stop_before=2)

@@ -261,6 +261,54 @@ def test_disabled_constraints_have_no_derivative(float64):
             },
             None,
         ),
+        (
+            {"geom": 'solref="0.03 0"', "floor": 'solref="0.03 0"'},
+            "contact of 'floor' and 'ball' has solref \"0.03 0\": .*not a number.*damping ratio",
+        ),
+        ({"geom": 'solref="0.03 0"'}, None),  # mixed with the floor's
+        ({"geom": 'solref="0.03 0" solmix="0"'}, None),
+        ({"geom": 'solref="0.03 0" priority="1"'}, "infinitely stiff"),
+        ({"geom": 'solref="0.03 -1"', "floor": 'solref="0.03 1"'}, 'solref "0.03 0"'),
+        ({"geom": 'solref="0.03 0"', "floor": 'solref="-100 -10"'}, None),
+        (
+            {
+                "geom": 'solref="0.03 0"',
+                "floor": 'solref="0.03 0"',
+                "flags": '<flag contact="disable"/>',
+            },
+            None,
+        ),
+        ({"geom": 'solref="0 1"'}, None),
+        ({"geom": 'solref="0 1"', "flags": '<flag refsafe="disable"/>'}, 'solref "0 1"'),
+        (
+            {"joint": 'name="z" limited="true" range="-1 1" solreflimit="0.02 0"'},
+            "'z' has jnt_solref \"0.02 0\"",
+        ),
+        ({"joint": 'solreflimit="0.02 0"'}, None),
+        ({"joint": 'frictionloss="1" solreffriction="0.02 0"'}, "joint 0 has dof_solref"),
+        (
+            {
+                "joint": 'name="z"',
+                "extra": "<equality><joint joint1='z' solref='0.02 0'/></equality>",
+            },
+            "equality 0 has eq_solref",
+        ),
+        (
+            {
+                "option": 'cone="elliptic"',
+                "extra": "<contact><pair geom1='floor' geom2='ball' solreffriction='0.02 0'/>"
+                "</contact>",
+            },
+            "contact of 'floor' and 'ball' has solreffriction",
+        ),
+        (
+            {
+                "joint": 'name="z"',
+                "extra": "<tendon><fixed name='t' limited='true' range='-1 1' solreflimit='1 0'>"
+                "<joint joint='z' coef='1'/></fixed></tendon>",
+            },
+            "'t' has tendon_solref_lim",
+        ),
     ],
 )
 def test_steps_that_mjx_does_not_have_are_refused_by_name(parts, message):

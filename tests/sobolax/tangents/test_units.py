@@ -63,6 +63,24 @@ def test_trust_falls_with_what_the_step_stretches():
     np.testing.assert_allclose(soft_trust(jnp.array(100.0), 1.0), 1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"units": "observation-std"}, "units='observation-std' is unknown .*'observation_std'"),
+        ({"trust": "softly"}, r"trust='softly' is unknown \(did you mean 'soft'"),
+    ],
+)
+def test_unknown_units_and_trust_are_refused_by_name(names, message):
+    with pytest.raises(ValueError, match=message):
+        gradient_scales(TANGENTS, DEVIATION, 0.9, **names)
+
+
+def test_a_transition_map_cannot_be_trusted_less():
+    where = TransitionMap(Cart(), Cart().at(1.0, 0.0))
+    with pytest.raises(ValueError, match="trust='soft' needs tangents"):
+        gradient_scales(where, DEVIATION, 0.9, trust="soft")
+
+
 def test_rounding_is_no_observation():
     noisy = replace(TANGENTS.state, observation=OBSERVATION.at[0, 2].set(1e-7))
     scales = gradient_scales(replace(TANGENTS, state=noisy), DEVIATION, 0.9, "observation_std")

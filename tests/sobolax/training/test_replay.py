@@ -121,10 +121,12 @@ def test_items_unlike_the_example_are_refused_by_name(others, message):
         replay.add(empty(), others)
 
 
-@pytest.mark.parametrize("capacity", [0, -4, 2.0, True, None])
-def test_a_buffer_holds_something(capacity):
-    with pytest.raises(ValueError, match=r"capacity=.*whole number of at least 1"):
-        empty(capacity)
+@pytest.mark.parametrize("size", [0, -4, 2.0, True, None, 2**31])
+def test_capacities_and_counts_are_whole_numbers_that_can_be_counted(size):
+    with pytest.raises(ValueError, match=r"capacity=.*whole number from 1 to 2,147,483,647"):
+        empty(size)
+    with pytest.raises(ValueError, match=r"count=.*whole number from 1 to 2,147,483,647"):
+        replay.sample(empty(), jax.random.key(0), size)
 
 
 def test_an_empty_buffer_has_no_samples():
