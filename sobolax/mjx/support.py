@@ -106,8 +106,8 @@ def reason_against_steps(model: mjx.Model) -> str | None:
     if stiff is not None:
         return (
             f"{stiff}: a constraint that is infinitely stiff, for which MJX's step is not a "
-            "number, or has no bound. Give it a damping ratio above 0 (1 is critical) and a time constant above 0, "
-            'or stiffness and damping as negative numbers, as in solref="-1000 -10"'
+            "number, or has no bound. Give it a damping ratio above 0 (1 is critical) and a time "
+            'constant above 0, or stiffness and damping as negative numbers, as in "-1000 -10"'
         )
     return None
 
