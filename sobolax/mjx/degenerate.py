@@ -27,7 +27,7 @@ def named(model: mjx.Model, kind: Any, index: int) -> str:
         kind: A `mujoco.mjtObj`.
         index: Of the object.
     """
-    name = mjx.id2name(model, kind, int(index))
+    name = mjx.id2name(model, kind, index)
     return repr(name) if name else f"{kind.name.removeprefix('mjOBJ_').lower()} {index}"
 
 
@@ -76,7 +76,7 @@ def infinitely_stiff(model: mjx.Model, contacts: list[_Contact]) -> Iterator[str
             continue
         values = np.asarray(values)  # before indexing: within a trace, JAX would trace that
         for index in np.flatnonzero(_infinite(model, values) & (chosen is None or chosen)):
-            owner = index if owners is None else owners[index]
+            owner = int(index if owners is None else owners[index])
             yield _described(named(model, objects, owner), field, values[index])
     for first, second, pair in contacts if _may_be_infinite(model) else []:
         names = " and ".join(named(model, kind.mjOBJ_GEOM, geom) for geom in (first, second))
