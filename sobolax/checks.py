@@ -14,6 +14,9 @@ from sobolax.bounds import trace
 from sobolax.environment import Environment, State
 from sobolax.transition import Tangents, Transition
 
+#: Programs count in int32, and beyond it the numbers would be negative.
+LARGEST_COUNT = 2**31 - 1
+
 _PARTS = ("observation", "action", "reward", "discount", "next_observation")
 
 
@@ -123,7 +126,7 @@ def _concrete(what: str, value: Any) -> np.ndarray | None:
 
 
 def check_counts(owner: str, values: Any, at_least: dict[str, int]) -> None:
-    """Checks that named attributes are whole numbers of at least so much.
+    """Checks that named attributes are whole numbers of at least so much, and can be counted.
 
     Raises:
         ValueError: Naming the attribute, its value and what is allowed.
@@ -141,6 +144,8 @@ def check_counts(owner: str, values: Any, at_least: dict[str, int]) -> None:
                 f"{owner}: {name}={value!r} must be a whole number of at least {smallest}"
                 + (f", an int: give {int(value)}" if isinstance(value, np.integer) else "")
             )
+        if value > LARGEST_COUNT:
+            raise ValueError(f"{owner}: {name}={value} must be at most {LARGEST_COUNT:,}")
 
 
 def check_flags(owner: str, values: Any, names: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from sobolax.checks import (
+    LARGEST_COUNT,
     check_choice,
     check_counts,
     check_environment,
@@ -155,6 +156,11 @@ class LoopConfig:
         steps, whole = self.total_timesteps, self.num_envs * self.epochs
         check_multiple(owner, "total_timesteps", steps, "num_envs * epochs", whole)
         check_multiple(owner, "replay_capacity", self.replay_capacity, "num_envs", self.num_envs)
+        if self.updates > LARGEST_COUNT:
+            raise ValueError(
+                f"{owner}: total_timesteps={steps} with gradient_steps={self.gradient_steps} makes "
+                f"{self.updates:,} updates, but there can be at most {LARGEST_COUNT:,}: lower one"
+            )
         if self.batch_size > self.replay_capacity:
             raise ValueError(
                 f"{owner}: batch_size={self.batch_size} is larger than "

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from sobolax.checks import LARGEST_COUNT
+
 _WORD = 4  # bytes
-_MOST = 2**31 - 1  # places are counted in int32
 
 
 @dataclass(frozen=True)
@@ -161,8 +162,8 @@ def bytes_per_item(replay: Replay) -> int:
 
 
 def _check_size(what: str, size: Any) -> None:
-    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= _MOST:
-        raise ValueError(f"{what}: give a whole number from 1 to {_MOST:,}")
+    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST_COUNT:
+        raise ValueError(f"{what}: give a whole number from 1 to {LARGEST_COUNT:,}")
 
 
 def _count(layout: _Layout, items: Any) -> int:

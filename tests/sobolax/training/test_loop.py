@@ -218,6 +218,15 @@ def test_the_replay_buffer_is_not_copied(pendulum_training):
         ({"activation": "relu"}, "its gradient jumps"),
         ({"activation": "swisch"}, "choose one of"),
         ({"report_states": 4}, "report_states=4 is more than evaluation_episodes=3"),
+        (
+            {"replay_capacity": 2**40},
+            r"replay_capacity=1099511627776 must be at most 2,147,483,647",
+        ),
+        ({"num_envs": 2**31}, "num_envs=2147483648 must be at most 2,147,483,647"),
+        (
+            {"total_timesteps": 2**30, "gradient_steps": 64},
+            r"gradient_steps=64 makes [\d,]+ updates, but there can be at most 2,147,483,647",
+        ),
         ({"report_horizon": 1}, "report_horizon=1 must be a whole number of at least 2"),
         ({"hidden_sizes": (True,)}, "hidden_sizes=.* must be one or more whole numbers"),
         ({"hidden_sizes": 8}, "hidden_sizes=8 must be one or more whole numbers"),
