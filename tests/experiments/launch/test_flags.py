@@ -12,8 +12,8 @@ from experiments.train import main as train
 
 PENDULUM = ["--env", "pendulum"]
 VARIED = [*PENDULUM, "--state-weight", "0.1", "1"]
-LONG, HUGE = "x" * 300, str(2**40)
-MANY = ["--num-envs", HUGE, "--replay-capacity", HUGE, "--total-timesteps", str(2**43)]
+LONG, HUGE = "x" * 300, str(2**30)
+MANY = ["--num-envs", str(2**26), "--replay-capacity", HUGE, "--total-timesteps", HUGE]
 PARTIAL = "has no effect beside"
 
 
@@ -40,6 +40,7 @@ PARTIAL = "has no effect beside"
         (train, [*PENDULUM, *MANY], "memory, but"),
         (train, [*PENDULUM, "--hidden-sizes", "1000000", "1000000"], "memory, but"),
         (train, [*PENDULUM, "--evaluation-episodes", HUGE], "memory, but"),
+        (train, ["--evaluation-episodes", str(2**31)], "must be at most 2,147,483,647"),
         (train, ["--resume", ""], "--resume '' is empty"),
         (train, ["--resume", LONG], "holds a name of 300 bytes"),
         (sweep, [*VARIED, "--memory", "1e400"], "must be a size above 0"),
