@@ -22,7 +22,8 @@ class Preset:
 
     Attributes:
         environment: Keyword arguments of `envs.make`.
-        config: Fields of the agent's `Config`; a nested dataclass is a nested mapping.
+        config: Fields of the agent's `Config`, if it has a replay buffer; others ignore them. A
+            nested dataclass is a nested mapping.
         hyper: Fields of its `Hyperparameters` for the Sobolev variant; fields that an agent lacks
             are ignored. The plain variant uses the same, with both weights at zero.
         seeds: Seeds per variant.

@@ -8,7 +8,7 @@ somebody who wants one loss gets no agent, no training loop and no simulator.
 - `tangents`: derivatives of a transition through an environment: how, when, and how they are kept.
 - `controls`: what gradients are matched to: Bellman's, or a control's.
 - `weighting`: how the terms of the loss are weighted, adaptively or not.
-- `agents`: SAC, TD3, DDPG and Q-learning, a file each.
+- `agents`: SAC, TD3, DDPG, Q-learning and SHAC, a file each.
 - `training`: collection, replay, updates and evaluation as one compiled program.
 - `testing`: whether an environment of your own keeps the protocol.
 - `mjx`: MuJoCo physics on MJX, differentiable (the extra `mjx`).

@@ -413,7 +413,7 @@ def _contract(
         along, tangent = jnp.ravel(getattr(gradient, name)), getattr(tangents, name)
         if tangent is None:
             return None
-        return along, tangent.reshape(-1, tangent.shape[-1]).astype(along.dtype)
+        return along, tangent.reshape(along.size, tangent.shape[-1]).astype(along.dtype)
 
     own = [pair("observation"), pair("action")]
     after = [pair("reward"), pair("discount"), pair("next_observation")]

@@ -25,7 +25,7 @@ from experiments.launch.configuration import (
 )
 from experiments.launch.effects import check_effects
 from experiments.launch.flags import check_path, given_flags, read_flags
-from sobolax.agents.config import CriticHyperparameters
+from sobolax.agents.config import ValueHyperparameters
 
 DEFAULT_ENVIRONMENT = "chain"
 
@@ -39,7 +39,7 @@ class _General:
 
     Attributes:
         env: Name of the environment.
-        agent: sac, td3, ddpg or q_learning.
+        agent: sac, td3, ddpg, q_learning or shac.
         env_args: Parameters of the environment as name=value, such as joints=8.
         seeds: Seeds per variant; both variants share them.
         seed: Seed of the random keys.
@@ -212,7 +212,7 @@ def mirror(
         for entry in one.params
     }
     hints = get_type_hints(cls)
-    traced = issubclass(cls, CriticHyperparameters)
+    traced = issubclass(cls, ValueHyperparameters)
     fields: list[Any] = []
     for entry in dataclasses.fields(cls):
         value = getattr(values, entry.name)

@@ -13,14 +13,22 @@ from typing import Any, Literal, TypeVar, get_type_hints
 import envs
 from experiments.launch import json_files
 from experiments.presets import Preset, preset
-from sobolax.agents.config import AgentConfig, CriticHyperparameters
+from sobolax.agents.config import ValueHyperparameters
 from sobolax.checks import check_choice
+from sobolax.training.config import LoopConfig
 
 T = TypeVar("T")
 
 # Display names of the agents; the keys are modules of `sobolax`.
-AGENTS = {"sac": "SAC", "td3": "TD3", "ddpg": "DDPG", "q_learning": "Q-learning"}
+AGENTS = {
+    "sac": "SAC",
+    "td3": "TD3",
+    "ddpg": "DDPG",
+    "q_learning": "Q-learning",
+    "shac": "SHAC",
+}
 DEFAULT_AGENT = "sac"
+_WEIGHTS = ("state_weight", "action_weight")
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,8 @@ class Experiment:
     seed: int
     compare: bool
     output: Path | None
-    config: AgentConfig
-    hyper: CriticHyperparameters
+    config: Any
+    hyper: ValueHyperparameters
     agent: str = DEFAULT_AGENT
 
 
@@ -83,7 +91,8 @@ def merge(base: T, overrides: Mapping[str, Any]) -> T:
 def defaults(env: str, tuned: Preset | None = None, agent: str = DEFAULT_AGENT) -> Experiment:
     """The experiment of an environment before the command line: presets over defaults.
 
-    Hyperparameters of a preset that the agent lacks are ignored: Q-learning has no actor.
+    Hyperparameters of a preset that the agent lacks are ignored: Q-learning has no actor. So are
+    sizes and counts, which are tuned for a replay buffer, where the agent has none.
 
     Raises:
         ValueError: If there is no such agent.
@@ -99,7 +108,7 @@ def defaults(env: str, tuned: Preset | None = None, agent: str = DEFAULT_AGENT) 
         seed=0,
         compare=True,
         output=None,
-        config=merge(config, tuned.config),
+        config=merge(config, tuned.config) if isinstance(config, LoopConfig) else config,
         hyper=merge(hyper, {name: tuned.hyper[name] for name in tuned.hyper if name in known}),
         agent=agent,
     )
@@ -207,7 +216,7 @@ class Variant:
     """One line of the comparison: a name and its traced values, the same for all of its seeds."""
 
     name: str
-    hyper: CriticHyperparameters = field(repr=False)
+    hyper: ValueHyperparameters = field(repr=False)
     agent: str = DEFAULT_AGENT
 
     @property
@@ -218,10 +227,8 @@ class Variant:
 
     @property
     def weights(self) -> dict[str, float]:
-        """The weights of the two gradient terms."""
-        return {
-            name: float(getattr(self.hyper, name)) for name in ("state_weight", "action_weight")
-        }
+        """The weights of the two gradient terms; a critic of states has none for the action."""
+        return {name: float(getattr(self.hyper, name, 0.0)) for name in _WEIGHTS}
 
 
 @dataclass(frozen=True)
@@ -260,7 +267,7 @@ def environment_title(name: str, parameters: Mapping[str, Any]) -> str:
 
 def variants(experiment: Experiment) -> tuple[Variant, ...]:
     """The variants of an experiment: first the plain agent, if the experiment compares."""
-    nothing = {"state_weight": 0.0, "action_weight": 0.0}
+    nothing = {name: 0.0 for name in _WEIGHTS if hasattr(experiment.hyper, name)}
     plain = Variant("plain", merge(experiment.hyper, nothing), experiment.agent)
     sobolev = Variant("sobolev", experiment.hyper, experiment.agent)
     # Without gradient terms, or with both weights at zero, the variants would be identical.

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from sobolax.tangents.methods import Derivatives
+from sobolax.training.config import LoopConfig
 
 _DERIVATIVES = tuple(
     f"derivatives.{entry.name.replace('_', '-')}" for entry in dataclasses.fields(Derivatives)
@@ -16,25 +17,12 @@ _GRADIENTS = (
 )
 
 
-def check_effects(given: Collection[str], config: Any, hyper: Any, checkpoints: bool) -> None:
-    """Checks that every flag that was given has an effect beside the others.
-
-    Args:
-        given: Names of the flags on the command line, as `experiments.launch.flags.given_flags`
-            finds them.
-        config: The agent's configuration, all flags and presets applied.
-        hyper: Its hyperparameters, where each has one value.
-        checkpoints: Whether checkpoints are taken.
-
-    Raises:
-        ValueError: Naming the flag, why it has no effect, and what to do.
-    """
+def _of_replay(config: LoopConfig) -> list[tuple[bool, str, Sequence[str]]]:
+    """Rules for what only a training with a replay buffer has."""
     source, derivatives = config.first_order, config.derivatives
     # Any of these looks at differences along the tangents.
     differs = derivatives.method == "differences" or derivatives.max_disagreement is not None
-    noise = getattr(hyper, "target_action_noise", 1.0)
-    rules: Sequence[tuple[bool, str, Sequence[str]]] = (
-        (source == "off", "--first-order off, which takes no gradients", _GRADIENTS),
+    return [
         (
             source in ("recomputed", "reverse"),
             f"--first-order {source}, which stores no tangents",
@@ -51,11 +39,6 @@ def check_effects(given: Collection[str], config: Any, hyper: Any, checkpoints: 
             ("report-horizon", "report-draws"),
         ),
         (
-            not checkpoints,
-            "--no-checkpoints",
-            ("checkpoint-seconds", "keep-checkpoints"),
-        ),
-        (
             derivatives.smoothing_samples == 1,
             "--derivatives.smoothing-samples 1",
             ("derivatives.smoothing-scale",),
@@ -65,8 +48,39 @@ def check_effects(given: Collection[str], config: Any, hyper: Any, checkpoints: 
             f"--derivatives.method {derivatives.method}, without --derivatives.max-disagreement",
             ("derivatives.difference-step",),
         ),
+    ]
+
+
+def check_effects(given: Collection[str], config: Any, hyper: Any, checkpoints: bool) -> None:
+    """Checks that every flag that was given has an effect beside the others.
+
+    Args:
+        given: Names of the flags on the command line, as `experiments.launch.flags.given_flags`
+            finds them.
+        config: The agent's configuration, all flags and presets applied.
+        hyper: Its hyperparameters, where each has one value.
+        checkpoints: Whether checkpoints are taken.
+
+    Raises:
+        ValueError: Naming the flag, why it has no effect, and what to do.
+    """
+    noise = getattr(hyper, "target_action_noise", 1.0)
+    rules: list[tuple[bool, str, Sequence[str]]] = [
+        (config.first_order == "off", "--first-order off, which takes no gradients", _GRADIENTS),
+        (
+            not checkpoints,
+            "--no-checkpoints",
+            ("checkpoint-seconds", "keep-checkpoints"),
+        ),
         (noise == 0.0, "--target-action-noise 0", ("target-action-noise-bound",)),
-    )
+        (
+            getattr(hyper, "initial_temperature", 1.0) == 0.0,
+            "--initial-temperature 0, which has no entropy bonus",
+            ("temperature-learning-rate", "target-entropy"),
+        ),
+    ]
+    if isinstance(config, LoopConfig):
+        rules += _of_replay(config)
     for applies, beside, flags in rules:
         for flag in flags if applies else ():
             if flag in given:

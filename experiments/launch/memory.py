@@ -151,12 +151,12 @@ def check_fits(
         key = jax.eval_shape(lambda: jax.random.key(0))
         state = jax.eval_shape(init, key, jax.tree.map(_scalar, hyper))
         one = size_of(jax.eval_shape(environment.reset, key))
-        episodes = config.evaluation_episodes + config.report_states * config.report_draws
-        return runs * (size_of(state) + one * episodes)
+        return runs * (size_of(state) + one * (config.evaluated_states + config.stored_states))
 
     _check_need(
         need,
-        "fewer --seeds, a smaller --replay-capacity or --num-envs, smaller --hidden-sizes, fewer "
+        "fewer --seeds, a smaller --replay-capacity (or --horizon) or --num-envs, smaller "
+        "--hidden-sizes, fewer "
         "--evaluation-episodes, or a smaller --tangent-dtype",
     )
 

@@ -3,6 +3,6 @@
 `sobolax.make_train(environment, sac.Config())` makes one ready to train.
 """
 
-from sobolax.agents import ddpg, q_learning, sac, td3
+from sobolax.agents import ddpg, q_learning, sac, shac, td3
 
-__all__ = ["ddpg", "q_learning", "sac", "td3"]
+__all__ = ["ddpg", "q_learning", "sac", "shac", "td3"]

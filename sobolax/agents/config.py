@@ -1,13 +1,13 @@
 """What every agent's training has in common: its static configuration and its traced numbers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import jax
 
 from sobolax.agents.critics import CriticOptions
-from sobolax.agents.networks import ACTIVATIONS, check_norm
+from sobolax.agents.networks import check_networks
 from sobolax.checks import check_choice, check_flags, check_scalars, owner_of
 from sobolax.controls import check_gradient_target
 from sobolax.environment import Environment
@@ -52,35 +52,66 @@ def register_hyperparameters(cls: type[T]) -> type[T]:
 
 @register_hyperparameters
 @dataclass(frozen=True)
-class CriticHyperparameters:
-    """What a sweep may vary in every agent: numbers that are traced.
+class ValueHyperparameters:
+    """What a sweep may vary in every agent, whatever its critic is a function of; traced numbers.
 
     Attributes:
         state_weight: lambda_s, the weight of gradients with respect to the physics state.
-        action_weight: lambda_a, the weight of gradients with respect to the action.
         discount: gamma.
         tau: Share of the online critic that goes into the target critic at every update.
         critic_learning_rate: Of Adam.
         reward_scale: Multiplies every reward that the critic learns from.
         tangent_bound: Tangents of larger Euclidean norm take their own term out of the loss.
         huber_delta: Gradient errors of larger Euclidean norm count linearly, not squared (Huber).
-        target_action_noise: Standard deviation of the noise that smooths the target's action.
-        target_action_noise_bound: That noise is clipped to this size.
 
     Example:
-        >>> CriticHyperparameters(discount=1.5)
+        >>> ValueHyperparameters(discount=1.5)
         Traceback (most recent call last):
-        ValueError: config.CriticHyperparameters: discount=1.5 must be at most 1
+        ValueError: config.ValueHyperparameters: discount=1.5 must be at most 1
     """
 
     state_weight: Any = 1.0
-    action_weight: Any = 1.0
     discount: Any = 0.99
     tau: Any = 0.005
     critic_learning_rate: Any = 3e-4
     reward_scale: Any = 1.0
     tangent_bound: Any = 1e3
     huber_delta: Any = float("inf")
+
+    @property
+    def weights(self) -> Weights:
+        """Weights of the loss's terms."""
+        return Weights(self.state_weight, 0.0)
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that cannot work; tracers pass."""
+        check_scalars(
+            owner_of(self),
+            self,
+            at_least_zero=("state_weight", "discount", "tau", "critic_learning_rate"),
+            above_zero=("reward_scale", "tangent_bound", "huber_delta"),
+            at_most_one=("discount", "tau"),
+            finite=("reward_scale",),
+        )
+
+
+@register_hyperparameters
+@dataclass(frozen=True)
+class CriticHyperparameters(ValueHyperparameters):
+    """The same for agents whose critic is a function of the action too.
+
+    Attributes:
+        action_weight: lambda_a, the weight of gradients with respect to the action.
+        target_action_noise: Standard deviation of the noise that smooths the target's action.
+        target_action_noise_bound: That noise is clipped to this size.
+
+    Example:
+        >>> CriticHyperparameters(action_weight=-1.0)
+        Traceback (most recent call last):
+        ValueError: config.CriticHyperparameters: action_weight=-1.0 must be finite and at least 0
+    """
+
+    action_weight: Any = 1.0
     target_action_noise: Any = 0.0
     target_action_noise_bound: Any = 0.5
 
@@ -91,25 +122,12 @@ class CriticHyperparameters:
 
     def __post_init__(self) -> None:
         """Refuses numbers that cannot work; tracers pass."""
+        super().__post_init__()
         check_scalars(
             owner_of(self),
             self,
-            at_least_zero=(
-                "state_weight",
-                "action_weight",
-                "discount",
-                "tau",
-                "critic_learning_rate",
-                "target_action_noise",
-            ),
-            above_zero=(
-                "reward_scale",
-                "tangent_bound",
-                "huber_delta",
-                "target_action_noise_bound",
-            ),
-            at_most_one=("discount", "tau"),
-            finite=("reward_scale",),
+            at_least_zero=("action_weight", "target_action_noise"),
+            above_zero=("target_action_noise_bound",),
         )
 
 
@@ -165,21 +183,7 @@ class AgentConfig(LoopConfig):
         super().check(environment)
         owner = owner_of(self)
         check_flags(owner, self, ["line_search"])
-        sizes = self.hidden_sizes
-        if not (isinstance(sizes, Sequence) and sizes) or any(
-            isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes
-        ):
-            raise ValueError(
-                f"{owner}: hidden_sizes={self.hidden_sizes!r} must be one or more whole "
-                "numbers of at least 1, say (128, 128)"
-            )
-        if self.activation == "relu":
-            raise ValueError(
-                f"{owner}: activation='relu' is not smooth: its gradient jumps, and gradients are "
-                f"trained. Choose one of {', '.join(ACTIVATIONS)}"
-            )
-        check_choice(f"{owner}: activation=", self.activation, ACTIVATIONS)
-        check_norm(owner, self.critic_norm)
+        check_networks(owner, self.hidden_sizes, self.activation, self.critic_norm)
         check_gradient_target(owner, self.gradient_target, self.first_order)
         if not (isinstance(self.weighting, str) or callable(self.weighting)):
             raise ValueError(

@@ -45,13 +45,14 @@ class CriticOptions:
     Attributes:
         hidden_sizes: Of every critic.
         activation: A name in `sobolax.agents.networks.ACTIVATIONS`.
-        count: How many critics; `Critics.min_q` is the smallest of their values.
+        count: How many critics; `Critics.min_q` is the smallest of their values, `mean_q` the mean.
         gradient_target: A name in `sobolax.controls.GRADIENT_TARGETS`; or a function of the
             hyperparameters that gives a `GradientTarget`, for a choice that is traced.
         weighting: A function of the hyperparameters that gives a `Weighting`; None for the constant
             weights of the paper.
         line_search: Whether every step of Adam is shortened while it does not lower the value loss
             of its batch, up to eight times (backtracking line search, Armijo, 1966).
+        betas: Decay rates of Adam's two moments.
         norm: A name in `sobolax.agents.networks.NORMS`.
         gradient_units: A name in `sobolax.tangents.units.GRADIENT_UNITS`.
         trust: A name in `sobolax.tangents.trust.TRUSTS`.
@@ -67,6 +68,7 @@ class CriticOptions:
     gradient_target: str | Callable[[Any], GradientTarget] = "bellman"
     weighting: Callable[[Any], Weighting] | None = None
     line_search: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
     norm: str = "none"
     gradient_units: str = "raw"
     trust: str = "full"
@@ -105,6 +107,7 @@ class Critics:
         init: `(key, hyperparameters) -> CriticState`.
         first_q: `(parameters, normalizer, observation, action) -> ()`, the first critic's value.
         min_q: The same for the smallest of all values, the pessimistic one.
+        mean_q: The same for their mean.
         update: `(state, normalizer, batch, make_td_error, extras, find_tangents, key,
             hyperparameters) -> (state, metrics)`. `make_td_error(critic, extra) -> TDError` builds
             the TD error of one critic, a function `(observation, action) -> ()`; `extra` is what
@@ -124,6 +127,7 @@ class Critics:
     init: Callable[[jax.Array, Any], CriticState]
     first_q: Callable[[Any, Normalizer, jax.Array, jax.Array], jax.Array]
     min_q: Callable[[Any, Normalizer, jax.Array, jax.Array], jax.Array]
+    mean_q: Callable[[Any, Normalizer, jax.Array, jax.Array], jax.Array]
     update: Callable[..., tuple[CriticState, Metrics]] = field(repr=False)
 
 
@@ -147,16 +151,22 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
         one = jax.tree.map(lambda leaf: leaf[0], parameters)
         return one_value(one, normalizer, observation, action)
 
-    def min_q(parameters, normalizer: Normalizer, observation, action) -> jax.Array:
+    def all_values(parameters, *where) -> jax.Array:
         # One after the other: under a `vmap` over a batch, a `vmap` over critics in here would
         # transpose the activations of every layer.
         each = [
             jax.tree.map(lambda leaf, at=at: leaf[at], parameters) for at in range(options.count)
         ]
-        return jnp.min(jnp.stack([one_value(p, normalizer, observation, action) for p in each]))
+        return jnp.stack([one_value(one, *where) for one in each])
+
+    def min_q(parameters, normalizer: Normalizer, observation, action) -> jax.Array:
+        return jnp.min(all_values(parameters, normalizer, observation, action))
+
+    def mean_q(parameters, normalizer: Normalizer, observation, action) -> jax.Array:
+        return jnp.mean(all_values(parameters, normalizer, observation, action))
 
     def optimizer_for(hyper: Any) -> optax.GradientTransformationExtraArgs:
-        adam = optax.adam(hyper.critic_learning_rate)
+        adam = optax.adam(hyper.critic_learning_rate, *options.betas)
         if not options.line_search:
             return optax.with_extra_args_support(adam)
         return optax.chain(adam, optax.scale_by_backtracking_linesearch(_LINE_SEARCH_STEPS))
@@ -297,7 +307,7 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
         target = optax.incremental_update(parameters, state.target, hyper.tau)
         return CriticState(parameters, target, optimizer, next_weighting), metrics
 
-    return Critics(init, first_q, min_q, update)
+    return Critics(init, first_q, min_q, mean_q, update)
 
 
 def _share_dropped(*masks: jax.Array) -> jax.Array:

@@ -1,8 +1,9 @@
-"""Two things to do with a gradient: hand on a share of it, and take a step of Adam along it."""
+"""What to do with a gradient: hand on a share, shorten it, and take a step of Adam along it."""
 
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 import optax
 
 
@@ -18,8 +19,14 @@ def scale_gradient(value: jax.Array, share: Any) -> jax.Array:
     return still + share * (value - still)
 
 
-def adam_step(learning_rate: Any, gradient: Any, optimizer_state: Any, parameters: Any):
-    """One step of Adam: `(parameters, optimiser state)`.
+def adam_step(
+    learning_rate: Any,
+    gradient: Any,
+    optimizer_state: Any,
+    parameters: Any,
+    betas: tuple[float, float] = (0.9, 0.999),
+):
+    """One step of Adam, with its decay rates: `(parameters, optimiser state)`.
 
     Example:
         >>> begin, gradient = jnp.ones(1), jnp.ones(1)
@@ -27,8 +34,21 @@ def adam_step(learning_rate: Any, gradient: Any, optimizer_state: Any, parameter
         >>> round(float(parameters[0]), 3)  # the first step is as long as the learning rate
         0.5
     """
-    updates, optimizer_state = optax.adam(learning_rate).update(
+    updates, optimizer_state = optax.adam(learning_rate, *betas).update(
         gradient, optimizer_state, parameters
     )
     # Any: optax's annotation of parameters names no type that a caller has.
     return cast(Any, optax.apply_updates(parameters, updates)), optimizer_state
+
+
+def clip_norm(gradient: Any, largest: Any) -> tuple[Any, jax.Array]:
+    """A gradient whose Euclidean norm, over all leaves, is at most `largest`; and its norm before.
+
+    Example:
+        >>> clipped, norm = clip_norm({"w": jnp.array([3.0, 4.0])}, 1.0)
+        >>> clipped["w"].round(3).tolist(), float(norm)
+        ([0.6, 0.8], 5.0)
+    """
+    norm = optax.tree.norm(gradient)
+    share = jnp.where(norm > largest, largest / jnp.where(norm > 0, norm, 1.0), 1.0)
+    return jax.tree.map(lambda leaf: leaf * share.astype(leaf.dtype), gradient), norm

@@ -1,6 +1,7 @@
 """Small smooth networks: gradients are trained, so every activation is C1 or better."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -36,6 +37,30 @@ def check_norm(owner: str, name: str) -> None:
             "'layer' or 'rms', which look at one sample alone"
         )
     check_choice(f"{owner}: critic_norm=", name, NORMS)
+
+
+def check_networks(owner: str, hidden_sizes: Any, activation: Any, norm: Any) -> None:
+    """Raises ValueError, saying what to do instead, for networks that there are not.
+
+    Example:
+        >>> check_networks("mine", (64, 64), "relu", "none")
+        Traceback (most recent call last):
+        ValueError: mine: activation='relu' is not smooth: its gradient jumps, and ...
+    """
+    if not (isinstance(hidden_sizes, Sequence) and hidden_sizes) or any(
+        isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in hidden_sizes
+    ):
+        raise ValueError(
+            f"{owner}: hidden_sizes={hidden_sizes!r} must be one or more whole numbers of at least "
+            "1, say (128, 128)"
+        )
+    if activation == "relu":
+        raise ValueError(
+            f"{owner}: activation='relu' is not smooth: its gradient jumps, and gradients are "
+            f"trained. Choose one of {', '.join(ACTIVATIONS)}"
+        )
+    check_choice(f"{owner}: activation=", activation, ACTIVATIONS)
+    check_norm(owner, norm)
 
 
 def _normalized(x: jax.Array, norm: str) -> jax.Array:

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 
-from sobolax.tangents.sources import Experience, FindTangents
 from sobolax.training.normalization import Normalizer
 
 Metrics = dict[str, jax.Array]
@@ -31,7 +30,9 @@ class Agent:
         update: `(agent state, normalizer, batch, find_tangents, key, hyperparameters) -> (agent
             state, metrics)`; `find_tangents` is that of a source (`sobolax.tangents.sources`). A
             batch's `tangents` and `state` belong to its first transitions; to all of them unless
-            the configuration's `gradient_fraction` says otherwise.
+            the configuration's `gradient_fraction` says otherwise. Of an agent that learns without
+            a replay buffer: `(agent state, normalizer, rollout, differentiate, key,
+            hyperparameters)`, see `sobolax.training.on_policy`.
         hyperparameters: The class of its hyperparameters; None to take whatever is handed over.
 
     Example:
@@ -48,7 +49,5 @@ class Agent:
     act: Callable[[Any, Normalizer, jax.Array], jax.Array]
     sample: Callable[[Any, Normalizer, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
     value: Callable[[Any, Normalizer, jax.Array, jax.Array], jax.Array]
-    update: Callable[
-        [Any, Normalizer, Experience, FindTangents, jax.Array, Any], tuple[Any, Metrics]
-    ]
+    update: Callable[..., tuple[Any, Metrics]]
     hyperparameters: type | None = None

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
+from sobolax.environment import Environment, State
 from sobolax.tangents.forward import plain_transition
 from sobolax.tangents.sources import Experience
 from sobolax.training import normalization, replay
@@ -31,29 +32,19 @@ def start(setup: Setup, key: jax.Array, hyper: Any) -> TrainingState:
     environment, config = setup.environment, setup.config
     first, rest = config.gradient_envs, config.num_envs - config.gradient_envs
     per_environment = config.replay_capacity // config.num_envs
-    # One key for each purpose, by fold_in: keys of a split depend on nothing else.
-    agent_key, reset_key, clock_key, run_key = (jax.random.fold_in(key, i) for i in range(4))
-    environments = jax.vmap(environment.reset)(jax.random.split(reset_key, config.num_envs))
-    windows, one = None, jax.tree.map(lambda leaf: leaf[0], environments)
+    state = begin(setup, key, hyper)
+    windows, one = None, jax.tree.map(lambda leaf: leaf[0], state.environments)
     action = jnp.zeros(environment.action_size, one.observation.dtype)
     if config.n_step > 1:
         windows = jax.vmap(lambda s: open_window(s, environment.action_size, config.n_step))(
-            environments
+            state.environments
         )
         one, action = oldest(jax.tree.map(lambda leaf: leaf[0], windows), hyper.discount)
-    example, _ = jax.eval_shape(setup.source.collect, run_key, one, action)
-    state = TrainingState(
-        agent=setup.agent.init(agent_key, hyper),
-        normalizer=normalization.init(environment.observation_size),
+    example, _ = jax.eval_shape(setup.source.collect, state.key, one, action)
+    state = replace(
+        state,
         replay=replay.init(example, per_environment * first),
-        environments=environments,
-        # Staggered, so that a batch of environments holds all times of an episode.
-        clocks=jax.random.randint(
-            clock_key, (config.num_envs,), 0, environment.episode_length, jnp.int32
-        ),
         windows=windows,
-        key=run_key,
-        frozen_at=jnp.full((), -1, jnp.int32),
         coordinates=normalization.init(environment.state_size)
         if config.counts_coordinates
         else None,
@@ -69,6 +60,67 @@ def start(setup: Setup, key: jax.Array, hyper: Any) -> TrainingState:
         state,
         length=config.n_step - 1,
     )[0]
+
+
+def begin(setup: Setup, key: jax.Array, hyper: Any) -> TrainingState:
+    """What every training begins with: an agent, and environments at different times of an episode.
+
+    Example:
+        >>> from sobolax.agents import sac
+        >>> from sobolax.cart import Cart
+        >>> config = sac.Config()
+        >>> setup = Setup(Cart(), config.make_agent(Cart()), config, config.make_source(Cart()))
+        >>> state = jax.eval_shape(
+        ...     lambda key: begin(setup, key, sac.Hyperparameters()), jax.random.key(0)
+        ... )
+        >>> state.clocks.shape, state.replay
+        ((16,), None)
+    """
+    environment, count = setup.environment, setup.config.num_envs
+    # One key for each purpose, by fold_in: keys of a split depend on nothing else.
+    agent_key, reset_key, clock_key, run_key = (jax.random.fold_in(key, i) for i in range(4))
+    return TrainingState(
+        agent=setup.agent.init(agent_key, hyper),
+        normalizer=normalization.init(environment.observation_size),
+        replay=None,
+        environments=jax.vmap(environment.reset)(jax.random.split(reset_key, count)),
+        # Staggered, so that a batch of environments holds all times of an episode.
+        clocks=jax.random.randint(clock_key, (count,), 0, environment.episode_length, jnp.int32),
+        windows=None,
+        key=run_key,
+        frozen_at=jnp.full((), -1, jnp.int32),
+    )
+
+
+def move_on(
+    environment: Environment, current: State, next_state: State, clock: jax.Array, key: jax.Array
+) -> tuple[State, jax.Array, jax.Array, jax.Array]:
+    """Where an environment goes on after a step: from the next state, or a new episode.
+
+    An episode ends by termination, by its time limit, or by a number that is not finite.
+
+    Args:
+        environment: The environment.
+        current: The state before the step.
+        next_state: The state after it.
+        clock: Steps of the episode before it, `()`.
+        key: Of the reset.
+
+    Returns:
+        The state, its clock, whether an episode ended, and whether the step stayed finite.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> inside, beyond = Cart().at(1.0, 0.0), Cart().step(Cart().at(8.0, 1.0), jnp.ones(1))
+        >>> found = move_on(Cart(), inside, beyond, jnp.int32(3), jax.random.key(0))
+        >>> abs(float(found[0].observation[0])) < 1, [part.item() for part in found[1:]]
+        (True, [0, True, True])
+    """
+    finite = is_finite(next_state, current)
+    ended = (next_state.discount == 0) | ~finite | (clock + 1 >= environment.episode_length)
+    fresh = environment.reset(key)
+    onward = jax.tree.map(lambda a, b: jnp.where(ended, a, b), fresh, next_state)
+    return onward, jnp.where(ended, 0, clock + 1), ended, finite
 
 
 def collect(
@@ -110,7 +162,8 @@ def collect(
         seen = [experience.transition.observation for experience in experiences]
         observations = seen[0] if len(seen) == 1 else jnp.concatenate(seen)
         normalizer = normalization.update(normalizer, observations)
-    state = replace(state, normalizer=normalizer, replay=replay.add(state.replay, experiences[0]))
+    buffer = replay.add(cast(replay.Replay, state.replay), experiences[0])
+    state = replace(state, normalizer=normalizer, replay=buffer)
     if state.plain_replay is not None:
         plain = replay.add(state.plain_replay, experiences[1])
         state = replace(state, plain_replay=plain)
@@ -150,14 +203,11 @@ def _advance(
             experience, next_state = collect(direction_key, current, action)
         else:
             experience, next_state = None, environment.step(current, action)
-        finite = is_finite(next_state, current)
         # The transition is taken before any reset; a time limit is not in it at all.
-        ended = (next_state.discount == 0) | ~finite | (clock + 1 >= environment.episode_length)
+        onward, clock, ended, finite = move_on(environment, current, next_state, clock, reset_key)
         if window is not None:
             window = push(window, current, action, ended)
-        fresh = environment.reset(reset_key)
-        onward = jax.tree.map(lambda a, b: jnp.where(ended, a, b), fresh, next_state)
-        return experience, (onward, jnp.where(ended, 0, clock + 1), window, finite)
+        return experience, (onward, clock, window, finite)
 
     experiences, (environments, clocks, windows, finite) = _over_environments(
         setup, one, (state.environments, state.clocks, state.windows, *keys)

@@ -1,7 +1,9 @@
 """What shapes a training program, and whether it can work."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from sobolax.checks import (
     LARGEST_COUNT,
@@ -21,14 +23,91 @@ from sobolax.training.n_step import MultiStep
 
 
 @dataclass(frozen=True)
-class LoopConfig:
-    """What shapes a training program: sizes and counts. All of it is static.
+class Loop:
+    """How a training begins and what an epoch of it learns; see `sobolax.training.loop.Training`.
+
+    Attributes:
+        start: `(setup, key, hyperparameters) -> TrainingState`.
+        learn: `(setup, state, hyperparameters, index of the epoch) -> (state, metrics)`.
+
+    Example:
+        >>> loop = LoopConfig().make_loop()
+        >>> loop.start.__module__, loop.learn.__module__
+        ('sobolax.training.collection', 'sobolax.training.updates')
+    """
+
+    start: Callable[..., Any]
+    learn: Callable[..., tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What shapes every training program: sizes, counts, evaluation. All of it is static.
 
     Attributes:
         total_timesteps: Steps of all environments together, over the whole training.
         num_envs: Environments that are stepped side by side.
-        epochs: Parts the training is split into; after each the policy is evaluated, the critic
-            reported on, and the metrics reach the host.
+        epochs: Parts the training is split into; after each the policy is evaluated, and the
+            metrics reach the host.
+        normalize_observations: Whether networks see observations centred and scaled by running
+            statistics.
+        evaluation_episodes: Episodes of an evaluation.
+
+    Example:
+        >>> from sobolax.agents import sac, shac
+        >>> isinstance(sac.Config(), TrainingConfig), isinstance(shac.Config(), TrainingConfig)
+        (True, True)
+    """
+
+    total_timesteps: int = 32_768
+    num_envs: int = 16
+    epochs: int = 8
+    normalize_observations: bool = True
+    evaluation_episodes: int = 16
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of every environment in an epoch."""
+        return self.total_timesteps // (self.num_envs * self.epochs)
+
+    @property
+    def evaluated_states(self) -> int:
+        """Environments that an evaluation steps at a time."""
+        return self.evaluation_episodes
+
+    @property
+    def stored_states(self) -> int:
+        """Whole states of environments that an update keeps, beside the training's own state."""
+        return 0
+
+    def make_loop(self) -> Loop:
+        """How the training begins and learns."""
+        raise NotImplementedError(f"{owner_of(self)} has no loop: take the Config of an agent")
+
+    def make_source(self, environment: Environment) -> Source:
+        """The source of gradients for an environment: none, unless the configuration has one."""
+        return make_source("off", environment)
+
+    def make_agent(self, environment: Environment) -> Agent:
+        """The agent for an environment; the `Config` of an agent knows which."""
+        raise NotImplementedError(f"{owner_of(self)} has no agent: hand one to make_training")
+
+    def check(self, environment: Environment) -> None:
+        """Raises ValueError, saying what to do instead, for what cannot work; compiles nothing."""
+        owner = owner_of(self)
+        counts = ("total_timesteps", "num_envs", "epochs", "evaluation_episodes")
+        check_counts(owner, self, dict.fromkeys(counts, 1))
+        steps, whole = self.total_timesteps, self.num_envs * self.epochs
+        check_multiple(owner, "total_timesteps", steps, "num_envs * epochs", whole)
+        check_flags(owner, self, ["normalize_observations"])
+        check_environment(environment)
+
+
+@dataclass(frozen=True)
+class LoopConfig(TrainingConfig):
+    """What shapes a training that learns from a replay buffer; see also `TrainingConfig`.
+
+    Attributes:
         gradient_steps: Updates after every step of all environments.
         learning_starts: Environment steps with uniformly random actions before the first update.
         batch_size: Transitions of an update.
@@ -46,9 +125,6 @@ class LoopConfig:
         gradient_fraction: Share of the environments, of the memory and of every batch that have
             gradients. Weights mean what they mean at 1, as means do not change; 0.25 costs about a
             quarter of what gradients cost in time and memory.
-        normalize_observations: Whether networks see observations centred and scaled by running
-            statistics.
-        evaluation_episodes: Episodes of an evaluation.
         check_tangents: Whether there is a `check` of a sample of tangents, which commands run once
             beside the training (see `sobolax.training.tangent_check`).
         report_states: States that the critic report looks at, from as many episodes of the
@@ -62,9 +138,6 @@ class LoopConfig:
         384
     """
 
-    total_timesteps: int = 32_768
-    num_envs: int = 16
-    epochs: int = 8
     gradient_steps: int = 8
     learning_starts: int = 1_024
     batch_size: int = 256
@@ -76,17 +149,10 @@ class LoopConfig:
     tangent_dtype: str = "float32"
     derivatives: Derivatives = field(default_factory=Derivatives)
     gradient_fraction: float = 1.0
-    normalize_observations: bool = True
-    evaluation_episodes: int = 16
     check_tangents: bool = True
     report_states: int = 16
     report_horizon: int = 100
     report_draws: int = 1
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps of every environment in an epoch."""
-        return self.total_timesteps // (self.num_envs * self.epochs)
 
     @property
     def first_update_step(self) -> int:
@@ -114,6 +180,17 @@ class LoopConfig:
         steps = self.total_timesteps // self.num_envs
         return (steps - self.first_update_step) * self.gradient_steps
 
+    @property
+    def evaluated_states(self) -> int:
+        """Environments of an evaluation, those of the critic report included."""
+        return self.evaluation_episodes + self.report_states * self.report_draws
+
+    def make_loop(self) -> Loop:
+        """Collection, replay and updates."""
+        from sobolax.training import collection, updates  # they know this module
+
+        return Loop(collection.start, updates.learn)
+
     def look_ahead(self, environment: Environment) -> Environment:
         """The environment whose step is a transition of the replay buffer."""
         return environment if self.n_step == 1 else MultiStep(environment, self.n_step)
@@ -129,23 +206,11 @@ class LoopConfig:
             self.derivatives,
         )
 
-    def make_agent(self, environment: Environment) -> Agent:
-        """The agent for an environment; the `Config` of an agent knows which."""
-        raise NotImplementedError(f"{owner_of(self)} has no agent: hand one to make_training")
-
     def check(self, environment: Environment) -> None:
         """Raises ValueError, saying what to do instead, for what cannot work; compiles nothing."""
+        super().check(environment)
         owner = owner_of(self)
-        positive = (
-            "total_timesteps",
-            "num_envs",
-            "epochs",
-            "batch_size",
-            "n_step",
-            "replay_capacity",
-            "evaluation_episodes",
-            "report_draws",
-        )
+        positive = ("batch_size", "n_step", "replay_capacity", "report_draws")
         check_counts(
             owner,
             self,
@@ -153,8 +218,6 @@ class LoopConfig:
             | dict.fromkeys(("gradient_steps", "learning_starts", "report_states"), 0)
             | {"report_horizon": 2},
         )
-        steps, whole = self.total_timesteps, self.num_envs * self.epochs
-        check_multiple(owner, "total_timesteps", steps, "num_envs * epochs", whole)
         check_multiple(owner, "replay_capacity", self.replay_capacity, "num_envs", self.num_envs)
         if self.updates > LARGEST_COUNT:
             raise ValueError(
@@ -178,14 +241,13 @@ class LoopConfig:
                 f"evaluation_episodes={self.evaluation_episodes}, and every state comes from an "
                 "episode of its own: lower the one or raise the other"
             )
-        check_flags(owner, self, ["normalize_observations", "check_tangents"])
+        check_flags(owner, self, ["check_tangents"])
         check_choice(f"{owner}: tangent_dtype=", self.tangent_dtype, TANGENT_DTYPES)
         if not isinstance(self.derivatives, Derivatives):
             raise ValueError(
                 f"{owner}: derivatives={self.derivatives!r} must be a "
                 "sobolax.tangents.Derivatives, whose defaults are Derivatives()"
             )
-        check_environment(environment)
         if self.n_step > environment.episode_length:
             raise ValueError(
                 f"{owner}: n_step={self.n_step} is longer than an episode of environment "

@@ -1,7 +1,8 @@
-"""The training loop: collection, replay, updates and evaluation of an epoch, one program.
+"""The training loop: collection, updates and evaluation of an epoch, one program.
 
-`collection` steps environments, `updates` is what an epoch learns, `freezing` stops runs that
-are no longer finite, `evaluation` and `critic_report` look at what was learned.
+What an epoch learns is the configuration's (`make_loop`): `collection` and `updates` with a replay
+buffer, `on_policy` from what was just collected. `freezing` stops runs that are no longer finite,
+`evaluation` and `critic_report` look at what was learned.
 """
 
 from collections.abc import Callable
@@ -16,13 +17,11 @@ from sobolax.checks import owner_of
 from sobolax.environment import Environment
 from sobolax.training import normalization
 from sobolax.training.agent import Agent, Metrics
-from sobolax.training.collection import start
-from sobolax.training.config import LoopConfig
+from sobolax.training.config import LoopConfig, TrainingConfig
 from sobolax.training.critic_report import report_on_critic
 from sobolax.training.evaluation import evaluate
 from sobolax.training.state import Policy, Setup, TrainingState
 from sobolax.training.tangent_check import compare_tangents, is_checked
-from sobolax.training.updates import learn
 
 #: `(key, hyperparameters) -> (state, metrics of all epochs)`.
 Train = Callable[[jax.Array, Any], tuple[TrainingState, Metrics]]
@@ -68,7 +67,9 @@ class Training:
     environment: str
 
 
-def make_train(environment: Environment, config: LoopConfig, agent: Agent | None = None) -> Train:
+def make_train(
+    environment: Environment, config: TrainingConfig, agent: Agent | None = None
+) -> Train:
     """A whole training as one pure function: `make_training(...).run`.
 
     Args:
@@ -93,7 +94,7 @@ def make_train(environment: Environment, config: LoopConfig, agent: Agent | None
 
 
 def make_training(
-    environment: Environment, config: LoopConfig, agent: Agent | None = None
+    environment: Environment, config: TrainingConfig, agent: Agent | None = None
 ) -> Training:
     """Ties an environment, an agent and a loop together, epoch by epoch; arguments of `make_train`.
 
@@ -102,7 +103,7 @@ def make_training(
         environment (see `sobolax.tangents.storage.moving_parts`).
 
     Raises:
-        ValueError: If the configuration cannot work (see `LoopConfig.check`), or the agent is
+        ValueError: If the configuration cannot work (see its `check`), or the agent is
             another one than the configuration's. What is made raises it for hyperparameters of
             another agent.
 
@@ -118,36 +119,37 @@ def make_training(
         >>> state.replay.rows.shape[0]
         131072
     """
-    if not isinstance(config, LoopConfig):
+    if not isinstance(config, TrainingConfig):
         raise ValueError(f"config is {config!r}, but must be the Config of an agent: sac.Config()")
     config.check(environment)
     agent = _chosen(agent, config, environment)
     setup = Setup(environment, agent, config, config.make_source(environment))
+    loop = config.make_loop()
 
     def checked(hyper: Any) -> Any:
         _check_hyperparameters(agent, hyper)
         return jax.tree.map(jnp.asarray, hyper)
 
     def init(key: jax.Array, hyper: Any):
-        return start(setup, key, checked(hyper))
+        return loop.start(setup, key, checked(hyper))
 
     def epoch(state: TrainingState, hyper: Any, index: jax.Array):
         hyper = checked(hyper)
-        state, metrics = learn(setup, state, hyper, index)
+        state, metrics = loop.learn(setup, state, hyper, index)
         return state, metrics | look(setup, state, hyper, index)
 
     def run(key: jax.Array, hyper: Any):
         hyper = checked(hyper)
         return jax.lax.scan(
             lambda state, index: epoch(state, hyper, index),
-            start(setup, key, hyper),
+            loop.start(setup, key, hyper),
             jnp.arange(config.epochs),
         )
 
     return Training(
         init=init,
         epoch=epoch,
-        learn=lambda state, hyper, index: learn(setup, state, checked(hyper), index),
+        learn=lambda state, hyper, index: loop.learn(setup, state, checked(hyper), index),
         look=lambda state, hyper, index: look(setup, state, checked(hyper), index),
         check=partial(compare_tangents, setup) if is_checked(config) else None,
         run=run,
@@ -157,7 +159,7 @@ def make_training(
     )
 
 
-def _chosen(agent: Agent | None, config: LoopConfig, environment: Environment) -> Agent:
+def _chosen(agent: Agent | None, config: TrainingConfig, environment: Environment) -> Agent:
     """The agent that was handed over, if it is one of the configuration's; else the latter."""
     try:
         own = config.make_agent(environment)
@@ -193,6 +195,7 @@ def look(setup: Setup, state: TrainingState, hyper: Any, index: jax.Array) -> Me
     Example:
         >>> from sobolax.agents import sac
         >>> from sobolax.cart import Cart
+        >>> from sobolax.training.collection import start
         >>> config, hyper = sac.Config(report_states=0), sac.Hyperparameters()
         >>> setup = Setup(Cart(), config.make_agent(Cart()), config, config.make_source(Cart()))
         >>> state = jax.eval_shape(lambda key: start(setup, key, hyper), jax.random.key(0))
@@ -213,7 +216,7 @@ def look(setup: Setup, state: TrainingState, hyper: Any, index: jax.Array) -> Me
         "evaluation_length": jnp.mean(result.lengths.astype(result.returns.dtype)),
         "evaluation_nonfinite": result.nonfinite,
     }
-    if not config.report_states:
+    if not isinstance(config, LoopConfig) or not config.report_states:
         return metrics
     report = report_on_critic(
         environment,

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from sobolax.environment import Environment, coordinate_names
 from sobolax.training.agent import Metrics
-from sobolax.training.config import LoopConfig
 
 #: Metrics of an update along all directions: of the state, of the action.
 SQUARES = ("state_gradient_squares", "action_gradient_squares")
@@ -17,28 +16,31 @@ SQUARES = ("state_gradient_squares", "action_gradient_squares")
 SHARES = ("state_gradient_share/", "action_gradient_share/")
 
 
-def name_shares(metrics: Metrics, environment: Environment, config: LoopConfig) -> Metrics:
+def name_shares(
+    metrics: Metrics,
+    environment: Environment,
+    directions: tuple[int | None, int | None] = (None, None),
+) -> Metrics:
     """Metrics of an epoch, with shares by coordinate in the place of squares.
 
     Args:
         metrics: Means over an epoch; those of an agent of one's own may have no squares.
         environment: Names the coordinates.
-        config: Says whether directions are coordinates.
+        directions: Random directions of state and action; None where directions are coordinates.
 
     Example:
         >>> from sobolax.cart import Cart
         >>> metrics = {"state_gradient_squares": jnp.array([3.0, 1.0]), "loss": jnp.ones(())}
-        >>> shares = name_shares(metrics, Cart(), LoopConfig())
+        >>> shares = name_shares(metrics, Cart())
         >>> {name: float(value) for name, value in sorted(shares.items())}
         {'loss': 1.0, 'state_gradient_share/position': 0.75, 'state_gradient_share/speed': 0.25}
     """
     metrics = dict(metrics)
-    counts = config.state_directions, config.action_directions
     for key, prefix, count, names in zip(
-        SQUARES, SHARES, counts, coordinate_names(environment), strict=True
+        SQUARES, SHARES, directions, coordinate_names(environment), strict=True
     ):
         squares = metrics.pop(key, jnp.zeros(0))
-        if count is not None or config.first_order == "off" or not squares.size:
+        if count is not None or not squares.size:
             continue
         total = jnp.sum(squares)
         shares = jnp.where(total > 0, squares / jnp.where(total > 0, total, 1.0), 0.0)

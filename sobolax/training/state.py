@@ -1,21 +1,23 @@
 """What a training is made of, and what it carries from step to step."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax
 
 from sobolax.environment import Environment, State
 from sobolax.tangents.sources import Source
 from sobolax.training.agent import Agent
-from sobolax.training.config import LoopConfig
+from sobolax.training.config import TrainingConfig
 from sobolax.training.n_step import Window
 from sobolax.training.normalization import Normalizer
 from sobolax.training.replay import Replay
 
+C = TypeVar("C", bound=TrainingConfig)
+
 
 @dataclass(frozen=True)
-class Setup:
+class Setup(Generic[C]):
     """What every part of the loop works with; static.
 
     Attributes:
@@ -35,7 +37,7 @@ class Setup:
 
     environment: Environment
     agent: Agent
-    config: LoopConfig
+    config: C
     source: Source
 
 
@@ -70,7 +72,8 @@ class TrainingState:
     Attributes:
         agent: State of the agent.
         normalizer: Statistics of observations.
-        replay: Replay buffer of `Experience`, of those environments that gradients come from.
+        replay: Replay buffer of `Experience`, of those environments that gradients come from; None
+            where a training learns from what it has just collected.
         environments: States of the environments, leading axis `num_envs`.
         clocks: Steps of their running episodes, `(num_envs,)`.
         windows: Their last `n_step` steps; None where `n_step` is 1.
@@ -93,7 +96,7 @@ class TrainingState:
 
     agent: Any
     normalizer: Normalizer
-    replay: Replay
+    replay: Replay | None
     environments: State
     clocks: jax.Array
     windows: Window | None

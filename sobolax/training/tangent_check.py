@@ -22,7 +22,7 @@ from sobolax.tangents.filters import along_directions, random_combination
 from sobolax.tangents.forward import TransitionMap, draw_directions
 from sobolax.tangents.methods import make_tangent_function
 from sobolax.training.agent import Metrics
-from sobolax.training.config import LoopConfig
+from sobolax.training.config import LoopConfig, TrainingConfig
 from sobolax.training.n_step import oldest
 from sobolax.training.state import Setup, TrainingState
 
@@ -36,13 +36,15 @@ _DOUBT, _ENOUGH = 0.1, 0.5
 _ROUNDINGS = 4.0
 
 
-def is_checked(config: LoopConfig) -> bool:
+def is_checked(config: TrainingConfig) -> bool:
     """Whether a training has tangents to check: none without gradients, and none by differences.
 
     Example:
         >>> is_checked(LoopConfig()), is_checked(LoopConfig(first_order="off"))
         (True, False)
     """
+    if not isinstance(config, LoopConfig):
+        return False
     differences = config.derivatives.method in ("differences", "mujoco_fd")
     return config.check_tangents and config.first_order != "off" and not differences
 

@@ -73,7 +73,8 @@ def learn(
     sound = state.frozen_at // config.num_envs - steps_per_round
     learned_from = jnp.where(frozen, sound, steps[-1] + 1)
     means = jax.tree.map(lambda total: total / jnp.maximum(updates, 1), totals)
-    return state, name_shares(means, setup.environment, config) | {
+    directions = config.state_directions, config.action_directions
+    return state, name_shares(means, setup.environment, directions) | {
         "environment_steps": (steps[-1] + 1) * config.num_envs,
         "updates": jnp.maximum(learned_from - config.first_update_step, 0) * config.gradient_steps,
         "transitions_nonfinite": nonfinite,
@@ -142,10 +143,11 @@ def _sample(setup: Setup, state: TrainingState, key: jax.Array) -> Experience:
     every transition of both is as likely as any other.
     """
     config = setup.config
+    buffer = cast(replay.Replay, state.replay)
     if state.plain_replay is None:
-        return replay.sample(state.replay, key, config.batch_size)
+        return replay.sample(buffer, key, config.batch_size)
     own_key, plain_key = jax.random.split(key)
-    own = replay.sample(state.replay, own_key, config.gradient_batch)
+    own = replay.sample(buffer, own_key, config.gradient_batch)
     plain = replay.sample(state.plain_replay, plain_key, config.batch_size - config.gradient_batch)
     transition = jax.tree.map(
         lambda *parts: jnp.concatenate(parts), own.transition, plain.transition

@@ -31,7 +31,7 @@ class _General:
 
     Attributes:
         env: Name of the environment.
-        agent: sac, td3, ddpg or q_learning.
+        agent: sac, td3, ddpg, q_learning or shac.
         env_args: Parameters of the environment as name=value, such as joints=8.
         seeds: Seeds per configuration; all configurations share them.
         seed: Seed of the random keys and of the draws of --random.

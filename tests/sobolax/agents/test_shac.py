@@ -1,0 +1,273 @@
+"""SHAC: what it learns, which environments it leaves out, and what it refuses."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sobolax import make_training
+from sobolax.agents import shac
+from sobolax.cart import Cart
+from sobolax.environment import State
+from sobolax.training import normalization
+from sobolax.training.backward import differentiate
+from sobolax.training.collection import begin
+from sobolax.training.rollouts import roll_out
+from sobolax.training.state import Setup
+
+GAMMA = 0.8
+SIZES = {"num_envs": 4, "horizon": 4, "hidden_sizes": (8,), "evaluation_episodes": 1}
+TINY = shac.Config(
+    total_timesteps=64, epochs=2, critic_epochs=2, minibatches=2, activation="tanh", **SIZES
+)
+
+
+class Probe:
+    """Three systems in one, by the observation `(kind (3), x, step)`: their values are known.
+
+    - one step, reward `x - (a - x/2)^2`: whether the policy finds `a = x/2`, and termination;
+    - nothing, then `2 x` and the end: bootstrapping within and across windows;
+    - 1 for ever, cut by the time limit: truncation is no termination.
+    """
+
+    name, observation_size, action_size, state_size = "probe", 5, 1, 1
+    episode_length, reverse_mode = 3, True
+
+    def _state(self, physics, reward, discount):
+        kind, x, step = physics
+        observation = jnp.concatenate([jax.nn.one_hot(kind, 3), x[None], step[None]])
+        return State(physics, observation, reward, discount, {})
+
+    def reset(self, key):
+        kind = jax.random.randint(key, (), 0, 3)
+        x = jax.random.uniform(jax.random.fold_in(key, 1), (), minval=-1.0, maxval=1.0)
+        return self._state((kind, x, jnp.zeros(())), jnp.zeros(()), jnp.ones(()))
+
+    def step(self, state, action):
+        kind, x, step = state.physics
+        immediate = x - (action[0] - x / 2) ** 2
+        reward = jnp.stack([immediate, jnp.where(step == 1, 2 * x, 0.0), jnp.ones(())])[kind]
+        over = (kind == 0) | ((kind == 1) & (step == 1))
+        step = jnp.where(kind == 1, step + 1, step)
+        return self._state((kind, x, step), reward, 1.0 - over.astype(reward.dtype))
+
+    def perturb(self, state, displacement):
+        kind, x, step = state.physics
+        return self._state((kind, x + displacement[0], step), state.reward, state.discount)
+
+
+@pytest.fixture(scope="module")
+def probed():
+    """The agent after training on the probe, two seeds at once: its value and its policy."""
+    config = shac.Config(
+        total_timesteps=32 * 2 * 150,
+        num_envs=32,
+        horizon=2,
+        epochs=1,
+        critic_epochs=4,
+        minibatches=2,
+        critics=1,
+        hidden_sizes=(32,),
+        activation="tanh",
+        evaluation_episodes=1,
+        normalize_observations=False,
+    )
+    hyper = shac.Hyperparameters(discount=GAMMA, actor_learning_rate=1e-2)
+    training = make_training(Probe(), config)
+    keys = jax.random.split(jax.random.key(0), 2)
+    start = jax.vmap(training.init, in_axes=(0, None))(keys, hyper)
+    state, metrics = jax.jit(jax.vmap(training.learn, in_axes=(0, None, None)))(start, hyper, 0)
+    agent = config.make_agent(Probe())
+
+    def look(kind, x, step, state):
+        observation = jnp.concatenate([jax.nn.one_hot(kind, 3), jnp.stack([x, step])])
+        where = state.agent, state.normalizer, observation
+        return agent.value(*where, jnp.zeros(1)), agent.act(*where)[0]
+
+    x = jnp.linspace(-0.8, 0.8, 9)
+    over_seeds = partial(jax.vmap, in_axes=(None, None, None, 0))
+    over_states = partial(jax.vmap, in_axes=(None, 0, None, None))
+    see = jax.jit(over_seeds(over_states(jax.value_and_grad(look, argnums=1, has_aux=True))))
+    return x, lambda kind, step=0.0: see(kind, x, step, state), metrics
+
+
+# A small network after 1,200 updates; seen are 0.02 for values and actions, 0.1 for slopes.
+VALUE, SLOPE = 0.15, 0.35
+
+
+def test_values_slopes_and_policy_of_the_probe(probed):
+    x, see, metrics = probed
+    assert metrics["windows_nonfinite"].tolist() == [0, 0]
+    (value, action), slope = see(0)
+    # The policy's noise costs what its variance is, about the same everywhere.
+    cost = jnp.mean(x - value, axis=1, keepdims=True)
+    assert ((cost > -0.05) & (cost < 0.2)).all()
+    np.testing.assert_allclose(value + cost, jnp.stack([x, x]), atol=VALUE)
+    np.testing.assert_allclose(slope, np.ones((2, 9)), atol=SLOPE)
+    np.testing.assert_allclose(action, jnp.stack([x, x]) / 2, atol=0.12)
+    for step, share in ((0.0, GAMMA), (1.0, 1.0)):
+        (value, _), slope = see(1, step)
+        np.testing.assert_allclose(value, jnp.stack([x, x]) * 2 * share, atol=VALUE)
+        np.testing.assert_allclose(slope, np.full((2, 9), 2 * share), atol=SLOPE)
+    (value, _), _ = see(2)
+    # Were the time limit an end, three steps would be worth 1 + 0.8 + 0.64 at most.
+    np.testing.assert_allclose(value, np.full((2, 9), 1 / (1 - GAMMA)), atol=2 * VALUE)
+
+
+@pytest.fixture(scope="module")
+def cart():
+    """A window of four carts, and one update of the agent as a compiled function."""
+    agent, hyper = TINY.make_agent(Cart()), shac.Hyperparameters(initial_temperature=0.1)
+    setup = Setup(Cart(), agent, TINY, TINY.make_source(Cart()))
+    state = begin(setup, jax.random.key(0), hyper)
+    _, rollout = jax.jit(partial(roll_out, setup))(state)
+
+    @jax.jit
+    def update(rollout, hyper):
+        backward = partial(differentiate, Cart())
+        seen = normalization.init(2)
+        return agent.update(state.agent, seen, rollout, backward, jax.random.key(1), hyper)
+
+    return state.agent, rollout, hyper, update
+
+
+def test_an_environment_without_a_finite_gradient_is_left_out_and_counted(cart):
+    _, rollout, hyper, update = cart
+    sick = rollout.states.physics.at[2, 1].set(jnp.nan)
+    states = replace(rollout.states, physics=sick)
+    broken, metrics = update(replace(rollout, states=states), hyper)
+    assert int(metrics["windows_nonfinite"]) == 1
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(broken))
+    # The actor moves as if the others were all.
+    others = jax.tree.map(lambda leaf: leaf[:, jnp.array([0, 2, 3])], rollout)
+    sound, _ = update(others, hyper)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4), broken.actor, sound.actor)
+
+
+def test_a_weight_of_zero_is_plain_shac_to_the_last_bit(cart):
+    """And so is any weight, for the actor of the same window."""
+    _, rollout, hyper, update = cart
+    plain = replace(TINY, first_order="off").make_agent(Cart())
+    state, *_ = cart
+
+    @jax.jit
+    def update_plain(rollout, hyper):
+        backward, seen = partial(differentiate, Cart()), normalization.init(2)
+        return plain.update(state, seen, rollout, backward, jax.random.key(1), hyper)
+
+    without, _ = update_plain(rollout, hyper)
+    zero, _ = update(rollout, replace(hyper, state_weight=0.0))
+    jax.tree.map(np.testing.assert_array_equal, zero.critics, without.critics)
+    jax.tree.map(np.testing.assert_array_equal, zero.actor, without.actor)
+    weighted, metrics = update(rollout, hyper)
+    jax.tree.map(np.testing.assert_array_equal, weighted.actor, without.actor)
+    assert float(metrics["state_gradient_loss"]) > 0
+    assert not np.array_equal(*map(first_leaf, (weighted.critics, without.critics)))
+
+
+def first_leaf(tree):
+    return jax.tree.leaves(tree)[0]
+
+
+def test_the_target_moves_once_after_a_window(cart):
+    before, rollout, hyper, update = cart
+    after, _ = update(rollout, replace(hyper, tau=0.25))
+    for new, old, target in zip(
+        *(
+            jax.tree.leaves(tree)
+            for tree in (after.critics.parameters, before.critics.target, after.critics.target)
+        ),
+        strict=True,
+    ):
+        np.testing.assert_allclose(target, 0.25 * new + 0.75 * old, rtol=1e-6, atol=1e-7)
+
+
+def test_too_little_entropy_raises_the_temperature(cart):
+    _, rollout, hyper, update = cart
+    warm, cool = (update(rollout, replace(hyper, target_entropy=at))[0] for at in (5.0, -50.0))
+    assert float(cool.temperature) < 0.1 < float(warm.temperature)
+
+
+def test_seeds_and_hyperparameters_are_one_program_and_equal_one_by_one():
+    training = make_training(Cart(), TINY)
+    keys = jax.random.split(jax.random.key(0), 2)
+    hyper = jax.tree.map(lambda value: jnp.full(2, value), shac.Hyperparameters())
+    hyper = replace(hyper, trace=jnp.array([0.95, 0.5]), growth_bound=jnp.array([jnp.inf, 1.5]))
+    hyper = replace(hyper, initial_temperature=jnp.array([0.0, 0.1]))
+    start = jax.vmap(training.init)(keys, hyper)
+    states, metrics = jax.jit(jax.vmap(training.learn, in_axes=(0, 0, None)))(start, hyper, 0)
+    assert metrics["temperature"][0] == 0.0  # no bonus stays none
+    assert metrics["environment_steps"].tolist() == [32, 32]
+    assert metrics["windows_cut"][0] == 0
+    assert metrics["windows_cut"][1] > 0
+    one = jax.jit(training.learn)
+    for index in range(2):
+        alone, _ = one(*jax.tree.map(lambda leaf, at=index: leaf[at], (start, hyper)), 0)
+        # Two iterations of float32 in another order of operations; parameters of order one.
+        jax.tree.map(
+            lambda many, single, at=index: np.testing.assert_allclose(
+                many[at], single, rtol=1e-3, atol=1e-4
+            ),
+            states.agent,
+            alone.agent,
+        )
+    assert states.replay is None
+
+
+class NoReverse(Cart):
+    """A cart whose simulator says why it has no reverse mode."""
+
+    reverse_mode = False
+
+    def __init__(self):
+        self.own_derivatives = {"analytic": "its integrator is RK4"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "environment", "message"),
+    [
+        ({"horizon": 41, "total_timesteps": 41 * 512}, Cart(), "horizon=41 is longer than an epi"),
+        (
+            {"horizon": 3},
+            Cart(),
+            "total_timesteps=524288 must be a multiple of num_envs \\* epochs",
+        ),
+        ({"horizon": 0}, Cart(), "horizon=0 must be a whole number"),
+        ({"minibatches": 3}, Cart(), "num_envs \\* horizon=2048 must be a multiple of minibatch"),
+        ({}, NoReverse(), "no reverse mode \\(its integrator is RK4\\).* choose sac, td3"),
+        ({"first_order": "cached"}, Cart(), "first_order='cached' is unknown.*off, reverse"),
+        ({"gradient_units": "state_std"}, Cart(), "gradient_units='state_std' is unknown"),
+        ({"first_order": "off", "gradient_target": "zero"}, Cart(), "would do nothing"),
+        (
+            {"gradient_units": "observation_std", "normalize_observations": False},
+            Cart(),
+            "switch normalize_observations on",
+        ),
+        ({"activation": "relu"}, Cart(), "not smooth"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_compiles(changes, environment, message):
+    with pytest.raises(ValueError, match=message):
+        make_training(environment, shac.Config(**changes))
+
+
+@pytest.mark.parametrize("name", ["replay_capacity", "batch_size", "n_step", "report_states"])
+def test_settings_of_a_replay_buffer_are_no_settings_of_shac(name):
+    with pytest.raises(TypeError, match=name):
+        shac.Config(**{name: 4})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"trace": 1.5}, "trace=1.5 must be at most 1"),
+        ({"growth_bound": 0.0}, "growth_bound=0.0 must be above 0"),
+        ({"initial_temperature": -1.0}, "initial_temperature=-1.0 must be finite and at least 0"),
+    ],
+)
+def test_hyperparameters_that_cannot_work(values, message):
+    with pytest.raises(ValueError, match=message):
+        shac.Hyperparameters(**values)
