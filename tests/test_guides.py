@@ -12,6 +12,7 @@ import pytest
 import sobolax
 from experiments import train
 from experiments.launch import command_line
+from experiments.launch.sweep import flags as sweep_flags
 from tests.markdown import ROOT, blocks, read, run
 
 GUIDES = sorted(path.name for path in (ROOT / "docs/guides").glob("*.md"))
@@ -45,6 +46,16 @@ def test_the_lines_for_an_agent_run():
     assert jnp.allclose(losses(w, w, transitions, tangents, none), plain, rtol=1e-6)
     assert losses(w, w, transitions, tangents, sobolax.losses.Weights(1.0, 1.0)) > plain
     assert float(names["weights"].state) == 1.0
+
+
+def test_the_lines_for_an_actor_through_the_simulator_run():
+    [block] = blocks("python", read("docs/guides/first_order_agents.md"))
+    assert run(block)["state"].clocks.shape == (64,)
+    commands = "".join(blocks("sh", read("docs/guides/first_order_agents.md"))).splitlines()
+    train_words, sweep_words = (line.split()[3:] for line in commands)
+    prepared = train.prepare(command_line.parse(train_words))
+    assert prepared.experiment.config.horizon == 16
+    assert len(sweep_flags.parse(sweep_words).sweep.configs) == 3
 
 
 def test_the_lines_for_an_environment_run():

@@ -45,9 +45,9 @@ def clip_norm(gradient: Any, largest: Any) -> tuple[Any, jax.Array]:
     """A gradient whose Euclidean norm, over all leaves, is at most `largest`; and its norm before.
 
     Example:
-        >>> clipped, norm = clip_norm({"w": jnp.array([3.0, 4.0])}, 1.0)
-        >>> clipped["w"].round(3).tolist(), float(norm)
-        ([0.6, 0.8], 5.0)
+        >>> clipped, norm = clip_norm({"w": jnp.array([3.0, 4.0])}, 2.5)
+        >>> clipped["w"].tolist(), float(norm)
+        ([1.5, 2.0], 5.0)
     """
     norm = optax.tree.norm(gradient)
     share = jnp.where(norm > largest, largest / jnp.where(norm > 0, norm, 1.0), 1.0)

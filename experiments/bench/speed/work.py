@@ -15,7 +15,7 @@ from experiments.launch.program import keys_and_hypers
 from experiments.launch.progress import Progress
 from experiments.report.table import Table
 from sobolax import make_training
-from sobolax.agents.config import AgentConfig, CriticHyperparameters
+from sobolax.agents.config import AgentConfig, ValueHyperparameters
 from sobolax.environment import Environment, State
 from sobolax.tangents.sources import Experience, Source
 
@@ -44,7 +44,7 @@ class Setup:
 
     environment: Environment
     config: AgentConfig
-    hyper: CriticHyperparameters
+    hyper: ValueHyperparameters
 
 
 def make_setup(env: str, env_args: tuple[str, ...] = (), steps: int = 1, **changes: Any) -> Setup:
