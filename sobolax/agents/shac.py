@@ -104,14 +104,14 @@ class Config(TrainingConfig):
     def check(self, environment: Environment) -> None:
         """Raises ValueError, saying what to do instead, for what cannot work; compiles nothing."""
         owner = owner_of(self)
-        counts = ("total_timesteps", "num_envs", "epochs", "horizon")
-        counts = (*counts, "critic_epochs", "minibatches", "critics")
-        check_counts(owner, self, dict.fromkeys(counts, 1))
+        sizes = ("total_timesteps", "num_envs", "epochs", "horizon", "critics")
+        check_counts(owner, self, dict.fromkeys((*sizes, "critic_epochs", "minibatches"), 1))
         steps, whole = self.total_timesteps, self.num_envs * self.epochs * self.horizon
         check_multiple(owner, "total_timesteps", steps, "num_envs * epochs * horizon", whole)
         batch = self.num_envs * self.horizon
         check_multiple(owner, "num_envs * horizon", batch, "minibatches", self.minibatches)
         super().check(environment)
+        self._check_updates(owner, "critic_epochs")
         check_reverse_mode(owner, environment, self.horizon)
         check_networks(owner, self.hidden_sizes, self.activation, self.critic_norm)
         check_choice(f"{owner}: first_order=", self.first_order, SOURCES)

@@ -71,6 +71,11 @@ class TrainingConfig:
         return self.total_timesteps // (self.num_envs * self.epochs)
 
     @property
+    def updates(self) -> int:
+        """Updates of the whole training."""
+        return 0
+
+    @property
     def evaluated_states(self) -> int:
         """Environments that an evaluation steps at a time."""
         return self.evaluation_episodes
@@ -101,6 +106,15 @@ class TrainingConfig:
         check_multiple(owner, "total_timesteps", steps, "num_envs * epochs", whole)
         check_flags(owner, self, ["normalize_observations"])
         check_environment(environment)
+
+    def _check_updates(self, owner: str, factor: str) -> None:
+        """See `check`; `factor` is the field that says how many updates steps bring."""
+        if self.updates > LARGEST_COUNT:
+            raise ValueError(
+                f"{owner}: total_timesteps={self.total_timesteps} with {factor}="
+                f"{getattr(self, factor)} makes {self.updates:,} updates, but there can be at most "
+                f"{LARGEST_COUNT:,}: lower one"
+            )
 
 
 @dataclass(frozen=True)
@@ -219,11 +233,7 @@ class LoopConfig(TrainingConfig):
             | {"report_horizon": 2},
         )
         check_multiple(owner, "replay_capacity", self.replay_capacity, "num_envs", self.num_envs)
-        if self.updates > LARGEST_COUNT:
-            raise ValueError(
-                f"{owner}: total_timesteps={steps} with gradient_steps={self.gradient_steps} makes "
-                f"{self.updates:,} updates, but there can be at most {LARGEST_COUNT:,}: lower one"
-            )
+        self._check_updates(owner, "gradient_steps")
         if self.batch_size > self.replay_capacity:
             raise ValueError(
                 f"{owner}: batch_size={self.batch_size} is larger than "
