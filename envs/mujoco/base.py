@@ -21,6 +21,7 @@ from sobolax.mjx import (
     StepJacobian,
     advice,
     for_cpu,
+    in_full_precision,
     integrate_position,
     reason_against,
     reason_against_steps,
@@ -102,7 +103,7 @@ class MujocoEnvironment(ABC):
             "analytic": self._structured_tangents if reason is None else reason,
             "mujoco_fd": self._engine_tangents,
         }
-        self._step = mjx.step if reason else step
+        self._step = in_full_precision(mjx.step) if reason else step
         # Under `jit`, its thousands of operations are traced once, not at every use in a program.
         self._substep = jax.jit(for_cpu(self._step_model))
         self._substep_jacobian = jax.jit(for_cpu(self._linearize_model))

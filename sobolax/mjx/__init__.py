@@ -7,6 +7,7 @@
 - `reason_against`: why a model cannot be differentiated so, if it cannot.
 - `reason_against_steps`: why `mjx.step` itself has no result for a model, if it has none.
 - `advice`: what would make derivatives exact, if they are not: solver options, precision.
+- `in_full_precision`: what a function multiplies, as exactly on a GPU as on a CPU.
 - `for_cpu`: rewrites a function of MJX so that XLA's CPU backend runs it fast, and to its end.
 
 Nothing else in `sobolax` imports a simulator.
@@ -15,6 +16,7 @@ Nothing else in `sobolax` imports a simulator.
 from sobolax.mjx.cpu import for_cpu
 from sobolax.mjx.exactness import InexactDerivatives, advice
 from sobolax.mjx.jacobian import StepJacobian, step_and_jacobian
+from sobolax.mjx.precision import in_full_precision
 from sobolax.mjx.quaternions import integrate_position, subtract_positions
 from sobolax.mjx.step import step
 from sobolax.mjx.support import reason_against, reason_against_steps
@@ -24,6 +26,7 @@ __all__ = [
     "StepJacobian",
     "advice",
     "for_cpu",
+    "in_full_precision",
     "integrate_position",
     "reason_against",
     "reason_against_steps",

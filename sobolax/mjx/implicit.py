@@ -12,6 +12,8 @@ from typing import Any
 import jax
 from jax import core
 
+from sobolax.mjx.precision import in_full_precision
+
 
 def root_of(
     residual: Callable[[jax.Array], jax.Array],
@@ -60,6 +62,7 @@ def _root(
 
 
 @_root.defjvp
+@in_full_precision
 def _root_jvp(residual: Callable, jacobian: Callable, primals: Any, tangents: Any):
     _, inverse, of_residual, of_jacobian = primals
     at = _root(residual, jacobian, *primals)
@@ -76,6 +79,7 @@ def _inverse(inverse: jax.Array, matrix: jax.Array) -> jax.Array:
 
 
 @_inverse.defjvp
+@in_full_precision
 def _inverse_jvp(primals: Any, tangents: Any):
     inverse = _inverse(*primals)
     return inverse, -inverse @ tangents[1] @ inverse
@@ -123,6 +127,7 @@ def _with_jacobian(
 
 
 @_with_jacobian.defjvp
+@in_full_precision
 def _with_jacobian_jvp(function: Callable, jacobian: Callable, primals: Any, tangents: Any):
     at, _, of_jacobian = primals
     gradient = jacobian(at, *of_jacobian)

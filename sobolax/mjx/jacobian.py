@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from sobolax.mjx.contacts import contact_force
 from sobolax.mjx.engine import mjx
 from sobolax.mjx.forces import applied_force
+from sobolax.mjx.precision import in_full_precision
 from sobolax.mjx.quaternions import (
     integrate_position,
     rotated,
@@ -55,6 +56,7 @@ class StepJacobian:
     control: jax.Array
 
 
+@in_full_precision
 def step_and_jacobian(model: mjx.Model, data: mjx.Data) -> tuple[mjx.Data, StepJacobian]:
     """`mjx.step` and its Jacobian with respect to positions, speeds, activations and controls.
 

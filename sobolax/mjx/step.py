@@ -22,6 +22,7 @@ from sobolax.mjx.contacts import sound, with_friction_gradients
 from sobolax.mjx.engine import mjx
 from sobolax.mjx.forces import constraint_force, hessian
 from sobolax.mjx.implicit import root_of
+from sobolax.mjx.precision import in_full_precision
 from sobolax.mjx.quaternions import (
     integrate_position,
     with_servo_gradients,
@@ -33,6 +34,7 @@ from sobolax.mjx.tendons import fwd_position
 T = TypeVar("T")
 
 
+@in_full_precision
 def step(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     """`mjx.step`, differentiable by `jax.jvp` and `jax.vjp` at any number of solver iterations.
 

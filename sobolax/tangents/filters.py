@@ -177,8 +177,8 @@ def random_combination(
     )
     return (
         (along_state, along_action),
-        state_directions @ along_state,
-        action_directions @ along_action,
+        jnp.matmul(state_directions, along_state, precision="highest"),
+        jnp.matmul(action_directions, along_action, precision="highest"),
     )
 
 
@@ -195,7 +195,11 @@ def along_directions(
     """
     sides = zip(weights, (tangents.state, tangents.action), strict=True)
     found = [(getattr(tangent, part), weight) for weight, tangent in sides]
-    moving = [leaf.astype(weight.dtype) @ weight for leaf, weight in found if leaf is not None]
+    moving = [
+        jnp.matmul(leaf.astype(weight.dtype), weight, precision="highest")
+        for leaf, weight in found
+        if leaf is not None
+    ]
     return sum(moving, start=jnp.zeros((), weights[0].dtype))
 
 

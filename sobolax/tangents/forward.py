@@ -68,7 +68,8 @@ def random_directions(key: jax.Array, count: int, size: int) -> jax.Array:
         # (jaxlib 0.10; `sobolax.mjx.cpu` has met it).
         rest = draws[index]
         for _ in range(2):
-            rest = rest - frame.T @ (frame @ rest)
+            along = jnp.matmul(frame, rest, precision="highest")
+            rest = rest - jnp.matmul(frame.T, along, precision="highest")
         return frame.at[index].set(rest / jnp.sqrt(jnp.sum(jnp.square(rest))))
 
     frame = jax.lax.fori_loop(0, count, orthogonalise, jnp.zeros_like(draws))
