@@ -1,0 +1,1 @@
+"""What an accelerator is asked: everything in order of worth, within given minutes."""
