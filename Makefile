@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 1
 
-.PHONY: help setup train test coverage test-all test-suites check bench bench-peers audit toy ant payoff docs lock clean
+.PHONY: help setup train test coverage test-all test-suites check bench bench-peers audit toy ant payoff gpu docs lock clean
 
 help:
 	@echo "make train     SAC and Sobolev SAC side by side on MuJoCo physics (about 5 minutes on 2 cores)"
@@ -20,6 +20,7 @@ help:
 	@echo "make check     formatting, lints, types, layers"
 	@echo "make bench     speed: side by side, in one run, as ratios"
 	@echo "make bench-peers  plain SAC beside Brax's, rejax's and SBX's, each in an environment of its own"
+	@echo "make gpu       all measurements on an accelerator, within given minutes; ARGS=\"--minutes 9\", or --tiny on a CPU"
 	@echo "make audit     the derivatives of an environment: error, growth, price; ARGS=\"--env hopper\""
 	@echo "make toy       critics beside a known Q*: errors of Q and its gradients, with controls (200 s of processor time)"
 	@echo "make ant       the paper's experiment, SAC on Ant with gradients and without (hours on 2 cores; resumable)"
@@ -73,6 +74,9 @@ bench: setup
 
 bench-peers: setup
 	$(RUN) -m experiments.bench.peers $(ARGS)
+
+gpu: setup
+	$(RUN) -m experiments.bench.gpu $(ARGS)
 
 audit: setup
 	$(RUN) -m experiments.studies.derivatives $(ARGS)

@@ -1,6 +1,6 @@
 """How right a critic is: its values and its gradients against rollouts and their exact derivative.
 
-The reference is what the critic claims to know: the discounted return of next_state the policy
+The reference is what the critic claims to know: the discounted return of following the policy
 from a state and an action, entropy bonus included, over `horizon` steps, with the policy's noise
 drawn beforehand (so that the return is a differentiable function of state and action), averaged
 over some draws. Its gradients are the exact derivative of that number through the simulator and the
