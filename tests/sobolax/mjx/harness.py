@@ -26,6 +26,14 @@ compiled_quickly = functools.partial(
 )
 
 
+def one_by_one(function):
+    """`function` of every item of batches: traced without `vmap`, which would cost more to trace.
+
+    Batches are for the tests of environments.
+    """
+    return lambda *batches: jax.lax.map(lambda items: function(*items), batches)
+
+
 class Harness:
     """Compiled functions of one model over a batch of `STATES` states.
 
@@ -51,9 +59,9 @@ class Harness:
         with jax.enable_x64(True):
             self.model = mjx.put_model(model, impl="jax")
             self.data = mjx.make_data(model, impl="jax")
-            self._mjx_step = jax.jit(jax.vmap(functools.partial(self._stepped, mjx.step)))
-            self._step = jax.jit(jax.vmap(functools.partial(self._stepped, step)))
-            self._derivatives = compiled_quickly(jax.vmap(self._all_derivatives))
+            self._mjx_step = jax.jit(one_by_one(functools.partial(self._stepped, mjx.step)))
+            self._step = jax.jit(one_by_one(functools.partial(self._stepped, step)))
+            self._derivatives = compiled_quickly(one_by_one(self._all_derivatives))
 
     def placed(self, state: dict, direction: jax.Array | None = None) -> mjx.Data:
         """The data of one state, moved along a direction."""
@@ -86,9 +94,8 @@ class Harness:
         parts = {key: next_state[key] for key in next_state if key not in ("qpos", "time")}
         return {"qpos": local(self.plain, origin, next_state["qpos"])} | parts
 
-    def _all_derivatives(self, state: dict, cotangent: dict) -> dict:
+    def _all_derivatives(self, state: dict, cotangent: dict, origin: jax.Array) -> dict:
         zero = jnp.zeros(self.size)
-        origin = jax.lax.stop_gradient(self._stepped(step, state)["qpos"])
 
         def parts(direction):
             return self._parts(self._stepped(step, state, direction), origin)
@@ -131,7 +138,7 @@ class Harness:
 
     @functools.cached_property
     def derivatives(self) -> dict:
-        return self._call(self._derivatives, self.cotangent)
+        return self._call(self._derivatives, self.cotangent, self.mjx_step()["qpos"])
 
     @functools.cached_property
     def differences(self) -> dict:

@@ -458,6 +458,9 @@ MODELS = {
         "ball-implicitfast": BALL.replace("FLAG", "").replace(
             "<option ", '<option integrator="implicitfast" '
         ),
+        "ball-friction-loss": BALL.replace("FLAG", "")
+        .replace("<option ", '<option integrator="implicitfast" ')
+        .replace('damping="0.3"', 'damping="0.3" frictionloss="0.4"'),
         "arm": ARM,
         "arm-euler": ARM.replace('integrator="implicitfast"', ""),
         "equalities": EQUALITIES,

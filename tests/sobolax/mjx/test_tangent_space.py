@@ -51,26 +51,39 @@ def test_no_move_keeps_every_bit(model):
     np.testing.assert_array_equal(moved, start)
 
 
-@pytest.mark.parametrize("size", [0.0, 1e-9, 1e-4, 1.0, 20.0])
-def test_the_end_turns_with_the_start_and_with_the_move(float64, model, size):
-    start, move = _start(model), size * np.random.default_rng(5).normal(size=model.nv)
-    end = integrate_position(model, start, move)
+def test_the_end_turns_with_the_start_and_with_the_move(float64, model):
+    start, draw = _start(model), np.random.default_rng(5)
+    zero, basis = jnp.zeros(model.nv), 1e-5 * jnp.eye(model.nv)
 
-    def by_start(dq):
-        return local(
-            model, end, integrate_position(model, integrate_position(model, start, dq), move)
-        )
+    @jax.jit
+    def everything(move):
+        end = integrate_position(model, start, move)
 
-    def by_move(dq):
-        return local(model, end, integrate_position(model, start, move + dq))
+        def by_start(dq):
+            return local(
+                model, end, integrate_position(model, integrate_position(model, start, dq), move)
+            )
 
-    zero = jnp.zeros(model.nv)
-    for value, function in zip(rotated(model, move), (by_start, by_move), strict=True):
-        np.testing.assert_allclose(value, jax.jacfwd(function)(zero), atol=1e-14)
-        # Central differences: h^2 of curvature up to 1 and rounding 1e-16 / h at angles up to 20.
-        for index, direction in enumerate(1e-5 * np.eye(model.nv)):
-            gradient = (function(direction) - function(-direction)) / 2e-5
-            np.testing.assert_allclose(value[:, index], gradient, atol=2e-9)
+        def by_move(dq):
+            return local(model, end, integrate_position(model, start, move + dq))
+
+        def both(dq):
+            return by_start(dq), by_move(dq)
+
+        def difference(direction):
+            ahead, behind = both(direction), both(-direction)
+            return jax.tree.map(lambda a, b: (a - b) / 2e-5, ahead, behind)
+
+        differences = jax.vmap(difference, out_axes=-1)(basis)
+        return rotated(model, move), jax.jacfwd(both)(zero), differences
+
+    for size in (0.0, 1e-9, 1e-4, 1.0, 20.0):
+        found, derivatives, differences = everything(size * draw.normal(size=model.nv))
+        for value, derivative, gradient in zip(found, derivatives, differences, strict=True):
+            np.testing.assert_allclose(value, derivative, atol=1e-14)
+            # Central differences: h^2 of curvature up to 1 and rounding 1e-16 / h at angles up to
+            # 20.
+            np.testing.assert_allclose(value, gradient, atol=2e-9)
 
 
 def test_at_rest_the_end_moves_as_much_as_the_move(float64, model):

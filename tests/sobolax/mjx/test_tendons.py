@@ -10,7 +10,7 @@ import pytest
 
 from sobolax.mjx.engine import mjx
 from sobolax.mjx.tendons import tendon
-from tests.sobolax.mjx.harness import compiled_quickly
+from tests.sobolax.mjx.harness import compiled_quickly, one_by_one
 from tests.sobolax.mjx.models import MODELS
 
 POSES = 200
@@ -61,10 +61,10 @@ def derivatives_along_the_path(plain_model):
             moved = tendon(model, placed)
             return jnp.concatenate([moved.ten_length[:, None], moved._impl.ten_J], axis=1)
 
-        plain = compiled_quickly(jax.vmap(functools.partial(results, mjx.tendon)))
+        plain = compiled_quickly(one_by_one(functools.partial(results, mjx.tendon)))
 
         @compiled_quickly
-        @jax.vmap
+        @one_by_one
         def both_modes(qpos):
             # `jvp` and `vjp` with the shared part compiled once.
             value, linear = jax.linearize(functools.partial(results, tendon), qpos)
