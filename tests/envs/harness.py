@@ -67,6 +67,11 @@ class Harness:
             still = np.zeros((self.lanes, self.env.state_size))
             return jax.device_get(self._map(states, still, actions))
 
+    def tangents(self, state, action):
+        """Of one state's transition, along all directions."""
+        with jax.enable_x64(True):
+            return jax.device_get(self._tangents(state, action))
+
     def actions(self, seed: int, size: float = 1.0) -> np.ndarray:
         shape = (self.lanes, self.env.action_size)
         return size * np.random.default_rng(seed).uniform(-1, 1, shape)

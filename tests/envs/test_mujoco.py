@@ -1,6 +1,7 @@
 """The MuJoCo environments against MuJoCo's own engine and Gymnasium's own code, in float64."""
 
 import contextlib
+import functools
 import sys
 import types
 import warnings
@@ -240,17 +241,14 @@ def test_displacements_are_mujocos_and_zero_keeps_every_bit(float64):
     draw = np.random.default_rng(0)
     qpos, dq = draw.normal(size=15), draw.normal(size=14)
     qpos[3:7] /= np.linalg.norm(qpos[3:7])
+    move = jax.jit(functools.partial(integrate_position, model, jax.numpy.asarray(qpos)))
     for size in (1e-9, 1e-4, 2e-4, 1e-3, 1.0):  # both branches, and where they meet
         expected = qpos.copy()
         mujoco.mj_integratePos(model, expected, size * dq, 1.0)
-        moved = integrate_position(model, jax.numpy.asarray(qpos), size * dq)
+        moved = move(size * dq)
         np.testing.assert_allclose(moved, expected, atol=1e-15)
-    np.testing.assert_array_equal(
-        integrate_position(model, jax.numpy.asarray(qpos), np.zeros(14)), qpos
-    )
-    tangent = jax.jacfwd(lambda dq: integrate_position(model, jax.numpy.asarray(qpos), dq))(
-        np.zeros(14)
-    )
+    np.testing.assert_array_equal(move(np.zeros(14)), qpos)
+    tangent = jax.jit(jax.jacfwd(move))(np.zeros(14))
     ends = np.array([qpos, qpos])
     for end, sign in zip(ends, (1e-6, -1e-6), strict=True):
         mujoco.mj_integratePos(model, end, sign * dq, 1.0)

@@ -6,15 +6,26 @@ import numpy as np
 import pytest
 
 import envs
-from tests.envs.harness import named
+from tests.envs.harness import SLOW, named
+
+TWICE = {"hopper", "chain", "reacher"}
 
 
 def _avals(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype), leaf.weak_type), tree)
 
 
-@pytest.mark.parametrize("name", named(*envs.names()))
-@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize(
+    ("name", "double"),
+    [
+        *(pytest.param(*case.values, False, marks=case.marks) for case in named(*envs.names())),
+        # In double precision one of MuJoCo's is enough: what they share makes their numbers.
+        *(
+            pytest.param(name, True, marks=pytest.mark.slow if name in SLOW | TWICE else ())
+            for name in envs.names()
+        ),
+    ],
+)
 def test_states_have_one_structure_and_no_weak_types(name, double):
     """Otherwise a loop over steps is refused, or a program compiled twice."""
     with jax.enable_x64(double):
@@ -82,7 +93,9 @@ def test_perturb_moves_the_observation_and_leaves_the_rest(harness):
         ("point_mass", {}, True),
         ("pendulum", {}, True),
         ("cartpole", {}, True),
-        ("reacher", {}, True),
+        # What it shares with the cartpole, and the limits of joints, which the ball of
+        # tests/sobolax/mjx has.
+        pytest.param("reacher", {}, True, marks=pytest.mark.slow),
         pytest.param("reacher", {"integrator": "implicitfast"}, True, marks=pytest.mark.slow),
         # Four solvers in a step take half a minute to trace.
         pytest.param("reacher", {"integrator": "rk4"}, False, marks=pytest.mark.slow),
