@@ -74,11 +74,11 @@ def test_the_lines_for_a_robot_are_a_robot(tmp_path, monkeypatch):
     # The command's flags are those of the page; it says what it would run, and trains nothing here.
     [command] = blocks("sh", read("docs/guides/robot.md"))
     words = command.splitlines()[-1].partition("experiments.train ")[2].split()
-    prepared = train.prepare(command_line.parse(words))
-    robot = prepared.environment
+    robot, _ = train.check_experiment(command_line.parse(words), None)
     assert (robot.name, robot.state_size, robot.action_size) == ("robot", 4, 2)
-    physics = robot._physics(jnp.array([0.0, jnp.pi / 2]), jnp.zeros(2))
-    assert jnp.allclose(robot.site(physics, "tip"), jnp.array([-0.3, 0.0, 0.7]), atol=1e-5)
+    tip = jax.jit(lambda qpos: robot.site(robot._physics(qpos, jnp.zeros(2)), "tip"))
+    expected = jnp.array([-0.3, 0.0, 0.7])
+    assert jnp.allclose(tip(jnp.array([0.0, jnp.pi / 2])), expected, atol=1e-5)
 
 
 def figures(text: str) -> list[str]:

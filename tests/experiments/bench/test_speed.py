@@ -27,7 +27,7 @@ from sobolax.tangents.storage import TANGENT_DTYPES
 
 TINY = Bench(
     rows=("update", "replay", "memory"),
-    env="pendulum",
+    env="lqr",
     sources=("cached",),
     runs=(2,),
     batch_size=4,
@@ -39,7 +39,7 @@ TINY = Bench(
     repetitions=2,
     memory=("point_mass",),
     derivatives=(),
-    replay=ReplayRow("pendulum", ("off", "int8"), 8, 2, 2, 2, (1, 2)),
+    replay=ReplayRow("point_mass", ("int8",), 8, 2, 2, 2, (2,)),
     training_step=TrainingStepRow("pendulum", 4, 2, 4, (4,), 8),
     sweep=SweepRow("pendulum", 2, 1),
     storage=StorageRow(256, 2),
@@ -81,9 +81,9 @@ def test_a_measurement_is_printed_and_written(own_cache_setting, tmp_path, capsy
     output = tmp_path / "runs" / "bench"
     assert bench.main([*flags(TINY), "--output", str(output)]) == 0
     results = json.loads((output / run_folder.RESULTS).read_text())
-    assert results["options"]["env"] == "pendulum"
+    assert results["options"]["env"] == "lqr"
     *timings, memory_table = results["tables"]
-    assert len(timings) == 1 + 4
+    assert len(timings) == 1 + 1
     for table in timings:
         ratios = [row[2:5] for row in table["rows"]]
         assert ratios[0] == [1, 1, 1]
@@ -92,10 +92,10 @@ def test_a_measurement_is_printed_and_written(own_cache_setting, tmp_path, capsy
     assert [row[0] for row in timings[0]["rows"]] == ["off", "cached"]
     assert memory_table["headings"] == ["", "point_mass"]
     printed, page = capsys.readouterr().out, (output / "table.md").read_text()
-    for part in ("One update in pendulum, 2 runs in one program", "point_mass"):
+    for part in ("One update in lqr, 2 runs in one program", "point_mass"):
         assert part in printed
         assert part in page
-    assert "Replay: 8 transitions of pendulum in 2 buffers" in printed
+    assert "Replay: 8 transitions of point_mass in 2 buffers" in printed
     assert len(list((output / "tables").iterdir())) == len(results["tables"])
     assert bench.main([*flags(TINY), "--output", str(output)]) == 2  # nothing is overwritten
     assert json.loads((output / run_folder.RESULTS).read_text()) == results

@@ -225,7 +225,6 @@ def test_an_absurd_learning_rate_freezes_its_member_and_no_other(run):
     assert metrics["updates"][1, -1] < metrics["updates"][0, -1]
 
 
-@pytest.mark.slow  # the quick compiler of the fast tests rounds the two programs differently
 @pytest.mark.slow  # two programs have the same bits where the compiler optimises as for users
 def test_sound_training_is_the_same_to_the_last_bit_as_without_the_check(run, monkeypatch):
     found = run(*arguments([1e-3, 3e-3, 1e-2]))

@@ -113,13 +113,6 @@ def test_episodes_of_an_evaluation_end_by_themselves():
     assert result.nonfinite == 0
 
 
-def test_counts_of_steps_and_updates():
-    _, metrics = trained(Counter())
-    np.testing.assert_array_equal(metrics["environment_steps"], [32, 64])
-    # 16 of 64 environment steps fill the buffer; 12 steps of 4 environments are left.
-    np.testing.assert_array_equal(metrics["updates"], [8, 24])
-
-
 @pytest.fixture(scope="module")
 def pendulum_training():
     return make_training(envs.make("pendulum"), SMALL)
@@ -127,7 +120,15 @@ def pendulum_training():
 
 @pytest.fixture(scope="module")
 def run_alone(pendulum_training):
+    """Compiled once: every call has hyperparameters that are Python's numbers."""
     return jax.jit(pendulum_training.run)
+
+
+def test_counts_of_steps_and_updates(run_alone):
+    _, metrics = run_alone(jax.random.key(0), sac.Hyperparameters())
+    np.testing.assert_array_equal(metrics["environment_steps"], [32, 64])
+    # 16 of 64 environment steps fill the buffer; 12 steps of 4 environments are left.
+    np.testing.assert_array_equal(metrics["updates"], [8, 24])
 
 
 def hypers(count):
@@ -155,7 +156,7 @@ def test_vmap_over_seeds_and_all_hyperparameters_equals_one_run_at_a_time(
     keys, stacked = jax.random.split(jax.random.key(3), 2), hypers(2)
     state, metrics = jax.jit(jax.vmap(pendulum_training.run))(keys, stacked)
     for index in range(2):
-        alone = run_alone(keys[index], jax.tree.map(lambda leaf, i=index: leaf[i], stacked))
+        alone = run_alone(keys[index], jax.tree.map(lambda leaf, i=index: float(leaf[i]), stacked))
         picked = jax.tree.map(lambda leaf, i=index: leaf[i], (state.agent, metrics))
         assert_close(picked, (alone[0].agent, alone[1]))
 
@@ -168,7 +169,7 @@ def test_a_second_call_compiles_nothing(run_alone):
 
 
 def test_epoch_by_epoch_equals_the_whole_run_and_compiles_once(pendulum_training, run_alone):
-    hyper, key = jax.tree.map(jnp.asarray, sac.Hyperparameters()), jax.random.key(7)
+    hyper, key = sac.Hyperparameters(), jax.random.key(7)
     whole, whole_metrics = run_alone(key, hyper)
     epoch = jax.jit(pendulum_training.epoch, donate_argnums=0)
     state = jax.jit(pendulum_training.init)(key, hyper)
@@ -179,26 +180,27 @@ def test_epoch_by_epoch_equals_the_whole_run_and_compiles_once(pendulum_training
     assert epoch._cache_size() == 1
 
 
-def test_the_replay_buffer_is_not_copied(pendulum_training):
+# Whatever is copied for one run is copied for two.
+@pytest.mark.parametrize("batched", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_the_replay_buffer_is_not_copied(batched):
     hyper = jax.tree.map(jnp.asarray, sac.Hyperparameters())
     config = replace(SMALL, replay_capacity=1 << 16, report_states=0)
     training = make_training(envs.make("pendulum"), config)
-    for batched in (False, True):
-        init, epoch, key, given = training.init, training.epoch, jax.random.key(0), hyper
-        if batched:
-            init, epoch = jax.vmap(init), jax.vmap(epoch, in_axes=(0, 0, None))
-            key = jax.random.split(key, 2)
-            given = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), hyper)
-        state = jax.eval_shape(init, key, given)
-        memory = (
-            jax.jit(epoch, donate_argnums=0)
-            .lower(state, given, jnp.int32(0))
-            .compile()
-            .memory_analysis()
-        )
-        size = state.replay.rows.size * state.replay.rows.dtype.itemsize
-        assert memory.alias_size_in_bytes >= size
-        assert memory.temp_size_in_bytes < 0.5 * size, f"batched={batched}"
+    init, epoch, key, given = training.init, training.epoch, jax.random.key(0), hyper
+    if batched:
+        init, epoch = jax.vmap(init), jax.vmap(epoch, in_axes=(0, 0, None))
+        key = jax.random.split(key, 2)
+        given = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), hyper)
+    state = jax.eval_shape(init, key, given)
+    memory = (
+        jax.jit(epoch, donate_argnums=0)
+        .lower(state, given, jnp.int32(0))
+        .compile()
+        .memory_analysis()
+    )
+    size = state.replay.rows.size * state.replay.rows.dtype.itemsize
+    assert memory.alias_size_in_bytes >= size
+    assert memory.temp_size_in_bytes < 0.5 * size
 
 
 @pytest.mark.parametrize(
@@ -328,16 +330,17 @@ def test_states_with_random_keys_lie_in_the_buffer(first_order):
 
 def test_double_precision_is_traced_through(float64):
     """Networks are float64 where that is enabled; environments keep their own precision."""
-    for environment in (Cart(), Single()):
-        run = make_training(environment, replace(SMALL, line_search=True)).run
-        state, _ = jax.eval_shape(run, jax.random.key(0), sac.Hyperparameters())
+    for module, environment in ((td3, Cart()), (q_learning, Single())):
+        config = module.Config(**vars(SMALL) | {"report_states": 0, "n_step": 2})
+        run = make_training(environment, replace(config, line_search=True)).run
+        state, _ = jax.eval_shape(run, jax.random.key(0), module.Hyperparameters())
         assert jax.tree.leaves(state.agent.critics.parameters)[0].dtype == jnp.float64
         assert state.environments.observation.dtype == environment.at(0.0, 0.0).observation.dtype
 
 
-# DDPG is TD3 with another configuration.
 @pytest.mark.parametrize(
-    "module", [sac, td3, pytest.param(ddpg, marks=pytest.mark.slow), q_learning]
+    "module",
+    [sac, *(pytest.param(one, marks=pytest.mark.slow) for one in (td3, ddpg, q_learning))],
 )
 def test_agents_train_in_double_precision(module, float64):
     config = module.Config(**vars(SMALL) | {"report_states": 0, "n_step": 2})

@@ -125,8 +125,15 @@ CONFIG = sac.Config(
 )
 
 
-@pytest.mark.parametrize("first_order", ["off", "cached"])
-@pytest.mark.parametrize("end", [1000, 4])
+@pytest.mark.parametrize(
+    ("first_order", "end"),
+    [
+        ("cached", 1000),
+        ("cached", 4),
+        ("off", 4),
+        pytest.param("off", 1000, marks=pytest.mark.slow),
+    ],
+)
 def test_what_reaches_the_buffer(first_order, end):
     env = Counter(episode_length=5, end=end)
     config = replace(CONFIG, first_order=first_order)

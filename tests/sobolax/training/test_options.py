@@ -12,11 +12,22 @@ from sobolax.cart import Cart
 from sobolax.training.n_step import MultiStep
 
 SMALL = {"num_envs": 4, "batch_size": 4, "replay_capacity": 64, "learning_starts": 8}
+UNITS = ("raw", "observation_std")
+PAIRED = {
+    ("raw", "soft", 0.5),
+    ("raw", "hard", 1.0),
+    ("observation_std", "soft", 1.0),
+    ("observation_std", "hard", 0.5),
+}
 
 
 @pytest.mark.parametrize(
     ("units", "trust", "fraction"),
-    list(itertools.product(("raw", "observation_std"), ("soft", "hard"), (0.5, 1.0))),
+    [
+        # Every pair of options; all three together, where they are not among these, are slow.
+        pytest.param(*options, marks=() if options in PAIRED else pytest.mark.slow)
+        for options in itertools.product(UNITS, ("soft", "hard"), (0.5, 1.0))
+    ],
 )
 def test_units_trust_and_fractions_fit_together(units, trust, fraction):
     config = sac.Config(
