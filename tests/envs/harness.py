@@ -15,7 +15,7 @@ from sobolax.tangents.methods import Derivatives, make_tangent_function
 PARAMETERS = {"chain": {"joints": 2}, "lqr": {"dimension": 3, "actions": 2}}
 STEP = 1e-6
 # Two are enough to compile for what holds for all: the hopper has contacts, the reacher limits.
-SLOW = {"ant", "half_cheetah", "humanoid", "pusher", "walker2d"}
+SLOW = {"ant", "cartpole", "half_cheetah", "humanoid", "pusher", "walker2d"}
 
 
 def named(*names: str) -> list:

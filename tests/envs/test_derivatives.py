@@ -20,7 +20,7 @@ SMOOTH, CONTACT = 1e-8, 1e-5
 @pytest.mark.parametrize(
     "name",
     [
-        *("lqr", "point_mass", "scalar", "pendulum", "cartpole", "reacher"),
+        *named("lqr", "point_mass", "scalar", "pendulum", "cartpole", "reacher"),
         pytest.param("chain", marks=pytest.mark.slow),
     ],
 )

@@ -221,7 +221,7 @@ def test_a_pusher_pushes_as_one_with_a_cylinder(harness_of, pushing):
         np.testing.assert_allclose(moved[lane], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["chain", "cartpole"])
+@pytest.mark.parametrize("name", named("chain", "cartpole"))
 def test_smooth_models_step_as_the_c_engine(harness_of, name):
     harness = harness_of(name)
     states, actions = harness.roll(harness.reset(), 5), harness.actions(0)

@@ -8,7 +8,7 @@ import pytest
 import envs
 from tests.envs.harness import SLOW, named
 
-TWICE = {"hopper", "chain", "reacher"}
+TWICE = {"hopper", "chain"}
 
 
 def _avals(tree):

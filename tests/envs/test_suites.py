@@ -164,7 +164,7 @@ braxs_own_warnings = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 @braxs_own_warnings
 def test_brax_runs_and_moves():
-    env = envs.make("brax:inverted_pendulum", backend="generalized", episode_length=7)
+    env = envs.make("brax:inverted_pendulum", backend="spring", episode_length=7)
     check_structure(env)
     assert (env.episode_length, env.state_size, env.action_size) == (7, 4, 1)
 
