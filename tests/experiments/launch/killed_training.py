@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 import sobolax
+from experiments import train
 from experiments.launch import checkpoint_files
 from experiments.launch.checkpoints import CheckpointRule
 from experiments.launch.configuration import Variant
@@ -80,8 +81,6 @@ def main() -> int:
     marker, what, *rest = sys.argv[1:]
     slow_writes(Path(marker), 0.1)
     if what == "train":
-        from experiments import train  # takes long: for those alone who need it
-
         return train.main(rest)
     if what == "pair":
         port, index, *rest = rest
