@@ -34,11 +34,6 @@ def _of_replay(config: LoopConfig) -> list[tuple[bool, str, Sequence[str]]]:
             ("tangent-bound", *_DERIVATIVES),
         ),
         (
-            config.report_states == 0,
-            "--report-states 0, which leaves the critic report out",
-            ("report-horizon", "report-draws"),
-        ),
-        (
             derivatives.smoothing_samples == 1,
             "--derivatives.smoothing-samples 1",
             ("derivatives.smoothing-scale",),
@@ -67,6 +62,11 @@ def check_effects(given: Collection[str], config: Any, hyper: Any, checkpoints: 
     noise = getattr(hyper, "target_action_noise", 1.0)
     rules: list[tuple[bool, str, Sequence[str]]] = [
         (config.first_order == "off", "--first-order off, which takes no gradients", _GRADIENTS),
+        (
+            config.report_states == 0,
+            "--report-states 0, which leaves the critic report out",
+            ("report-horizon", "report-draws"),
+        ),
         (
             not checkpoints,
             "--no-checkpoints",

@@ -30,20 +30,17 @@ from sobolax.tangents.units import is_observed
 from sobolax.training import on_policy
 from sobolax.training.agent import Agent, Metrics
 from sobolax.training.backward import WindowGradients, check_reverse_mode
-from sobolax.training.config import Loop, TrainingConfig
+from sobolax.training.base_config import Loop, TrainingConfig
 from sobolax.training.normalization import Normalizer, normalize
 from sobolax.training.rollouts import Rollout
 
 #: Of Adam's moments, as in the paper.
 BETAS = (0.7, 0.95)
-#: Where gradients of the critic's targets come from: nowhere, or the pass back through a window.
-SOURCES = ("off", "reverse")
-UNITS = ("raw", "observation_std")
 
 
 @dataclass(frozen=True)
 class Config(TrainingConfig):
-    """What shapes a SHAC training program; see `sobolax.training.config.TrainingConfig`.
+    """What shapes a SHAC training program; see `sobolax.training.base_config.TrainingConfig`.
 
     Attributes:
         horizon: Steps of a window, which gradients go back through. Memory is that of
@@ -89,6 +86,11 @@ class Config(TrainingConfig):
         return self.total_timesteps // (self.num_envs * self.horizon) * self.updates_per_iteration
 
     @property
+    def gradient_mode(self) -> str:
+        """The actor's gradient always goes back through the simulator."""
+        return "reverse"
+
+    @property
     def stored_states(self) -> int:
         """States of a window."""
         return self.num_envs * self.horizon
@@ -108,15 +110,15 @@ class Config(TrainingConfig):
         check_counts(owner, self, dict.fromkeys((*sizes, "critic_epochs", "minibatches"), 1))
         steps, whole = self.total_timesteps, self.num_envs * self.epochs * self.horizon
         check_multiple(owner, "total_timesteps", steps, "num_envs * epochs * horizon", whole)
-        batch = self.num_envs * self.horizon
-        check_multiple(owner, "num_envs * horizon", batch, "minibatches", self.minibatches)
+        batch, parts = self.stored_states, self.minibatches
+        check_multiple(owner, "num_envs * horizon", batch, "minibatches", parts)
         super().check(environment)
         self._check_updates(owner, "critic_epochs")
         check_reverse_mode(owner, environment, self.horizon)
         check_networks(owner, self.hidden_sizes, self.activation, self.critic_norm)
-        check_choice(f"{owner}: first_order=", self.first_order, SOURCES)
+        check_choice(f"{owner}: first_order=", self.first_order, ("off", "reverse"))
         check_choice(f"{owner}: gradient_target=", self.gradient_target, GRADIENT_TARGETS)
-        check_choice(f"{owner}: gradient_units=", self.gradient_units, UNITS)
+        check_choice(f"{owner}: gradient_units=", self.gradient_units, ("raw", "observation_std"))
         self._check_gradients(owner, environment)
 
     def _check_gradients(self, owner: str, environment: Environment) -> None:
@@ -127,13 +129,11 @@ class Config(TrainingConfig):
                     f"{owner}: {name}={value!r} would do nothing: first_order='off' fits no "
                     "gradients. Choose first_order='reverse', or leave it out"
                 )
-        if self.gradient_units == "raw":
-            return
-        if not self.normalize_observations or not is_observed(environment):
+        observed = self.normalize_observations and is_observed(environment)
+        if self.gradient_units != "raw" and not observed:
             raise ValueError(
-                f"{owner}: gradient_units={self.gradient_units!r} measures in standard deviations "
-                "of the normalised observation: switch normalize_observations on, in an "
-                "environment whose perturb computes the observation anew, or choose 'raw'"
+                f"{owner}: gradient_units={self.gradient_units!r} needs normalised observations "
+                "that perturb computes anew: switch normalize_observations on, or choose 'raw'"
             )
 
 
@@ -347,4 +347,4 @@ def make_agent(observation_size: int, action_size: int, config: Config) -> Agent
         )
         return new_state, metrics
 
-    return Agent(init, explore, act, sample, value, update, Hyperparameters)
+    return Agent(init, explore, act, sample, value, update, Hyperparameters, of_action=False)

@@ -34,6 +34,8 @@ class Agent:
             a replay buffer: `(agent state, normalizer, rollout, differentiate, key,
             hyperparameters)`, see `sobolax.training.on_policy`.
         hyperparameters: The class of its hyperparameters; None to take whatever is handed over.
+        of_action: Whether `value` depends on the action; if not, it is that of the state alone, of
+            the policy with its bonus.
 
     Example:
         >>> from sobolax.training import normalization
@@ -51,3 +53,4 @@ class Agent:
     value: Callable[[Any, Normalizer, jax.Array, jax.Array], jax.Array]
     update: Callable[..., tuple[Any, Metrics]]
     hyperparameters: type | None = None
+    of_action: bool = True

@@ -1,16 +1,11 @@
 """What shapes a training program, and whether it can work."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from sobolax.checks import (
-    LARGEST_COUNT,
     check_choice,
     check_counts,
-    check_environment,
-    check_flags,
     check_multiple,
     owner_of,
 )
@@ -18,108 +13,13 @@ from sobolax.environment import Environment
 from sobolax.tangents.methods import Derivatives
 from sobolax.tangents.sources import Source, check_source, make_source
 from sobolax.tangents.storage import TANGENT_DTYPES
-from sobolax.training.agent import Agent
+from sobolax.training.base_config import Loop, TrainingConfig
 from sobolax.training.n_step import MultiStep
 
 
 @dataclass(frozen=True)
-class Loop:
-    """How a training begins and what an epoch of it learns; see `sobolax.training.loop.Training`.
-
-    Attributes:
-        start: `(setup, key, hyperparameters) -> TrainingState`.
-        learn: `(setup, state, hyperparameters, index of the epoch) -> (state, metrics)`.
-
-    Example:
-        >>> loop = LoopConfig().make_loop()
-        >>> loop.start.__module__, loop.learn.__module__
-        ('sobolax.training.collection', 'sobolax.training.updates')
-    """
-
-    start: Callable[..., Any]
-    learn: Callable[..., tuple[Any, Any]]
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """What shapes every training program: sizes, counts, evaluation. All of it is static.
-
-    Attributes:
-        total_timesteps: Steps of all environments together, over the whole training.
-        num_envs: Environments that are stepped side by side.
-        epochs: Parts the training is split into; after each the policy is evaluated, and the
-            metrics reach the host.
-        normalize_observations: Whether networks see observations centred and scaled by running
-            statistics.
-        evaluation_episodes: Episodes of an evaluation.
-
-    Example:
-        >>> from sobolax.agents import sac, shac
-        >>> isinstance(sac.Config(), TrainingConfig), isinstance(shac.Config(), TrainingConfig)
-        (True, True)
-    """
-
-    total_timesteps: int = 32_768
-    num_envs: int = 16
-    epochs: int = 8
-    normalize_observations: bool = True
-    evaluation_episodes: int = 16
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps of every environment in an epoch."""
-        return self.total_timesteps // (self.num_envs * self.epochs)
-
-    @property
-    def updates(self) -> int:
-        """Updates of the whole training."""
-        return 0
-
-    @property
-    def evaluated_states(self) -> int:
-        """Environments that an evaluation steps at a time."""
-        return self.evaluation_episodes
-
-    @property
-    def stored_states(self) -> int:
-        """Whole states of environments that an update keeps, beside the training's own state."""
-        return 0
-
-    def make_loop(self) -> Loop:
-        """How the training begins and learns."""
-        raise NotImplementedError(f"{owner_of(self)} has no loop: take the Config of an agent")
-
-    def make_source(self, environment: Environment) -> Source:
-        """The source of gradients for an environment: none, unless the configuration has one."""
-        return make_source("off", environment)
-
-    def make_agent(self, environment: Environment) -> Agent:
-        """The agent for an environment; the `Config` of an agent knows which."""
-        raise NotImplementedError(f"{owner_of(self)} has no agent: hand one to make_training")
-
-    def check(self, environment: Environment) -> None:
-        """Raises ValueError, saying what to do instead, for what cannot work; compiles nothing."""
-        owner = owner_of(self)
-        counts = ("total_timesteps", "num_envs", "epochs", "evaluation_episodes")
-        check_counts(owner, self, dict.fromkeys(counts, 1))
-        steps, whole = self.total_timesteps, self.num_envs * self.epochs
-        check_multiple(owner, "total_timesteps", steps, "num_envs * epochs", whole)
-        check_flags(owner, self, ["normalize_observations"])
-        check_environment(environment)
-
-    def _check_updates(self, owner: str, factor: str) -> None:
-        """See `check`; `factor` is the field that says how many updates steps bring."""
-        if self.updates > LARGEST_COUNT:
-            raise ValueError(
-                f"{owner}: total_timesteps={self.total_timesteps} with {factor}="
-                f"{getattr(self, factor)} makes {self.updates:,} updates, but there can be at most "
-                f"{LARGEST_COUNT:,}: lower one"
-            )
-
-
-@dataclass(frozen=True)
 class LoopConfig(TrainingConfig):
-    """What shapes a training that learns from a replay buffer; see also `TrainingConfig`.
+    """What shapes a training with a replay buffer; see `sobolax.training.base_config` for the rest.
 
     Attributes:
         gradient_steps: Updates after every step of all environments.
@@ -139,12 +39,6 @@ class LoopConfig(TrainingConfig):
         gradient_fraction: Share of the environments, of the memory and of every batch that have
             gradients. Weights mean what they mean at 1, as means do not change; 0.25 costs about a
             quarter of what gradients cost in time and memory.
-        check_tangents: Whether there is a `check` of a sample of tangents, which commands run once
-            beside the training (see `sobolax.training.tangent_check`).
-        report_states: States that the critic report looks at, from as many episodes of the
-            evaluation; 0 for no report.
-        report_horizon: Steps of its rollouts.
-        report_draws: Draws of the policy's noise that its references are averaged over.
 
     Example:
         >>> config = LoopConfig(total_timesteps=1_024, num_envs=16, learning_starts=256)
@@ -163,10 +57,6 @@ class LoopConfig(TrainingConfig):
     tangent_dtype: str = "float32"
     derivatives: Derivatives = field(default_factory=Derivatives)
     gradient_fraction: float = 1.0
-    check_tangents: bool = True
-    report_states: int = 16
-    report_horizon: int = 100
-    report_draws: int = 1
 
     @property
     def first_update_step(self) -> int:
@@ -194,16 +84,23 @@ class LoopConfig(TrainingConfig):
         steps = self.total_timesteps // self.num_envs
         return (steps - self.first_update_step) * self.gradient_steps
 
-    @property
-    def evaluated_states(self) -> int:
-        """Environments of an evaluation, those of the critic report included."""
-        return self.evaluation_episodes + self.report_states * self.report_draws
-
     def make_loop(self) -> Loop:
         """Collection, replay and updates."""
         from sobolax.training import collection, updates  # they know this module
 
         return Loop(collection.start, updates.learn)
+
+    @property
+    def gradient_mode(self) -> str | None:
+        """How the simulator's derivatives come in; differences and no gradients have none."""
+        if self.first_order == "off" or self.derivatives.method in ("differences", "mujoco_fd"):
+            return None
+        return "reverse" if self.first_order == "reverse" else "forward"
+
+    @property
+    def difference_step(self) -> float | None:
+        """Step of central differences; None for one that fits the precision."""
+        return self.derivatives.difference_step
 
     def look_ahead(self, environment: Environment) -> Environment:
         """The environment whose step is a transition of the replay buffer."""
@@ -224,14 +121,8 @@ class LoopConfig(TrainingConfig):
         """Raises ValueError, saying what to do instead, for what cannot work; compiles nothing."""
         super().check(environment)
         owner = owner_of(self)
-        positive = ("batch_size", "n_step", "replay_capacity", "report_draws")
-        check_counts(
-            owner,
-            self,
-            dict.fromkeys(positive, 1)
-            | dict.fromkeys(("gradient_steps", "learning_starts", "report_states"), 0)
-            | {"report_horizon": 2},
-        )
+        counts = {"batch_size": 1, "n_step": 1, "replay_capacity": 1}
+        check_counts(owner, self, counts | {"gradient_steps": 0, "learning_starts": 0})
         check_multiple(owner, "replay_capacity", self.replay_capacity, "num_envs", self.num_envs)
         self._check_updates(owner, "gradient_steps")
         if self.batch_size > self.replay_capacity:
@@ -245,13 +136,6 @@ class LoopConfig(TrainingConfig):
                 f"total_timesteps={self.total_timesteps} to learn in: lower the one or raise "
                 "the other"
             )
-        if self.report_states > self.evaluation_episodes:
-            raise ValueError(
-                f"{owner}: report_states={self.report_states} is more than "
-                f"evaluation_episodes={self.evaluation_episodes}, and every state comes from an "
-                "episode of its own: lower the one or raise the other"
-            )
-        check_flags(owner, self, ["check_tangents"])
         check_choice(f"{owner}: tangent_dtype=", self.tangent_dtype, TANGENT_DTYPES)
         if not isinstance(self.derivatives, Derivatives):
             raise ValueError(

@@ -43,8 +43,9 @@ class CriticReport:
             observation in the place of metres and radians (`sobolax.tangents.units`): no coordinate
             counts for its unit alone. Directions that nothing observes are left out.
         std_gradient_cosine: As `state_gradient_cosine`, likewise.
-        action_gradient_error: As `state_gradient_error`, with respect to the action.
-        action_gradient_cosine: As `state_gradient_cosine`, with respect to the action.
+        action_gradient_error: As `state_gradient_error`, with respect to the action; None for a
+            critic of states.
+        action_gradient_cosine: As `state_gradient_cosine`, likewise.
         references_dropped: Share of states left out, their reference not finite or too steep.
         tail: Discount to the power of the horizon: the weight of what the reference misses.
 
@@ -62,8 +63,8 @@ class CriticReport:
     state_gradient_cosine: jax.Array
     std_gradient_error: jax.Array
     std_gradient_cosine: jax.Array
-    action_gradient_error: jax.Array
-    action_gradient_cosine: jax.Array
+    action_gradient_error: jax.Array | None
+    action_gradient_cosine: jax.Array | None
     references_dropped: jax.Array
     tail: jax.Array
 
@@ -81,6 +82,7 @@ def report_on_critic(
     reward_scale: Any = 1.0,
     deviation: jax.typing.ArrayLike = 1.0,
     huber_delta: float = 1e6,
+    of_action: bool = True,
 ) -> CriticReport:
     """Compares a critic with rollouts.
 
@@ -90,7 +92,8 @@ def report_on_critic(
     Args:
         environment: The environment.
         policy: `(observation, noise (action_size,)) -> (action, bonus)`; the bonus is added to
-            the reward of every step but the first, as in soft Q functions.
+            the reward of every step but the first, as in soft Q functions; of every step for a
+            critic of states.
         critic: `(observation, action) -> ()`.
         visited: States to look at, with a leading axis; see `Evaluation.visited`.
         key: Random key.
@@ -100,6 +103,8 @@ def report_on_critic(
         reward_scale: What the agent multiplies rewards by.
         deviation: Standard deviations of the observation, `(observation_size,)` or `()`.
         huber_delta: References whose gradient is of larger norm are dropped.
+        of_action: Whether the critic depends on the action; if not it is `V`, and the policy takes
+            the first action of the reference too.
 
     Example:
         >>> from sobolax.cart import Cart
@@ -129,17 +134,21 @@ def report_on_critic(
         return critic(environment.perturb(state, displacement).observation, action)
 
     def compare(state: State, action: jax.Array, noise: jax.Array):
-        value, gradients = jax.value_and_grad(estimated, argnums=(1, 2))(state, zero, action)
+        value, gradients = jax.value_and_grad(estimated, argnums=(1, 2) if of_action else (1,))(
+            state, zero, action
+        )
 
         def reference(displacement: jax.Array, action: jax.Array) -> jax.Array:
-            start = environment, policy, state, displacement, action
+            start = environment, policy, state, displacement, action if of_action else None
             returns = jax.vmap(
                 lambda noise: discounted_return(*start, noise, discount, reward_scale)
             )(noise)
             return jnp.mean(returns)
 
         true_gradients, true_value = jax.jacfwd(
-            lambda *where: (reference(*where),) * 2, argnums=(0, 1), has_aux=True
+            lambda *where: (reference(*where),) * 2,
+            argnums=(0, 1) if of_action else (0,),
+            has_aux=True,
         )(zero, action)
         motion = observed_motion(TransitionMap(environment, state), unit)
         observed = motion > 0.0
@@ -156,8 +165,8 @@ def report_on_critic(
         _cosine(usable, found[1], true[1]),
         _relative_error(usable, found[1] * lengths, true[1] * lengths),
         _cosine(usable, found[1] * lengths, true[1] * lengths),
-        _relative_error(usable, found[2], true[2]),
-        _cosine(usable, found[2], true[2]),
+        _relative_error(usable, found[2], true[2]) if of_action else None,
+        _cosine(usable, found[2], true[2]) if of_action else None,
         1.0 - jnp.mean(usable.astype(dtype)),
         jnp.asarray(discount, dtype) ** horizon,
     )
@@ -168,7 +177,7 @@ def discounted_return(
     policy: Policy,
     state: State,
     displacement: jax.Array,
-    action: jax.Array,
+    action: jax.Array | None,
     noise: jax.Array,
     discount: Any,
     reward_scale: Any = 1.0,
@@ -180,8 +189,10 @@ def discounted_return(
         policy: See `report_on_critic`.
         state: Where to start.
         displacement: Of the state, `(state_size,)`.
-        action: The first action, `(action_size,)`; the policy takes the others.
-        noise: Of the policy, `(steps, action_size)`; the first one is not used.
+        action: The first action, `(action_size,)`; the policy takes the others. None for a return
+            of the policy alone.
+        noise: Of the policy, `(steps, action_size)`; the first one is not used if there is a first
+            action.
         discount: gamma.
         reward_scale: Multiplies every reward.
 
@@ -191,6 +202,9 @@ def discounted_return(
         >>> where, noise = (Cart().at(1.0, 0.0), jnp.zeros(2), jnp.ones(1)), jnp.zeros((2, 1))
         >>> float(discounted_return(Cart(), rest, *where, noise, discount=0.5))  # -1.25^2 - 1.5^2/2
         -2.6875
+        >>> bonus, alone = lambda observation, noise: (jnp.zeros(1), 0.25), (*where[:2], None)
+        >>> float(discounted_return(Cart(), bonus, *alone, noise, discount=0.5))  # 1.5 (-1 + 1/4)
+        -1.125
     """
     dtype = state.reward.dtype
 
@@ -201,10 +215,12 @@ def discounted_return(
         # may not be finite, and zero times its derivative would not be zero.
         current = jax.tree.map(lambda a, b: jnp.where(weight > 0.0, a, b), current, state)
         chosen, bonus = policy(current.observation, noise)
-        first = index == 0
-        chosen = jnp.where(first, action, chosen.astype(action.dtype))
+        chosen = chosen.astype(noise.dtype if action is None else action.dtype)
+        if action is not None:
+            first = index == 0
+            chosen, bonus = jnp.where(first, action, chosen), jnp.where(first, 0.0, bonus)
         next_state = environment.step(current, chosen)
-        gained = jnp.where(first, 0.0, bonus) + reward_scale * next_state.reward
+        gained = bonus + reward_scale * next_state.reward
         total += jnp.where(weight > 0.0, weight * gained, 0.0).astype(dtype)
         weight *= (discount * next_state.discount).astype(dtype)
         return (next_state, weight, total), None

@@ -39,7 +39,7 @@ def find_warnings(metrics: Mapping[str, Any], environment: str) -> dict[str, str
             else "are not finite where its own steps are"
         )
         found["tangent_disagreement"] = (
-            f"environment {environment!r}: tangents {how}: the critic learns from wrong gradients. "
+            f"environment {environment!r}: tangents {how}: it learns from wrong gradients. "
             "sobolax.testing.check_environment names the entry; Derivatives(method='differences') "
             "does without derivatives of the simulator"
         )

@@ -17,7 +17,7 @@ from sobolax.checks import owner_of
 from sobolax.environment import Environment
 from sobolax.training import normalization
 from sobolax.training.agent import Agent, Metrics
-from sobolax.training.config import LoopConfig, TrainingConfig
+from sobolax.training.base_config import TrainingConfig
 from sobolax.training.critic_report import report_on_critic
 from sobolax.training.evaluation import evaluate
 from sobolax.training.state import Policy, Setup, TrainingState
@@ -114,6 +114,7 @@ def make_training(
         >>> state = jax.eval_shape(training.init, jax.random.key(0), sac.Hyperparameters())
         >>> state.replay.rows.shape[0]
         1600
+        >>> from sobolax.training.config import LoopConfig
         >>> training = make_training(Cart(), LoopConfig(), sac.make_agent(2, 1))  # your own agent
         >>> state = jax.eval_shape(training.init, jax.random.key(0), sac.Hyperparameters())
         >>> state.replay.rows.shape[0]
@@ -216,7 +217,7 @@ def look(setup: Setup, state: TrainingState, hyper: Any, index: jax.Array) -> Me
         "evaluation_length": jnp.mean(result.lengths.astype(result.returns.dtype)),
         "evaluation_nonfinite": result.nonfinite,
     }
-    if not isinstance(config, LoopConfig) or not config.report_states:
+    if not config.report_states:
         return metrics
     report = report_on_critic(
         environment,
@@ -229,5 +230,6 @@ def look(setup: Setup, state: TrainingState, hyper: Any, index: jax.Array) -> Me
         discount=hyper.discount,
         reward_scale=hyper.reward_scale,
         deviation=normalization.deviation(state.normalizer),
+        of_action=agent.of_action,
     )
-    return metrics | vars(report)
+    return metrics | {name: found for name, found in vars(report).items() if found is not None}

@@ -70,32 +70,32 @@ def learn(
     steps = config.num_envs * config.horizon
     iterations = config.steps_per_epoch // config.horizon
     numbers = index * iterations + jnp.arange(iterations)
-    shapes = jax.eval_shape(lambda state: _iterate(setup, state, hyper)[1], state)
-    zero = jnp.zeros((), jnp.int32)
-    empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-    def iteration(carry, number):
-        before, totals, nonfinite, done = carry
+    def iteration(before: TrainingState, number: jax.Array):
         after, metrics, broken = _iterate(setup, before, hyper)
-        sums = jax.tree.map(jnp.add, totals, metrics)
         now = ((number + 1) * steps).astype(jnp.int32)
-        state, totals, goes_on = freezing.keep_finite(before, after, totals, sums, now)
-        return (state, totals, nonfinite + broken, done + goes_on.astype(jnp.int32)), None
+        state, _, goes_on = freezing.keep_finite(before, after, {}, {}, now)
+        return state, (metrics, broken, goes_on)
 
-    (state, totals, nonfinite, done), _ = jax.lax.scan(
-        iteration, (state, empty, zero, zero), numbers
-    )
+    state, (metrics, nonfinite, sound) = jax.lax.scan(iteration, state, numbers)
+    frozen = state.frozen_at >= 0
     # The iteration that failed left nothing.
-    sound = jnp.where(state.frozen_at >= 0, state.frozen_at // steps - 1, numbers[-1] + 1)
-    counts = {name: totals.pop(name) for name in COUNTS if name in totals}
-    means = jax.tree.map(lambda total: total / jnp.maximum(done, 1), totals)
+    learned = jnp.where(frozen, state.frozen_at // steps - 1, numbers[-1] + 1)
+    counts = {name: jnp.sum(metrics.pop(name)) for name in COUNTS if name in metrics}
+    means = jax.tree.map(lambda each: _mean(each, sound), metrics)
     return state, name_shares(means, setup.environment) | counts | {
         "environment_steps": (numbers[-1] + 1) * steps,
-        "updates": sound * config.updates_per_iteration,
-        "transitions_nonfinite": nonfinite,
-        "frozen": (state.frozen_at >= 0).astype(jnp.int32),
+        "updates": learned * config.updates_per_iteration,
+        "transitions_nonfinite": jnp.sum(nonfinite),
+        "frozen": frozen.astype(jnp.int32),
         "frozen_at": state.frozen_at,
     }
+
+
+def _mean(each: jax.Array, sound: jax.Array) -> jax.Array:
+    """The mean over iterations that left the agent finite; 0 if there are none."""
+    mask = sound.reshape(-1, *[1] * (each.ndim - 1))
+    return jnp.sum(jnp.where(mask, each, 0), axis=0) / jnp.maximum(jnp.sum(sound), 1)
 
 
 def _iterate(

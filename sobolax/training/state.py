@@ -8,7 +8,7 @@ import jax
 from sobolax.environment import Environment, State
 from sobolax.tangents.sources import Source
 from sobolax.training.agent import Agent
-from sobolax.training.config import TrainingConfig
+from sobolax.training.base_config import TrainingConfig
 from sobolax.training.n_step import Window
 from sobolax.training.normalization import Normalizer
 from sobolax.training.replay import Replay

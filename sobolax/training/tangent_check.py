@@ -22,7 +22,7 @@ from sobolax.tangents.filters import along_directions, random_combination
 from sobolax.tangents.forward import TransitionMap, draw_directions
 from sobolax.tangents.methods import make_tangent_function
 from sobolax.training.agent import Metrics
-from sobolax.training.config import LoopConfig, TrainingConfig
+from sobolax.training.base_config import TrainingConfig
 from sobolax.training.n_step import oldest
 from sobolax.training.state import Setup, TrainingState
 
@@ -40,13 +40,11 @@ def is_checked(config: TrainingConfig) -> bool:
     """Whether a training has tangents to check: none without gradients, and none by differences.
 
     Example:
+        >>> from sobolax.training.config import LoopConfig
         >>> is_checked(LoopConfig()), is_checked(LoopConfig(first_order="off"))
         (True, False)
     """
-    if not isinstance(config, LoopConfig):
-        return False
-    differences = config.derivatives.method in ("differences", "mujoco_fd")
-    return config.check_tangents and config.first_order != "off" and not differences
+    return config.check_tangents and config.gradient_mode is not None
 
 
 def compare_tangents(setup: Setup, state: TrainingState, hyper: Any, key: jax.Array) -> Metrics:
@@ -112,9 +110,9 @@ def _compare(
 ) -> tuple[jax.Array, jax.Array]:
     """Relative differences of all parts, and whether they can be judged, both `(parts,)`."""
     environment = setup.config.look_ahead(setup.environment)
-    options, dtype = setup.config.derivatives, state.observation.dtype
-    step = options.difference_step or default_step(dtype)
-    predict = _pulled_back if setup.config.first_order == "reverse" else _pushed
+    dtype = state.observation.dtype
+    step = setup.config.difference_step or default_step(dtype)
+    predict = _pulled_back if setup.config.gradient_mode == "reverse" else _pushed
     displacement, move, predicted, seen = predict(setup, environment, key, state, action)
     # Two steps to either side, and none.
     transitions, reach = transitions_along(

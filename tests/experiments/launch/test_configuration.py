@@ -84,6 +84,8 @@ def test_every_agent_takes_what_it_has_of_a_preset(agent):
     assert from_json(to_json(found)) == found
     labels = [variant.label for variant in variants(found)]
     assert labels == [AGENTS[agent], f"Sobolev {AGENTS[agent]}"]
+    # Which of them a sample of tangents is checked for: SHAC's actor needs them without any weight.
+    assert [variant.differentiates for variant in variants(found)] == [agent == "shac", True]
 
 
 def test_an_unknown_agent_is_named_before_anything_else():

@@ -20,6 +20,7 @@ from sobolax.training.state import Setup
 
 GAMMA = 0.8
 SIZES = {"num_envs": 4, "horizon": 4, "hidden_sizes": (8,), "evaluation_episodes": 1}
+SIZES |= {"report_states": 0}
 TINY = shac.Config(
     total_timesteps=64, epochs=2, critic_epochs=2, minibatches=2, activation="tanh", **SIZES
 )
@@ -73,6 +74,7 @@ def probed():
         hidden_sizes=(32,),
         activation="tanh",
         evaluation_episodes=1,
+        report_states=0,
         normalize_observations=False,
     )
     hyper = shac.Hyperparameters(discount=GAMMA, actor_learning_rate=1e-2)
@@ -217,6 +219,25 @@ def test_seeds_and_hyperparameters_are_one_program_and_equal_one_by_one():
     assert states.replay is None
 
 
+def test_the_report_is_on_values_of_states():
+    training = make_training(Cart(), replace(TINY, report_states=1))
+    hyper = shac.Hyperparameters()
+    state = jax.eval_shape(training.init, jax.random.key(0), hyper)
+    found = jax.eval_shape(training.look, state, hyper, 0)
+    assert {"value_error", "state_gradient_error", "std_gradient_cosine"} < found.keys()
+    assert "action_gradient_error" not in found
+
+
+@pytest.mark.parametrize("first_order", ["off", "reverse"])
+def test_the_simulator_s_derivatives_are_checked_with_or_without_a_sobolev_critic(first_order):
+    config = replace(TINY, first_order=first_order)
+    training, hyper = make_training(Cart(), config), shac.Hyperparameters()
+    state = jax.eval_shape(training.init, jax.random.key(0), hyper)
+    found = jax.eval_shape(training.check, state, hyper, jax.random.key(0))
+    assert found["tangent_disagreement"].shape == ()
+    assert make_training(Cart(), replace(config, check_tangents=False)).check is None
+
+
 class NoReverse(Cart):
     """A cart whose simulator says why it has no reverse mode."""
 
@@ -229,6 +250,7 @@ class NoReverse(Cart):
 @pytest.mark.parametrize(
     ("changes", "environment", "message"),
     [
+        ({"report_states": 17}, Cart(), "report_states=17 is more than evaluation_episodes=16"),
         ({"horizon": 41, "total_timesteps": 41 * 512}, Cart(), "horizon=41 is longer than an epi"),
         (
             {"horizon": 3},
@@ -254,7 +276,7 @@ def test_what_cannot_work_is_refused_before_anything_compiles(changes, environme
         make_training(environment, shac.Config(**changes))
 
 
-@pytest.mark.parametrize("name", ["replay_capacity", "batch_size", "n_step", "report_states"])
+@pytest.mark.parametrize("name", ["replay_capacity", "batch_size", "n_step", "gradient_steps"])
 def test_settings_of_a_replay_buffer_are_no_settings_of_shac(name):
     with pytest.raises(TypeError, match=name):
         shac.Config(**{name: 4})

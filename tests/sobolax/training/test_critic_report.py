@@ -68,6 +68,17 @@ def test_the_true_critic_has_no_error(env, true_q):
     np.testing.assert_allclose(found.tail, env.discount**HORIZON, rtol=1e-4)
 
 
+def test_the_true_values_of_states_have_no_error(env, true_q):
+    """Of a critic without an action, the reference is what the policy alone earns."""
+    policy = half_gain(env)
+    found = report(env, lambda o, _: true_q(o, policy(o, None)[0]), of_action=False)
+    assert found.value_error < 1e-3
+    assert found.state_gradient_error < 1e-3
+    assert (found.action_gradient_error, found.action_gradient_cosine) == (None, None)
+    half = report(env, lambda o, _: true_q(o, policy(o, None)[0]) / 2, of_action=False)
+    np.testing.assert_allclose(half.state_gradient_error, 0.5, rtol=1e-3)
+
+
 def test_forward_and_reverse_mode_agree_on_the_reference(float64):
     env = envs.make("lqr", dimension=3, actions=2)
     state, noise = env.reset(jax.random.key(0)), jnp.zeros((20, 2))
