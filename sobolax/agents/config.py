@@ -95,9 +95,17 @@ class ValueHyperparameters:
         )
 
 
+@dataclass(frozen=True)
+class _BothWeights:
+    """What `CriticHyperparameters` begins with, by position: the two weights beside each other."""
+
+    state_weight: Any = 1.0
+    action_weight: Any = 1.0
+
+
 @register_hyperparameters
 @dataclass(frozen=True)
-class CriticHyperparameters(ValueHyperparameters):
+class CriticHyperparameters(ValueHyperparameters, _BothWeights):
     """The same for agents whose critic is a function of the action too.
 
     Attributes:
@@ -111,7 +119,6 @@ class CriticHyperparameters(ValueHyperparameters):
         ValueError: config.CriticHyperparameters: action_weight=-1.0 must be finite and at least 0
     """
 
-    action_weight: Any = 1.0
     target_action_noise: Any = 0.0
     target_action_noise_bound: Any = 0.5
 

@@ -177,3 +177,7 @@ def test_the_line_search_shortens_a_step_that_overshoots(weight):
     power = float(np.log(searched[0] / plain[0]) / np.log(0.8))
     assert power == pytest.approx(round(power), abs=0.02)
     assert 1 <= round(power) <= 8
+
+
+def test_the_weights_are_the_first_two_hyperparameters():
+    assert CriticHyperparameters(0.1, 0.2).weights == Weights(state=0.1, action=0.2)
