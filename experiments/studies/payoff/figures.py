@@ -30,7 +30,11 @@ from experiments.studies.payoff.tasks import REGIMES
 from experiments.studies.payoff.variants import CHOICES, PLAIN
 
 _COLORS = (BLUE, GREEN, PURPLE, SKY, YELLOW, BLACK)
-_ORDER = [name for name, one in CHOICES.items() if one.config.get("first_order") != "off"]
+_ORDER = [
+    name
+    for name, one in CHOICES.items()
+    if one.agent != "sac" or one.config.get("first_order") != "off"
+]
 _PANELS: dict[str, str] = {
     RETURN: "return",
     "mean_q": "mean Q",

@@ -16,6 +16,7 @@ from experiments.launch.progress import Progress
 from experiments.launch.runner import train_runs
 from experiments.report.rows import Row
 from experiments.studies.payoff.options import Job, Options
+from experiments.studies.payoff.variants import CHOICES
 from experiments.studies.study import Done, Plan, TrainingProgress
 
 
@@ -50,7 +51,7 @@ def _rows(job: Job, history: History) -> Iterator[Row]:
                 "epoch": epoch,
                 # Seeds are trained together: each has its part of the time.
                 "seconds": round(history.seconds[epoch] / len(job.seeds), 3),
-                "mean_q": mean_q(own),
+                **({"mean_q": mean_q(own)} if CHOICES[job.variant].agent == "sac" else {}),
                 **own,
             }
 

@@ -1,16 +1,18 @@
 """What the comparison varies, and the trainings that this comes to."""
 
 import itertools
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import envs
-from experiments.launch.configuration import merge
+from experiments.launch.configuration import agent_module, merge
 from experiments.studies.payoff.tasks import REGIMES, TASKS
 from experiments.studies.payoff.variants import CHOICES, PLAIN
 from experiments.studies.study import Plan, check_flags, check_names
 from sobolax import make_training
-from sobolax.agents import sac
+from sobolax.agents.config import ValueHyperparameters
+from sobolax.training.base_config import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Options:
     `--report` merges folders.
 
     Attributes:
-        tasks: Which, of reacher, hopper, walker2d, pusher, ant, half_cheetah, humanoid.
+        tasks: Which, of reacher, hopper, walker2d, pusher, ant, half_cheetah, humanoid, chain.
         regimes: How much data and how many updates: few, many, long.
         variants: Which.
         seeds: How many seeds each variant gets.
@@ -58,8 +60,8 @@ class Job:
     regime: str
     variant: str
     seeds: range
-    config: sac.Config
-    hyper: sac.Hyperparameters
+    config: TrainingConfig
+    hyper: ValueHyperparameters
     training: Any
 
 
@@ -94,38 +96,42 @@ def prepare(options: Options) -> Plan[Options, Job]:
 
 def configure(
     task: str, regime: str, variant: str, shrink: int = 1
-) -> tuple[sac.Config, sac.Hyperparameters]:
+) -> tuple[TrainingConfig, ValueHyperparameters]:
     """Configuration and hyperparameters of one variant."""
     own, choice = TASKS[task], CHOICES[variant]
-    config = merge(sac.Config(), {**REGIMES[regime].config, **own.config, **choice.config})
-    steps = int(config.total_timesteps * choice.steps)
-    config = replace(
-        config,
-        total_timesteps=steps,
-        replay_capacity=steps,
-        gradient_steps=int(config.gradient_steps * choice.updates),
-    )
+    agent = agent_module(choice.agent)
+    sizes = {**REGIMES[regime].config, **own.config, **choice.config}
+    steps = int(sizes["total_timesteps"] * choice.steps)
+    sizes |= {
+        "total_timesteps": steps,
+        "replay_capacity": steps,
+        "gradient_steps": int(sizes["gradient_steps"] * choice.updates),
+    }
     if shrink > 1:
-        config = _smaller(config, shrink)
-    hyper = merge(sac.Hyperparameters(), {**own.hyper, **choice.hyper})
-    return config, hyper
+        sizes |= _smaller(sizes, shrink)
+    # Sizes of a replay buffer are not for an agent without one.
+    known = {entry.name for entry in fields(agent.Config)}
+    own_sizes = {name: value for name, value in sizes.items() if name in known}
+    hyper = merge(agent.Hyperparameters(), {**own.hyper, **choice.hyper})
+    return merge(agent.Config(), own_sizes), hyper
 
 
-def _smaller(config: sac.Config, shrink: int) -> sac.Config:
-    """A training of fewer steps, updates and evaluations."""
-    epochs = min(2, config.epochs)
-    steps = max(4, config.total_timesteps // (config.num_envs * epochs * shrink))
-    total = steps * config.num_envs * epochs
-    return replace(
-        config,
-        epochs=epochs,
-        total_timesteps=total,
-        replay_capacity=total,
-        learning_starts=config.num_envs,
-        gradient_steps=max(1, config.gradient_steps // shrink),
-        batch_size=min(16, config.batch_size),
-        hidden_sizes=(8, 8),
-        evaluation_episodes=1,
-        report_states=min(1, config.report_states),
-        report_horizon=2,
-    )
+def _smaller(sizes: Mapping[str, Any], shrink: int) -> dict[str, Any]:
+    """Sizes of a training of fewer steps, updates and evaluations."""
+    epochs, num_envs = min(2, sizes["epochs"]), min(8, sizes["num_envs"])
+    steps = max(4, sizes["total_timesteps"] // (num_envs * epochs * shrink))
+    smaller = {"horizon": 2} if "horizon" in sizes else {}
+    total = (steps - steps % 2) * num_envs * epochs
+    return smaller | {
+        "num_envs": num_envs,
+        "epochs": epochs,
+        "total_timesteps": total,
+        "replay_capacity": total,
+        "learning_starts": num_envs,
+        "gradient_steps": max(1, sizes["gradient_steps"] // shrink),
+        "batch_size": min(16, sizes["batch_size"]),
+        "hidden_sizes": (8, 8),
+        "evaluation_episodes": 1,
+        "report_states": min(1, sizes.get("report_states", 0)),
+        "report_horizon": 2,
+    }

@@ -44,6 +44,7 @@ TASKS = {
         Task("ant"),
         Task("half_cheetah", {"report_states": 0}),
         Task("humanoid"),
+        Task("chain", {"report_horizon": 60}, {"discount": 0.95}),
     )
 }
 

@@ -18,6 +18,7 @@ class Choice:
         hyper: Fields of its `Hyperparameters`.
         updates: Factor of the updates of a step.
         steps: Factor of the environment's steps.
+        agent: Name of the agent.
     """
 
     label: str
@@ -26,6 +27,7 @@ class Choice:
     hyper: Mapping[str, Any] = field(default_factory=dict)
     updates: float = 1.0
     steps: float = 1.0
+    agent: str = "sac"
 
 
 def _weights(value: float) -> Mapping[str, float]:
@@ -34,6 +36,7 @@ def _weights(value: float) -> Mapping[str, float]:
 
 _TENTH, _ONE = _weights(0.1), _weights(1.0)
 _STD = {"gradient_units": "observation_std"}
+_SHAC = {"num_envs": 64, "horizon": 16}
 _SOFT, _LAYER = {**_STD, "trust": "soft"}, {"critic_norm": "layer"}
 
 CHOICES: dict[str, Choice] = {
@@ -69,5 +72,30 @@ CHOICES: dict[str, Choice] = {
     ),
     "more_data": Choice(
         "plain, twice the transitions", "control", {"first_order": "off"}, steps=2.0
+    ),
+    "shac": Choice("SHAC", "baseline", {**_SHAC, "first_order": "off"}, agent="shac"),
+    "shac_cut": Choice(
+        "SHAC, chains cut at growth 10",
+        "baseline",
+        {**_SHAC, "first_order": "off"},
+        {"growth_bound": 10.0},
+        agent="shac",
+    ),
+    "shac_gradients": Choice(
+        "SHAC, gradients, λ = 0.1", "gradients", _SHAC, {"state_weight": 0.1}, agent="shac"
+    ),
+    "shac_gradients_std": Choice(
+        "SHAC, per standard deviation, λ = 0.1",
+        "gradients",
+        {**_SHAC, **_STD},
+        {"state_weight": 0.1},
+        agent="shac",
+    ),
+    "shac_shuffled": Choice(
+        "SHAC, shuffled gradients",
+        "control",
+        {**_SHAC, "gradient_target": "shuffled"},
+        {"state_weight": 0.1},
+        agent="shac",
     ),
 }

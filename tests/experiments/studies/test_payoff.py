@@ -1,5 +1,6 @@
 """The payoff study: what it concludes from numbers, what it trains, what it refuses."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,12 +9,14 @@ import pytest
 from experiments.report.results import RETURN
 from experiments.report.rows import Rows
 from experiments.studies.ant import __main__ as ant
+from experiments.studies.first_order_agents import __main__ as first_order_agents
 from experiments.studies.payoff import __main__ as command
 from experiments.studies.payoff import figures, summary, tables
 from experiments.studies.payoff.measure import mean_q
 from experiments.studies.payoff.options import Options, configure, prepare
 from experiments.studies.payoff.tasks import REGIMES
 from experiments.studies.payoff.variants import CHOICES, PLAIN
+from sobolax.cart import Cart
 
 SEEDS = 6
 
@@ -107,6 +110,27 @@ def test_variants_differ_from_plain_in_what_they_say():
         sized, _ = configure("hopper", regime, PLAIN)
         said = f"{sized.total_timesteps:,} transitions"
         assert chosen.about.startswith(said)
+
+
+@pytest.mark.parametrize("shrink", [1, 400])
+def test_every_variant_fits_every_regime(shrink):
+    environment = Cart()
+    for regime, variant in itertools.product(REGIMES, CHOICES):
+        config, hyper = configure("hopper", regime, variant, shrink)
+        config.check(environment)
+        assert type(hyper) is config.make_agent(environment).hyperparameters
+
+
+def test_shac_takes_the_steps_of_sac():
+    sac, _ = configure("hopper", "few", PLAIN)
+    shac, hyper = configure("hopper", "few", "shac_gradients")
+    assert (shac.total_timesteps, shac.epochs) == (sac.total_timesteps, sac.epochs)
+    assert (shac.first_order, hyper.state_weight) == ("reverse", 0.1)
+    regime = first_order_agents.DEFAULTS.regimes[0]
+    for task, variant in itertools.product(
+        first_order_agents.DEFAULTS.tasks, first_order_agents.DEFAULTS.variants
+    ):
+        assert configure(task, regime, variant)[0].total_timesteps == 204_800
 
 
 def test_seeds_are_cut_into_programs_and_blocks_hold_whole_pairs():

@@ -1,0 +1,1 @@
+"""SHAC beside SAC, each with and without gradients in the critic."""

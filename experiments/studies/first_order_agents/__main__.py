@@ -1,0 +1,30 @@
+"""Actors through the simulator beside SAC: `python -m experiments.studies.first_order_agents`.
+
+The study `payoff` with variants of SHAC, at equal steps; tables have the time as well.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from experiments.launch.exit_status import leave
+from experiments.studies import command
+from experiments.studies.payoff.__main__ import STUDY
+from experiments.studies.payoff.options import Options
+
+DEFAULTS = Options(
+    tasks=("hopper", "walker2d", "half_cheetah", "ant", "pusher", "chain"),
+    regimes=("long",),
+    variants=("plain", "raw", "shac", "shac_cut", "shac_gradients", "shac_shuffled"),
+    seeds=5,
+    seeds_per_program=5,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; see `experiments.studies.command.main`."""
+    study = dataclasses.replace(STUDY, name="first_order_agents")
+    return command.main(study, argv, DEFAULTS)
+
+
+if __name__ == "__main__":
+    leave(main())
