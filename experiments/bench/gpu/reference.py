@@ -60,7 +60,7 @@ def write(env: str, count: int, path: Path) -> None:
 
 def read(path: Path) -> tuple[Physics, jax.Array, dict[str, np.ndarray]]:
     """Physics, controls, and everything of a file that `write` made."""
-    found = dict(np.load(path))
+    found = dict(np.load(path, allow_pickle=False))
     return Physics(**{name: found[name] for name in _PHYSICS}), found["control"], found
 
 
