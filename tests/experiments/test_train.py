@@ -168,18 +168,6 @@ def _experiment(flags, output):
     return command_line.parse([*flags, "--output", str(output)])
 
 
-def test_importing_has_no_side_effects(tmp_path):
-    code = (
-        "import experiments.train, experiments.report.viewer, experiments.render, jax;"
-        "assert jax.config.jax_compilation_cache_dir is None;"
-        "from jax._src import xla_bridge; assert not xla_bridge._backends"
-    )
-    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
-    environment["PYTHONPATH"] = str(ROOT)
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.slow
 def test_ctrl_c_stops_a_process_in_good_order(tmp_path):
     folder = tmp_path / "run"

@@ -109,14 +109,28 @@ def test_a_narrow_terminal_shows_a_list(tmp_path, monkeypatch):
             assert "  return [95 %]: 4.50" in text or width < 30
 
 
-def test_no_module_prints_when_it_is_imported(tmp_path):
-    names = ("train", "sweep.__main__", "evaluate", "render", "studies.toy.__main__")
-    code = f"import {', '.join(f'experiments.{name}' for name in names)}, envs.mujoco.chain"
+def test_importing_prints_leaves_and_starts_nothing(tmp_path):
+    """Nor does making an environment print: the half-cheetah's file uses what MuJoCo warns of."""
+    names = ("train", "sweep.__main__", "evaluate", "render", "report.viewer")
+    code = f"""
+import {", ".join(f"experiments.{name}" for name in names)}, experiments.studies.toy.__main__
+import envs.mujoco.chain, jax, sys
+from jax._src import xla_bridge
+assert jax.config.jax_compilation_cache_dir is None
+assert not xla_bridge._backends
+print("imported", file=sys.stderr)
+envs.make("chain", joints=2), envs.make("half_cheetah")
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
     done = subprocess.run(
         [sys.executable, "-W", "default", "-c", code],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    importing, _, making = done.stderr.partition("imported\n")
+    assert importing == ""
+    assert "settotalmass" not in making
+    assert not list(tmp_path.iterdir())

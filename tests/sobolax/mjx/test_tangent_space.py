@@ -1,5 +1,7 @@
 """Positions move along their tangent space as MuJoCo moves them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -17,37 +19,46 @@ def model(request):
     return mujoco.MjModel.from_xml_string(MODELS[request.param])
 
 
+@pytest.fixture(scope="module")
+def integrate(model):
+    """`integrate_position` as one program: op by op it would be dozens."""
+    return jax.jit(functools.partial(integrate_position, model), static_argnames="normalise")
+
+
+@pytest.fixture(scope="module")
+def subtract(model):
+    return jax.jit(functools.partial(subtract_positions, model))
+
+
 def _start(model) -> np.ndarray:
     return draw_states(model, model.nkey + 1, seed=3)["qpos"][-1]
 
 
 # The smallest are on the series' side of the switch, the largest turns more than once.
 @pytest.mark.parametrize("size", [1e-12, 1e-7, 1e-4, 3e-4, 1.0, 20.0])
-def test_a_move_is_that_of_mujoco(float64, model, size):
+def test_a_move_is_that_of_mujoco(float64, model, integrate, size):
     start, move = _start(model), size * np.random.default_rng(4).normal(size=model.nv)
     expected = start.copy()
     mujoco.mj_integratePos(model, expected, move, 1)
-    np.testing.assert_allclose(
-        integrate_position(model, start, move, normalise=True), expected, atol=1e-14
-    )
+    np.testing.assert_allclose(integrate(start, move, normalise=True), expected, atol=1e-14)
     # `start` is normal to rounding, and so is the product of two unit quaternions.
-    np.testing.assert_allclose(integrate_position(model, start, move), expected, atol=1e-14)
+    np.testing.assert_allclose(integrate(start, move), expected, atol=1e-14)
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-9, 1e-3, 0.8])
-def test_the_difference_of_positions_is_the_move(float64, model, size):
+def test_the_difference_of_positions_is_the_move(float64, model, integrate, subtract, size):
     start, move = _start(model), size * np.random.default_rng(6).normal(size=model.nv)
-    end = integrate_position(model, start, move)
+    end = integrate(start, move)
     # Rotations of less than half a turn; a rounding of the quaternions' length counts twice.
-    np.testing.assert_allclose(subtract_positions(model, end, start), move, atol=1e-14)
+    np.testing.assert_allclose(subtract(end, start), move, atol=1e-14)
     expected = np.zeros(model.nv)
     mujoco.mj_differentiatePos(model, expected, 1.0, start, np.asarray(end))
-    np.testing.assert_allclose(subtract_positions(model, end, start), expected, atol=1e-14)
+    np.testing.assert_allclose(subtract(end, start), expected, atol=1e-14)
 
 
-def test_no_move_keeps_every_bit(model):
+def test_no_move_keeps_every_bit(model, integrate):
     start = _start(model).astype(np.float32)
-    moved = integrate_position(model, jnp.asarray(start), jnp.zeros(model.nv))
+    moved = integrate(start, np.zeros(model.nv, np.float32))
     np.testing.assert_array_equal(moved, start)
 
 
@@ -88,6 +99,6 @@ def test_the_end_turns_with_the_start_and_with_the_move(float64, model):
 
 def test_at_rest_the_end_moves_as_much_as_the_move(float64, model):
     """Not zero, as the axis of a rotation by no angle would have it."""
-    carried, driven = rotated(model, jnp.zeros(model.nv))
+    carried, driven = jax.jit(functools.partial(rotated, model))(np.zeros(model.nv))
     np.testing.assert_array_equal(carried, np.eye(model.nv))
     np.testing.assert_array_equal(driven, np.eye(model.nv))

@@ -30,6 +30,16 @@ def plain_model(request):
     return mujoco.MjModel.from_xml_string(MODELS[request.param])
 
 
+def test_both_modes_have_a_derivative_for_every_joint(plain_model):
+    """Of lengths and moments; their values are for the slow tests."""
+    with jax.enable_x64(True):
+        _, both_modes = programs(plain_model)
+        modes = jax.eval_shape(both_modes, path_of_poses())
+    shape = (POSES, plain_model.ntendon, 1 + plain_model.nv, plain_model.nv)
+    assert [mode.shape for mode in modes] == [shape, shape]
+
+
+@pytest.mark.slow
 def test_both_modes_are_right_wherever_the_path_is_smooth(plain_model):
     """Of lengths and moments, against differences of `mjx.tendon`, along a path of poses."""
     forward, reverse, expected, disagreement = derivatives_along_the_path(plain_model)
@@ -46,6 +56,29 @@ def test_both_modes_are_right_wherever_the_path_is_smooth(plain_model):
         assert error[smooth].max() < 1e-6, (name, np.flatnonzero(smooth & (error > 1e-6)))
 
 
+def programs(plain_model):
+    """`mjx.tendon` along a path, and both modes of ours: compiled functions of `(poses, nq)`."""
+    model = mjx.put_model(plain_model, impl="jax")
+    data = mjx.make_data(model, impl="jax")
+
+    def results(tendon, qpos):
+        placed = mjx.com_pos(model, mjx.kinematics(model, data.replace(qpos=qpos)))
+        moved = tendon(model, placed)
+        return jnp.concatenate([moved.ten_length[:, None], moved._impl.ten_J], axis=1)
+
+    @compiled_quickly
+    @one_by_one
+    def both_modes(qpos):
+        # `jvp` and `vjp` with the shared part compiled once.
+        value, linear = jax.linearize(functools.partial(results, tendon), qpos)
+        forward = jax.vmap(linear, out_axes=-1)(jnp.eye(plain_model.nv))
+        basis = jnp.eye(value.size).reshape(-1, *value.shape)
+        (reverse,) = jax.vmap(jax.linear_transpose(linear, qpos))(basis)
+        return forward, reverse.reshape(forward.shape)
+
+    return compiled_quickly(one_by_one(functools.partial(results, mjx.tendon))), both_modes
+
+
 def derivatives_along_the_path(plain_model):
     """Forward mode, reverse mode, differences of `mjx.tendon`, and how far two of these disagree.
 
@@ -53,26 +86,7 @@ def derivatives_along_the_path(plain_model):
     """
     path = path_of_poses()
     with jax.enable_x64(True):
-        model = mjx.put_model(plain_model, impl="jax")
-        data = mjx.make_data(model, impl="jax")
-
-        def results(tendon, qpos):
-            placed = mjx.com_pos(model, mjx.kinematics(model, data.replace(qpos=qpos)))
-            moved = tendon(model, placed)
-            return jnp.concatenate([moved.ten_length[:, None], moved._impl.ten_J], axis=1)
-
-        plain = compiled_quickly(one_by_one(functools.partial(results, mjx.tendon)))
-
-        @compiled_quickly
-        @one_by_one
-        def both_modes(qpos):
-            # `jvp` and `vjp` with the shared part compiled once.
-            value, linear = jax.linearize(functools.partial(results, tendon), qpos)
-            forward = jax.vmap(linear, out_axes=-1)(jnp.eye(plain_model.nv))
-            basis = jnp.eye(value.size).reshape(-1, *value.shape)
-            (reverse,) = jax.vmap(jax.linear_transpose(linear, qpos))(basis)
-            return forward, reverse.reshape(forward.shape)
-
+        plain, both_modes = programs(plain_model)
         forward, reverse = jax.device_get(both_modes(path))
         near, far = (
             np.stack(

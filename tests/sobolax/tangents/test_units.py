@@ -30,19 +30,25 @@ from sobolax.training.updates import find_tangents
 from sobolax.transition import Tangents, Transition
 
 # Observations: 3 along the first direction, (0, 4) along the second, nothing along the third.
-OBSERVATION = jnp.array([[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]])
-NEXT = jnp.array([[6.0, 0.0, 9.0], [8.0, 2.0, 9.0]])
-DEVIATION = jnp.array([1.0, 2.0])
+OBSERVATION = np.float32([[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]])
+NEXT = np.float32([[6.0, 0.0, 9.0], [8.0, 2.0, 9.0]])
+DEVIATION = np.float32([1.0, 2.0])
 TANGENTS = Tangents(
-    state=Transition(OBSERVATION, None, jnp.zeros(3), None, NEXT),
-    action=Transition(None, jnp.eye(1), jnp.zeros(1), None, jnp.array([[0.0], [6.0]])),
+    state=Transition(OBSERVATION, None, np.zeros(3, np.float32), None, NEXT),
+    action=Transition(
+        None, np.eye(1, dtype=np.float32), np.zeros(1, np.float32), None, np.float32([[0], [6]])
+    ),
 )
+# Op by op every test would wait for dozens of programs.
+motion_of = jax.jit(observed_motion)
+scales_of = jax.jit(gradient_scales, static_argnames=("units", "trust"))
+clipped_by = jax.jit(clip_growth)
 
 
 def test_a_unit_is_what_moves_the_observation_by_a_standard_deviation():
     """Motions 3, 4/2 and none, so units of a third, a half and nothing at all."""
-    np.testing.assert_allclose(observed_motion(TANGENTS, DEVIATION), [3.0, 2.0, 0.0])
-    scales = gradient_scales(TANGENTS, DEVIATION, 0.9, units="observation_std")
+    np.testing.assert_allclose(motion_of(TANGENTS, DEVIATION), [3.0, 2.0, 0.0])
+    scales = scales_of(TANGENTS, DEVIATION, 0.9, units="observation_std")
     np.testing.assert_allclose(scales.state, [1 / 3, 1 / 2, 0.0], rtol=1e-6)
     np.testing.assert_allclose(scales.action, [1.0])
 
@@ -51,13 +57,13 @@ def test_trust_falls_with_what_the_step_stretches():
     """Growth sqrt(6^2 + 4^2) / 3 and 1 / 2 along the state, 3 along the action."""
     growth = np.array([np.sqrt(52.0) / 3, 0.5])
     weights = 1 / (1 + (0.9 * growth) ** 2)
-    raw = gradient_scales(TANGENTS, DEVIATION, 0.9, trust="soft")
+    raw = scales_of(TANGENTS, DEVIATION, 0.9, trust="soft")
     np.testing.assert_allclose(np.square(raw.state), [*weights, 0.0], rtol=1e-6)
     np.testing.assert_allclose(np.square(raw.action), [1 / (1 + 2.7**2)], rtol=1e-6)
-    scaled = gradient_scales(TANGENTS, DEVIATION, 0.9, "observation_std", "soft")
+    scaled = scales_of(TANGENTS, DEVIATION, 0.9, "observation_std", "soft")
     np.testing.assert_allclose(scaled.state, raw.state * np.array([1 / 3, 1 / 2, 0]), rtol=1e-6)
     # At the end of an episode nothing is bootstrapped.
-    ended = gradient_scales(TANGENTS, DEVIATION, 0.0, trust="soft")
+    ended = scales_of(TANGENTS, DEVIATION, 0.0, trust="soft")
     np.testing.assert_allclose(ended.state, [1.0, 1.0, 0.0])
     # An impact that multiplies by 100 counts a ten-thousandth.
     np.testing.assert_allclose(soft_trust(jnp.array(100.0), 1.0), 1e-4, rtol=1e-3)
@@ -72,7 +78,7 @@ def test_trust_falls_with_what_the_step_stretches():
 )
 def test_unknown_units_and_trust_are_refused_by_name(names, message):
     with pytest.raises(ValueError, match=message):
-        gradient_scales(TANGENTS, DEVIATION, 0.9, **names)
+        scales_of(TANGENTS, DEVIATION, 0.9, **names)
 
 
 def test_a_transition_map_cannot_be_trusted_less():
@@ -82,17 +88,21 @@ def test_a_transition_map_cannot_be_trusted_less():
 
 
 def test_rounding_is_no_observation():
-    noisy = replace(TANGENTS.state, observation=OBSERVATION.at[0, 2].set(1e-7))
-    scales = gradient_scales(replace(TANGENTS, state=noisy), DEVIATION, 0.9, "observation_std")
+    observation = OBSERVATION.copy()
+    observation[0, 2] = 1e-7
+    noisy = replace(TANGENTS, state=replace(TANGENTS.state, observation=observation))
+    scales = scales_of(noisy, DEVIATION, 0.9, "observation_std")
     assert scales.state[2] == 0.0
 
 
 @pytest.mark.parametrize("trust", ["full", "soft", "hard"])
 def test_a_tangent_that_is_not_finite_leaves_the_others_alone(trust):
-    transition = Transition(jnp.ones(2), jnp.ones(1), 1.0, jnp.ones(()), jnp.ones(2))
-    transition = jax.tree.map(jnp.asarray, transition)
-    broken = replace(TANGENTS.state, next_observation=NEXT.at[0, 0].set(jnp.nan))
+    transition = Transition(*(np.ones(shape, np.float32) for shape in (2, 1, (), (), 2)))
+    following = NEXT.copy()
+    following[0, 0] = np.nan
+    broken = replace(TANGENTS.state, next_observation=following)
 
+    @jax.jit
     def errors_of(tangents):
         if trust == "hard":
             motion = observed_motion(tangents, DEVIATION)
@@ -114,9 +124,14 @@ def test_a_tangent_that_is_not_finite_leaves_the_others_alone(trust):
 
 def test_tangents_dropped_from_storage_stay_dropped():
     storage = make_storage("int8")
-    stored, bound = storage.unpack(storage.pack(jax.random.key(0), TANGENTS), 5.0)
+
+    @jax.jit
+    def look(tangents):
+        stored, bound = storage.unpack(storage.pack(jax.random.key(0), tangents), 5.0)
+        return gradient_scales(stored, DEVIATION, 0.9, "observation_std", "soft"), bound
+
+    scales, bound = look(TANGENTS)
     assert bound == jnp.inf
-    scales = gradient_scales(stored, DEVIATION, 0.9, "observation_std", "soft")
     # Lengths 10.4 and 4.5: the first is beyond the bound.
     assert scales.state[0] == 0.0
     assert scales.state[1] > 0.0
@@ -163,15 +178,17 @@ def test_singular_values_are_clipped_as_numpy_would(float64, left, right, values
 
 
 def test_a_clipped_matrix_that_was_small_is_itself():
-    matrix = jnp.array([[0.3, 0.2], [0.0, 0.4], [0.1, 0.0]])
-    assert jnp.all(clip_singular_values(matrix, 1.0) == matrix)
-    assert jnp.all(clip_singular_values(jnp.zeros((2, 3)), 1.0) == 0.0)
+    clip = jax.jit(clip_singular_values)
+    matrix = np.float32([[0.3, 0.2], [0.0, 0.4], [0.1, 0.0]])
+    assert np.all(clip(matrix, 1.0) == matrix)
+    assert np.all(clip(np.zeros((2, 3), np.float32), 1.0) == 0.0)
 
 
 def test_clipped_growth_is_bounded_in_standard_deviations():
-    motion = observed_motion(TANGENTS, DEVIATION)
-    clipped = clip_growth(TANGENTS, motion, DEVIATION, 0.8)
-    whitened = np.asarray(clipped.state.next_observation / DEVIATION[:, None])[:, :2] / motion[:2]
+    motion = np.asarray(motion_of(TANGENTS, DEVIATION))
+    clipped = clipped_by(TANGENTS, motion, DEVIATION, 0.8)
+    whitened = np.asarray(clipped.state.next_observation) / DEVIATION[:, None]
+    whitened = whitened[:, :2] / motion[:2]
     before = np.asarray(NEXT / DEVIATION[:, None])[:, :2] / motion[:2]
     left, values, right = np.linalg.svd(before)
     assert values[0] > 1 / 0.8 > values[1]
@@ -181,7 +198,7 @@ def test_clipped_growth_is_bounded_in_standard_deviations():
     # The action moves the next observation by three standard deviations.
     np.testing.assert_allclose(clipped.action.next_observation, [[0.0], [2.5]], rtol=1e-5)
     np.testing.assert_array_equal(
-        clip_growth(TANGENTS, motion, DEVIATION, 0.0).state.next_observation, NEXT
+        clipped_by(TANGENTS, motion, DEVIATION, 0.0).state.next_observation, NEXT
     )
 
 
