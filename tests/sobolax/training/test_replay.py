@@ -7,7 +7,6 @@ import pytest
 
 from sobolax.training import replay
 
-
 # Op by op every test would wait for dozens of programs.
 add, read_all = jax.jit(replay.add), jax.jit(replay.read_all)
 sample = jax.jit(replay.sample, static_argnums=2)
