@@ -49,6 +49,20 @@ def small(monkeypatch):
     )
 
 
+def test_the_lines_that_train_are_traced(small):
+    """The very lines, but for what compiles; their numbers are for the slow tests."""
+    block = block_with("make_train")
+    for compiled in ("jax.jit(train)(", "jax.vmap(train, in_axes=(0, None))("):
+        assert block.count(compiled) == 1
+        block = block.replace(compiled, f"traced({compiled[:-1]})(")
+    names = run(block, {"traced": lambda function: functools.partial(jax.eval_shape, function)})
+    states, metrics = names["policies"]
+    assert names["metrics"]["evaluation_return"].shape == (1,)
+    assert metrics["evaluation_return"].shape == (8, 1)
+    assert jax.tree.structure(states) == jax.tree.structure(names["state"])
+
+
+@pytest.mark.slow
 def test_the_lines_that_train_run(small, monkeypatch):
     make = sobolax.make_train
     # One program of all that runs outside of `jit`: it would be hundreds.
@@ -79,6 +93,17 @@ def test_the_loss_alone_runs():
     assert jnp.any(names["gradient"] != 0)
 
 
+def test_the_step_that_differentiates_is_traced(capsys):
+    """The very lines, but for `jax.jit`; its numbers are for the slow tests."""
+    block = block_with("step_and_jacobian")
+    assert block.count("jax.jit(") == 2
+    traced = {"traced": lambda function: functools.partial(jax.eval_shape, function)}
+    names = run(block.replace("jax.jit(", "traced("), traced)
+    assert names["jacobian"].state.shape == (12, 12)
+    assert "(12, 12)" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_the_step_that_differentiates_runs():
     names = run(block_with("step_and_jacobian"))
     jacobian, gradient = names["jacobian"].state, names["height"](names["data"].qvel)

@@ -72,12 +72,15 @@ def test_control_flow_and_custom_derivatives_go_through(float64):
         return {"chosen": chosen, "history": history}
 
     x = jnp.asarray([0.0, 1.0])
-    for transform in (lambda f: f, jax.jacfwd):
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-15),
-            transform(for_cpu(function))(x),
-            transform(function)(x),
-        )
+
+    @jax.jit
+    def everything(x):
+        functions = for_cpu(function), function
+        return [[transform(f)(x) for transform in (lambda f: f, jax.jacfwd)] for f in functions]
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-15), *everything(x)
+    )
 
 
 @pytest.mark.parametrize("size", [1, 2, 7])

@@ -32,7 +32,7 @@ class Line:
         return self.at(0.0)
 
     def at(self, x):
-        x = jnp.asarray([x], jnp.result_type(float))
+        x = jnp.asarray(x, jnp.result_type(float))[None]
         return State(x, x, jnp.zeros((), x.dtype), jnp.ones((), x.dtype), {})
 
     def step(self, state, action):
@@ -120,14 +120,20 @@ def test_auto_takes_structured_derivatives_for_more_than_eight_directions():
     """By a analytic method that lies, which shows where it is taken."""
     environment = envs.make("lqr", dimension=5)  # five directions of either kind
     expected = exact(environment)
-    state, action = environment.reset(KEY), jnp.zeros(5)
+    state, action = jax.jit(environment.reset)(KEY), np.zeros(5, np.float32)
 
     def is_structured(offered: dict, counts: tuple[int, int]) -> bool:
         environment.own_derivatives = offered
         compute = make_tangent_function(environment, Derivatives())
-        arguments = (KEY, state, action, *(jnp.eye(5)[:, :count] for count in counts))
-        (found, true) = (f(*arguments)[2].state.next_observation for f in (compute, expected))
-        return not np.allclose(found, true)
+        along = [np.eye(5, dtype=np.float32)[:, :count] for count in counts]
+
+        @jax.jit
+        def both(state):
+            return [
+                f(KEY, state, action, *along)[2].state.next_observation for f in (compute, expected)
+            ]
+
+        return not np.allclose(*both(state))
 
     offered = {"analytic": scaled(expected, 2.0)}
     assert is_structured(offered, (5, 5))
@@ -172,11 +178,16 @@ def test_bad_input(options, message):
 
 
 def test_clipping_shortens_and_keeps_directions():
-    given = jnp.asarray([[3.0, 0.3, 0.0, 3e30, jnp.nan], [4.0, 0.4, 0.0, 4e30, 1.0]])
+    given = np.float32([[3.0, 0.3, 0.0, 3e30, np.nan], [4.0, 0.4, 0.0, 4e30, 1.0]])
     tangent = Transition(None, None, given[0], None, given[1:])
     tangents = Tangents(tangent, tangent)
-    compute = filters.clip_norm(lambda *arguments: (None, None, tangents), 1.0)
-    found = compute(None, None, None, None, None)[2]
+
+    @jax.jit
+    def clipped(tangents):
+        compute = filters.clip_norm(lambda *arguments: (None, None, tangents), 1.0)
+        return compute(None, None, None, None, None)[2]
+
+    found = clipped(tangents)
     for side in (found.state, found.action):
         shortened = np.vstack([side.reward, side.next_observation])
         np.testing.assert_allclose(shortened[:, 0], [0.6, 0.8], rtol=1e-6)
@@ -191,8 +202,12 @@ def test_lying_tangents_are_taken_out_of_the_loss_and_true_ones_are_kept():
     state, action, one = line.at(1.0), jnp.asarray([0.5]), jnp.ones((1, 1))
 
     def terms(factor):
+        return program(jnp.float32(factor))
+
+    @jax.jit
+    def program(factor):
         compute = filters.reject_disagreeing(scaled(exact(line), factor), line, 0.1, 5e-3)
-        transition, _, tangents = jax.jit(compute)(KEY, state, action, one, one)
+        transition, _, tangents = compute(KEY, state, action, one, one)
         return sobolev_terms(lambda t: jnp.sum(t.next_observation), transition, tangents)
 
     # 2 (x + a) is 3; and 5% off is within the tolerance.
@@ -215,9 +230,12 @@ def test_at_a_kink_no_tangent_agrees():
     compute = filters.reject_disagreeing(exact(line), line, 0.1, 5e-3)
     keys = jax.random.split(KEY, 20)
 
+    @jax.jit
+    def tangents_at(x):
+        return jax.vmap(lambda key: at(line, compute, x, key).state.next_observation)(keys)
+
     def kept(x):
-        tangents = jax.vmap(lambda key: at(line, compute, x, key))(keys)
-        return np.isfinite(tangents.state.next_observation).mean()
+        return np.isfinite(tangents_at(np.float32(x))).mean()
 
     assert kept(0.1) == 1
     # A gradient of zero where nothing changes is right, too.

@@ -31,11 +31,9 @@ def test_cached_recomputed_and_reverse_give_one_loss_and_one_gradient(float64, n
     options = CriticOptions(hidden_sizes=(16,))
     agent = sac.make_agent(env.observation_size, env.action_size, options)
     hyper = Hyperparameters()
-    state = agent.init(jax.random.key(0), hyper)
-    normalizer = normalization.update(
-        normalization.init(env.observation_size),
-        jax.random.normal(jax.random.key(1), (50, env.observation_size)),
-    )
+    state = jax.jit(agent.init)(jax.random.key(0), hyper)
+    seen = np.random.default_rng(1).normal(size=(50, env.observation_size))
+    normalizer = jax.jit(normalization.update)(normalization.init(env.observation_size), seen)
     weights = Weights(0.4, 0.6)
 
     def gradient(source_name):
@@ -87,13 +85,15 @@ def test_cached_recomputed_and_reverse_give_one_loss_and_one_gradient(float64, n
 
 def test_cached_tangents_are_stored_in_the_precision_asked_for():
     env = envs.make("lqr", dimension=3)
-    source = make_source("cached", env, tangent_dtype="bfloat16")
-    experience, _ = source.collect(jax.random.key(0), env.reset(jax.random.key(1)), jnp.ones(3))
+
+    def collected(source):
+        collect = jax.jit(lambda key: source.collect(key, env.reset(key), jnp.ones(3))[0])
+        return jax.device_get(collect(jax.random.key(1)))
+
+    experience = collected(make_source("cached", env, tangent_dtype="bfloat16"))
     assert {leaf.dtype for leaf in jax.tree.leaves(experience.tangents)} == {jnp.bfloat16.dtype}
     assert {leaf.dtype for leaf in jax.tree.leaves(experience.transition)} == {jnp.float32.dtype}
-    full, _ = make_source("cached", env).collect(
-        jax.random.key(0), env.reset(jax.random.key(1)), jnp.ones(3)
-    )
+    full = collected(make_source("cached", env))
     jax.tree.map(
         # bfloat16 keeps eight bits: half a unit in the last place is 2^-9.
         lambda a, b: np.testing.assert_allclose(a.astype(jnp.float32), b, rtol=2**-8, atol=1e-30),
@@ -104,11 +104,13 @@ def test_cached_tangents_are_stored_in_the_precision_asked_for():
 
 def test_a_source_stores_only_what_it_needs():
     env = envs.make("lqr", dimension=3)
-    action, state = jnp.ones(3), env.reset(jax.random.key(1))
-    stored = {
-        name: make_source(name, env).collect(jax.random.key(0), state, action)[0]
-        for name in SOURCES
-    }
+
+    def collected(source):
+        collect = jax.eval_shape(source.collect, key, jax.eval_shape(env.reset, key), jnp.ones(3))
+        return collect[0]
+
+    key = jax.random.key(0)
+    stored = {name: collected(make_source(name, env)) for name in SOURCES}
     assert stored["off"].tangents is None
     assert stored["off"].state is None
     assert stored["cached"].state is None

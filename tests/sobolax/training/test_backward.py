@@ -68,9 +68,14 @@ def lambda_return(env, rollout, index, displacement, pushes, trace):
 
 def pendulum(float64):
     env = envs.make("pendulum")
-    noise = jax.random.normal(jax.random.key(1), (4, 1))
-    first, other = (env.reset(jax.random.key(seed)) for seed in (2, 3))
-    return env, roll(env, policy, first, noise, [False, True, False, False], [other] * 4)
+
+    @jax.jit
+    def window():
+        noise = jax.random.normal(jax.random.key(1), (4, 1))
+        first, other = (env.reset(jax.random.key(seed)) for seed in (2, 3))
+        return roll(env, policy, first, noise, [False, True, False, False], [other] * 4)
+
+    return env, window()
 
 
 def test_gradients_are_those_of_the_rollouts_themselves(float64):
@@ -100,9 +105,8 @@ def test_gradients_are_those_of_the_rollouts_themselves(float64):
         np.testing.assert_allclose(found.objective[index], objective, **EXACT)
         np.testing.assert_allclose(found.actions[index], along_action, **EXACT)
     np.testing.assert_allclose(found.weights, [1, GAMMA, 1, GAMMA], **EXACT)
-    moved = jax.vmap(
-        jax.jacfwd(lambda along, state: env.perturb(state, along).observation), in_axes=(None, 0)
-    )(still, rollout.states)
+    move = jax.jacfwd(lambda along, state: env.perturb(state, along).observation)
+    moved = jax.jit(jax.vmap(move, in_axes=(None, 0)))(still, rollout.states)
     np.testing.assert_allclose(found.observations, moved, **EXACT)
     assert bool(found.finite)
     assert int(found.cuts) == 0
@@ -112,15 +116,17 @@ def test_around_the_optimal_gain_of_lqr_the_gradient_is_the_advantage_s(float64)
     """`A*(x, -K x + e) = -e'(U + gamma B'PB) e` does not depend on x: so at every horizon."""
     env = envs.make("lqr", dimension=3, actions=2, discount=GAMMA)
     gain = jnp.asarray(env.optimal_gain)
-    noise = jax.random.normal(jax.random.key(1), (5, 2))
+    noise = np.random.default_rng(1).normal(size=(5, 2))
 
     def optimal(observation, noise):
         return -gain @ observation + noise, 0.0
 
-    rollout = roll(env, optimal, env.reset(jax.random.key(0)), noise)
-    found = jax.jit(partial(differentiate, env, optimal, env.optimal_value, discount=GAMMA))(
-        rollout
-    )
+    @jax.jit
+    def differentiated(key):
+        rollout = roll(env, optimal, env.reset(key), jnp.asarray(noise))
+        return differentiate(env, optimal, env.optimal_value, rollout, discount=GAMMA)
+
+    found = differentiated(jax.random.key(0))
     control, value_matrix = env.control, env.optimal_value_matrix
     curvature = env.action_cost + GAMMA * control.T @ value_matrix @ control
     # The Riccati iteration stops at 4 units in the last place of P.

@@ -52,8 +52,11 @@ def test_the_two_buffers_together_hold_what_one_would(n_step):
     assert split.plain_replay.rows.shape[0] == 48
     assert whole.plain_replay is None
     # In the order of the steps: 8 environments, of which the first 2 have tangents.
+    read_all = jax.jit(replay.read_all)
     expected, own, plain = (
-        jax.tree.map(lambda leaf: leaf.reshape(8, -1, *leaf.shape[1:]), replay.read_all(buffer))
+        jax.tree.map(
+            lambda leaf: leaf.reshape(8, -1, *leaf.shape[1:]), jax.device_get(read_all(buffer))
+        )
         for buffer in (whole.replay, split.replay, split.plain_replay)
     )
     for name in ("observation", "action", "reward", "discount", "next_observation"):
@@ -133,16 +136,29 @@ def test_the_loss_of_a_batch_is_the_mean_of_values_and_of_fewer_gradients():
     assert max(losses) > 1.01 * min(losses)
 
 
-@pytest.mark.parametrize(
-    "source",
-    ["cached", *(pytest.param(name, marks=pytest.mark.slow) for name in ("recomputed", "reverse"))],
-)
-def test_agents_learn_from_a_fraction_whatever_the_source(source):
+def learning_from_a_fraction(source):
+    """A function of two seeds' hyperparameters, and these."""
     module = {"cached": sac, "recomputed": td3, "reverse": q_learning}[source]
     config = module.Config(**SMALL, first_order=source, gradient_fraction=0.5)
     train = sobolax.make_train(Cart(), replace(config, gradient_target="shuffled"))
-    hyper = jax.vmap(lambda weight: module.Hyperparameters(state_weight=weight))(jnp.arange(2.0))
-    _, metrics = jax.jit(jax.vmap(train, in_axes=(None, 0)))(jax.random.key(0), hyper)
+    hyper = jax.tree.map(lambda value: np.full(2, value, np.float32), module.Hyperparameters())
+    hyper = replace(hyper, state_weight=np.arange(2, dtype=np.float32))
+    return jax.vmap(train, in_axes=(None, 0)), hyper
+
+
+def test_agents_that_learn_from_a_fraction_are_traced():
+    """Their numbers are for the slow tests."""
+    train, hyper = learning_from_a_fraction("cached")
+    _, metrics = jax.eval_shape(train, jax.random.key(0), hyper)
+    assert metrics["critic_loss"].shape == metrics["state_gradient_loss"].shape == (2, 2)
+    assert all(f"state_gradient_share/{name}" in metrics for name in Cart.state_names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["cached", "recomputed", "reverse"])
+def test_agents_learn_from_a_fraction_whatever_the_source(source):
+    train, hyper = learning_from_a_fraction(source)
+    _, metrics = jax.jit(train)(jax.random.key(0), hyper)
     assert np.isfinite(metrics["critic_loss"]).all()
     assert (metrics["state_gradient_loss"][:, 1] > 0).all()
     shares = [metrics[f"state_gradient_share/{name}"][:, 1] for name in Cart.state_names]

@@ -180,8 +180,9 @@ def test_epoch_by_epoch_equals_the_whole_run_and_compiles_once(pendulum_training
     assert epoch._cache_size() == 1
 
 
-# Whatever is copied for one run is copied for two.
-@pytest.mark.parametrize("batched", [pytest.param(False, marks=pytest.mark.slow), True])
+# The fast tests of the buffer look at what `add` alone copies.
+@pytest.mark.slow
+@pytest.mark.parametrize("batched", [False, True])
 def test_the_replay_buffer_is_not_copied(batched):
     hyper = jax.tree.map(jnp.asarray, sac.Hyperparameters())
     config = replace(SMALL, replay_capacity=1 << 16, report_states=0)
@@ -330,7 +331,7 @@ def test_states_with_random_keys_lie_in_the_buffer(first_order):
 
 def test_double_precision_is_traced_through(float64):
     """Networks are float64 where that is enabled; environments keep their own precision."""
-    for module, environment in ((td3, Cart()), (q_learning, Single())):
+    for module, environment in ((td3, Cart()), (q_learning, Single()), (sac, Single())):
         config = module.Config(**vars(SMALL) | {"report_states": 0, "n_step": 2})
         run = make_training(environment, replace(config, line_search=True)).run
         state, _ = jax.eval_shape(run, jax.random.key(0), module.Hyperparameters())
@@ -338,10 +339,8 @@ def test_double_precision_is_traced_through(float64):
         assert state.environments.observation.dtype == environment.at(0.0, 0.0).observation.dtype
 
 
-@pytest.mark.parametrize(
-    "module",
-    [sac, *(pytest.param(one, marks=pytest.mark.slow) for one in (td3, ddpg, q_learning))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [sac, td3, ddpg, q_learning])
 def test_agents_train_in_double_precision(module, float64):
     config = module.Config(**vars(SMALL) | {"report_states": 0, "n_step": 2})
     train = jax.jit(make_train(Single(), config))

@@ -30,10 +30,15 @@ def stretch(env, steps, actions, count, key=3):
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_tangents_are_chained_over_the_steps(float64, count):
     env = envs.make("lqr", dimension=2)
-    actions = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (3, 2)))
-    many, start = stretch(env, 3, actions, count)
-    directions = basis_directions(2), basis_directions(2)
-    transition, _, tangents = forward_tangents(many, start, actions[0], *directions)
+    actions = np.random.default_rng(0).uniform(-1, 1, (3, 2))
+
+    @jax.jit
+    def tangents_of(actions, count):
+        many, start = stretch(env, 3, actions, count)
+        directions = basis_directions(2), basis_directions(2)
+        return start, *forward_tangents(many, start, actions[0], *directions)
+
+    start, transition, _, tangents = tangents_of(actions, count)
 
     # By hand: x' = A x + B a and r = -(x.W x + a.U a), step after step.
     a, b, w, u = env.dynamics, env.control, env.state_cost, env.action_cost
@@ -65,22 +70,25 @@ def test_at_the_optimum_the_whole_loss_is_zero_where_later_actions_are_optimal(
     float64, off_optimum
 ):
     env = envs.make("lqr", dimension=3, discount=GAMMA)
-    state = env.reset(jax.random.key(0))
-    first = jnp.asarray([0.4, -0.2, 0.1])  # of any size: Q* is of this action
-    actions, current = [first], env.step(state, first)
-    for _ in range(3):
-        actions.append(env.optimal_action(current.observation) + off_optimum)
-        current = env.step(current, actions[-1])
-    many, start = stretch(env, 4, jnp.stack(actions), 4, key=0)
-    transition, _, tangents = forward_tangents(
-        many, start, first, basis_directions(3), basis_directions(3)
-    )
 
     def td_error(t):
         target = t.reward + GAMMA * t.discount * env.optimal_value(t.next_observation)
         return env.optimal_q(t.observation, t.action) - target
 
-    loss = sobolev_td_loss(td_error, transition, tangents, Weights(1.0, 1.0))
+    @jax.jit
+    def loss_of(off_optimum):
+        first = jnp.asarray([0.4, -0.2, 0.1])  # of any size: Q* is of this action
+        actions, current = [first], env.step(env.reset(jax.random.key(0)), first)
+        for _ in range(3):
+            actions.append(env.optimal_action(current.observation) + off_optimum)
+            current = env.step(current, actions[-1])
+        many, start = stretch(env, 4, jnp.stack(actions), 4, key=0)
+        transition, _, tangents = forward_tangents(
+            many, start, first, basis_directions(3), basis_directions(3)
+        )
+        return sobolev_td_loss(td_error, transition, tangents, Weights(1.0, 1.0))
+
+    loss = loss_of(off_optimum)
     # Squares of rounding errors; later actions that are not optimal break it: the target is then
     # the return of what was done, as in every n-step method without a correction.
     assert (loss < 1e-24) == (off_optimum == 0.0)
@@ -140,10 +148,11 @@ def test_what_reaches_the_buffer(first_order, end):
     hyper = sac.Hyperparameters(discount=GAMMA)
     state, _ = jax.jit(make_train(env, config))(jax.random.key(0), hyper)
     # The first episodes of all four are cut at staggered times; after five steps none is left.
-    items = jax.tree.map(lambda leaf: leaf[4 * 5 :], replay.read_all(state.replay))
+    items = jax.device_get(jax.jit(replay.read_all)(state.replay))
+    items = jax.tree.map(lambda leaf: leaf[4 * 5 :], items)
     t = items.transition
     start, last = t.observation[:, 0], min(5, end)
-    assert set(np.asarray(start)) == set(range(last))
+    assert set(start) == set(range(last))
     # No step reaches over the end of its episode, for good or for a time limit.
     steps = np.minimum(3, last - start)
     np.testing.assert_array_equal(t.next_observation[:, 0] - start, steps)
