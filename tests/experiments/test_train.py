@@ -102,8 +102,8 @@ def test_a_run_leaves_everything(compile_once, tmp_path, monkeypatch, capsys):
     assert not np.allclose(
         jax.tree.leaves(policy.parameters)[0], jax.tree.leaves(other.parameters)[0]
     )
-    start = policy.environment.reset(jax.random.key(0))
-    action = policy(start.observation)
+    start = jax.jit(policy.environment.reset)(jax.random.key(0))
+    action = jax.jit(lambda: policy(start.observation))()
     assert action.shape == (policy.environment.action_size,)
     assert jnp.all(jnp.abs(action) <= 1)
     with pytest.raises(ValueError, match="no variant 'best' with seed 0"):

@@ -207,7 +207,8 @@ def test_policies_of_a_checkpoint_alone(command, interrupted, tmp_path, capsys):
     found = load_run(interrupted)
     assert (found.epochs, found.source.name) == (2, "epoch_000002")
     policy = load_policy(interrupted, "plain", 1)
-    action = policy(policy.environment.reset(jax.random.key(0)).observation)
+    start = jax.jit(policy.environment.reset)(jax.random.key(0))
+    action = jax.jit(lambda: policy(start.observation))()
     assert action.shape == (policy.environment.action_size,)
     for one, stacked in zip(
         jax.tree.leaves(policy.parameters), jax.tree.leaves(found.policies), strict=True
