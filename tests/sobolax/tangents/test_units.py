@@ -139,8 +139,13 @@ def test_tangents_dropped_from_storage_stay_dropped():
 
 def test_units_need_no_simulator_in_reverse_mode(float64):
     env = envs.make("lqr", dimension=3, actions=2)
-    state = env.reset(jax.random.key(0))
-    _, _, tangents = forward_tangents(env, state, jnp.zeros(2), jnp.eye(3), jnp.eye(2))
+
+    @jax.jit
+    def forward(key):
+        state = env.reset(key)
+        return state, forward_tangents(env, state, jnp.zeros(2), jnp.eye(3), jnp.eye(2))[2]
+
+    state, tangents = forward(jax.random.key(0))
     deviation = jnp.array([0.5, 1.0, 4.0])
     stored, reverse = (
         gradient_scales(where, deviation, 0.9, units="observation_std")
@@ -273,10 +278,13 @@ def test_coordinates_move_as_the_state_does():
     assert jax.eval_shape(env.coordinates, state).shape == (env.state_size,)
     for name in ("lqr", "scalar", "pendulum", "point_mass"):
         env = envs.make(name)
-        state = env.reset(jax.random.key(0))
-        displacement = 0.1 * jnp.arange(1.0, env.state_size + 1)
-        moved = env.coordinates(env.perturb(state, displacement)) - env.coordinates(state)
-        np.testing.assert_allclose(moved, displacement, rtol=1e-5)
+
+        def moved(displacement, env=env):
+            state = env.reset(jax.random.key(0))
+            return env.coordinates(env.perturb(state, displacement)) - env.coordinates(state)
+
+        displacement = 0.1 * np.arange(1.0, env.state_size + 1, dtype=np.float32)
+        np.testing.assert_allclose(jax.jit(moved)(displacement), displacement, rtol=1e-5)
 
 
 class Unobserved(Cart):
