@@ -8,8 +8,6 @@ import time
 
 import jax
 import pytest
-from jax._src.interpreters import mlir
-from jax._src.lib.mlir import ir
 from xdist.scheduler import LoadFileScheduling
 
 _STARTED = pytest.StashKey[float]()
@@ -44,8 +42,20 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: not item.nodeid.startswith(_FIRST))
 
 
-def _kept(make):
-    """`make`, called once in every thread, but for contexts within another one."""
+def _keep_contexts():
+    """Keeps MLIR's context, one in every thread, but for those within another one.
+
+    JAX makes one for every program, with all dialects: 6 of the 20 ms that a program of one
+    operation takes to compile, and the tests compile some thousands. Where a JAX has no such
+    function, they take that much longer.
+    """
+    try:
+        from jax._src.interpreters import mlir
+        from jax._src.lib.mlir import ir
+
+        make = mlir.make_ir_context
+    except (ImportError, AttributeError):
+        return
     kept = threading.local()
 
     @functools.wraps(make)
@@ -56,7 +66,7 @@ def _kept(make):
             kept.context = make()
         return kept.context
 
-    return get
+    mlir.make_ir_context = get
 
 
 def pytest_configure(config):
@@ -69,9 +79,7 @@ def pytest_configure(config):
     flags = os.environ.get("XLA_FLAGS", "")
     if "not slow" in config.option.markexpr and _QUICKLY not in flags:
         os.environ["XLA_FLAGS"] = f"{_QUICKLY} {flags}"
-        # JAX makes a context of MLIR for every program, with all dialects: 6 of the 20 ms that a
-        # program of one operation takes to compile, and the tests compile some thousands.
-        mlir.make_ir_context = _kept(mlir.make_ir_context)
+        _keep_contexts()
 
 
 def pytest_unconfigure(config):
