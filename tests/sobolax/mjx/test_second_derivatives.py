@@ -171,7 +171,15 @@ def test_second_derivatives_in_every_pair_of_modes(name, pair):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["floating", "ball", "ball-implicitfast", "ball-at-ease", "arm", "equalities", "friction-loss"],
+    [
+        *("floating", "ball", "ball-implicitfast", "ball-at-ease", "arm", "friction-loss"),
+        pytest.param(
+            "equalities",
+            marks=pytest.mark.xfail(
+                reason="MJX takes powers of a deviation of 0: NaN for an equality of one joint"
+            ),
+        ),
+    ],
 )
 def test_second_derivatives_through_joints_tendons_and_equalities(name):
     check_second_derivatives(name, "forward over reverse")
