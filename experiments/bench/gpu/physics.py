@@ -21,7 +21,6 @@ from experiments.launch.exit_status import leave
 from experiments.launch.program import call
 from experiments.launch.progress import Progress
 from experiments.report.table import Table
-from experiments.studies.study import check_flags
 from sobolax.environment import State
 from sobolax.mjx import reason_against
 from sobolax.tangents.sources import make_source
@@ -55,10 +54,11 @@ class Options:
 
 def prepare(options: Options) -> dict[str, Any]:
     """The environments; raises ValueError for one whose derivatives are not exact."""
-    counts = ("batches", "transitions", "compared", "repetitions")
-    check_flags(
-        options, counts, lambda x: min(x if isinstance(x, tuple) else (x,)) >= 1, "1 or more"
-    )
+    for name in ("batches", "transitions", "compared", "repetitions"):
+        value = getattr(options, name)
+        for count in value if isinstance(value, tuple) else (value,):
+            if count < 1:
+                raise ValueError(f"--{name} {count} must be 1 or more")
     made = {name: envs.make(name) for name in options.envs}
     for name, environment in made.items():
         if not isinstance(environment, MujocoEnvironment):
