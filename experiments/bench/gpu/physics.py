@@ -96,12 +96,11 @@ def _speed_and_health(
     name: str, environment: Any, options: Options, progress: Progress
 ) -> Iterator[Table]:
     largest = max(options.batches)
-    states = jax.eval_shape(
-        jax.vmap(environment.reset), jax.random.split(jax.random.key(0), largest)
-    )
+    keys = jax.random.split(jax.random.key(0), largest)
+    states = jax.eval_shape(jax.vmap(environment.reset), keys)
     roll = _roll(environment, largest)
     programs: list[tuple[Callable[..., Any], Sequence[Any]]] = [
-        (jax.vmap(environment.reset), (jax.random.split(jax.random.key(0), largest),)),
+        (jax.vmap(environment.reset), (keys,)),
         (roll, (states, jax.random.key(0))),
     ]
     for batch in options.batches:
@@ -116,7 +115,7 @@ def _speed_and_health(
             programs.append((jax.vmap(function), (physics, control)))
     progress.phase(f"{name}: compiling {len(programs)} programs")
     reset, rolled, *steps = compile_together(programs)
-    states = reset(jax.random.split(jax.random.key(1), largest))
+    states = reset(keys)
     calls = -(-options.transitions // (largest * _STEPS))
     counts = []
     progress.phase(f"{name}: {calls * largest * _STEPS:,} transitions")

@@ -15,7 +15,6 @@ PACKAGES = (
     "mujoco-mjx",
     "mujoco-studio",
     "pyopengl",
-    "shtab",
     "trimesh",
     "typeguard",
     "tyro",
@@ -23,8 +22,11 @@ PACKAGES = (
 )
 _LOCK = Path(__file__).parents[3] / "requirements.lock"
 # pip matches a platform's number exactly.
-_PLATFORMS = (*(f"manylinux_2_{number}_x86_64" for number in (39, 34, 31, 28, 27, 24, 17)),)
-_OLDER = ("manylinux2014_x86_64", "manylinux1_x86_64")
+_PLATFORMS = (
+    *(f"manylinux_2_{number}_x86_64" for number in (39, 34, 31, 28, 27, 24, 17)),
+    "manylinux2014_x86_64",
+    "manylinux1_x86_64",
+)
 
 
 def locked(names: tuple[str, ...] = PACKAGES, lock: Path = _LOCK) -> list[str]:
@@ -46,7 +48,7 @@ def download(folder: Path, python: str) -> int:
 
     Without what they depend on: that is there, or among them.
     """
-    platforms = [part for name in (*_PLATFORMS, *_OLDER) for part in ("--platform", name)]
+    platforms = [part for name in _PLATFORMS for part in ("--platform", name)]
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     pip += ["--quiet", "--disable-pip-version-check", "--python-version", python]
     pip += ["--implementation", "cp", *platforms, "--dest", str(folder)]
