@@ -294,7 +294,7 @@ def mean_terms(terms: Terms) -> tuple[jax.Array, jax.Array, jax.Array]:
         [6.56640625, 13.8125, 0.390625]
     """
     state, action = mean_squares(terms)
-    return _masked_mean(terms.value, terms.value_valid), jnp.sum(state), jnp.sum(action)
+    return masked_mean(terms.value, terms.value_valid), jnp.sum(state), jnp.sum(action)
 
 
 def mean_squares(terms: Terms) -> tuple[jax.Array, jax.Array]:
@@ -314,9 +314,19 @@ def mean_squares(terms: Terms) -> tuple[jax.Array, jax.Array]:
         [[12.25, 1.5625], [0.390625]]
     """
     return (
-        _masked_mean(terms.state, terms.state_valid),
-        _masked_mean(terms.action, terms.action_valid),
+        masked_mean(terms.state, terms.state_valid),
+        masked_mean(terms.action, terms.action_valid),
     )
+
+
+def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Means over a batch, the first axis, of what the mask keeps; 0 where that is nothing.
+
+    Example:
+        >>> float(masked_mean(jnp.array([1.0, 2.0, 6.0]), jnp.array([True, False, True])))
+        3.5
+    """
+    return jnp.sum(jnp.where(mask, values, 0.0), axis=0) / jnp.maximum(jnp.sum(mask, axis=0), 1)
 
 
 def weighted_sum(parts: tuple[Any, Any, Any], weights: Weights) -> Any:
@@ -478,7 +488,3 @@ def _all_finite(tree: Any) -> jax.Array:
 
 def _zero_unless(valid: jax.Array, tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.where(valid, leaf, jnp.zeros_like(leaf)), tree)
-
-
-def _masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-    return jnp.sum(jnp.where(mask, values, 0.0), axis=0) / jnp.maximum(jnp.sum(mask, axis=0), 1)

@@ -52,10 +52,14 @@ def test_the_lines_for_an_actor_through_the_simulator_run():
     [block] = blocks("python", read("docs/guides/first_order_agents.md"))
     assert run(block)["state"].clocks.shape == (64,)
     commands = "".join(blocks("sh", read("docs/guides/first_order_agents.md"))).splitlines()
-    train_words, sweep_words = (line.split()[3:] for line in commands)
+    words = [line.split("#")[0].split()[3:] for line in commands]
+    train_words, sweep_words, *step_words = words
     prepared = train.prepare(command_line.parse(train_words))
     assert prepared.experiment.config.horizon == 16
     assert len(sweep_flags.parse(sweep_words).sweep.configs) == 3
+    experiments = [command_line.parse(words) for words in step_words]
+    found = [(each.config.actor_gradient, each.config.first_order) for each in experiments]
+    assert found == [("simulator", "off"), ("mixed", "cached")]
 
 
 def test_the_lines_for_an_environment_run():

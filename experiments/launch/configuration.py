@@ -28,7 +28,6 @@ AGENTS = {
     "shac": "SHAC",
 }
 DEFAULT_AGENT = "sac"
-_THROUGH_THE_SIMULATOR = ("shac",)
 _WEIGHTS = ("state_weight", "action_weight")
 
 
@@ -230,11 +229,6 @@ class Variant:
     def weights(self) -> dict[str, float]:
         """The weights of the two gradient terms; a critic of states has none for the action."""
         return {name: float(getattr(self.hyper, name, 0.0)) for name in _WEIGHTS}
-
-    @property
-    def differentiates(self) -> bool:
-        """Whether it learns from the simulator's derivatives; an actor may without any weight."""
-        return any(self.weights.values()) or self.agent in _THROUGH_THE_SIMULATOR
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from sobolax.training.config import LoopConfig
 _DERIVATIVES = tuple(
     f"derivatives.{entry.name.replace('_', '-')}" for entry in dataclasses.fields(Derivatives)
 )
-_TANGENTS = ("state-directions", "action-directions", "tangent-bound", *_DERIVATIVES)
-_GRADIENTS = (
-    *("state-weight", "action-weight", "weighting", "huber-delta", "policy-response"),
-    *("tangent-dtype", *_TANGENTS),
+# Of the critic's gradients alone, and of an actor's that goes through the simulator too.
+_CRITIC = (
+    *("state-weight", "action-weight", "weighting", "huber-delta"),
+    *("tangent-dtype", "state-directions", "action-directions"),
 )
+_SIMULATOR = ("policy-response", "tangent-bound", *_DERIVATIVES)
 
 
 def _of_replay(config: LoopConfig) -> list[tuple[bool, str, Sequence[str]]]:
@@ -61,7 +62,11 @@ def check_effects(given: Collection[str], config: Any, hyper: Any, checkpoints: 
     """
     noise = getattr(hyper, "target_action_noise", 1.0)
     rules: list[tuple[bool, str, Sequence[str]]] = [
-        (config.first_order == "off", "--first-order off, which takes no gradients", _GRADIENTS),
+        (
+            config.first_order == "off",
+            "--first-order off, which takes no gradients",
+            _CRITIC if getattr(config, "keeps_states", False) else (*_CRITIC, *_SIMULATOR),
+        ),
         (
             config.report_states == 0,
             "--report-states 0, which leaves the critic report out",

@@ -40,6 +40,12 @@ class Job:
     epochs: int
     identity: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def differentiating(self) -> list[bool]:
+        """Which variants learn from the simulator's derivatives; an actor may without weights."""
+        actor = getattr(self.training, "actor_differentiates", False)
+        return [actor or any(variant.weights.values()) for variant in self.variants]
+
 
 def make_job(experiment: Experiment, training: Any) -> Job:
     """The job of an experiment: all of its variants and seeds.

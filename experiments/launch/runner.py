@@ -290,7 +290,7 @@ class _Running:
 
     def _judge_gradients(self, measured: Mapping[str, Any]) -> None:
         """Warns once of each thing that is wrong with the gradients of runs that use them."""
-        using = [any(variant.weights.values()) for variant in self._job.variants]
+        using = self._job.differentiating
         metrics = {name: row[using] if np.ndim(row) else row for name, row in measured.items()}
         name = getattr(self._job.training, "environment", "")
         for metric, text in find_warnings(metrics, name).items():

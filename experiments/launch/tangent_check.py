@@ -24,7 +24,7 @@ class TangentCheck:
     """
 
     def __init__(self, job: Job):
-        using = [variant.differentiates for variant in job.variants]
+        using = job.differentiating
         self._check = getattr(job.training, "check", None) if any(using) else None
         self._job, self._run = job, job.seeds * using.index(True) if any(using) else 0
         self._found: dict[str, Any] | Exception = {}

@@ -2,7 +2,8 @@
 
 The TD error below is the whole of what the agent contributes: the Sobolev loss differentiates it,
 so the gradient of the target goes through reward, dynamics, target critics, entropy term and the
-reparameterised policy, because the value does.
+reparameterised policy, because the value does. The actor climbs the critic, or that gradient of the
+target itself, at a fresh step of the simulator (`sobolax.agents.actor_gradients`).
 """
 
 from collections.abc import Callable
@@ -13,17 +14,24 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from sobolax.agents.actor_gradients import (
+    ACTOR_GRADIENTS,
+    TargetGradient,
+    climb,
+    differentiate_target,
+)
 from sobolax.agents.config import AgentConfig, CriticHyperparameters, register_hyperparameters
 from sobolax.agents.critics import CriticOptions, CriticState, make_critics
 from sobolax.agents.distributions import sample_tanh_gaussian, smoothing_noise
 from sobolax.agents.gradients import adam_step, scale_gradient
 from sobolax.agents.networks import GaussianActor
-from sobolax.checks import check_scalars, owner_of
-from sobolax.environment import Environment
-from sobolax.losses import TDError
+from sobolax.checks import check_choice, check_scalars, owner_of
+from sobolax.environment import Environment, State
+from sobolax.losses import TDError, masked_mean
+from sobolax.tangents.fresh import FreshStep, make_fresh_step
 from sobolax.tangents.sources import Experience, FindTangents
 from sobolax.training.agent import Agent, Metrics
-from sobolax.training.normalization import Normalizer, normalize
+from sobolax.training.normalization import Normalizer, deviation, normalize
 from sobolax.transition import Transition
 
 
@@ -31,16 +39,75 @@ from sobolax.transition import Transition
 class Config(AgentConfig):
     """What shapes a SAC training program; see `sobolax.agents.config.AgentConfig`.
 
+    Attributes:
+        actor_gradient: What the actor climbs: the "critic", as published; the "simulator", the
+            critic's target through a fresh step at the policy's own action (SVG(1), arXiv
+            1510.09142); or "mixed", as far as each can be trusted (see
+            `sobolax.agents.actor_gradients`). The last two keep states in the replay buffer,
+            whatever `first_order` is, and differentiate a step at every update: with tangents along
+            the action, or a reverse pass where `first_order` is "reverse".
+
     Example:
         >>> config = Config(total_timesteps=2_048, state_directions=4)  # all else as it was
         >>> config.epochs, config.hidden_sizes
         (8, (128, 128))
+        >>> from sobolax.cart import Cart
+        >>> Config(actor_gradient="simulator", n_step=3).check(Cart())
+        Traceback (most recent call last):
+        ValueError: sac.Config: actor_gradient='simulator' goes through one step, but n_step=3 ...
     """
+
+    actor_gradient: str = "critic"
+
+    @property
+    def actor_differentiates(self) -> bool:
+        """Whether the actor's gradient goes through the simulator."""
+        return self.actor_gradient != "critic"
+
+    @property
+    def keeps_states(self) -> bool:
+        """Whether the replay buffer keeps states whatever `first_order` is, to step from them."""
+        return self.actor_differentiates
+
+    def check(self, environment: Environment) -> None:
+        """Raises ValueError, saying what to do instead, for what cannot work; compiles nothing."""
+        owner = owner_of(self)
+        check_choice(f"{owner}: actor_gradient=", self.actor_gradient, ACTOR_GRADIENTS)
+        super().check(environment)
+        if not self.actor_differentiates:
+            return
+        what = f"{owner}: actor_gradient={self.actor_gradient!r}"
+        if self.n_step != 1:
+            raise ValueError(
+                f"{what} goes through one step, but n_step={self.n_step} keeps the starts of "
+                "several: choose n_step=1, or actor_gradient='critic'"
+            )
+        if self.gradient_fraction != 1:
+            raise ValueError(
+                f"{what} needs the state of every transition, but gradient_fraction="
+                f"{self.gradient_fraction} keeps those of a part: leave it at 1, or choose "
+                "actor_gradient='critic'"
+            )
+        if self.actor_gradient == "mixed" and self.first_order == "reverse":
+            raise ValueError(
+                f"{what} needs to know how much the step stretches every direction, which "
+                "first_order='reverse' never computes: choose 'cached', 'recomputed' or 'off', or "
+                "actor_gradient='simulator'"
+            )
 
     def make_agent(self, environment: Environment) -> Agent:
         """SAC with two critics."""
-        options = self.critic_options(critics=2)
-        return make_agent(environment.observation_size, environment.action_size, options)
+        fresh_step = None
+        if self.actor_differentiates:
+            reverse = self.first_order == "reverse"
+            fresh_step = make_fresh_step(environment, self.derivatives, reverse=reverse)
+        return make_agent(
+            environment.observation_size,
+            environment.action_size,
+            self.critic_options(critics=2),
+            self.actor_gradient,
+            fresh_step,
+        )
 
 
 @register_hyperparameters
@@ -110,6 +177,8 @@ def make_agent(
     observation_size: int,
     action_size: int,
     options: CriticOptions | None = None,
+    actor_gradient: str = "critic",
+    fresh_step: FreshStep | None = None,
 ) -> Agent:
     """Builds SAC for observations and actions of these sizes.
 
@@ -117,6 +186,12 @@ def make_agent(
         observation_size: Numbers in an observation.
         action_size: Numbers in an action.
         options: Critics and their update; the actor has hidden layers of the same sizes.
+        actor_gradient: A name in `sobolax.agents.actor_gradients.ACTOR_GRADIENTS`.
+        fresh_step: The step that the actor's gradient goes through, unless that is the critic's
+            alone. Batches then need states.
+
+    Raises:
+        ValueError: If the name is unknown, or there is no step to go through.
 
     Example:
         >>> from sobolax.training import normalization
@@ -126,6 +201,12 @@ def make_agent(
         >>> jax.eval_shape(agent.value, state, seen, jnp.zeros(2), jnp.zeros(1)).shape
         ()
     """
+    check_choice("sac: actor_gradient=", actor_gradient, ACTOR_GRADIENTS)
+    if (actor_gradient == "critic") != (fresh_step is None):
+        raise ValueError(
+            f"sac: actor_gradient={actor_gradient!r} with fresh_step={fresh_step!r}: 'simulator' "
+            "and 'mixed' need a step (sobolax.tangents.fresh.make_fresh_step), 'critic' takes none"
+        )
     options = options or CriticOptions()
     actor = GaussianActor(options.hidden_sizes, action_size, options.activation)
     critics = make_critics(observation_size, action_size, options)
@@ -161,6 +242,34 @@ def make_agent(
 
     def value(state: SacState, normalizer: Normalizer, observation, action) -> jax.Array:
         return critics.min_q(state.critics.parameters, normalizer, observation, action)
+
+    def differentiate_fresh_steps(
+        fresh_step: FreshStep,
+        state: SacState,
+        normalizer: Normalizer,
+        batch: Experience,
+        noises: jax.Array,
+        td_error: Callable[..., TDError],
+        key: jax.Array,
+        hyper: Hyperparameters,
+    ) -> TargetGradient:
+        """The target's gradients at the actions that the policy takes with these noises today."""
+        next_key, smoothing_key, step_key = (jax.random.fold_in(key, i) for i in (1, 2, 3))
+        next_noises = jax.random.normal(next_key, noises.shape)
+        smoothing = smoothing_noise(smoothing_key, noises.shape, hyper)
+        trusted = None
+        if actor_gradient == "mixed":
+            trusted = deviation(normalizer), hyper.discount
+
+        def one(experience: Experience, noise, extra, key):
+            seen, here = experience.transition, cast(State, experience.state)
+            action, _ = policy(state.actor, normalizer, seen.observation, noise)
+            step = fresh_step(key, here, action.astype(seen.action.dtype), hyper.tangent_bound)
+            delta = td_error(lambda observation, action: jnp.zeros_like(action[0]), extra)
+            return differentiate_target(delta, *step, trusted=trusted)
+
+        keys = jax.random.split(step_key, noises.shape[0])
+        return jax.vmap(one)(batch, noises, (next_noises, smoothing), keys)
 
     def update(
         state: SacState,
@@ -206,15 +315,27 @@ def make_agent(
         )
 
         actor_noise = jax.random.normal(actor_key, (size, action_size))
+        through_step = None
+        if fresh_step is not None:
+            through_step = differentiate_fresh_steps(
+                fresh_step, state, normalizer, batch, actor_noise, td_error, actor_key, hyper
+            )
 
         def actor_loss(parameters):
-            def one(observation, noise):
+            def one(observation, noise, through_step):
                 action, log_probability = policy(parameters, normalizer, observation, noise)
-                value = critics.min_q(critic_state.parameters, normalizer, observation, action)
+                value = climb(
+                    lambda a: critics.min_q(critic_state.parameters, normalizer, observation, a),
+                    action,
+                    through_step,
+                )
                 return temperature * log_probability - value, log_probability
 
-            losses, log_probabilities = jax.vmap(one)(observations, actor_noise)
-            return jnp.mean(losses), jnp.mean(log_probabilities)
+            losses, log_probabilities = jax.vmap(one)(observations, actor_noise, through_step)
+            if through_step is None or actor_gradient == "mixed":
+                # "mixed" takes the critic's gradient where there is no other.
+                return jnp.mean(losses), jnp.mean(log_probabilities)
+            return masked_mean(losses, through_step.valid), jnp.mean(log_probabilities)
 
         (actor_objective, log_probability), gradient = jax.value_and_grad(actor_loss, has_aux=True)(
             state.actor
@@ -238,6 +359,11 @@ def make_agent(
             "temperature": temperature,
             "entropy": -log_probability,
         }
+        if through_step is not None:
+            metrics |= {
+                "actor_gradients_dropped": 1.0 - jnp.mean(through_step.valid.astype(noise.dtype)),
+                "actor_simulator_share": jnp.mean(through_step.weight),
+            }
         new_state = SacState(
             actor=actor_parameters,
             critics=critic_state,

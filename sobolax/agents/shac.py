@@ -91,6 +91,11 @@ class Config(TrainingConfig):
         return "reverse"
 
     @property
+    def actor_differentiates(self) -> bool:
+        """The actor's gradient is the simulator's, with or without gradients in the critic."""
+        return True
+
+    @property
     def stored_states(self) -> int:
         """States of a window."""
         return self.num_envs * self.horizon

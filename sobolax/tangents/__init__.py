@@ -7,6 +7,7 @@ Directions are the last axis, as `sobolax.transition.Tangents` says.
 - `methods`: how they are computed, by name.
 - `filters`: what makes them reliable.
 - `sources`: when they are computed: never, at collection, at every update.
+- `fresh`: a step from a replayed state at another action, with its tangents.
 - `storage`, `rounding`: how they lie in the replay buffer.
 """
 

@@ -5,6 +5,7 @@ another one. Tangents that fail become NaN, never zero: the loss takes what is n
 averages and counts it (`sobolax.losses`).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -213,7 +214,9 @@ def lengths(tangent: Transition) -> jax.Array:
         1.31
     """
     leaves: list[Any] = jax.tree.leaves(tangent)
-    columns = jnp.concatenate([leaf.reshape(-1, leaf.shape[-1]) for leaf in leaves])
+    # Not by -1, which stands for nothing definite where there are no directions.
+    rows = [leaf.reshape(math.prod(leaf.shape[:-1]), leaf.shape[-1]) for leaf in leaves]
+    columns = jnp.concatenate(rows)
     # In units of the largest: squares of 1e20 are infinite in float32, and the length is not.
     largest = jnp.max(jnp.abs(columns), axis=0)
     unit = jnp.where(largest > 0, largest, 1.0)

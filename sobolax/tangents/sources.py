@@ -89,6 +89,7 @@ def make_source(
     action_directions: int | None = None,
     tangent_dtype: str = "float32",
     derivatives: Derivatives | None = None,
+    keep_states: bool = False,
 ) -> Source:
     """Builds the source of that name.
 
@@ -101,6 +102,8 @@ def make_source(
             (`cached` only).
         derivatives: How tangents are computed (`cached` and `recomputed`); all defaults if left
             out.
+        keep_states: Whether the environment's state is kept whatever the source is, for a fresh
+            step from it (`sobolax.tangents.fresh`).
 
     Raises:
         ValueError: If the name is unknown, the counts do not fit, or the environment has no
@@ -131,9 +134,12 @@ def make_source(
             draw_directions(action_key, action_directions, environment.action_size),
         )
 
+    def kept(state: State) -> State | None:
+        return state if keep_states else None
+
     def collect_plain(key, state, action):
         transition, next_state = plain_transition(environment, state, action)
-        return Experience(transition, None, None), next_state
+        return Experience(transition, None, kept(state)), next_state
 
     def collect_state(key, state, action):
         transition, next_state = plain_transition(environment, state, action)
@@ -143,7 +149,7 @@ def make_source(
         transition, next_state, tangents = tangents_at(key, state, action)
         # Another key than the three that `tangents_at` splits this one into.
         stored = storage.pack(jax.random.fold_in(key, 3), tangents)
-        return Experience(transition, stored, None), next_state
+        return Experience(transition, stored, kept(state)), next_state
 
     def unpacked(experience, key, tangent_bound):
         return storage.unpack(experience.tangents, tangent_bound)

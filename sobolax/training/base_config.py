@@ -92,6 +92,11 @@ class TrainingConfig:
         return None
 
     @property
+    def actor_differentiates(self) -> bool:
+        """Whether the actor learns from the simulator's derivatives, whatever the critic does."""
+        return False
+
+    @property
     def difference_step(self) -> float | None:
         """Step of central differences; None for one that fits the precision."""
         return None

@@ -69,6 +69,11 @@ class LoopConfig(TrainingConfig):
         return False
 
     @property
+    def keeps_states(self) -> bool:
+        """Whether the replay buffer keeps states whatever `first_order` is, to step from them."""
+        return False
+
+    @property
     def gradient_envs(self) -> int:
         """Environments whose transitions have gradients: the first ones."""
         return round(self.gradient_fraction * self.num_envs)
@@ -93,7 +98,8 @@ class LoopConfig(TrainingConfig):
     @property
     def gradient_mode(self) -> str | None:
         """How the simulator's derivatives come in; differences and no gradients have none."""
-        if self.first_order == "off" or self.derivatives.method in ("differences", "mujoco_fd"):
+        nothing = self.first_order == "off" and not self.actor_differentiates
+        if nothing or self.derivatives.method in ("differences", "mujoco_fd"):
             return None
         return "reverse" if self.first_order == "reverse" else "forward"
 
@@ -115,6 +121,7 @@ class LoopConfig(TrainingConfig):
             self.action_directions,
             self.tangent_dtype,
             self.derivatives,
+            self.keeps_states,
         )
 
     def check(self, environment: Environment) -> None:

@@ -46,6 +46,8 @@ class Training:
         act: `(policy, observation) -> action`, deterministic.
         policy: `state -> Policy`.
         environment: The environment's name, for messages.
+        actor_differentiates: Whether the actor learns from the simulator's derivatives, whatever
+            the weights of the critic's gradients are.
 
     Example:
         >>> from sobolax.agents import sac
@@ -65,6 +67,7 @@ class Training:
     act: Callable[[Policy, jax.Array], jax.Array]
     policy: Callable[[TrainingState], Policy]
     environment: str
+    actor_differentiates: bool = False
 
 
 def make_train(
@@ -157,6 +160,7 @@ def make_training(
         act=lambda policy, observation: agent.act(policy.agent, policy.normalizer, observation),
         policy=lambda state: Policy(state.agent, state.normalizer),
         environment=environment.name,
+        actor_differentiates=config.actor_differentiates,
     )
 
 

@@ -36,6 +36,7 @@ def _weights(value: float) -> Mapping[str, float]:
 
 _TENTH, _ONE = _weights(0.1), _weights(1.0)
 _STD = {"gradient_units": "observation_std"}
+_SVG = {"actor_gradient": "simulator"}
 _SHAC = {"num_envs": 64, "horizon": 16}
 _SOFT, _LAYER = {**_STD, "trust": "soft"}, {"critic_norm": "layer"}
 
@@ -63,6 +64,17 @@ CHOICES: dict[str, Choice] = {
     "zero": Choice("gradients towards 0", "control", {"gradient_target": "zero"}, _TENTH),
     "unit_norm": Choice(
         "gradients towards norm 1", "control", {"gradient_target": "unit_norm"}, _TENTH
+    ),
+    "svg": Choice(
+        "plain critic, actor through the simulator", "gradients", {"first_order": "off", **_SVG}
+    ),
+    "svg_mixed": Choice(
+        "plain critic, mixed actor",
+        "gradients",
+        {"first_order": "off", "actor_gradient": "mixed"},
+    ),
+    "svg_soft_1": Choice(
+        "soft trust, λ = 1, actor through the simulator", "gradients", {**_SOFT, **_SVG}, _ONE
     ),
     "differences": Choice(
         "gradients by differences", "gradients", {"derivatives": {"method": "differences"}}, _TENTH

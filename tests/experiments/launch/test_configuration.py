@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+import envs
 import sobolax
 from experiments import presets
 from experiments.launch import command_line
@@ -14,7 +15,9 @@ from experiments.launch.configuration import (
     to_json,
     variants,
 )
+from experiments.launch.job import make_job
 from experiments.presets import Preset
+from sobolax import make_training
 
 
 @pytest.fixture
@@ -85,7 +88,8 @@ def test_every_agent_takes_what_it_has_of_a_preset(agent):
     labels = [variant.label for variant in variants(found)]
     assert labels == [AGENTS[agent], f"Sobolev {AGENTS[agent]}"]
     # Which of them a sample of tangents is checked for: SHAC's actor needs them without any weight.
-    assert [variant.differentiates for variant in variants(found)] == [agent == "shac", True]
+    job = make_job(found, make_training(envs.make("pendulum"), found.config))
+    assert job.differentiating == [agent == "shac", True]
 
 
 def test_an_unknown_agent_is_named_before_anything_else():

@@ -32,6 +32,13 @@ PARTIAL = "has no effect beside"
         (train, ["--checkpoints", "--no-checkpoints"], "contradict each other"),
         (train, ["--first-order", "off", "--state-weight", "3"], f"--state-weight {PARTIAL}"),
         (train, ["--first-order", "off", "--derivatives.method", "forward"], PARTIAL),
+        (
+            train,
+            ["--first-order", "off", "--actor-gradient", "mixed", "--huber-delta", "1"],
+            f"--huber-delta {PARTIAL}",
+        ),
+        (train, ["--actor-gradient", "simulator", "--n-step", "3"], "goes through one step"),
+        (train, ["--actor-gradient", "simulater"], "did you mean 'simulator'"),
         (train, ["--first-order", "reverse", "--tangent-dtype", "int8"], "stores no tangents"),
         (train, ["--first-order", "reverse", "--tangent-bound", "1"], "computes no tangents"),
         (train, ["--no-checkpoints", "--checkpoint-seconds", "1"], "beside --no-checkpoints"),

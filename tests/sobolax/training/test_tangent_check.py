@@ -158,6 +158,10 @@ def test_it_can_be_left_out(changes):
     assert make_training(Cart(), config).check is None
 
 
+def test_an_actor_through_the_simulator_has_tangents_to_check():
+    assert is_checked(replace(CONFIG, first_order="off", actor_gradient="simulator"))
+
+
 def test_warnings_are_of_the_worst_run_and_epoch():
     assert find_warnings({}, "cart") == {}
     assert find_warnings({"tangent_disagreement": [[np.nan, 0.1]]}, "cart") == {}
@@ -165,3 +169,5 @@ def test_warnings_are_of_the_worst_run_and_epoch():
     found = find_warnings({"gradients_dropped": [[0.0], [0.9]]}, "cart")
     assert found.keys() == {"gradients_dropped"}
     assert "90 % of all gradients were dropped" in found["gradients_dropped"]
+    found = find_warnings({"actor_gradients_dropped": [[0.0], [0.9]]}, "cart")
+    assert "for 90 % of all samples the actor had" in found["actor_gradients_dropped"]
