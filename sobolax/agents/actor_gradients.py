@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from sobolax.agents.gradients import scale_gradient
 from sobolax.losses import TDError, sobolev_errors
 from sobolax.tangents.forward import TransitionMap
+from sobolax.tangents.fresh import FreshSteps
 from sobolax.tangents.units import gradient_scales
 from sobolax.transition import Tangents, Transition
 
@@ -91,6 +92,37 @@ def differentiate_target(
     return TargetGradient(
         jnp.where(valid, errors.action.target, 0.0), jnp.where(valid, weight, 0.0), valid
     )
+
+
+def differentiate_targets(
+    make_td_error: Callable[[Any], TDError],
+    fresh: FreshSteps,
+    extras: Any,
+    trusted: tuple[jax.Array, Any] | None = None,
+) -> TargetGradient:
+    """The same for a batch of fresh steps.
+
+    Args:
+        make_td_error: `extra -> TDError`.
+        fresh: The steps.
+        extras: What else a TD error depends on (noise, say), with a leading batch axis.
+        trusted: As for one.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> batch = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), example_transition())
+        >>> scaled = lambda scale: lambda t: -scale * t.reward
+        >>> found = differentiate_targets(scaled, FreshSteps(*batch, 1e3), jnp.array([1.0, 2.0]))
+        >>> found.along_action.ravel().tolist()
+        [-0.625, -1.25]
+    """
+
+    def one(transition: Transition, tangents: Tangents | TransitionMap, extra: Any):
+        bound = fresh.tangent_bound
+        delta = make_td_error(extra)
+        return differentiate_target(delta, transition, tangents, bound, trusted=trusted)
+
+    return jax.vmap(one)(fresh.transition, fresh.tangents, extras)
 
 
 def climb(

@@ -24,6 +24,7 @@ from sobolax.losses import (
     squares,
     weighted_sum,
 )
+from sobolax.tangents.fresh import FreshSteps
 from sobolax.tangents.sources import Experience, FindTangents
 from sobolax.tangents.trust import clip_growth
 from sobolax.tangents.units import gradient_scales, observed_motion
@@ -112,7 +113,9 @@ class Critics:
             hyperparameters) -> (state, metrics)`. `make_td_error(critic, extra) -> TDError` builds
             the TD error of one critic, a function `(observation, action) -> ()`; `extra` is what
             else the TD error depends on (noise, say), from `extras` with a leading batch axis.
-            `find_tangents` is a source's (`sobolax.tangents.sources.Source.tangents`).
+            `find_tangents` is a source's (`sobolax.tangents.sources.Source.tangents`). With
+            `fresh` steps (`sobolax.tangents.fresh.FreshSteps`) gradients are matched there; values
+            stay those of the batch.
 
     Example:
         >>> from sobolax.training import normalization
@@ -215,6 +218,7 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
         find_tangents: FindTangents,
         key: jax.Array,
         hyper: Any,
+        fresh: FreshSteps | None = None,
     ) -> tuple[CriticState, Metrics]:
         transitions = batch.transition
         size = transitions.observation.shape[0]
@@ -225,9 +229,15 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
             jax.tree.map(lambda leaf, part=part: leaf[part], (transitions, extras))
             for part in (slice(count), slice(count, None))
         )
-        tangents, bound = jax.vmap(find_tangents, in_axes=(0, 0, None), out_axes=(0, None))(
-            replace(batch, transition=first[0]), jax.random.split(key, count), hyper.tangent_bound
-        )
+        if fresh is None:
+            tangents, bound = jax.vmap(find_tangents, in_axes=(0, 0, None), out_axes=(0, None))(
+                replace(batch, transition=first[0]),
+                jax.random.split(key, count),
+                hyper.tangent_bound,
+            )
+        else:
+            first = fresh.transition, first[1]
+            tangents, bound = fresh.tangents, fresh.tangent_bound
         tangents, scales = scale(tangents, normalizer, hyper.discount * first[0].discount)
         change_gradients, weighting = gradient_target_for(hyper), weighting_for(hyper)
 
@@ -241,9 +251,13 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
             errors = jax.vmap(one)(first[0], tangents, first[1])
             if scales is not None:
                 errors = scale_gradients(errors, scales)
-            if count == size:
+            if fresh is None and count == size:
                 return errors
-            others = jax.vmap(lambda transition, extra: one(transition, None, extra))(*rest)
+            # Values of those that have no gradients: of all, where these are matched elsewhere.
+            without = rest if fresh is None else (transitions, extras)
+            others = jax.vmap(lambda transition, extra: one(transition, None, extra))(*without)
+            if fresh is not None:
+                return replace(errors, value=others.value, value_valid=others.value_valid)
             return replace(
                 errors,
                 value=jnp.concatenate([errors.value, others.value]),

@@ -16,9 +16,8 @@ import optax
 
 from sobolax.agents.actor_gradients import (
     ACTOR_GRADIENTS,
-    TargetGradient,
     climb,
-    differentiate_target,
+    differentiate_targets,
 )
 from sobolax.agents.config import AgentConfig, CriticHyperparameters, register_hyperparameters
 from sobolax.agents.critics import CriticOptions, CriticState, make_critics
@@ -26,9 +25,9 @@ from sobolax.agents.distributions import sample_tanh_gaussian, smoothing_noise
 from sobolax.agents.gradients import adam_step, scale_gradient
 from sobolax.agents.networks import GaussianActor
 from sobolax.checks import check_choice, check_scalars, owner_of
-from sobolax.environment import Environment, State
+from sobolax.environment import Environment
 from sobolax.losses import TDError, masked_mean
-from sobolax.tangents.fresh import FreshStep, make_fresh_step
+from sobolax.tangents.fresh import GRADIENTS_AT, FreshStep, make_fresh_step, take_fresh_steps
 from sobolax.tangents.sources import Experience, FindTangents
 from sobolax.training.agent import Agent, Metrics
 from sobolax.training.normalization import Normalizer, deviation, normalize
@@ -46,6 +45,9 @@ class Config(AgentConfig):
             `sobolax.agents.actor_gradients`). The last two keep states in the replay buffer,
             whatever `first_order` is, and differentiate a step at every update: with tangents along
             the action, or a reverse pass where `first_order` is "reverse".
+        gradients_at: Where the critic's gradients are matched: at the "replayed" action, or at the
+            action that the "policy" takes there today, by a fresh step. Values are matched at what
+            was replayed. The actor's step is the same one.
 
     Example:
         >>> config = Config(total_timesteps=2_048, state_directions=4)  # all else as it was
@@ -58,6 +60,7 @@ class Config(AgentConfig):
     """
 
     actor_gradient: str = "critic"
+    gradients_at: str = "replayed"
 
     @property
     def actor_differentiates(self) -> bool:
@@ -73,39 +76,72 @@ class Config(AgentConfig):
         """Raises ValueError, saying what to do instead, for what cannot work; compiles nothing."""
         owner = owner_of(self)
         check_choice(f"{owner}: actor_gradient=", self.actor_gradient, ACTOR_GRADIENTS)
+        check_choice(f"{owner}: gradients_at=", self.gradients_at, GRADIENTS_AT)
         super().check(environment)
-        if not self.actor_differentiates:
-            return
-        what = f"{owner}: actor_gradient={self.actor_gradient!r}"
-        if self.n_step != 1:
-            raise ValueError(
-                f"{what} goes through one step, but n_step={self.n_step} keeps the starts of "
-                "several: choose n_step=1, or actor_gradient='critic'"
-            )
-        if self.gradient_fraction != 1:
-            raise ValueError(
-                f"{what} needs the state of every transition, but gradient_fraction="
-                f"{self.gradient_fraction} keeps those of a part: leave it at 1, or choose "
-                "actor_gradient='critic'"
-            )
+        if self.gradients_at != "replayed":
+            self._check_policy(owner)
+        for name, value, plain in (
+            ("actor_gradient", self.actor_gradient, "critic"),
+            ("gradients_at", self.gradients_at, "replayed"),
+        ):
+            if value == plain:
+                continue
+            what, instead = f"{owner}: {name}={value!r}", f"{name}={plain!r}"
+            if self.n_step != 1:
+                raise ValueError(
+                    f"{what} goes through one step, but n_step={self.n_step} keeps the starts of "
+                    f"several: choose n_step=1, or {instead}"
+                )
+            if self.gradient_fraction != 1:
+                raise ValueError(
+                    f"{what} needs the state of every transition, but gradient_fraction="
+                    f"{self.gradient_fraction} keeps those of a part: leave it at 1, or choose "
+                    f"{instead}"
+                )
         if self.actor_gradient == "mixed" and self.first_order == "reverse":
             raise ValueError(
-                f"{what} needs to know how much the step stretches every direction, which "
-                "first_order='reverse' never computes: choose 'cached', 'recomputed' or 'off', or "
-                "actor_gradient='simulator'"
+                f"{owner}: actor_gradient='mixed' needs to know how much the step stretches every "
+                "direction, which first_order='reverse' never computes: choose 'cached', "
+                "'recomputed' or 'off', or actor_gradient='simulator'"
+            )
+
+    def _check_policy(self, owner: str) -> None:
+        """What gradients at the policy's own action need; see `check`."""
+        what = f"{owner}: gradients_at={self.gradients_at!r}"
+        if self.first_order not in ("recomputed", "reverse"):
+            raise ValueError(
+                f"{what} needs derivatives at actions that were never taken, but first_order="
+                f"{self.first_order!r} has none: choose 'recomputed' or 'reverse'"
+            )
+        if self.gradient_units == "state_std":
+            raise ValueError(
+                f"{what} does not go with gradient_units='state_std', whose statistics scale what "
+                "was replayed: choose 'observation_std' or 'raw'"
+            )
+        if self.actor_gradient != "critic" and self.action_directions is not None:
+            raise ValueError(
+                f"{what} and actor_gradient={self.actor_gradient!r} share one step, and the actor "
+                f"needs its derivatives along the whole action, but action_directions="
+                f"{self.action_directions} draws random ones: leave it at None"
             )
 
     def make_agent(self, environment: Environment) -> Agent:
         """SAC with two critics."""
-        fresh_step = None
-        if self.actor_differentiates:
-            reverse = self.first_order == "reverse"
-            fresh_step = make_fresh_step(environment, self.derivatives, reverse=reverse)
+        fresh_step, at_policy = None, self.gradients_at == "policy"
+        if self.actor_differentiates or at_policy:
+            fresh_step = make_fresh_step(
+                environment,
+                self.derivatives,
+                reverse=self.first_order == "reverse",
+                state_directions=self.state_directions if at_policy else 0,
+                action_directions=self.action_directions if at_policy else None,
+            )
         return make_agent(
             environment.observation_size,
             environment.action_size,
             self.critic_options(critics=2),
             self.actor_gradient,
+            self.gradients_at,
             fresh_step,
         )
 
@@ -178,6 +214,7 @@ def make_agent(
     action_size: int,
     options: CriticOptions | None = None,
     actor_gradient: str = "critic",
+    gradients_at: str = "replayed",
     fresh_step: FreshStep | None = None,
 ) -> Agent:
     """Builds SAC for observations and actions of these sizes.
@@ -187,8 +224,9 @@ def make_agent(
         action_size: Numbers in an action.
         options: Critics and their update; the actor has hidden layers of the same sizes.
         actor_gradient: A name in `sobolax.agents.actor_gradients.ACTOR_GRADIENTS`.
-        fresh_step: The step that the actor's gradient goes through, unless that is the critic's
-            alone. Batches then need states.
+        gradients_at: A name in `sobolax.tangents.fresh.GRADIENTS_AT`, for the critic's.
+        fresh_step: The step that either goes through, where it does not stay at what was replayed.
+            Batches then need states.
 
     Raises:
         ValueError: If the name is unknown, or there is no step to go through.
@@ -202,10 +240,12 @@ def make_agent(
         ()
     """
     check_choice("sac: actor_gradient=", actor_gradient, ACTOR_GRADIENTS)
-    if (actor_gradient == "critic") != (fresh_step is None):
+    check_choice("sac: gradients_at=", gradients_at, GRADIENTS_AT)
+    if ((actor_gradient, gradients_at) == ("critic", "replayed")) != (fresh_step is None):
         raise ValueError(
-            f"sac: actor_gradient={actor_gradient!r} with fresh_step={fresh_step!r}: 'simulator' "
-            "and 'mixed' need a step (sobolax.tangents.fresh.make_fresh_step), 'critic' takes none"
+            f"sac: actor_gradient={actor_gradient!r} and gradients_at={gradients_at!r} with "
+            f"fresh_step={fresh_step!r}: 'simulator', 'mixed' and 'policy' need a step "
+            "(sobolax.tangents.fresh.make_fresh_step), 'critic' with 'replayed' takes none"
         )
     options = options or CriticOptions()
     actor = GaussianActor(options.hidden_sizes, action_size, options.activation)
@@ -243,34 +283,6 @@ def make_agent(
     def value(state: SacState, normalizer: Normalizer, observation, action) -> jax.Array:
         return critics.min_q(state.critics.parameters, normalizer, observation, action)
 
-    def differentiate_fresh_steps(
-        fresh_step: FreshStep,
-        state: SacState,
-        normalizer: Normalizer,
-        batch: Experience,
-        noises: jax.Array,
-        td_error: Callable[..., TDError],
-        key: jax.Array,
-        hyper: Hyperparameters,
-    ) -> TargetGradient:
-        """The target's gradients at the actions that the policy takes with these noises today."""
-        next_key, smoothing_key, step_key = (jax.random.fold_in(key, i) for i in (1, 2, 3))
-        next_noises = jax.random.normal(next_key, noises.shape)
-        smoothing = smoothing_noise(smoothing_key, noises.shape, hyper)
-        trusted = None
-        if actor_gradient == "mixed":
-            trusted = deviation(normalizer), hyper.discount
-
-        def one(experience: Experience, noise, extra, key):
-            seen, here = experience.transition, cast(State, experience.state)
-            action, _ = policy(state.actor, normalizer, seen.observation, noise)
-            step = fresh_step(key, here, action.astype(seen.action.dtype), hyper.tangent_bound)
-            delta = td_error(lambda observation, action: jnp.zeros_like(action[0]), extra)
-            return differentiate_target(delta, *step, trusted=trusted)
-
-        keys = jax.random.split(step_key, noises.shape[0])
-        return jax.vmap(one)(batch, noises, (next_noises, smoothing), keys)
-
     def update(
         state: SacState,
         normalizer: Normalizer,
@@ -301,6 +313,15 @@ def make_agent(
                 policy_response=hyper.policy_response,
             )
 
+        actor_noise = jax.random.normal(actor_key, (size, action_size))
+        fresh = None
+        if fresh_step is not None:
+            actions, _ = jax.vmap(policy, in_axes=(None, None, 0, 0))(
+                state.actor, normalizer, observations, actor_noise
+            )
+            step_key = jax.random.fold_in(actor_key, 3)
+            fresh = take_fresh_steps(fresh_step, batch, actions, step_key, hyper.tangent_bound)
+
         noise = jax.random.normal(target_key, (size, action_size))
         smoothing = smoothing_noise(jax.random.fold_in(target_key, 1), noise.shape, hyper)
         critic_state, critic_metrics = critics.update(
@@ -312,13 +333,18 @@ def make_agent(
             find_tangents,
             tangents_key,
             hyper,
+            fresh if gradients_at == "policy" else None,
         )
 
-        actor_noise = jax.random.normal(actor_key, (size, action_size))
         through_step = None
-        if fresh_step is not None:
-            through_step = differentiate_fresh_steps(
-                fresh_step, state, normalizer, batch, actor_noise, td_error, actor_key, hyper
+        if fresh is not None and actor_gradient != "critic":
+            next_key, smoothing_key = (jax.random.fold_in(actor_key, i) for i in (1, 2))
+            next_noise = jax.random.normal(next_key, noise.shape)
+            through_step = differentiate_targets(
+                lambda noises: td_error(lambda o, a: jnp.zeros_like(a[0]), noises),
+                fresh,
+                (next_noise, smoothing_noise(smoothing_key, noise.shape, hyper)),
+                (deviation(normalizer), hyper.discount) if actor_gradient == "mixed" else None,
             )
 
         def actor_loss(parameters):

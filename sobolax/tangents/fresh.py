@@ -7,7 +7,8 @@ simulator what `recomputed` costs it for as many directions: along the action al
 """
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,11 @@ import jax.numpy as jnp
 from sobolax.environment import Environment, State
 from sobolax.tangents.forward import TransitionMap, draw_directions, plain_transition
 from sobolax.tangents.methods import Derivatives, make_tangent_function
+from sobolax.tangents.sources import Experience
 from sobolax.transition import Tangents, Transition
+
+#: Where a critic's gradients are matched: at the replayed action, or at the policy's own.
+GRADIENTS_AT = ("replayed", "policy")
 
 #: `(key, state, action, tangent_bound) -> (transition, tangents, tangent_bound)`, unbatched: what
 #: `sobolax.losses.sobolev_errors` takes.
@@ -78,3 +83,53 @@ def make_fresh_step(
         return transition, TransitionMap(environment, state), jnp.inf
 
     return pulled if reverse else pushed
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class FreshSteps:
+    """Fresh steps from the states of a batch, and what they are differentiated by.
+
+    Attributes:
+        transition: Their transitions, with a leading batch axis.
+        tangents: Their tangents or maps, likewise.
+        tangent_bound: The bound that is still to apply, `()`.
+
+    Example:
+        >>> from sobolax.cart import example_transition
+        >>> batch = jax.tree.map(lambda leaf: leaf[None], example_transition())
+        >>> FreshSteps(*batch, tangent_bound=1e3).tangents.action.reward.tolist()
+        [[-0.625]]
+    """
+
+    transition: Transition
+    tangents: Tangents | TransitionMap
+    tangent_bound: jax.typing.ArrayLike
+
+
+def take_fresh_steps(
+    fresh_step: FreshStep, batch: Experience, actions: jax.Array, key: jax.Array, tangent_bound: Any
+) -> FreshSteps:
+    """One fresh step from every state of a batch.
+
+    Args:
+        fresh_step: What takes a step.
+        batch: Experience with states.
+        actions: What is done there, `(batch, action_size)`.
+        key: A random key.
+        tangent_bound: Of the tangents.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> from sobolax.tangents.sources import make_source
+        >>> source, key = make_source("off", Cart(), keep_states=True), jax.random.key(0)
+        >>> one, _ = source.collect(key, Cart().at(1.0, 0.0), jnp.ones(1))
+        >>> batch, idle = jax.tree.map(lambda leaf: leaf[None], one), jnp.zeros((1, 1))
+        >>> found = take_fresh_steps(make_fresh_step(Cart()), batch, idle, key, 1e3)
+        >>> batch.transition.reward.tolist(), found.transition.reward.tolist()
+        ([-1.5625], [-1.0])
+    """
+    actions = actions.astype(batch.transition.action.dtype)
+    steps = jax.vmap(fresh_step, in_axes=(0, 0, 0, None), out_axes=(0, 0, None))
+    keys = jax.random.split(key, actions.shape[0])
+    return FreshSteps(*steps(keys, cast(State, batch.state), actions, tangent_bound))

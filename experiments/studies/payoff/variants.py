@@ -76,6 +76,12 @@ CHOICES: dict[str, Choice] = {
     "svg_soft_1": Choice(
         "soft trust, λ = 1, actor through the simulator", "gradients", {**_SOFT, **_SVG}, _ONE
     ),
+    "soft_1_policy": Choice(
+        "soft trust, λ = 1, at the policy's action",
+        "gradients",
+        {**_SOFT, "first_order": "recomputed", "gradients_at": "policy"},
+        _ONE,
+    ),
     "differences": Choice(
         "gradients by differences", "gradients", {"derivatives": {"method": "differences"}}, _TENTH
     ),

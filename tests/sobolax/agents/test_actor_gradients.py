@@ -119,6 +119,13 @@ def test_it_is_that_of_a_window_of_one_step(float64):
 BATCH, HIDDEN = 6, (4,)
 HYPER = {"discount": GAMMA, "reward_scale": 2.0, "initial_temperature": 0.3}
 BROKEN = 1
+AT_POLICY = {"actor_gradient": "simulator", "gradients_at": "policy"}
+CONFIGS = {
+    "simulator": {"actor_gradient": "simulator"},
+    "mixed": {"actor_gradient": "mixed"},
+    "recomputed": {"first_order": "recomputed", **AT_POLICY},
+    "reverse": {"first_order": "reverse", **AT_POLICY},
+}
 
 
 @pytest.fixture(scope="module")
@@ -127,21 +134,22 @@ def updates():
     cart, seen = Cart(), normalization.init(2)
     hyper = sac.Hyperparameters(**HYPER)
     positions = jnp.array([0.5, jnp.nan, -1.0, 7.9, 2.0, 0.0])
-    states = jax.vmap(cart.at)(positions, jnp.array([0.0, 0.0, 1.0, 1.5, -1.0, 0.3]))
+    states = jax.jit(jax.vmap(cart.at))(positions, jnp.array([0.0, 0.0, 1.0, 1.5, -1.0, 0.3]))
     # What is replayed is sound; from one state the simulator gives no number any more.
     sound = jnp.nan_to_num(states.observation)
     states = replace(states, observation=sound)
     source = make_source("off", cart, keep_states=True)
     action = jnp.full((BATCH, 1), 0.1)
-    batch, _ = jax.vmap(source.collect, (None, 0, 0))(jax.random.key(0), states, action)
+    collect = jax.jit(jax.vmap(source.collect, (None, 0, 0)))
+    batch, _ = collect(jax.random.key(0), states, action)
     transition = jax.tree.map(jnp.nan_to_num, batch.transition)
     batch = replace(batch, transition=transition)
     seen = normalization.update(seen, jnp.array([[0.0, 1.0], [4.0, -1.0], [1.0, 3.0]]))
-    keys, made = jax.random.split(jax.random.key(2), 2), {}
-    for name in ("simulator", "mixed"):
-        config = sac.Config(hidden_sizes=HIDDEN, first_order="off", actor_gradient=name)
+    keys, made, start = jax.random.split(jax.random.key(2), 2), {}, None
+    for name, changes in CONFIGS.items():
+        config = sac.Config(hidden_sizes=HIDDEN, **{"first_order": "off", **changes})
         agent = config.make_agent(cart)
-        start = agent.init(jax.random.key(1), hyper)
+        start = start or jax.jit(agent.init)(jax.random.key(1), hyper)
 
         def run(state, key, agent=agent):
             return agent.update(state, seen, batch, source.tangents, key, hyper)
@@ -149,6 +157,10 @@ def updates():
         made[name] = SimpleNamespace(start=start, run=run, each=jax.jit(run))
         made[name].one = made[name].each(start, keys[0])
     return SimpleNamespace(states=states, seen=seen, keys=keys, made=made)
+
+
+POLICY = sac.make_policy(GaussianActor(HIDDEN, 1))
+CRITICS = make_critics(2, 1, CriticOptions(hidden_sizes=HIDDEN))
 
 
 def actor_gradient(state):
@@ -160,8 +172,6 @@ def written_down(updates, name):
     """The same gradient once more: the step differentiated as it is, weights by hand."""
     made, seen, cart = updates.made[name], updates.seen, Cart()
     start, (after_update, _) = made.start, made.one
-    critics = make_critics(2, 1, CriticOptions(hidden_sizes=HIDDEN))
-    policy = sac.make_policy(GaussianActor(HIDDEN, 1))
     # A push moves the observation by (1/4, 1/2).
     growth = jnp.sum(jnp.square(jnp.array([0.25, 0.5]) / normalization.deviation(seen)))
     actor_key = jax.random.split(updates.keys[0], 3)[1]
@@ -171,15 +181,15 @@ def written_down(updates, name):
     alpha = HYPER["initial_temperature"]
 
     def one(parameters, state, noise, next_noise, broken):
-        action, log_probability = policy(parameters, seen, state.observation, noise)
+        action, log_probability = POLICY(parameters, seen, state.observation, noise)
         after = cart.step(state, action)
-        there, log_there = policy(start.actor, seen, after.observation, next_noise)
-        value = critics.min_q(start.critics.target, seen, after.observation, there)
+        there, log_there = POLICY(start.actor, seen, after.observation, next_noise)
+        value = CRITICS.min_q(start.critics.target, seen, after.observation, there)
         onward = GAMMA * after.discount
         target = HYPER["reward_scale"] * after.reward + onward * (value - alpha * log_there)
-        own = critics.min_q(after_update.critics.parameters, seen, state.observation, action)
+        own = CRITICS.min_q(after_update.critics.parameters, seen, state.observation, action)
         mixed = jnp.where(broken, 0.0, 1 / (1 + jax.lax.stop_gradient(onward) ** 2 * growth))
-        share = 1.0 if name == "simulator" else mixed
+        share = mixed if name == "mixed" else 1.0
         return alpha * log_probability - share * target - (1 - share) * own
 
     def loss(parameters):
@@ -187,12 +197,12 @@ def written_down(updates, name):
         # Anywhere else, as the number from there is left out.
         states = jax.tree.map(jnp.nan_to_num, updates.states)
         losses = jax.vmap(one, (None, 0, 0, 0, 0))(parameters, states, noises, next_noises, broken)
-        return jnp.mean(losses, where=~broken if name == "simulator" else None)
+        return jnp.mean(losses, where=None if name == "mixed" else ~broken)
 
     return jax.jit(jax.grad(loss))(start.actor)
 
 
-@pytest.mark.parametrize("name", ["simulator", "mixed"])
+@pytest.mark.parametrize("name", CONFIGS)
 def test_an_update_follows_the_gradient_written_down_once_more(updates, name):
     """With a state that leaves the track, and one from which nothing finite follows."""
     state, metrics = updates.made[name].one
@@ -203,6 +213,77 @@ def test_an_update_follows_the_gradient_written_down_once_more(updates, name):
         written_down(updates, name),
     )
     np.testing.assert_allclose(metrics["actor_gradients_dropped"], 1 / BATCH, rtol=1e-6)
+
+
+def test_gradients_of_the_critic_are_matched_at_the_policys_action_and_values_where_they_were(
+    updates,
+):
+    """Both sources, beside the derivatives of the step as it is."""
+    start, seen, cart = updates.made["recomputed"].start, updates.seen, Cart()
+    target_key, actor_key, _ = jax.random.split(updates.keys[0], 3)
+    noises, actor_noises = (jax.random.normal(key, (BATCH, 1)) for key in (target_key, actor_key))
+
+    def delta(displacement, action, state, noise, critic):
+        here = cart.perturb(state, displacement)
+        after = cart.step(here, action)
+        o, alpha = after.observation, HYPER["initial_temperature"]
+        there, log_there = POLICY(start.actor, seen, o, noise)
+        value = CRITICS.min_q(start.critics.target, seen, o, there) - alpha * log_there
+        target = HYPER["reward_scale"] * after.reward + GAMMA * after.discount * value
+        one = jax.tree.map(lambda leaf: leaf[critic : critic + 1], start.critics.parameters)
+        return CRITICS.first_q(one, seen, here.observation, action) - target
+
+    @jax.jit
+    @jax.vmap
+    def squared_gradients(state, noise, actor_noise):
+        action, _ = POLICY(start.actor, seen, state.observation, actor_noise)
+        gradients = [
+            jax.grad(delta, (0, 1))(jnp.zeros(2), action, state, noise, critic) for critic in (0, 1)
+        ]
+        return [sum(jnp.sum(jnp.square(g)) for g in each) for each in zip(*gradients, strict=True)]
+
+    states = jax.tree.map(jnp.nan_to_num, updates.states)
+    squares = squared_gradients(states, noises, actor_noises)
+    expected = [np.mean(np.delete(each, BROKEN)) for each in squares]
+    values = updates.made["simulator"].one[1]["value_loss"]
+    for name in ("recomputed", "reverse"):
+        _, metrics = updates.made[name].one
+        found = metrics["state_gradient_loss"], metrics["action_gradient_loss"]
+        # Squares of float32 gradients of order 10.
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+        np.testing.assert_allclose(metrics["value_loss"], values, rtol=1e-5)
+        np.testing.assert_allclose(metrics["gradients_dropped"], 1 / BATCH, rtol=1e-6)
+
+
+def test_actor_and_critic_share_one_step():
+    class Counting(Cart):
+        steps = 0
+
+        def step(self, state, action):
+            self.steps += 1
+            return super().step(state, action)
+
+    found = []
+    for gradients_at in ("replayed", "policy"):
+        cart = Counting()
+        changes = {**AT_POLICY, "gradients_at": gradients_at}
+        config = sac.Config(first_order="recomputed", hidden_sizes=HIDDEN, **changes)
+        agent, source, hyper = (
+            config.make_agent(cart),
+            config.make_source(cart),
+            sac.Hyperparameters(),
+        )
+
+        def update(key, agent=agent, source=source, cart=cart, hyper=hyper):
+            state = agent.init(key, hyper)
+            one, _ = source.collect(key, cart.at(1.0, 0.0), jnp.ones(1))
+            batch = jax.tree.map(lambda leaf: leaf[None], one)
+            cart.steps = 0
+            return agent.update(state, normalization.init(2), batch, source.tangents, key, hyper)
+
+        jax.eval_shape(update, jax.random.key(0))
+        found.append(cart.steps)
+    assert found == [2, 1]
 
 
 def test_the_shares_are_those_of_the_weights(updates):
@@ -249,10 +330,19 @@ def test_a_fresh_step_needs_no_direction_of_the_state():
         np.testing.assert_allclose(tangents.action.reward, [-0.625], rtol=1e-3)
 
 
+RECOMPUTED = {"gradients_at": "policy", "first_order": "recomputed"}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"actor_gradient": "simulater"}, "did you mean 'simulator'"),
+        ({"gradients_at": "polices"}, "did you mean 'policy'"),
+        ({"gradients_at": "policy"}, "first_order='cached' has none: choose 'recomputed' or"),
+        ({"gradients_at": "policy", "first_order": "off"}, "first_order='off' has none"),
+        ({**RECOMPUTED, "gradient_units": "state_std"}, "choose 'observation_std' or 'raw'"),
+        ({**RECOMPUTED, "action_directions": 1}, "share one step"),
+        ({**RECOMPUTED, "actor_gradient": "critic", "n_step": 2}, "gradients_at='policy' goes"),
         ({"n_step": 3}, "goes through one step, but n_step=3"),
         ({"gradient_fraction": 0.5}, "keeps those of a part"),
         ({"actor_gradient": "mixed", "first_order": "reverse"}, "never computes: choose 'cached'"),
@@ -268,5 +358,5 @@ def test_what_cannot_work_is_refused_by_name(changes, message):
 def test_an_agent_by_hand_needs_a_step_or_takes_none():
     with pytest.raises(ValueError, match="need a step"):
         sac.make_agent(2, 1, actor_gradient="mixed")
-    with pytest.raises(ValueError, match="'critic' takes none"):
+    with pytest.raises(ValueError, match="with 'replayed' takes none"):
         sac.make_agent(2, 1, fresh_step=make_fresh_step(Cart()))
