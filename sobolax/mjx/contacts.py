@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import core
 
+from sobolax.mjx.constraints import make_constraint
 from sobolax.mjx.degenerate import LEAST_FRICTION
 from sobolax.mjx.engine import mjx, mujoco
 from sobolax.mjx.forces import (
@@ -32,6 +33,7 @@ from sobolax.mjx.forces import (
     screw_axes,
 )
 from sobolax.mjx.implicit import with_jacobian
+from sobolax.mjx.powers import power
 from sobolax.mjx.support import with_gradient_of
 
 
@@ -161,16 +163,16 @@ def _dampings(model: mjx.Model, contact: Any, size: int) -> jax.Array:
 def _spring(model: mjx.Model, contact: Any, distance: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Stiffness (1/s²) and impedance of one contact at that distance, `()` each."""
     solref = contact.solref
-    least, most, width, middle, power = contact.solimp
+    least, most, width, middle, exponent = contact.solimp
     low, high = mujoco.mjMINIMP, mujoco.mjMAXIMP
     least, most, middle = (jnp.clip(value, low, high) for value in (least, most, middle))
-    width, power = jnp.maximum(width, mujoco.mjMINVAL), jnp.maximum(power, 1.0)
+    width, exponent = jnp.maximum(width, mujoco.mjMINVAL), jnp.maximum(exponent, 1.0)
     stiffness = 1 / (most * _time_constant(model, solref) * solref[1]) ** 2
     stiffness = jnp.where(solref[0] > 0, stiffness, -solref[0] / most**2)
     # Beyond the width the sigmoid is flat, and a power of a negative number is none.
     depth = jnp.minimum(jnp.abs(distance) / width, 1.0)
-    below = depth**power / middle ** (power - 1)
-    above = 1 - (1 - depth) ** power / (1 - middle) ** (power - 1)
+    below = power(depth, exponent) / middle ** (exponent - 1)
+    above = 1 - power(1 - depth, exponent) / (1 - middle) ** (exponent - 1)
     impedance = least + jnp.where(depth < middle, below, above) * (most - least)
     # MJX clips so: where the least exceeds the most, it is the most at any depth.
     return stiffness, jnp.clip(impedance, least, most)
@@ -192,7 +194,7 @@ def with_friction_gradients(model: mjx.Model, data: mjx.Data) -> mjx.Data:
         return data
     contact = rows.contact.replace(friction=floored(rows.contact.friction))
     near: Any = data.tree_replace({"_impl.contact": contact})
-    near = mjx.make_constraint(model, near)
+    near = make_constraint(model, near)
     weights = with_gradient_of(rows.efc_D, near._impl.efc_D)
     result: Any = data.tree_replace({"_impl.efc_D": weights})
     return result

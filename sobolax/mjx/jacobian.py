@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from sobolax.mjx.constraints import make_constraint
 from sobolax.mjx.contacts import contact_force
 from sobolax.mjx.engine import mjx
 from sobolax.mjx.forces import applied_force
@@ -97,7 +98,7 @@ def step_and_jacobian(model: mjx.Model, data: mjx.Data) -> tuple[mjx.Data, StepJ
     def balances(data: mjx.Data) -> tuple[jax.Array, jax.Array, jax.Array]:
         """What must stay zero at frozen accelerations, and what becomes of activations."""
         contacts = contact_force(model, data, qacc)
-        data = _with_smooth_force(model, mjx.make_constraint(model, _without_contacts(data)))
+        data = _with_smooth_force(model, make_constraint(model, _without_contacts(data)))
         balance = residual(model, data, qacc) - contacts
         integration = integration_matrix(model, data)
         if integration is None:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import core
 
+from sobolax.mjx.constraints import make_constraint
 from sobolax.mjx.contacts import sound, with_friction_gradients
 from sobolax.mjx.engine import mjx
 from sobolax.mjx.forces import constraint_force, hessian
@@ -29,7 +30,7 @@ from sobolax.mjx.quaternions import (
     with_spring_gradients,
 )
 from sobolax.mjx.support import check_step, with_gradient_of
-from sobolax.mjx.tendons import fwd_position
+from sobolax.mjx.tendons import tendon
 
 T = TypeVar("T")
 
@@ -74,13 +75,21 @@ def step(model: mjx.Model, data: mjx.Data) -> mjx.Data:
 
 def unconstrained(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     """All of `mjx.forward` before the solver."""
-    data = with_friction_gradients(model, fwd_position(model, data))
+    data = with_friction_gradients(model, _positioned(model, data))
     data = with_servo_gradients(model, data)
     data = mjx.sensor_pos(model, data)
     data = with_spring_gradients(model, mjx.fwd_velocity(model, data))
     data = mjx.sensor_vel(model, data)
     data = mjx.fwd_actuation(model, data)
     return mjx.fwd_acceleration(model, data)
+
+
+def _positioned(model: mjx.Model, data: mjx.Data) -> mjx.Data:
+    """`mjx.fwd_position` with `tendon` and `make_constraint` in place of those of `mjx`."""
+    data = mjx.camlight(model, mjx.com_pos(model, mjx.kinematics(model, data)))
+    data = mjx.tendon_armature(model, mjx.crb(model, tendon(model, data)))
+    data = mjx.collision(model, mjx.factor_m(model, data))
+    return mjx.transmission(model, make_constraint(model, data))
 
 
 def acceleration(model: mjx.Model, data: mjx.Data) -> mjx.Data:

@@ -18,16 +18,6 @@ from sobolax.mjx.support import with_gradient_of
 _WRAPPED = (mjx.WrapType.SPHERE, mjx.WrapType.CYLINDER)
 
 
-def fwd_position(model: mjx.Model, data: mjx.Data) -> mjx.Data:
-    """`mjx.fwd_position` with `tendon` in place of `mjx.tendon`."""
-    if not _wraps(model):
-        return mjx.fwd_position(model, data)
-    data = mjx.camlight(model, mjx.com_pos(model, mjx.kinematics(model, data)))
-    data = mjx.tendon_armature(model, mjx.crb(model, tendon(model, data)))
-    data = mjx.collision(model, mjx.factor_m(model, data))
-    return mjx.transmission(model, mjx.make_constraint(model, data))
-
-
 def tendon(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     """`mjx.tendon`, whose lengths and moments have finite derivatives in both modes."""
     wrapped = mjx.tendon(model, data)

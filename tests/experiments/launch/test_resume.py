@@ -9,7 +9,14 @@ import pytest
 
 import envs
 from experiments import evaluate, render, train
-from experiments.launch import checkpoint_files, command_line, provenance, run_folder, snapshot
+from experiments.launch import (
+    checkpoint_files,
+    command_line,
+    history,
+    provenance,
+    run_folder,
+    snapshot,
+)
 from experiments.launch import job as jobs
 from experiments.launch.configuration import to_json
 from experiments.launch.policy import load_policy, load_run, policy_names
@@ -280,6 +287,7 @@ def test_replay_of_a_checkpoint_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "unused"))
     # Bodies, but no contact: quick to compile. Untrained policies, as a run would save them.
     flags = ["--env", "reacher", "--seeds", "2", "--hidden-sizes", "8", "--report-states", "0"]
+    flags += ["--replay-capacity", "128", "--learning-starts", "16", "--batch-size", "16"]
     experiment = command_line.parse(flags)
     environment = envs.make(experiment.env, **experiment.env_args)
     training = make_training(environment, experiment.config)
@@ -294,7 +302,11 @@ def test_replay_of_a_checkpoint_alone(tmp_path, monkeypatch, capsys):
     about = {"fingerprint": jobs.fingerprint(job), "written_by": provenance.describe()}
     writer = checkpoint_files.Writer(run / "checkpoints", keep=1)
     leaves = jax.tree.leaves(snapshot.to_host(policies))
-    writer.start(3, dict(zip(jax.tree.leaves(names), leaves, strict=True)), about)
+    # What else a state holds does not matter, but that it is there.
+    whole = snapshot.describe(jobs.template(job))
+    arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in whole.items()}
+    arrays |= dict(zip(jax.tree.leaves(names), leaves, strict=True))
+    writer.start(3, arrays | {history.SECONDS: np.ones(3)}, about)
     writer.finish()
     writer.close()
 

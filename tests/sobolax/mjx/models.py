@@ -159,18 +159,55 @@ EQUALITIES = """
   </tendon>
   <equality>
     <connect body1="second" body2="world" anchor="0.3 0 0"
-             solref="0.03 0.9" solimp="0.5 0.95 0.1 0.5 3"/>
-    <joint joint1="a" joint2="b" polycoef="0 0.5 0.3 -0.1 0.05" solimp="0.5 0.95 0.2 0.5 3"/>
-    <joint joint1="q" polycoef="0 0 0 0 0" solref="0.1 1"/>
-    <tendon tendon1="one" tendon2="two" polycoef="0 0.8 0.2 0 0"/>
+             solref="0.03 0.9" solimp="0.5 0.95 0.1 0.5 2"/>
+    <joint joint1="a" joint2="b" polycoef="0 0.5 0.3 -0.1 0.05" solimp="0.5 0.95 0.2 0.5 2"/>
+    <joint joint1="q" polycoef="0 0 0 0 0" solref="0.1 1" solimp="0.5 0.95 0.2 0.5 2"/>
+    <tendon tendon1="one" tendon2="two" polycoef="0 0.8 0.2 0 0" solimp="0.5 0.95 0.2 0.5 2"/>
     <weld body1="welded" body2="mocap" torquescale="0.8"
-          solref="0.05 1" solimp="0.5 0.95 0.2 0.4 3"/>
+          solref="0.05 1" solimp="0.5 0.95 0.2 0.4 2"/>
   </equality>
   <actuator><motor joint="p"/><motor joint="b"/></actuator>
   <keyframe>
     <key/>
     <key qpos="0.1 -0.05 0.05 0.1 0.9 0.2 -0.3 0.1" qvel="0.5 1 -0.3 0.8 1 -2 0.5"
          mpos="1.1 0 0.2"/>
+  </keyframe>
+</mujoco>
+"""
+
+# Polynomials of joints and tendons: of one, and of all degrees of another.
+# Keys: all at their references, where polynomials of one deviate; some; none.
+POLYNOMIALS = """
+<mujoco>
+  <compiler angle="radian"/>
+  <option timestep="0.004" SOLVED/>
+  <default>
+    <geom contype="0" conaffinity="0" size="0.1"/>
+    <equality solref="0.05 1" solimp="0.5 0.95 0.3 0.4 2"/>
+  </default>
+  <worldbody>
+    <body><joint name="a" type="slide" axis="1 0 1"/><geom mass="1"/></body>
+    <body><joint name="b" type="slide" axis="1 0 1"/><geom mass="0.5"/></body>
+    <body><joint name="c" axis="0 1 0" ref="0.3"/><geom mass="0.7" pos="0.2 0 0"/></body>
+    <body><joint name="d" type="slide" axis="0 1 1"/><geom mass="0.6"/></body>
+    <body><joint name="e" axis="1 0 0"/><geom mass="0.8" pos="0 0.3 0"/></body>
+  </worldbody>
+  <tendon>
+    <fixed name="one"><joint joint="d" coef="1"/><joint joint="a" coef="0.3"/></fixed>
+    <fixed name="two"><joint joint="e" coef="0.8"/><joint joint="c" coef="0.1"/></fixed>
+    <fixed name="three"><joint joint="b" coef="1"/><joint joint="e" coef="-0.4"/></fixed>
+  </tendon>
+  <equality>
+    <joint joint1="a" polycoef="0.2 0 0 0 0"/>
+    <joint joint1="b" joint2="c" polycoef="0 0.5 0.3 -0.2 0.1"/>
+    <tendon tendon1="three" polycoef="0.1 0 0 0 0"/>
+    <tendon tendon1="one" tendon2="two" polycoef="0 0.8 -0.4 0.3 0.2"/>
+  </equality>
+  <actuator><motor joint="b"/></actuator>
+  <keyframe>
+    <key qpos="0 0 0.3 0 0" qvel="0.5 -0.3 0.4 0.2 -0.6"/>
+    <key qpos="0.2 0.05 0.3 0.1 0" qvel="0.2 0.3 -0.4 0.2 0.5" ctrl="0.3"/>
+    <key qpos="0.1 -0.1 0.5 0.2 -0.25" qvel="-0.2 0.3 0.4 0.1 0.5" ctrl="0.3"/>
   </keyframe>
 </mujoco>
 """
@@ -464,6 +501,7 @@ MODELS = {
         "arm": ARM,
         "arm-euler": ARM.replace('integrator="implicitfast"', ""),
         "equalities": EQUALITIES,
+        "polynomials": POLYNOMIALS,
         "ball-at-ease": BALL_AT_EASE,
         "friction-loss": FRICTION_LOSS,
         "puck-elliptic": _puck("elliptic", "Euler"),
