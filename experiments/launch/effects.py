@@ -35,6 +35,11 @@ def _of_replay(config: LoopConfig) -> list[tuple[bool, str, Sequence[str]]]:
             ("tangent-bound", *_DERIVATIVES),
         ),
         (
+            getattr(config, "teacher", "fitted") == "simulator",
+            "--teacher simulator, which is not fitted",
+            ("teacher-learning-rate", "teacher-tangent-weight"),
+        ),
+        (
             derivatives.smoothing_samples == 1,
             "--derivatives.smoothing-samples 1",
             ("derivatives.smoothing-scale",),

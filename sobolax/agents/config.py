@@ -8,6 +8,7 @@ import jax
 
 from sobolax.agents.critics import CriticOptions
 from sobolax.agents.networks import check_networks
+from sobolax.agents.teacher import TEACHERS, make_teacher
 from sobolax.checks import check_choice, check_flags, check_scalars, owner_of
 from sobolax.controls import check_gradient_target
 from sobolax.environment import Environment
@@ -15,6 +16,7 @@ from sobolax.losses import Weights
 from sobolax.tangents.trust import TRUSTS
 from sobolax.tangents.units import GRADIENT_UNITS, is_observed
 from sobolax.training.config import LoopConfig
+from sobolax.training.teacher import Teacher
 from sobolax.weighting import WEIGHTINGS, Weighting, check_weighting, make_weighting
 
 T = TypeVar("T")
@@ -112,6 +114,9 @@ class CriticHyperparameters(ValueHyperparameters, _BothWeights):
         action_weight: lambda_a, the weight of gradients with respect to the action.
         target_action_noise: Standard deviation of the noise that smooths the target's action.
         target_action_noise_bound: That noise is clipped to this size.
+        teacher_learning_rate: Of the teacher's Adam (`sobolax.agents.teacher`).
+        teacher_tangent_weight: Weight of errors of tangents beside those of values in its loss;
+            both are relative to what no knowledge gives.
 
     Example:
         >>> CriticHyperparameters(action_weight=-1.0)
@@ -121,6 +126,8 @@ class CriticHyperparameters(ValueHyperparameters, _BothWeights):
 
     target_action_noise: Any = 0.0
     target_action_noise_bound: Any = 0.5
+    teacher_learning_rate: Any = 1e-3
+    teacher_tangent_weight: Any = 1.0
 
     @property
     def weights(self) -> Weights:
@@ -133,7 +140,12 @@ class CriticHyperparameters(ValueHyperparameters, _BothWeights):
         check_scalars(
             owner_of(self),
             self,
-            at_least_zero=("action_weight", "target_action_noise"),
+            at_least_zero=(
+                "action_weight",
+                "target_action_noise",
+                "teacher_learning_rate",
+                "teacher_tangent_weight",
+            ),
             above_zero=("target_action_noise_bound",),
         )
 
@@ -162,6 +174,9 @@ class AgentConfig(LoopConfig):
             standard deviations of the state's local coordinates.
         trust: How far gradients of the bootstrapped target are trusted where a step stretches (see
             `sobolax.tangents.trust`): "full", "soft" or "hard".
+        teacher: Whose tangents of reward and next observation the critic is matched to: the
+            "simulator"'s, or those of a network that is "fitted" to them and to the transitions
+            (see `sobolax.agents.teacher`), with the agent's `hidden_sizes` and `activation`.
 
     Example:
         >>> from sobolax.agents import sac
@@ -179,6 +194,7 @@ class AgentConfig(LoopConfig):
     critic_norm: str = "none"
     gradient_units: str = "raw"
     trust: str = "full"
+    teacher: str = "simulator"
 
     @property
     def counts_coordinates(self) -> bool:
@@ -198,6 +214,7 @@ class AgentConfig(LoopConfig):
                 "a function of base weights that gives a sobolax.weighting.Weighting"
             )
         self._check_units(owner, environment)
+        self._check_teacher(owner, environment)
         check_weighting(self.make_weighting(Weights(1.0, 1.0)))
 
     def _check_units(self, owner: str, environment: Environment) -> None:
@@ -261,6 +278,42 @@ class AgentConfig(LoopConfig):
                 "displacement, and every gradient would drop out. Compute it anew in perturb "
                 "(sobolax.testing.check_environment tests that)"
             )
+
+    def _check_teacher(self, owner: str, environment: Environment) -> None:
+        """See `check`."""
+        check_choice(f"{owner}: teacher=", self.teacher, TEACHERS)
+        if self.teacher == "simulator":
+            return
+        what = f"{owner}: teacher={self.teacher!r}"
+        if self.first_order in ("off", "reverse"):
+            raise ValueError(
+                f"{what} is fitted to tangents, and first_order={self.first_order!r} has none: "
+                "choose 'cached' or 'recomputed', or teacher='simulator'"
+            )
+        if self.n_step > 1:
+            raise ValueError(
+                f"{what} predicts a step from its observation and action, but n_step={self.n_step} "
+                "makes one of several, whose later actions it does not see: choose n_step=1, or "
+                "teacher='simulator'"
+            )
+        if not is_observed(environment):
+            raise ValueError(
+                f"{what}: nothing observes the state of environment {environment.name!r}: the "
+                "observation after perturb(state, displacement) does not depend on the "
+                "displacement, and all its gradients along the state would be 0. Compute it anew "
+                "in perturb (sobolax.testing.check_environment tests that)"
+            )
+
+    def make_teacher(self, environment: Environment) -> Teacher | None:
+        """The teacher for an environment, None where the simulator is."""
+        if self.teacher == "simulator":
+            return None
+        return make_teacher(
+            environment.observation_size,
+            environment.action_size,
+            self.hidden_sizes,
+            self.activation,
+        )
 
     def make_weighting(self, base: Weights) -> Weighting:
         """The weighting of these base weights."""

@@ -113,6 +113,11 @@ class Config(AgentConfig):
                 f"{what} needs derivatives at actions that were never taken, but first_order="
                 f"{self.first_order!r} has none: choose 'recomputed' or 'reverse'"
             )
+        if self.teacher != "simulator":
+            raise ValueError(
+                f"{what} takes the simulator's own tangents there, and a teacher would have no "
+                f"effect: leave out teacher={self.teacher!r}, or choose gradients_at='replayed'"
+            )
         if self.gradient_units == "state_std":
             raise ValueError(
                 f"{what} does not go with gradient_units='state_std', whose statistics scale what "

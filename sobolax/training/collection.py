@@ -41,6 +41,7 @@ def start(setup: Setup, key: jax.Array, hyper: Any) -> TrainingState:
         )
         one, action = oldest(jax.tree.map(lambda leaf: leaf[0], windows), hyper.discount)
     example, _ = jax.eval_shape(setup.source.collect, state.key, one, action)
+    teacher = config.make_teacher(environment)
     state = replace(
         state,
         replay=replay.init(example, per_environment * first),
@@ -48,6 +49,7 @@ def start(setup: Setup, key: jax.Array, hyper: Any) -> TrainingState:
         coordinates=normalization.init(environment.state_size)
         if config.counts_coordinates
         else None,
+        teacher=teacher and teacher.init(jax.random.fold_in(key, 4), hyper),
         plain_replay=replay.init(_without_gradients(example), per_environment * rest)
         if rest
         else None,

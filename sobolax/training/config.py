@@ -15,6 +15,7 @@ from sobolax.tangents.sources import Source, check_source, make_source
 from sobolax.tangents.storage import TANGENT_DTYPES
 from sobolax.training.base_config import Loop, TrainingConfig
 from sobolax.training.n_step import MultiStep
+from sobolax.training.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,10 @@ class LoopConfig(TrainingConfig):
     def counts_coordinates(self) -> bool:
         """Whether running statistics of the environment's local coordinates are kept."""
         return False
+
+    def make_teacher(self, environment: Environment) -> Teacher | None:
+        """What tangents go through on their way from source to agent; None for nothing."""
+        return None
 
     @property
     def keeps_states(self) -> bool:

@@ -1,6 +1,6 @@
 """Freezes runs whose numbers are no longer finite; the other runs of a `vmap` continue unchanged.
 
-When a round of steps, about 32 updates, leaves something in the agent or the normalizer that is not
+When a round of steps, about 32 updates, leaves a number in agent, normalizer or teacher that is not
 finite, those of the round before are kept from then on (but for counters of updates, which go on):
 the agent is frozen, and evaluated as it is; its environments go on with random actions. The metrics
 `frozen` (0 or 1) and `frozen_at` say so, and those of updates leave the failed round out.
@@ -60,16 +60,17 @@ def keep_finite(
         (-2.303, 64)
     """
     goes_on = (before.frozen_at < 0) & stays_finite(
-        (before.agent, before.normalizer), (after.agent, after.normalizer)
+        (before.agent, before.normalizer, before.teacher),
+        (after.agent, after.normalizer, after.teacher),
     )
     held = normalization.hold(before.normalizer, after.normalizer.count)
-    agent, normalizer, kept = jax.tree.map(
+    agent, normalizer, teacher, kept = jax.tree.map(
         lambda new, old: _choose(goes_on, new, old),
-        (after.agent, after.normalizer, sums),
-        (before.agent, held, totals),
+        (after.agent, after.normalizer, after.teacher, sums),
+        (before.agent, held, before.teacher, totals),
     )
     frozen_at = jnp.where(goes_on | (before.frozen_at >= 0), before.frozen_at, now)
-    state = replace(after, agent=agent, normalizer=normalizer, frozen_at=frozen_at)
+    state = replace(after, agent=agent, normalizer=normalizer, teacher=teacher, frozen_at=frozen_at)
     return state, kept, goes_on
 
 

@@ -83,6 +83,7 @@ class TrainingState:
         plain_replay: Replay buffer of the other environments, without anything that gradients need;
             None where `gradient_fraction` is 1 and there are no others.
         coordinates: Statistics of local coordinates; None where nothing is measured in them.
+        teacher: State of the teacher (`sobolax.training.teacher`); None where there is none.
 
     Example:
         >>> import sobolax
@@ -104,3 +105,4 @@ class TrainingState:
     frozen_at: jax.Array
     plain_replay: Replay | None = None
     coordinates: Normalizer | None = None
+    teacher: Any = None

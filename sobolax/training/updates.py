@@ -13,6 +13,7 @@ from sobolax.training.agent import Metrics
 from sobolax.training.collection import collect
 from sobolax.training.shares import name_shares
 from sobolax.training.state import Setup, TrainingState
+from sobolax.training.teacher import given, teach
 from sobolax.transition import Tangents
 
 
@@ -43,7 +44,7 @@ def learn(
     config, hyper = setup.config, jax.tree.map(jnp.asarray, hyper)
     steps = index * config.steps_per_epoch + jnp.arange(config.steps_per_epoch)
     steps_per_round = freezing.steps_per_round(config.steps_per_epoch, config.gradient_steps)
-    _, _, metrics = jax.eval_shape(lambda state: _update(setup, state, hyper), state)
+    *_, metrics = jax.eval_shape(lambda state: _update(setup, state, hyper), state)
     empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), metrics)
 
     def step(carry, number):
@@ -89,25 +90,39 @@ def _updates(
     """`count` updates; their metrics are added to `totals`."""
 
     def one(_, carry):
-        agent, key, totals = carry
+        agent, teacher, key, totals = carry
         # The buffer is only read here: it is no part of what the loop carries.
-        agent, key, metrics = _update(setup, replace(state, agent=agent, key=key), hyper)
-        return agent, key, jax.tree.map(jnp.add, totals, metrics)
+        now = replace(state, agent=agent, teacher=teacher, key=key)
+        agent, teacher, key, metrics = _update(setup, now, hyper)
+        return agent, teacher, key, jax.tree.map(jnp.add, totals, metrics)
 
-    agent, key, totals = jax.lax.fori_loop(0, count, one, (state.agent, state.key, totals))
-    return replace(state, agent=agent, key=key), totals
+    agent, teacher, key, totals = jax.lax.fori_loop(
+        0, count, one, (state.agent, state.teacher, state.key, totals)
+    )
+    return replace(state, agent=agent, teacher=teacher, key=key), totals
 
 
-def _update(setup: Setup, state: TrainingState, hyper: Any) -> tuple[Any, jax.Array, Metrics]:
-    """One update: the agent's state, the next key and metrics."""
+def _update(setup: Setup, state: TrainingState, hyper: Any) -> tuple[Any, Any, jax.Array, Metrics]:
+    """One update: the states of agent and teacher, the next key and metrics."""
     key, sample_key, update_key = jax.random.split(state.key, 3)
-    batch = _sample(setup, state, sample_key)
+    batch, find = _sample(setup, state, sample_key), find_tangents(setup, state)
+    teacher, taught = setup.config.make_teacher(setup.environment), {}
+    after = state.teacher
+    if teacher is not None:
+        # Another key than the three that the state's is split into.
+        own_key = jax.random.fold_in(state.key, 3)
+        after, batch, taught = teach(
+            teacher, state.teacher, state.normalizer, batch, find, own_key, hyper
+        )
+        find = given
     agent, metrics = setup.agent.update(
-        state.agent, state.normalizer, batch, find_tangents(setup, state), update_key, hyper
+        state.agent, state.normalizer, batch, find, update_key, hyper
     )
     # Hyperparameters of another precision would promote what they touch.
-    agent = jax.tree.map(lambda new, old: new.astype(old.dtype), agent, state.agent)
-    return agent, key, metrics
+    agent, after = jax.tree.map(
+        lambda new, old: new.astype(old.dtype), (agent, after), (state.agent, state.teacher)
+    )
+    return agent, after, key, metrics | taught
 
 
 def find_tangents(setup: Setup, state: TrainingState) -> FindTangents:

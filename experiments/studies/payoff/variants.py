@@ -39,6 +39,7 @@ _STD = {"gradient_units": "observation_std"}
 _SVG = {"actor_gradient": "simulator"}
 _SHAC = {"num_envs": 64, "horizon": 16}
 _SOFT, _LAYER = {**_STD, "trust": "soft"}, {"critic_norm": "layer"}
+_TEACHER = {"teacher": "fitted"}
 
 CHOICES: dict[str, Choice] = {
     PLAIN: Choice("plain", "baseline", {"first_order": "off"}),
@@ -115,5 +116,9 @@ CHOICES: dict[str, Choice] = {
         {**_SHAC, "gradient_target": "shuffled"},
         {"state_weight": 0.1},
         agent="shac",
+    ),
+    "teacher": Choice("fitted teacher, λ = 0.1", "gradients", _TEACHER, _TENTH),
+    "teacher_soft_1": Choice(
+        "fitted teacher, soft trust, λ = 1", "gradients", {**_SOFT, **_TEACHER}, _ONE
     ),
 }

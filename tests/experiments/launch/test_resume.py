@@ -26,7 +26,7 @@ from sobolax import make_training
 
 EPOCHS = 4
 TINY = [
-    *("--env", "point_mass", "--env-args", "dimension=2", "--seeds", "2"),
+    *("--env", "point_mass", "--env-args", "dimension=2", "--seeds", "2", "--teacher", "fitted"),
     *(
         "--total-timesteps",
         "256",
