@@ -1,0 +1,143 @@
+"""A trained policy as a file for other programs: `python -m experiments.export RUN`.
+
+The file is checked: what it computes is compared with what the policy itself does.
+"""
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from experiments.export.files import FORMATS
+from experiments.export.network import check_agent, read_network
+from experiments.launch.exit_status import FAILED, bad_input, command, leave
+from experiments.launch.flags import read_flags
+from experiments.launch.policy import TrainedPolicy, TrainedRun, load_run
+from experiments.launch.program import call, keep_compiled_programs
+from sobolax.checks import check_choice
+
+_STATES = 256  # observations that the file is checked on
+# Actions are in -1 to 1; two programs that sum float32 in another order differ by some 1e-7 a layer.
+_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Export:
+    """Writes a trained policy, its normalisation of observations included, as one file.
+
+    Attributes:
+        run: Folder of the run.
+        format: "onnx", or "numpy" for a file that experiments/export/numpy_policy.py runs without
+            JAX.
+        variant: The variant, plain or sobolev; by default the run's last one.
+        seed: The seed, from 0.
+        output: A new file; by default policy.onnx or policy.npz in the run's folder.
+        env: The run's environment, needed if it is a class of your own.
+    """
+
+    run: tyro.conf.Positional[Path]
+    format: str = "onnx"
+    variant: str | None = None
+    seed: int = 0
+    output: Path | None = None
+    env: str | None = None
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Returns:
+        The exit status: 0, 2 for bad input, or 1 if the file does not compute the policy.
+    """
+    console = Console()
+    try:
+        args = read_flags(Export, argv, "python -m experiments.export")
+        path = choose(args)
+        found = load_run(args.run, args.env)
+        check_agent(found.experiment.agent)
+        name = found.job.variants[-1].name if args.variant is None else args.variant
+        [index] = found.indices(name, args.seed)
+    except (ValueError, OSError) as error:
+        return bad_input(error)
+    keep_compiled_programs()
+    worst = call(export, found, index, args.format, path)
+    text = (
+        f"{path} holds {name}, seed {args.seed}, after {found.epochs} epochs; its actions differ "
+    )
+    text += f"by at most {worst:.1e} from the policy's, on {_STATES} observations"
+    if not worst <= _TOLERANCE:
+        path.unlink()
+        text = text.replace(" holds ", " is removed: as ", 1)
+    console.print(Text(text), soft_wrap=True)
+    return 0 if worst <= _TOLERANCE else FAILED
+
+
+def choose(args: Export) -> Path:
+    """The path of the file to write.
+
+    Raises:
+        ValueError: If the format is unknown or lacks a package, the file exists, or its folder
+            does not.
+    """
+    check_choice("--format ", args.format, tuple(FORMATS))
+    missing = [
+        name
+        for name in ("onnx", "onnxruntime")
+        if args.format == "onnx" and importlib.util.find_spec(name) is None
+    ]
+    if missing:
+        raise ValueError(
+            f"--format onnx needs {' and '.join(missing)}: install the extra 'export', or choose "
+            "--format numpy"
+        )
+    path = args.output or args.run / f"policy{FORMATS[args.format][1]}"
+    if path.exists():
+        raise ValueError(f"{path} exists: name a new file with --output")
+    if not path.parent.is_dir():
+        raise ValueError(f"--output {path}: there is no folder {path.parent}")
+    return path
+
+
+def export(found: TrainedRun, index: int, name: str, path: Path) -> float:
+    """Writes the file and compares what it computes with the policy.
+
+    Args:
+        found: The run.
+        index: Which of its policies.
+        name: Of the format.
+        path: Of the file.
+
+    Returns:
+        The largest difference of an action.
+    """
+    environment, training = found.environment, found.job.training
+    parameters = jax.tree.map(lambda leaf: leaf[index], found.policies)
+    policy = TrainedPolicy(environment, parameters, training.act)
+    experiment = found.experiment
+    activation = experiment.config.activation
+    network = read_network(parameters, experiment.agent, activation, environment.action_size)
+    about = {
+        "environment": experiment.env,
+        "agent": experiment.agent,
+        "observation_size": environment.observation_size,
+        "action_size": environment.action_size,
+        "epochs": found.epochs,
+    }
+    compute = FORMATS[name][0](path, network, about)
+    # Spread as in training, and beyond.
+    spread = np.random.default_rng(0).normal(size=(_STATES, len(network.mean)))
+    observations = (network.mean + 2.0 * network.deviation * spread).astype(network.mean.dtype)
+    expected = np.asarray(jax.jit(jax.vmap(policy))(observations))
+    difference = np.abs(compute(observations) - expected)
+    return float(np.max(np.nan_to_num(difference, nan=np.inf)))
+
+
+if __name__ == "__main__":
+    leave(main())
