@@ -23,7 +23,7 @@ from experiments.launch.program import call, keep_compiled_programs
 from sobolax.checks import check_choice
 
 _STATES = 256  # observations that the file is checked on
-# Actions are in -1 to 1; two programs that sum float32 in another order differ by some 1e-7 a layer.
+# Actions are in -1 to 1; float32 sums in another order differ by some 1e-7 in every layer.
 _TOLERANCE = 1e-5
 
 
