@@ -95,7 +95,7 @@ docs: setup
 	@echo "Written to site/index.html"
 
 lock: setup
-	$(UV) pip compile pyproject.toml --extra envs --extra gymnasium --extra experiments --extra export --extra ray --extra examples \
+	$(UV) pip compile pyproject.toml --extra envs --extra gymnasium --extra experiments --extra export --extra video --extra ray --extra examples \
 	  --extra test --extra develop --extra docs \
 	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
 	  --output-file requirements.lock

@@ -1,4 +1,4 @@
-"""Rolls trained policies out and writes the page that replays them.
+"""Rolls trained policies out and writes the page that replays them, or a video.
 
 `python -m experiments.render RUN` also works on running and killed runs, from a checkpoint.
 """
@@ -34,6 +34,8 @@ class Replay:
         variant: The variant to show, plain or sobolev; all variants by default.
         seed: The seed to show, from 0.
         output: A new file; by default replay.html in the run's folder.
+        video: A new file, .mp4 or .gif, in the place of the page: an episode of the variant and
+            seed, of the run's last variant by default.
         env: The run's environment, needed if it is a class of your own.
     """
 
@@ -41,6 +43,7 @@ class Replay:
     variant: str | None = None
     seed: int = 0
     output: Path | None = None
+    video: Path | None = None
     env: str | None = None
 
 
@@ -54,61 +57,78 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console()
     try:
         args = read_flags(Replay, argv, "python -m experiments.render")
-        path = args.output or args.run / run_folder.REPLAY
+        path = args.video or args.output or args.run / run_folder.REPLAY
         found = load_run(args.run, args.env)
-        chosen = found.indices(args.variant, args.seed)
-        check(found, path)
+        variant = args.variant
+        if args.video is not None:
+            if args.output is not None:
+                raise ValueError("--video and --output are two files: choose one")
+            variant = variant or found.job.variants[-1].name
+        chosen = found.indices(variant, args.seed)
+        check(found, path, args.video is not None)
     except (ValueError, OSError) as error:
         return bad_input(error)
     keep_compiled_programs()
     title = environment_title(found.experiment.env, found.experiment.env_args)
-    call(render_runs, path, title, found.environment, found.job, found.policies, chosen)
+    write = write_clip if args.video else render_runs
+    call(write, path, title, found.environment, found.job, found.policies, chosen)
     console.print(
         Text(f"{path} shows what {found.source} learned in {found.epochs} epochs"), soft_wrap=True
     )
     return 0
 
 
-def check(found: TrainedRun, path: Path) -> None:
-    """Raises ValueError that names the fix if no page can be written."""
+def check(found: TrainedRun, path: Path, video: bool = False) -> None:
+    """Raises ValueError that names the fix if no page, or no video, can be written."""
     if not hasattr(found.environment, "frame"):
-        raise ValueError(f"there is no page for {found.experiment.env}: it has no bodies to draw")
+        what = "video" if video else "page"
+        raise ValueError(f"there is no {what} for {found.experiment.env}: it has no bodies to draw")
+    if video:
+        from experiments.report.video import check_video
+
+        return check_video(path, found.environment.mujoco_model)
     if path.exists():
         raise ValueError(f"{path} exists: name a new file with --output")
     if not path.parent.is_dir():
         raise ValueError(f"--output {path}: there is no folder {path.parent}")
+    return None
 
 
 def render_runs(
     path: Path, title: str, environment: Any, job: Job, policies: Any, chosen: Sequence[int]
 ) -> None:
     """Writes the page of the chosen runs of a job, by index."""
-    names = [
-        f"{job.variants[index // job.seeds].label}, seed {index % job.seeds}" for index in chosen
-    ]
-    some = jax.tree.map(lambda leaf: leaf[np.array(chosen)], policies)
-    write_replay(path, title, environment, job.training, some, names)
+    episodes = run_episodes(environment, job, policies, chosen)
+    write_page(path, title, environment.mujoco_model, environment.dt, episodes)
 
 
-def write_replay(
-    path: Path, title: str, environment: Any, training: Any, policies: Any, names: Sequence[str]
+def write_clip(
+    path: Path, title: str, environment: Any, job: Job, policies: Any, chosen: Sequence[int]
 ) -> None:
-    """Writes a page with one deterministic episode per policy, all from the same start.
+    """Writes a video of the first of the chosen runs."""
+    from experiments.report.video import write_video
+
+    [episode] = run_episodes(environment, job, policies, chosen[:1])
+    write_video(path, environment.mujoco_model, environment.dt, episode)
+
+
+def run_episodes(environment: Any, job: Job, policies: Any, chosen: Sequence[int]) -> list[Episode]:
+    """One deterministic episode per chosen run, all from the same start.
 
     Args:
-        path: A new file.
-        title: The page's heading.
         environment: A MuJoCo environment: `mujoco_model`, `dt` and `frame`.
-        training: The training, whose `act` runs the policies.
-        policies: The policies, stacked along the leading axis.
-        names: One per policy.
+        job: The runs.
+        policies: Policies of all runs, stacked along the leading axis.
+        chosen: Indices of runs.
     """
+    training = job.training
+    some = jax.tree.map(lambda leaf: leaf[np.array(chosen)], policies)
     states, rewards, ended = jax.device_get(
-        jax.jit(jax.vmap(lambda policy: rollout(environment, training, policy)))(policies)
+        jax.jit(jax.vmap(lambda policy: rollout(environment, training, policy)))(some)
     )
     positions, rotations = environment.frame(states)
     episodes = []
-    for index, name in enumerate(names):
+    for index, run in enumerate(chosen):
         # `ended` counts from the first step; the frame before it is the reset.
         stops = np.flatnonzero(ended[index])
         frames = int(stops[0]) + 2 if stops.size else positions.shape[1]
@@ -119,10 +139,11 @@ def write_replay(
             frames = max(1, int(np.argmin(finite)))
         returns = np.concatenate([[0.0], np.cumsum(rewards[index])])[:frames]
         note = "" if frames == positions.shape[1] else f"ended after {frames - 1} steps"
+        name = f"{job.variants[run // job.seeds].label}, seed {run % job.seeds}"
         episodes.append(
             Episode(name, positions[index, :frames], rotations[index, :frames], returns, note)
         )
-    write_page(path, title, environment.mujoco_model, environment.dt, episodes)
+    return episodes
 
 
 def rollout(environment: Any, training: Any, policy: Any) -> tuple[Any, jax.Array, jax.Array]:
