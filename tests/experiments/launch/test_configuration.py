@@ -92,6 +92,14 @@ def test_every_agent_takes_what_it_has_of_a_preset(agent):
     assert job.differentiating == [agent == "shac", True]
 
 
+def test_an_actor_through_the_simulator_differentiates_without_any_weight():
+    words = ["--env", "pendulum", "--actor-gradient", "mixed", "--first-order", "off"]
+    found = command_line.parse(words)
+    assert from_json(to_json(found)) == found
+    job = make_job(found, make_training(envs.make("pendulum"), found.config))
+    assert job.differentiating == [True]
+
+
 def test_an_unknown_agent_is_named_before_anything_else():
     with pytest.raises(ValueError, match=r"agent 'TD2'.*did you mean 'td3'.*sac, td3, ddpg"):
         command_line.parse(["--agent", "TD2"])
