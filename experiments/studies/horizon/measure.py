@@ -248,8 +248,8 @@ def compared(found: np.ndarray, expected: np.ndarray) -> Row:
 
     Noises for which either is not finite are left out of both.
     """
-    sound = np.isfinite(found).all(axis=1) & np.isfinite(expected).all(axis=1)
-    row: dict[str, Any] = {"noises": len(sound), "finite": float(np.mean(sound))}
+    sound = np.isfinite(np.concatenate([found, expected], axis=1)).all(axis=1)
+    row: dict[str, Any] = {"noises": len(found), "finite": float(np.mean(sound))}
     if sound.sum() < 3:
         return row
     sides = found[sound], expected[sound]
@@ -261,7 +261,7 @@ def compared(found: np.ndarray, expected: np.ndarray) -> Row:
         "noise": statistics.noise(of),
         "cosine": statistics.cosine(of),
         "cosine_error": statistics.cosine_error(*sides),
-        "error": statistics.error(of),
+        "error": float(np.sqrt(np.maximum(statistics.squared_error(of), 0.0))),
         **of,
     }
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,7 +15,7 @@ from experiments.report.table import Cell, Table
 from experiments.studies.horizon import statistics
 from experiments.studies.horizon.measure import EXACT, METHODS, ONE, ONE_DIFFERENCES, WIDER
 
-_LOOKS: Mapping[str, tuple[str, str, str]] = {
+_LOOKS: Mapping[str, tuple[str, Literal["-", "--"], str]] = {
     EXACT: (kit.BLUE, "-", "exact derivatives (sobolax.mjx)"),
     ONE: (kit.ORANGE, "-", "MJX, one solver iteration"),
     ONE_DIFFERENCES: (kit.YELLOW, "--", "differences of that same physics"),
@@ -43,15 +43,17 @@ def tables(rows: Rows) -> list[Table]:
         "the mean gradient; *deviation*: of one sample; both per direction. *Noise*: the variance "
         "of one sample relative to the squared length of the mean. The share of the noise, with "
         f"{count} samples, is taken out of lengths and products; a dash is a squared length below "
-        "twice its standard error. Intervals: 95 %, jackknife over states. *Ended*: share of "
-        "rollouts that a termination ended by then."
+        "twice its standard error, an error of 0 one whose square is estimated below 0. "
+        "Intervals: 95 %, jackknife over states, where they span less than a factor of 100. "
+        "*Ended*: share of rollouts that a termination ended by then."
     )
     return [Table("Gradients of returns", headings, lines, names=3, note=note)]
 
 
 def figures(rows: Rows) -> Iterator[tuple[str, Figure]]:
     """Norm, noise, cosine and error over the number of steps, a row of axes for each task."""
-    tasks, measures = rows.distinct("task"), _measures()
+    tasks = rows.distinct("task")
+    measures = {name: both for name, both in _measures().items() if name != "deviation"}
     figure, grid = kit.panels(len(tasks), len(measures), 11.0, 1.1 + 2.5 * len(tasks), sharex=True)
     horizons = sorted(rows.distinct("horizon"))
     present = [method for method in METHODS if rows.where(method=method)]
@@ -87,8 +89,8 @@ def _measures() -> dict[str, tuple[Measure, tuple[float, float] | None]]:
         "norm": (partial(over, measure=statistics.norm), None),
         "deviation": (partial(over, measure=statistics.deviation), None),
         "noise": (partial(over, measure=statistics.noise), None),
-        "cosine": (partial(over, measure=statistics.cosine, positive=False), (-0.3, 1.05)),
-        "error": (partial(over, measure=statistics.error), None),
+        "cosine": (partial(over, measure=statistics.cosine, scale="cosine"), (-0.2, 1.05)),
+        "error": (partial(over, measure=statistics.squared_error, scale="square"), (-0.05, 1.6)),
     }
 
 

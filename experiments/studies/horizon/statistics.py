@@ -95,11 +95,14 @@ def _products(found: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     }
 
 
-def error(of: Mapping[str, Any]) -> float:
-    """Length of the difference of the means, relative to the reference's; NaN likewise."""
+def squared_error(of: Mapping[str, Any]) -> float:
+    """Squared length of the difference of the means, relative to the reference's; NaN likewise.
+
+    Below zero where the difference drowns in noise.
+    """
     if not resolved(of, "reference"):
         return np.nan
-    return float(np.sqrt(max(of["squared_difference"], 0.0) / of["squared_reference"]))
+    return float(of["squared_difference"] / of["squared_reference"])
 
 
 def noise(of: Mapping[str, Any]) -> float:
@@ -119,7 +122,7 @@ def deviation(of: Mapping[str, Any]) -> float:
     return float(np.sqrt(of["variance"] / of["directions"]))
 
 
-def over_states(rows: Rows, measure: Measure, positive: bool = True) -> Estimate:
+def over_states(rows: Rows, measure: Measure, scale: str = "logarithm") -> Estimate:
     """A measure of sums over all states: its 95 % interval is the jackknife's over states.
 
     The gradients of all states are one long vector: states with a large gradient count most.
@@ -127,29 +130,39 @@ def over_states(rows: Rows, measure: Measure, positive: bool = True) -> Estimate
     Args:
         rows: One for each state.
         measure: Of sums.
-        positive: Whether it is a positive quantity, whose interval is that of its logarithm: none
-                where it is zero without one of the states.
+        scale: On which the interval is symmetric: "logarithm", of a positive quantity, "square",
+            or "cosine", which ends at -1 and 1. None is given that spans more than a factor of
+            100 to each side, or where the measure is not finite without one of the states.
     """
+    forward, back = _SCALES[scale]
     columns = {name: rows.column(name) for name in SUMS}
     kept = np.all([np.isfinite(column) for column in columns.values()], axis=0)
     columns = {name: column[kept] for name, column in columns.items()}
     count = int(kept.sum())
 
     def of(chosen: np.ndarray) -> float:
-        return measure({name: column[chosen].sum() for name, column in columns.items()})
+        return forward(measure({name: column[chosen].sum() for name, column in columns.items()}))
 
     whole = of(np.ones(count, bool)) if count else np.nan
     if not np.isfinite(whole):
         return Estimate(None, None, None, 0, len(rows))
-    left = np.array([of(np.arange(count) != at) for at in range(count)]) if count > 1 else []
-    some = np.array([whole, *left])
-    if count == 1 or not np.all(np.isfinite(some)) or (positive and np.min(some) <= 0):
-        return Estimate(whole, None, None, count, len(rows))
-    scaled = np.log(some) if positive else some
-    pseudo = estimate(count * scaled[0] - (count - 1) * scaled[1:])
-    if pseudo.low is None or pseudo.high is None:
-        return Estimate(whole, None, None, count, len(rows))
-    half = min((pseudo.high - pseudo.low) / 2, 700.0)  # of a logarithm: no overflow
-    if positive:
-        return Estimate(whole, whole * np.exp(-half), whole * np.exp(half), count, len(rows))
-    return Estimate(whole, max(-1.0, whole - half), min(1.0, whole + half), count, len(rows))
+    left = np.array([of(np.arange(count) != at) for at in range(count)])
+    value = back(whole)
+    if count == 1 or not np.all(np.isfinite(left)):
+        return Estimate(value, None, None, count, len(rows))
+    pseudo = estimate(count * whole - (count - 1) * left)
+    half = (pseudo.high or 0.0) - (pseudo.mean or 0.0)
+    if scale == "logarithm" and half > np.log(100):
+        return Estimate(value, None, None, count, len(rows))
+    return Estimate(value, back(whole - half), back(whole + half), count, len(rows))
+
+
+def _logarithm(value: float) -> float:
+    return float(np.log(value)) if value > 0 else np.nan
+
+
+_SCALES: Mapping[str, tuple[Callable[[float], float], Callable[[float], float]]] = {
+    "logarithm": (_logarithm, lambda value: float(np.exp(value))),
+    "square": (lambda value: value, lambda value: float(np.sqrt(max(value, 0.0)))),
+    "cosine": (lambda value: value, lambda value: float(np.clip(value, -1, 1))),
+}

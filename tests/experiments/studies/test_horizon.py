@@ -1,6 +1,7 @@
 """Gradients of windows: the statistics by hand, what is differentiated, and a whole small run."""
 
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -84,12 +85,16 @@ def test_noises_that_are_not_finite_leave_both_sides():
 def test_states_are_one_long_vector():
     sides = [(np.full((4, 2), a), np.full((4, 2), b)) for a, b in ((1.0, 1.0), (2.0, -1.0))]
     rows = Rows([compared(*pair) for pair in sides])
-    found = statistics.over_states(rows, statistics.cosine, positive=False)
+    found = statistics.over_states(rows, statistics.cosine, "cosine")
     assert found.mean == pytest.approx((2 - 4) / np.sqrt((2 + 8) * (2 + 2)))
     assert (found.low, found.high) == (-1.0, 1.0)  # without one of them: 1 and -1
+    error = statistics.over_states(rows, statistics.squared_error, "square")
+    assert error.mean == pytest.approx(np.sqrt((0 + 2 * 9) / (2 + 2)))
+    assert error.low == 0  # without one of them: 0 and 9, to 12.7 errors of 4.5
     norm = statistics.over_states(rows, statistics.norm)
     assert norm.mean == pytest.approx(np.sqrt(10 / 4))
     assert norm.low is not None
+    assert norm.mean is not None
     assert 0 < norm.low < norm.mean
 
 
@@ -114,7 +119,7 @@ def test_what_is_differentiated_is_what_shac_follows():
         flags = jnp.ones(3), jnp.zeros(3, bool), jnp.ones(3, bool)
         rollout = Rollout(before, noise, stacked.observation[1:], *flags)
         back = differentiate(
-            Cart(), lambda *seen: (act(gain, *seen), 0.0), lambda o: 0.0 * o[0], rollout,
+            Cart(), lambda *seen: (act(gain, *seen), jnp.zeros(())), lambda o: 0.0 * o[0], rollout,
             discount=0.9,
         )  # fmt: skip
         moved = jax.vmap(jax.jacfwd(act), (None, 0, 0))(gain, before.observation, noise)
@@ -128,8 +133,6 @@ def test_what_is_differentiated_is_what_shac_follows():
 class Ends:
     """Earns its action, and its second step is the last."""
 
-    action_size = 1
-
     def step(self, state, action):
         age = state.physics + 1
         gain = jnp.where(age > 2, jnp.nan, 1.0) * action[0]
@@ -139,8 +142,10 @@ class Ends:
 def test_nothing_is_earned_after_a_termination():
     start = State(jnp.zeros(()), jnp.zeros(1), jnp.zeros(()), jnp.ones(()), {})
 
+    ends: Any = Ends()
+
     def run(gain):
-        return returns(Ends(), lambda o, n: gain + n, start, jnp.zeros((4, 1)), 0.5)
+        return returns(ends, lambda o, n: gain + n, start, jnp.zeros((4, 1)), 0.5)
 
     totals, along, ended = jax.jvp(jax.jit(run), (3.0,), (1.0,), has_aux=True)
     np.testing.assert_allclose(totals, [3.0, 4.5, 4.5, 4.5])

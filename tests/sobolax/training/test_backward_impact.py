@@ -2,10 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-import mujoco
 import numpy as np
 
 from envs.mujoco.mjcf import MjcfEnvironment
+from sobolax.mjx.engine import mujoco
 from sobolax.training.backward import differentiate
 from sobolax.training.rollouts import Rollout
 
@@ -40,7 +40,8 @@ def reward(qpos, qvel, action):
 def policy(observation, noise):
     """Of arrays of either library."""
     xp = np if isinstance(observation, np.ndarray) else jnp
-    return xp.tanh(0.3 * xp.sin(observation[:2]) + 0.2 * observation[2:] + 0.1 * noise), 0.0
+    action = xp.tanh(0.3 * xp.sin(observation[:2]) + 0.2 * observation[2:] + 0.1 * noise)
+    return action, jnp.zeros(())
 
 
 def value(observation):
@@ -85,8 +86,11 @@ def test_gradients_go_through_an_impact(float64):
 
     def differences(distance):
         moves = distance * np.eye(still.size).reshape(-1, HORIZON, 2)
-        sides = [[engine_rollout(env, noise, s * m)[1] for m in moves] for s in (1, -1)]
-        return np.subtract(*sides).reshape(HORIZON, 2) / (2 * distance)
+        up, down = (
+            np.array([engine_rollout(env, noise, sign * move)[1] for move in moves])
+            for sign in (1, -1)
+        )
+        return (up - down).reshape(HORIZON, 2) / (2 * distance)
 
     expected = differences(1e-5)
     # What rounding, 1e-16 in the objective over a distance of 1e-5, and curvature leave.
