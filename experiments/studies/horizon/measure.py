@@ -258,6 +258,7 @@ def compared(found: np.ndarray, expected: np.ndarray) -> Row:
         **row,
         "norm": statistics.norm(of),
         "deviation": statistics.deviation(of),
+        "typical": float(np.median(np.sqrt(np.mean(sides[0] ** 2, axis=1)))),
         "noise": statistics.noise(of),
         "cosine": statistics.cosine(of),
         "cosine_error": statistics.cosine_error(*sides),

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.report import figure as kit
-from experiments.report.intervals import Estimate, columns
+from experiments.report.intervals import Estimate, Median, columns, median
 from experiments.report.rows import Rows
 from experiments.report.table import Cell, Table
 from experiments.studies.horizon import statistics
@@ -21,7 +21,7 @@ _LOOKS: Mapping[str, tuple[str, Literal["-", "--"], str]] = {
     ONE_DIFFERENCES: (kit.YELLOW, "--", "differences of that same physics"),
     WIDER: (kit.GREY, "--", "differences, twice as wide"),
 }
-Measure = Callable[[Rows], Estimate]
+Measure = Callable[[Rows], Estimate | Median]
 
 
 def tables(rows: Rows) -> list[Table]:
@@ -31,27 +31,30 @@ def tables(rows: Rows) -> list[Table]:
         for method in METHODS:
             for (horizon,), some in rows.where(task=task, method=method).groups("horizon"):
                 numbers = (measure(some) for measure, _ in _measures().values())
+                own = float(np.mean(np.isfinite(some.column("norm"))))
                 shares = (float(np.mean(some.column(name))) for name in ("ended", "finite"))
-                lines.append((task, method, horizon, *numbers, *shares))
-    headings = ("task", "derivatives", "steps", *_measures(), "ended", "finite")
+                lines.append((task, method, horizon, *numbers, own, *shares))
+    headings = ("task", "derivatives", "steps", *_measures(), "resolved", "ended", "finite")
     distance, count = (rows.options.get(name) for name in ("distance", "noises"))
     note = (
         "Directional derivatives of the return along random directions of the policy's "
-        "parameters, each of which changes actions by 1 in root mean square. Cosine and error: of "
-        f"the mean over noise, beside central differences (distance {distance}, common noise) of "
-        "the converged physics; the gradients of all states as one vector. *Norm*: of "
-        "the mean gradient; *deviation*: of one sample; both per direction. *Noise*: the variance "
-        "of one sample relative to the squared length of the mean. The share of the noise, with "
-        f"{count} samples, is taken out of lengths and products; a dash is a squared length below "
-        "twice its standard error, an error of 0 one whose square is estimated below 0. "
-        "Intervals: 95 %, jackknife over states, where they span less than a factor of 100. "
-        "*Ended*: share of rollouts that a termination ended by then."
+        "parameters, each of which changes actions by 1 in root mean square; numbers are per "
+        "direction, and the gradients of all states one vector. *Norm*: of the mean over noise. "
+        "*Deviation*: of one sample, root mean square. *Typical*: length of the median sample, of "
+        "the median state. *Noise*: variance of one sample over the squared length of the mean. "
+        f"*Cosine*, *error*: of the mean, beside central differences (distance {distance}, common "
+        f"noise) of the converged physics. The share of the noise, with {count} samples, is taken "
+        "out of lengths and products; a dash is a squared length below twice its standard error, "
+        "an error of 0 one whose square is estimated below 0. Intervals: 95 %, jackknife over "
+        "states (*typical*: sign test), where they span less than a factor of 100. *Resolved*: "
+        "share of states with a norm of their own. *Ended*: share of rollouts that a termination "
+        "ended by then. *Finite*: share of samples that are finite."
     )
     return [Table("Gradients of returns", headings, lines, names=3, note=note)]
 
 
 def figures(rows: Rows) -> Iterator[tuple[str, Figure]]:
-    """Norm, noise, cosine and error over the number of steps, a row of axes for each task."""
+    """Measures over the number of steps, a row of axes for each task."""
     tasks = rows.distinct("task")
     measures = {name: both for name, both in _measures().items() if name != "deviation"}
     figure, grid = kit.panels(len(tasks), len(measures), 11.0, 1.1 + 2.5 * len(tasks), sharex=True)
@@ -88,6 +91,7 @@ def _measures() -> dict[str, tuple[Measure, tuple[float, float] | None]]:
     return {
         "norm": (partial(over, measure=statistics.norm), None),
         "deviation": (partial(over, measure=statistics.deviation), None),
+        "typical": (lambda rows: median(rows.column("typical")), None),
         "noise": (partial(over, measure=statistics.noise), None),
         "cosine": (partial(over, measure=statistics.cosine, scale="cosine"), (-0.2, 1.05)),
         "error": (partial(over, measure=statistics.squared_error, scale="square"), (-0.05, 1.6)),
@@ -95,7 +99,12 @@ def _measures() -> dict[str, tuple[Measure, tuple[float, float] | None]]:
 
 
 def _draw(
-    axes: Any, across: Sequence[int], found: Sequence[Estimate], color: str, style: str, log: bool
+    axes: Any,
+    across: Sequence[int],
+    found: Sequence[Estimate | Median],
+    color: str,
+    style: str,
+    log: bool,
 ) -> None:
     """A line with its intervals, of which a logarithmic axis shows a factor of ten at most."""
     value, low, high = columns(found)
