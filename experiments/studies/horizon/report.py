@@ -93,8 +93,8 @@ def _measures() -> dict[str, tuple[Measure, tuple[float, float] | None]]:
         "deviation": (partial(over, measure=statistics.deviation), None),
         "typical": (lambda rows: median(rows.column("typical")), None),
         "noise": (partial(over, measure=statistics.noise), None),
-        "cosine": (partial(over, measure=statistics.cosine, scale="cosine"), (-0.2, 1.05)),
-        "error": (partial(over, measure=statistics.squared_error, scale="square"), (-0.05, 1.6)),
+        "cosine": (partial(over, measure=statistics.cosine, scale="cosine"), (0.0, 1.05)),
+        "error": (partial(over, measure=statistics.squared_error, scale="square"), (-0.03, 1.0)),
     }
 
 

@@ -100,7 +100,7 @@ def squared_error(of: Mapping[str, Any]) -> float:
 
     Below zero where the difference drowns in noise.
     """
-    if not resolved(of, "reference"):
+    if not (resolved(of, "length") and resolved(of, "reference")):
         return np.nan
     return float(of["squared_difference"] / of["squared_reference"])
 
