@@ -147,3 +147,67 @@ def climb(
     moved = action - jax.lax.stop_gradient(action)  # zero, but for its gradient
     own = value(scale_gradient(action, 1.0 - found.weight))
     return own + jnp.sum(found.weight * found.along_action * moved)
+
+
+def check_fresh_steps(owner: str, config: Any) -> None:
+    """Raises ValueError, saying what to do instead, where no fresh step can be differentiated.
+
+    Args:
+        owner: What the messages begin with.
+        config: A configuration with `actor_gradient` and `gradients_at`.
+
+    Example:
+        >>> from sobolax.agents import sac
+        >>> check_fresh_steps("mine", sac.Config(actor_gradient="mixed", first_order="reverse"))
+        Traceback (most recent call last):
+        ValueError: mine: actor_gradient='mixed' needs to know how much the step stretches every ...
+    """
+    if config.gradients_at != "replayed":
+        _check_policy(owner, config)
+    for name, plain in (("actor_gradient", "critic"), ("gradients_at", "replayed")):
+        if (value := getattr(config, name)) == plain:
+            continue
+        what, instead = f"{owner}: {name}={value!r}", f"{name}={plain!r}"
+        if config.n_step != 1:
+            raise ValueError(
+                f"{what} goes through one step, but n_step={config.n_step} keeps the starts of "
+                f"several: choose n_step=1, or {instead}"
+            )
+        if config.gradient_fraction != 1:
+            raise ValueError(
+                f"{what} needs the state of every transition, but gradient_fraction="
+                f"{config.gradient_fraction} keeps those of a part: leave it at 1, or choose "
+                f"{instead}"
+            )
+    if config.actor_gradient == "mixed" and config.first_order == "reverse":
+        raise ValueError(
+            f"{owner}: actor_gradient='mixed' needs to know how much the step stretches every "
+            "direction, which first_order='reverse' never computes: choose 'cached', "
+            "'recomputed' or 'off', or actor_gradient='simulator'"
+        )
+
+
+def _check_policy(owner: str, config: Any) -> None:
+    """What gradients at the policy's own action need; see `check_fresh_steps`."""
+    what = f"{owner}: gradients_at={config.gradients_at!r}"
+    if config.first_order not in ("recomputed", "reverse"):
+        raise ValueError(
+            f"{what} needs derivatives at actions that were never taken, but first_order="
+            f"{config.first_order!r} has none: choose 'recomputed' or 'reverse'"
+        )
+    if config.teacher != "simulator":
+        raise ValueError(
+            f"{what} takes the simulator's own tangents there, and a teacher would have no "
+            f"effect: leave out teacher={config.teacher!r}, or choose gradients_at='replayed'"
+        )
+    if config.gradient_units == "state_std":
+        raise ValueError(
+            f"{what} does not go with gradient_units='state_std', whose statistics scale what "
+            "was replayed: choose 'observation_std' or 'raw'"
+        )
+    if config.actor_gradient != "critic" and config.action_directions is not None:
+        raise ValueError(
+            f"{what} and actor_gradient={config.actor_gradient!r} share one step, and the actor "
+            f"needs its derivatives along the whole action, but action_directions="
+            f"{config.action_directions} draws random ones: leave it at None"
+        )

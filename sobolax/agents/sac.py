@@ -16,6 +16,7 @@ import optax
 
 from sobolax.agents.actor_gradients import (
     ACTOR_GRADIENTS,
+    check_fresh_steps,
     climb,
     differentiate_targets,
 )
@@ -78,57 +79,7 @@ class Config(AgentConfig):
         check_choice(f"{owner}: actor_gradient=", self.actor_gradient, ACTOR_GRADIENTS)
         check_choice(f"{owner}: gradients_at=", self.gradients_at, GRADIENTS_AT)
         super().check(environment)
-        if self.gradients_at != "replayed":
-            self._check_policy(owner)
-        for name, value, plain in (
-            ("actor_gradient", self.actor_gradient, "critic"),
-            ("gradients_at", self.gradients_at, "replayed"),
-        ):
-            if value == plain:
-                continue
-            what, instead = f"{owner}: {name}={value!r}", f"{name}={plain!r}"
-            if self.n_step != 1:
-                raise ValueError(
-                    f"{what} goes through one step, but n_step={self.n_step} keeps the starts of "
-                    f"several: choose n_step=1, or {instead}"
-                )
-            if self.gradient_fraction != 1:
-                raise ValueError(
-                    f"{what} needs the state of every transition, but gradient_fraction="
-                    f"{self.gradient_fraction} keeps those of a part: leave it at 1, or choose "
-                    f"{instead}"
-                )
-        if self.actor_gradient == "mixed" and self.first_order == "reverse":
-            raise ValueError(
-                f"{owner}: actor_gradient='mixed' needs to know how much the step stretches every "
-                "direction, which first_order='reverse' never computes: choose 'cached', "
-                "'recomputed' or 'off', or actor_gradient='simulator'"
-            )
-
-    def _check_policy(self, owner: str) -> None:
-        """What gradients at the policy's own action need; see `check`."""
-        what = f"{owner}: gradients_at={self.gradients_at!r}"
-        if self.first_order not in ("recomputed", "reverse"):
-            raise ValueError(
-                f"{what} needs derivatives at actions that were never taken, but first_order="
-                f"{self.first_order!r} has none: choose 'recomputed' or 'reverse'"
-            )
-        if self.teacher != "simulator":
-            raise ValueError(
-                f"{what} takes the simulator's own tangents there, and a teacher would have no "
-                f"effect: leave out teacher={self.teacher!r}, or choose gradients_at='replayed'"
-            )
-        if self.gradient_units == "state_std":
-            raise ValueError(
-                f"{what} does not go with gradient_units='state_std', whose statistics scale what "
-                "was replayed: choose 'observation_std' or 'raw'"
-            )
-        if self.actor_gradient != "critic" and self.action_directions is not None:
-            raise ValueError(
-                f"{what} and actor_gradient={self.actor_gradient!r} share one step, and the actor "
-                f"needs its derivatives along the whole action, but action_directions="
-                f"{self.action_directions} draws random ones: leave it at None"
-            )
+        check_fresh_steps(owner, self)
 
     def make_agent(self, environment: Environment) -> Agent:
         """SAC with two critics."""
