@@ -9,9 +9,10 @@ UV_VERSION := 0.13.9
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 1
 
-.PHONY: help setup train test coverage test-all test-suites check bench bench-peers audit toy ant payoff gpu docs lock clean
+.PHONY: help setup demo train test coverage test-all test-suites check bench bench-peers audit toy ant payoff gpu docs lock clean
 
 help:
+	@echo "make demo      a trained policy at work, without training: its return, a 3D page, a video"
 	@echo "make train     SAC and Sobolev SAC side by side on MuJoCo physics (about 5 minutes on 2 cores)"
 	@echo "make test      the fast tests"
 	@echo "make test-all  all tests, the slow ones too"
@@ -39,6 +40,9 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(UV) pip sync --quiet --python $(RUN) requirements.lock
 	@$(UV) pip install --quiet --python $(RUN) --no-deps --editable .
 	@touch $@
+
+demo: setup
+	$(RUN) -m experiments.demo $(ARGS)
 
 train: setup
 	$(RUN) -m experiments.train $(ARGS)

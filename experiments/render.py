@@ -3,7 +3,7 @@
 `python -m experiments.render RUN` also works on running and killed runs, from a checkpoint.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from experiments.launch.job import Job
 from experiments.launch.policy import TrainedRun, load_run
 from experiments.launch.program import call, keep_compiled_programs
 from experiments.report.viewer import Episode, write_page
+
+#: `(policy, observation) -> action`.
+Act = Callable[[Any, jax.Array], jax.Array]
 
 
 @dataclass(frozen=True)
@@ -113,22 +116,29 @@ def write_clip(
 
 
 def run_episodes(environment: Any, job: Job, policies: Any, chosen: Sequence[int]) -> list[Episode]:
-    """One deterministic episode per chosen run, all from the same start.
+    """An episode of each of the chosen runs of a job, by index."""
+    some = jax.tree.map(lambda leaf: leaf[np.array(chosen)], policies)
+    names = [
+        f"{job.variants[index // job.seeds].label}, seed {index % job.seeds}" for index in chosen
+    ]
+    return record(environment, job.training.act, some, names)
+
+
+def record(environment: Any, act: Act, policies: Any, names: Sequence[str]) -> list[Episode]:
+    """One deterministic episode per policy, all from the same start.
 
     Args:
         environment: A MuJoCo environment: `mujoco_model`, `dt` and `frame`.
-        job: The runs.
-        policies: Policies of all runs, stacked along the leading axis.
-        chosen: Indices of runs.
+        act: `(policy, observation) -> action`.
+        policies: The policies, stacked along the leading axis.
+        names: One per policy.
     """
-    training = job.training
-    some = jax.tree.map(lambda leaf: leaf[np.array(chosen)], policies)
     states, rewards, ended = jax.device_get(
-        jax.jit(jax.vmap(lambda policy: rollout(environment, training, policy)))(some)
+        jax.jit(jax.vmap(lambda policy: rollout(environment, act, policy)))(policies)
     )
     positions, rotations = environment.frame(states)
     episodes = []
-    for index, run in enumerate(chosen):
+    for index, name in enumerate(names):
         # `ended` counts from the first step; the frame before it is the reset.
         stops = np.flatnonzero(ended[index])
         frames = int(stops[0]) + 2 if stops.size else positions.shape[1]
@@ -139,14 +149,13 @@ def run_episodes(environment: Any, job: Job, policies: Any, chosen: Sequence[int
             frames = max(1, int(np.argmin(finite)))
         returns = np.concatenate([[0.0], np.cumsum(rewards[index])])[:frames]
         note = "" if frames == positions.shape[1] else f"ended after {frames - 1} steps"
-        name = f"{job.variants[run // job.seeds].label}, seed {run % job.seeds}"
         episodes.append(
             Episode(name, positions[index, :frames], rotations[index, :frames], returns, note)
         )
     return episodes
 
 
-def rollout(environment: Any, training: Any, policy: Any) -> tuple[Any, jax.Array, jax.Array]:
+def rollout(environment: Any, act: Act, policy: Any) -> tuple[Any, jax.Array, jax.Array]:
     """One deterministic episode.
 
     Returns:
@@ -156,7 +165,7 @@ def rollout(environment: Any, training: Any, policy: Any) -> tuple[Any, jax.Arra
     start = environment.reset(jax.random.key(7))
 
     def step(state, _):
-        next_state = environment.step(state, training.act(policy, state.observation))
+        next_state = environment.step(state, act(policy, state.observation))
         return next_state, (next_state, next_state.reward, next_state.discount == 0)
 
     _, (states, rewards, ended) = jax.lax.scan(step, start, length=environment.episode_length)
