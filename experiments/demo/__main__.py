@@ -32,7 +32,7 @@ from sobolax.checks import check_choice
 from sobolax.training.evaluation import evaluate
 
 POLICIES = Path(__file__).parent / "policies"
-VIDEO = "episode.gif"
+VIDEO = "episode.mp4"
 
 
 @dataclass(frozen=True)
