@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,7 +59,10 @@ def write_video(path: Path, model: Any, dt: float, episode: Episode) -> None:
         options = {"duration": max(20.0, 10.0 * round(100.0 * every * dt)), "loop": 0}
         imageio.imwrite(path, images, **options)
     else:
-        imageio.imwrite(path, images, fps=1.0 / (every * dt), macro_block_size=4)
+        with warnings.catch_warnings():
+            # ffmpeg is a process of its own, which shares nothing with this one's threads.
+            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+            imageio.imwrite(path, images, fps=1.0 / (every * dt), macro_block_size=4)
 
 
 def draw(

@@ -43,7 +43,10 @@ def make_constraint(model: mjx.Model, data: mjx.Data) -> mjx.Data:
         made: Any = mjx.make_constraint(model, data)._impl
         return {f"_impl.efc_{name}": getattr(made, f"efc_{name}") for name in _ROWS}
 
-    made: Any = data.tree_replace(rewrite(rows, _RULES)(data))
+    # Values are those of MJX's own program: compiled from another one, even of the same operations,
+    # they could be rounded differently.
+    values, gradients = rows(jax.lax.stop_gradient(data)), rewrite(rows, _RULES)(data)
+    made: Any = data.tree_replace(jax.tree.map(with_gradient_of, values, gradients))
     return _with_curvature(model, made)
 
 

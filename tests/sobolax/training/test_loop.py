@@ -1,6 +1,6 @@
 """The training loop: resets, clocks, counting, vmap, and what it refuses."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import jax
 import jax.numpy as jnp
@@ -329,10 +329,17 @@ def test_states_with_random_keys_lie_in_the_buffer(first_order):
     assert state.replay.layout.structure.num_leaves > 5
 
 
+def small_config(module, **changes):
+    """`SMALL` of another agent, without what is SAC's own."""
+    known = {entry.name for entry in fields(module.Config)}
+    shared = {name: value for name, value in vars(SMALL).items() if name in known}
+    return module.Config(**shared | changes)
+
+
 def test_double_precision_is_traced_through(float64):
     """Networks are float64 where that is enabled; environments keep their own precision."""
     for module, environment in ((td3, Cart()), (q_learning, Single()), (sac, Single())):
-        config = module.Config(**vars(SMALL) | {"report_states": 0, "n_step": 2})
+        config = small_config(module, report_states=0, n_step=2)
         run = make_training(environment, replace(config, line_search=True)).run
         state, _ = jax.eval_shape(run, jax.random.key(0), module.Hyperparameters())
         assert jax.tree.leaves(state.agent.critics.parameters)[0].dtype == jnp.float64
@@ -342,7 +349,7 @@ def test_double_precision_is_traced_through(float64):
 @pytest.mark.slow
 @pytest.mark.parametrize("module", [sac, td3, ddpg, q_learning])
 def test_agents_train_in_double_precision(module, float64):
-    config = module.Config(**vars(SMALL) | {"report_states": 0, "n_step": 2})
+    config = small_config(module, report_states=0, n_step=2)
     train = jax.jit(make_train(Single(), config))
     state, metrics = train(jax.random.key(0), module.Hyperparameters())
     assert metrics["updates"].tolist() == [8, 24]
