@@ -18,7 +18,7 @@ from experiments.bench.timing import compile_ahead
 from experiments.launch import provenance, run_folder
 from experiments.launch.configuration import environment_title
 from experiments.launch.exit_status import bad_input, command, leave
-from experiments.launch.flags import read_flags
+from experiments.launch.flags import check_evaluation, read_flags
 from experiments.launch.memory import check_episodes
 from experiments.launch.policy import TrainedRun, load_run
 from experiments.launch.program import call, keep_compiled_programs
@@ -60,10 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console()
     try:
         args = read_flags(Evaluate, argv, "python -m experiments.evaluate")
-        if args.episodes < 1:
-            raise ValueError(f"--episodes {args.episodes} must be at least 1")
-        if not 0 <= args.seed < 2**32:
-            raise ValueError(f"--seed {args.seed} must be from 0 to 2**32 - 1")
+        check_evaluation(args.episodes, args.seed)
         path = choose(args)
         found = load_run(args.run, args.env)
         runs = len(found.job.variants) * found.job.seeds
@@ -89,10 +86,7 @@ def choose(args: Evaluate) -> Path:
     if args.output is None:
         names = ("evaluation.json", *(f"evaluation-{count}.json" for count in range(2, 1000)))
         return next(path for path in map(args.run.joinpath, names) if not path.exists())
-    if args.output.exists():
-        raise ValueError(f"--output {args.output} exists: name a new file")
-    if not args.output.parent.is_dir():
-        raise ValueError(f"--output {args.output}: there is no folder {args.output.parent}")
+    run_folder.check_new_file(args.output)
     return args.output
 
 

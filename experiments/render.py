@@ -89,12 +89,9 @@ def check(found: TrainedRun, path: Path, video: bool = False) -> None:
     if video:
         from experiments.report.video import check_video
 
-        return check_video(path, found.environment.mujoco_model)
-    if path.exists():
-        raise ValueError(f"{path} exists: name a new file with --output")
-    if not path.parent.is_dir():
-        raise ValueError(f"--output {path}: there is no folder {path.parent}")
-    return None
+        check_video(path, found.environment.mujoco_model)
+    else:
+        run_folder.check_new_file(path)
 
 
 def render_runs(

@@ -179,8 +179,8 @@ def sobolev_errors(
     check_transition(transition)
     if not (tangents is None or isinstance(tangents, TransitionMap)):
         check_tangents(transition, tangents)
-    finite = _all_finite(transition)
-    transition = _zero_unless(finite, transition)
+    finite = all_finite(transition)
+    transition = zero_unless(finite, transition)
 
     def delta_of(transition: Transition) -> jax.Array:
         return check_one_number(td_error(transition))
@@ -482,9 +482,21 @@ def _huber(squared: jax.Array, bound: jax.typing.ArrayLike) -> jax.Array:
     return squared * factor
 
 
-def _all_finite(tree: Any) -> jax.Array:
+def all_finite(tree: Any) -> jax.Array:
+    """Whether every number of a pytree is finite, `()` bool.
+
+    Example:
+        >>> bool(all_finite((jnp.ones(2), jnp.array([1.0, jnp.inf]))))
+        False
+    """
     return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]).all()
 
 
-def _zero_unless(valid: jax.Array, tree: Any) -> Any:
+def zero_unless(valid: jax.Array, tree: Any) -> Any:
+    """The same pytree, or zeros of its shapes.
+
+    Example:
+        >>> zero_unless(jnp.array(False), jnp.array([1.0, jnp.nan])).tolist()
+        [0.0, 0.0]
+    """
     return jax.tree.map(lambda leaf: jnp.where(valid, leaf, jnp.zeros_like(leaf)), tree)

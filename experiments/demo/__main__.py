@@ -5,7 +5,7 @@ row for each in `policies.csv`: the command that trained it, and its return over
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import envs
 from experiments.export import numpy_policy
 from experiments.launch import run_folder
 from experiments.launch.exit_status import bad_input, command, leave
-from experiments.launch.flags import read_flags
+from experiments.launch.flags import check_evaluation, read_flags
 from experiments.launch.memory import check_episodes
 from experiments.launch.program import call, keep_compiled_programs
 from experiments.render import record
@@ -33,6 +33,9 @@ from sobolax.training.evaluation import evaluate
 
 POLICIES = Path(__file__).parent / "policies"
 VIDEO = "episode.mp4"
+
+#: `observation -> action`.
+Policy = Callable[[jax.Array], jax.Array]
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = read_flags(Demo, argv, "python -m experiments.demo")
         about = {row["environment"]: row for row in read_policies()}
         check_choice("--env ", args.env, tuple(about))
-        if args.episodes < 1:
-            raise ValueError(f"--episodes {args.episodes} must be at least 1")
-        if not 0 <= args.seed < 2**32:
-            raise ValueError(f"--seed {args.seed} must be from 0 to 2**32 - 1")
+        check_evaluation(args.episodes, args.seed)
         environment: Any = envs.make(args.env)
         check_episodes(environment, 1, args.episodes)
         folder = run_folder.choose(args.output, args.env, ["demo"])
@@ -75,9 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         return bad_input(error)
     keep_compiled_programs()
-    returns = call(run, environment, args)
+    policy = numpy_policy.load(POLICIES / f"{args.env}.npz", jnp)
+    returns = call(run, environment, policy, args)
     show([table(about[args.env], returns)], console)
-    made = call(draw, folder, environment, args)
+    made = call(draw, folder, environment, policy, args.env)
     console.print(Text(f"Trained by: {about[args.env]['command']}"), soft_wrap=True)
     console.print(Text(f"Open {' and '.join(map(str, made))}"), soft_wrap=True)
     return 0
@@ -89,21 +90,19 @@ def read_policies() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def run(environment: Any, args: Demo) -> np.ndarray:
+def run(environment: Any, policy: Policy, args: Demo) -> np.ndarray:
     """Returns of episodes, `(episodes,)`."""
-    policy = numpy_policy.load(POLICIES / f"{args.env}.npz", jnp)
     key = jax.random.key(args.seed)
     found = jax.jit(lambda key: evaluate(environment, policy, key, args.episodes).returns)(key)
     return np.asarray(found, np.float64)
 
 
-def draw(folder: Path, environment: Any, args: Demo) -> list[Path]:
+def draw(folder: Path, environment: Any, policy: Policy, name: str) -> list[Path]:
     """Writes the page and, where MuJoCo can draw, a video; gives what was written."""
-    policy = numpy_policy.load(POLICIES / f"{args.env}.npz", jnp)
     # One policy, as a stack of one.
-    [episode] = record(environment, lambda _, o: policy(o), jnp.zeros(1), [args.env])
+    [episode] = record(environment, lambda _, o: policy(o), jnp.zeros(1), [name])
     made = [folder / run_folder.REPLAY]
-    write_page(made[0], args.env, environment.mujoco_model, environment.dt, [episode])
+    write_page(made[0], name, environment.mujoco_model, environment.dt, [episode])
     video = folder / VIDEO
     try:
         check_video(video, environment.mujoco_model)
@@ -117,7 +116,7 @@ def table(about: Mapping[str, str], returns: np.ndarray) -> Table:
     """The return measured here, beside that of the row."""
     listed = f"{float(about['return']):,.1f} [{float(about['low']):,.1f}, "
     listed += f"{float(about['high']):,.1f}]"
-    row = (about["environment"], about["agent"], about["environment_steps"])
+    row = (about["environment"], about["agent"], int(about["environment_steps"]))
     caption = f"{len(returns)} episodes here, 100 when it was trained: mean and 95 % interval"
     headings = ("environment", "agent", "steps of training", "return here", "return then")
     return Table(caption, headings, [(*row, estimate(list(returns)), listed)])

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from experiments.export.files import FORMATS
 from experiments.export.network import check_agent, read_network
+from experiments.launch import run_folder
 from experiments.launch.exit_status import FAILED, bad_input, command, leave
 from experiments.launch.flags import read_flags
 from experiments.launch.policy import TrainedPolicy, TrainedRun, load_run
@@ -98,10 +99,7 @@ def choose(args: Export) -> Path:
             "--format numpy"
         )
     path = args.output or args.run / f"policy{FORMATS[args.format][1]}"
-    if path.exists():
-        raise ValueError(f"{path} exists: name a new file with --output")
-    if not path.parent.is_dir():
-        raise ValueError(f"--output {path}: there is no folder {path.parent}")
+    run_folder.check_new_file(path)
     return path
 
 

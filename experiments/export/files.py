@@ -19,11 +19,8 @@ _IR_VERSION = 8  # of that opset's time: older runtimes read it
 
 def write_numpy(path: Path, network: Network, about: Mapping[str, Any]) -> Compute:
     """Writes a `.npz` file for `numpy_policy.load`, and reads it back."""
-    arrays: dict[str, Any] = {"mean": network.mean, "deviation": network.deviation}
-    for number, (kernel, bias) in enumerate(network.layers):
-        arrays |= {f"kernel_{number}": kernel, f"bias_{number}": bias}
-    words = {"activation": network.activation, "layers": len(network.layers)}
-    np.savez(path, **arrays, **words, about=json.dumps(dict(about)))
+    words: dict[str, Any] = {"activation": network.activation, "layers": len(network.layers)}
+    np.savez(path, **_arrays(network), **words, about=json.dumps(dict(about)))
     return numpy_policy.load(path)
 
 
@@ -67,14 +64,19 @@ FORMATS: dict[str, tuple[Callable[[Path, Network, Mapping[str, Any]], Compute], 
 }
 
 
+def _arrays(network: Network) -> dict[str, np.ndarray]:
+    """Statistics and layers by the names that both formats give them."""
+    arrays = {"mean": network.mean, "deviation": network.deviation}
+    for number, (kernel, bias) in enumerate(network.layers):
+        arrays |= {f"kernel_{number}": kernel, f"bias_{number}": bias}
+    return arrays
+
+
 def _graph(network: Network) -> tuple[list[Any], dict[str, np.ndarray]]:
     """Nodes and the arrays that they name."""
     from onnx.helper import make_node
 
-    arrays = {"mean": network.mean, "deviation": network.deviation}
-    for number, (kernel, bias) in enumerate(network.layers):
-        arrays |= {f"kernel_{number}": kernel, f"bias_{number}": bias}
-    arrays = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+    arrays = {name: np.asarray(array, np.float32) for name, array in _arrays(network).items()}
     nodes = [
         make_node("Sub", ["observation", "mean"], ["centred"]),
         make_node("Div", ["centred", "deviation"], ["x_0"]),

@@ -44,6 +44,19 @@ def read_flags(
     )
 
 
+def check_evaluation(episodes: int, seed: int) -> None:
+    """Raises ValueError for a count of episodes, or a seed of them, that cannot be.
+
+    Args:
+        episodes: Of `--episodes`.
+        seed: Of `--seed`.
+    """
+    if episodes < 1:
+        raise ValueError(f"--episodes {episodes} must be at least 1")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"--seed {seed} must be from 0 to 2**32 - 1")
+
+
 def given_flags(words: Sequence[str]) -> dict[str, list[str]]:
     """The flags that a command line names, `no-` taken off, and their values.
 

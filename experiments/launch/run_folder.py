@@ -134,6 +134,14 @@ def create(path: Path) -> None:
         raise FolderError(f"{path} cannot be made: {error.strerror}") from error
 
 
+def check_new_file(path: Path, flag: str = "--output") -> None:
+    """Raises ValueError, naming the flag that gives the path, if no new file can be made there."""
+    if path.exists():
+        raise ValueError(f"{path} exists: name a new file with {flag}")
+    if not path.parent.is_dir():
+        raise ValueError(f"{flag} {path}: there is no folder {path.parent}")
+
+
 def check_places(path: Path, files: Iterable[str], folders: Iterable[str] = ()) -> None:
     """Checks that what a run will write in its folder has a place there; changes nothing.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.launch.run_folder import check_new_file
 from experiments.report.viewer import Episode, scene
 from sobolax.mjx.engine import mujoco
 
@@ -25,10 +26,7 @@ def check_video(path: Path, model: Any) -> None:
     """Raises ValueError, saying what to do instead, where no video can be written."""
     if path.suffix not in ENDINGS:
         raise ValueError(f"--video {path}: end its name in {' or '.join(ENDINGS)}")
-    if path.exists():
-        raise ValueError(f"--video {path} exists: name a new file")
-    if not path.parent.is_dir():
-        raise ValueError(f"--video {path}: there is no folder {path.parent}")
+    check_new_file(path, "--video")
     missing = [name for name in ENDINGS[path.suffix] if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"--video {path} needs {' and '.join(missing)}: install the extra 'video'")

@@ -23,6 +23,7 @@ import optax
 
 from sobolax.agents.gradients import adam_step
 from sobolax.agents.networks import MLP
+from sobolax.losses import all_finite, zero_unless
 from sobolax.tangents.filters import lengths
 from sobolax.tangents.outcomes import (
     Step,
@@ -117,8 +118,8 @@ def make_teacher(
         key: jax.Array,
         hyper: Any,
     ) -> tuple[TeacherState, Tangents, Metrics]:
-        finite = jax.vmap(_all_finite)(transitions)
-        transitions = jax.vmap(_zero_unless)(finite, transitions)
+        finite = jax.vmap(all_finite)(transitions)
+        transitions = jax.vmap(zero_unless)(finite, transitions)
         deviation = normalization.deviation(normalizer)
         outcome = jax.vmap(outcome_of)(transitions)
         outcomes = normalization.update(state.outcomes, _fill(outcome, finite))
@@ -205,15 +206,6 @@ def _motion(
     each = of(tangents.state), of(tangents.action)
     motion, valid = (jnp.concatenate(both) for both in zip(*each, strict=True))
     return motion, valid
-
-
-def _all_finite(transition: Transition) -> jax.Array:
-    leaves = jax.tree.leaves(transition)
-    return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]).all()
-
-
-def _zero_unless(finite: jax.Array, transition: Transition) -> Transition:
-    return jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), transition)
 
 
 def _fill(outcome: jax.Array, finite: jax.Array) -> jax.Array:
