@@ -20,7 +20,9 @@ _IR_VERSION = 8  # of that opset's time: older runtimes read it
 def write_numpy(path: Path, network: Network, about: Mapping[str, Any]) -> Compute:
     """Writes a `.npz` file for `numpy_policy.load`, and reads it back."""
     words: dict[str, Any] = {"activation": network.activation, "layers": len(network.layers)}
-    np.savez(path, **_arrays(network), **words, about=json.dumps(dict(about)))
+    # By a handle: NumPy would add an ending to a path without its own.
+    with path.open("xb") as file:
+        np.savez(file, **_arrays(network), **words, about=json.dumps(dict(about)))
     return numpy_policy.load(path)
 
 

@@ -77,6 +77,10 @@ def test_files_say_what_they_are_and_run_nothing(trained, tmp_path):
     one = numpy_policy.load(tmp_path / "policy.npz")(OBSERVATIONS[3])
     np.testing.assert_allclose(one, expected[3], atol=TOLERANCE)
 
+    # A path of another ending is the user's own.
+    FORMATS["numpy"][0](tmp_path / "policy.bin", network, {"environment": "cart"})
+    assert (tmp_path / "policy.bin").exists()
+
     onnx = pytest.importorskip("onnx")
     FORMATS["onnx"][0](tmp_path / "policy.onnx", network, {"environment": "cart"})
     model = onnx.load(tmp_path / "policy.onnx")
