@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sobolax.checks import check_environment, suggestion
@@ -83,7 +83,13 @@ def register(name: str, factory: Callable[..., Environment]) -> None:
     _REGISTERED[name] = factory
 
 
-def make(name: str, **parameters: Any) -> Environment:
+def make(
+    name: str,
+    *,
+    randomize: Mapping[str, Any] | None = None,
+    observe_factors: bool = False,
+    **parameters: Any,
+) -> Environment:
     """Makes an environment.
 
     Args:
@@ -91,16 +97,30 @@ def make(name: str, **parameters: Any) -> Environment:
             environment has there, say `"brax:reacher"`; or `"package.module:Class"` for a class
             (or function) of your own, imported from the working directory or wherever Python
             finds it.
+        randomize: Parameters of a MuJoCo model that are drawn at every reset, with the range of
+            their factor, say `{"density": (0.8, 1.2)}`: `envs.mujoco.randomization.randomize`.
+        observe_factors: Whether observations end with the factors that were drawn.
         **parameters: What its constructor takes, say `joints=8` for `chain`.
 
     Returns:
         The environment.
 
     Raises:
+        TypeError: If `randomize` is given and the environment is not a MuJoCo environment.
         ValueError: If the name or a parameter is unknown, a parameter is out of range, or a class
             of your own cannot be imported or makes no environment.
         ImportError: If the environment needs a package that is not installed.
     """
+    environment = _make(name, parameters)
+    if randomize is None:
+        if observe_factors:
+            raise ValueError(f"{name}: observe_factors needs randomize: no factor is drawn")
+        return environment
+    randomization = importlib.import_module("envs.mujoco.randomization")
+    return randomization.randomize(environment, randomize, observed=observe_factors)
+
+
+def _make(name: str, parameters: dict[str, Any]) -> Environment:
     place, colon, rest = name.partition(":")
     if place in _SUITES:
         return _load_suite(place)(rest, **parameters)

@@ -1,6 +1,7 @@
 """What the guides say works: their Python runs, their figures are where they say."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,9 @@ GUIDES = sorted(path.name for path in (ROOT / "docs/guides").glob("*.md"))
 
 
 def test_every_guide_is_known_here():
-    assert {"agent.md", "environment.md", "idea.md", "robot.md", "when.md"} <= set(GUIDES)
+    assert {"agent.md", "environment.md", "idea.md", "physics.md", "robot.md", "when.md"} <= set(
+        GUIDES
+    )
     assert not blocks("python", read("docs/guides/when.md"))
 
 
@@ -70,19 +73,47 @@ def test_the_lines_for_an_environment_run():
 
 
 def test_the_lines_for_a_robot_are_a_robot(tmp_path, monkeypatch):
-    [block] = blocks("python", read("docs/guides/robot.md"))
+    block, _ = blocks("python", read("docs/guides/robot.md"))
     assert len([line for line in block.splitlines() if line.strip()]) <= 20
     (tmp_path / "my_robot.py").write_text(block)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     # The command's flags are those of the page; it says what it would run, and trains nothing here.
-    [command] = blocks("sh", read("docs/guides/robot.md"))
+    command, _ = blocks("sh", read("docs/guides/robot.md"))
     words = command.splitlines()[-1].partition("experiments.train ")[2].split()
     robot, _ = train.check_experiment(command_line.parse(words), None)
     assert (robot.name, robot.state_size, robot.action_size) == ("robot", 4, 2)
     tip = jax.jit(lambda qpos: robot.site(robot._physics(qpos, jnp.zeros(2)), "tip"))
     expected = jnp.array([-0.3, 0.0, 0.7])
     assert jnp.allclose(tip(jnp.array([0.0, jnp.pi / 2])), expected, atol=1e-5)
+
+
+def test_the_lines_for_another_robot_in_every_episode_run():
+    _, command = blocks("sh", read("docs/guides/robot.md"))
+    words = shlex.split(command.partition("experiments.train ")[2])
+    hopper, _ = train.check_experiment(command_line.parse(words), None)
+    assert set(hopper.randomization.draw(jax.random.key(0))) == {"density:*", "geom_friction"}
+    _, block = blocks("python", read("docs/guides/robot.md"))
+    names = run(block)
+    shapes = jax.eval_shape(names["by_factor"], names["state"].physics.factors)
+    assert {name: leaf.shape for name, leaf in shapes.items()} == {
+        "density": (6, 1),
+        "geom_friction": (6, 1),
+    }
+
+
+@pytest.mark.slow
+def test_the_lines_of_physics_do_what_their_comments_say(capsys):
+    whole = "".join(blocks("python", read("docs/guides/physics.md")))
+    # A filter's noise and a search's draws are those of its keys; 2 % is what versions may differ.
+    run(whole)
+    printed = [float(number) for number in re.findall(r"\d\.\d+", capsys.readouterr().out)]
+    stated = re.findall(r"print.*#.*", whole)
+    expected = [
+        float(number) for line in stated for number in re.findall(r"\d\.\d+", line.split("#")[1])
+    ]
+    assert len(expected) == 6
+    assert printed == pytest.approx(expected, rel=0.02, abs=1e-3)
 
 
 def figures(text: str) -> list[str]:

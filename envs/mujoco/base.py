@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +33,7 @@ from sobolax.mjx import (
 from sobolax.mjx.engine import MjModel, mjx, mujoco
 from sobolax.tangents.forward import TangentFunction
 
+_FACTORS = 1  # folded into the key of a reset
 _INTEGRATORS = {
     "euler": mujoco.mjtIntegrator.mjINT_EULER,
     "implicitfast": mujoco.mjtIntegrator.mjINT_IMPLICITFAST,
@@ -61,10 +63,14 @@ class MujocoEnvironment(ABC):
         mujoco_model: The `mujoco.MjModel`, for viewers.
         dt: Seconds per environment step.
         own_derivatives: See `sobolax.tangents.methods`.
+        randomization: Which parameters of the model are drawn at a reset (`envs.randomize`), or
+            None.
+        sees_geometry: Whether observation and reward take places from the model that was drawn.
     """
 
     name: str
     episode_length: int
+    sees_geometry: bool = False
 
     def __init__(
         self,
@@ -104,9 +110,20 @@ class MujocoEnvironment(ABC):
             "mujoco_fd": self._engine_tangents,
         }
         self._step = in_full_precision(mjx.step) if reason else step
+        self._set_randomization(None, observed=False)
+
+    def _set_randomization(self, randomization: Any, observed: bool) -> None:
+        """Of `envs.randomize`, which does it to a copy."""
+        self.randomization, self._factors_observed = randomization, observed
         # Under `jit`, its thousands of operations are traced once, not at every use in a program.
         self._substep = jax.jit(for_cpu(self._step_model))
         self._substep_jacobian = jax.jit(for_cpu(self._linearize_model))
+        analytic = self.own_derivatives["analytic"]
+        nominal = "the C engine would differentiate the nominal model, not the one that was drawn"
+        self.own_derivatives = {
+            "analytic": analytic if isinstance(analytic, str) else self._structured_tangents,
+            "mujoco_fd": self._engine_tangents if randomization is None else nominal,
+        }
         zero = jax.eval_shape(self._start, jax.eval_shape(lambda: jax.random.key(0)))
         self.observation_size = int(zero.observation.shape[0])
 
@@ -124,7 +141,7 @@ class MujocoEnvironment(ABC):
     def perturb(self, state: State, displacement: jax.Array) -> State:
         """Moves positions, velocities and activations along the tangent space."""
         physics = self._perturb_physics(state.physics, displacement)
-        observation = anchored(self._observe(physics), state, displacement)
+        observation = anchored(self.observe(physics), state, displacement)
         return replace(state, physics=physics, observation=observation)
 
     def coordinates(self, state: State) -> jax.Array:
@@ -133,6 +150,15 @@ class MujocoEnvironment(ABC):
         reference = jnp.asarray(self.mujoco_model.qpos0, physics.qpos.dtype)
         positions = subtract_positions(self.mujoco_model, physics.qpos, reference)
         return jnp.concatenate([positions, physics.qvel, physics.act])
+
+    def observe(self, physics: Physics) -> jax.Array:
+        """The observation, `(observation_size,)`, with the factors at its end if they are seen."""
+        seen = self._observe(physics)
+        if not self._factors_observed:
+            return seen
+        return jnp.concatenate(
+            [seen, *(factor.astype(seen.dtype) for factor in physics.factors.values())]
+        )
 
     # ---- for viewers
 
@@ -182,6 +208,10 @@ class MujocoEnvironment(ABC):
 
     def _start(self, key: jax.Array) -> State:
         physics = self._reset_physics(key)
+        if self.randomization is not None:
+            # Another key than that of the reset, whose draws stay those of the nominal model.
+            factors = self.randomization.draw(jax.random.fold_in(key, _FACTORS))
+            physics = replace(physics, factors=factors)
         state = self._arrive(physics, jnp.zeros(self.action_size, physics.qpos.dtype), physics)
         zero = jnp.zeros_like(state.reward)
         return replace(state, reward=zero, discount=zero + 1)
@@ -189,7 +219,7 @@ class MujocoEnvironment(ABC):
     def _arrive(self, before: Physics, action: jax.Array, after: Physics) -> State:
         reward, terminated, metrics = self._assess(before, action, after)
         discount = 1.0 - terminated.astype(reward.dtype)
-        return State(after, self._observe(after), reward, discount, metrics)
+        return State(after, self.observe(after), reward, discount, metrics)
 
     def _advance(self, physics: Physics, control: jax.Array) -> Physics:
         return jax.lax.scan(
@@ -235,6 +265,12 @@ class MujocoEnvironment(ABC):
             self, move, state, action, state_directions, action_directions
         )
 
+    def _model_of(self, physics: Physics) -> mjx.Model:
+        """The model with the parameters of this episode."""
+        if self.randomization is None:
+            return self._model
+        return self.randomization.applied(self._model, physics.factors)
+
     def _data_at(self, physics: Physics, control: jax.Array) -> mjx.Data:
         return self._data.replace(
             qpos=physics.qpos,
@@ -246,10 +282,12 @@ class MujocoEnvironment(ABC):
         )
 
     def _step_model(self, physics: Physics, control: jax.Array) -> Physics:
-        return physics_of(self._step(self._model, self._data_at(physics, control)))
+        data = self._step(self._model_of(physics), self._data_at(physics, control))
+        return physics_of(data, physics.factors)
 
     def _linearize_model(
         self, physics: Physics, control: jax.Array
     ) -> tuple[Physics, StepJacobian]:
-        data, jacobian = step_and_jacobian(self._model, self._data_at(physics, control))
-        return physics_of(data), jacobian
+        model = self._model_of(physics)
+        data, jacobian = step_and_jacobian(model, self._data_at(physics, control))
+        return physics_of(data, physics.factors), jacobian

@@ -49,7 +49,6 @@ class Humanoid(MujocoEnvironment):
     def __init__(self, integrator: str = "euler", iterations: int = 8, ls_iterations: int = 8):
         model = gymnasium_models.load("humanoid.xml")
         model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
-        self._body_shares = model.body_mass / model.body_mass.sum()
         # Under `jit`, as the step: traced once.
         self._center_of_mass = jax.jit(for_cpu(self._locate_center_of_mass))
         super().__init__(model, 5, integrator, iterations, ls_iterations)
@@ -72,7 +71,8 @@ class Humanoid(MujocoEnvironment):
         self, before: Physics, action: jax.Array, after: Physics
     ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
         x, y, height = after.qpos[:3]
-        moved = self._center_of_mass(after.qpos) - self._center_of_mass(before.qpos)
+        masses = self._model_of(after).body_mass
+        moved = self._center_of_mass(masses, after.qpos) - self._center_of_mass(masses, before.qpos)
         x_velocity, y_velocity = moved[:2] / self.dt
         terminated = (height <= 1.0) | (height >= 2.0)
         healthy = jnp.where(terminated, jnp.zeros_like(x), 5 * jnp.ones_like(x))
@@ -87,7 +87,7 @@ class Humanoid(MujocoEnvironment):
         }
         return 1.25 * x_velocity + healthy - control_cost, terminated, metrics
 
-    def _locate_center_of_mass(self, qpos: jax.Array) -> jax.Array:
-        """Where the centre of mass of all bodies is (m), `(3,)`."""
+    def _locate_center_of_mass(self, masses: jax.Array, qpos: jax.Array) -> jax.Array:
+        """Where the centre of mass of all bodies is (m), `(3,)`; masses are `(bodies,)`."""
         data = mjx.kinematics(self._model, self._data.replace(qpos=qpos))
-        return jnp.asarray(self._body_shares, qpos.dtype) @ data.xipos
+        return (masses / jnp.sum(masses)).astype(qpos.dtype) @ data.xipos

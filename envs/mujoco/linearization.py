@@ -87,7 +87,7 @@ def tangents_of_move(
         before = environment._perturb_physics(state.physics, start)
         after = environment._perturb_physics(physics, end)
         next_state = environment._arrive(before, action, after)
-        return transition_to(next_state, environment._observe(before), action), next_state
+        return transition_to(next_state, environment.observe(before), action), next_state
 
     still = jnp.zeros(state_directions.shape[0], dtype)
 

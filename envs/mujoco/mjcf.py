@@ -44,6 +44,7 @@ class MjcfEnvironment(MujocoEnvironment):
     frame_skip: int = 1
     episode_length: int = 1000
     reset_noise: float = 0.01
+    sees_geometry = True
 
     def __init_subclass__(cls) -> None:
         if "name" not in vars(cls):
@@ -114,7 +115,8 @@ class MjcfEnvironment(MujocoEnvironment):
 
     def _kinematics(self, physics: Physics) -> mjx.Data:
         data = self._data.replace(qpos=physics.qpos, mocap_pos=physics.mocap_pos)
-        return for_cpu(lambda data: mjx.kinematics(self._model, data))(data)
+        model = self._model_of(physics)
+        return for_cpu(lambda data: mjx.kinematics(model, data))(data)
 
     def _control(self, action: jax.Array) -> jax.Array:
         middle, half_range = (

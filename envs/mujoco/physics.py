@@ -1,6 +1,7 @@
 """The physics state of a MuJoCo environment."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import jax
 
@@ -20,6 +21,8 @@ class Physics:
             state: `perturb` leaves it alone.
         mocap_pos: Positions of bodies that the physics does not move, such as a target (m),
             `(nmocap, 3)`. `perturb` leaves it alone.
+        factors: By what parameters of the model are multiplied in this episode, by name
+            (`envs.randomize`); empty where nothing is randomized. `perturb` leaves them alone.
     """
 
     qpos: jax.Array
@@ -27,8 +30,9 @@ class Physics:
     act: jax.Array
     qacc_warmstart: jax.Array
     mocap_pos: jax.Array
+    factors: Mapping[str, jax.Array] = field(default_factory=dict)
 
 
-def physics_of(data: mjx.Data) -> Physics:
-    """What is kept of MJX's data after a step."""
-    return Physics(data.qpos, data.qvel, data.act, data.qacc_warmstart, data.mocap_pos)
+def physics_of(data: mjx.Data, factors: Mapping[str, jax.Array]) -> Physics:
+    """What is kept of MJX's data after a step, and the factors of the episode."""
+    return Physics(data.qpos, data.qvel, data.act, data.qacc_warmstart, data.mocap_pos, factors)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend import core
 
 Rule = Callable[[core.JaxprEqn, list], Sequence]
@@ -76,11 +77,28 @@ def _while(equation: core.JaxprEqn, inputs: list, rules: Mapping[str, Rule]) -> 
     parameters = equation.params
     first, second = parameters["cond_nconsts"], parameters["body_nconsts"]
     for_condition, for_body = inputs[:first], inputs[first : first + second]
-    return jax.lax.while_loop(
-        lambda carry: _evaluate(parameters["cond_jaxpr"], [*for_condition, *carry], rules)[0],
-        lambda carry: _evaluate(parameters["body_jaxpr"], [*for_body, *carry], rules),
-        inputs[first + second :],
-    )
+
+    def goes_on(carry: list) -> jax.Array:
+        return _evaluate(parameters["cond_jaxpr"], [*for_condition, *carry], rules)[0]
+
+    def body(carry: list) -> list:
+        return _evaluate(parameters["body_jaxpr"], [*for_body, *carry], rules)
+
+    def body_of_lanes(carry: list) -> list:
+        lanes = goes_on(carry)
+        return [_where(lanes, *pair) for pair in zip(body(carry), carry, strict=True)]
+
+    # A loop under `vmap` has a condition for every lane, and lanes that are done stay as they are.
+    if parameters["cond_jaxpr"].out_avals[0].shape:
+        return jax.lax.while_loop(
+            lambda carry: jnp.any(goes_on(carry)), body_of_lanes, inputs[first + second :]
+        )
+    return jax.lax.while_loop(goes_on, body, inputs[first + second :])
+
+
+def _where(lanes: jax.Array, moved: jax.Array, carry: jax.Array) -> jax.Array:
+    lanes = jax.lax.broadcast_in_dim(lanes, moved.shape, range(lanes.ndim))
+    return jax.lax.select_n(lanes, carry, moved)
 
 
 def _scan(equation: core.JaxprEqn, inputs: list, rules: Mapping[str, Rule]) -> Sequence:

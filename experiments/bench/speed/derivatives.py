@@ -104,7 +104,7 @@ def _of_mjx_itself(environment: Any) -> dict[str, Callable[[State, jax.Array], A
     """Forward mode through MJX's own solver, as everybody has it; physics alone."""
 
     def substep(physics: Physics, control: jax.Array) -> Physics:
-        return physics_of(mjx.step(environment._model, environment._data_at(physics, control)))
+        return physics_of(mjx.step(environment._model, environment._data_at(physics, control)), {})
 
     compiled_once = jax.jit(for_cpu(substep))
 

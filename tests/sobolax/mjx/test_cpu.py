@@ -54,6 +54,14 @@ def test_a_barrier_follows_every_concatenate(kinematics):
     assert barriers == count(for_cpu(kinematics), "concatenate") > 0
 
 
+def test_a_loop_under_vmap_ends_lane_by_lane():
+    def halved(x):
+        return jax.lax.while_loop(lambda x: x > 1.0, lambda x: x / 2, x)
+
+    starts = jnp.asarray([1.0, 8.0, 5.0, 0.3])
+    assert for_cpu(jax.vmap(halved))(starts).tolist() == pytest.approx([1.0, 1.0, 0.625, 0.3])
+
+
 def test_control_flow_and_custom_derivatives_go_through(float64):
     matrix = jnp.asarray([[2.0, 0.5], [0.5, 1.0]])
 
