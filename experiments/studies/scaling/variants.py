@@ -66,9 +66,11 @@ def prepare(options: Options) -> Plan[Options, Job]:
     """
     check(options)
     options = replace(options, sizes=tuple(sorted(set(options.sizes))))
-    parameter = TASKS[options.env].parameter
+    parameters: dict[int, dict[str, Any]] = {
+        n: {TASKS[options.env].parameter: n} for n in options.sizes
+    }
     try:
-        made = {n: envs.make(options.env, **{parameter: n}) for n in options.sizes}
+        made = {n: envs.make(options.env, **given) for n, given in parameters.items()}
     except (TypeError, ImportError, ValueError) as error:
         sizes = " ".join(map(str, options.sizes))
         raise ValueError(f"--sizes {sizes}: {error}") from error
