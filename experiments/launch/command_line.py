@@ -40,6 +40,7 @@ class _General:
     Attributes:
         env: Name of the environment.
         agent: sac, td3, ddpg, q_learning or shac.
+        preset: fast, the defaults of an environment; or best, where a result has confirmed one.
         env_args: Parameters of the environment as name=value, such as joints=8.
         seeds: Seeds per variant; both variants share them.
         seed: Seed of the random keys.
@@ -55,6 +56,7 @@ class _General:
 
     env: str
     agent: str
+    preset: str
     env_args: tuple[str, ...]
     seeds: int
     seed: int
@@ -104,10 +106,14 @@ def read(argv: Sequence[str] | None = None) -> Command:
         base = named_defaults(argv)
     else:
         folder = check_path("--resume", Path(resume))
+        if "preset" in given:
+            raise ValueError(
+                f"--resume {folder} goes on with what is saved there: leave --preset out"
+            )
         base = run_folder.read_experiment(folder)
         check_own(base.env, _first(argv, "--env")[0], folder)
         rule = run_folder.read_rule(folder)
-    flags = _flags(base, rule)
+    flags = _flags(base, rule, _first(argv, "--preset")[0] or "fast")
     flags = read_flags(type(flags), argv, "python -m experiments.train", flags)
     experiment = _experiment(base, flags)
     check_effects(given, experiment.config, experiment.hyper, flags.checkpoints)
@@ -145,10 +151,15 @@ def named_defaults(argv: Sequence[str] | None = None) -> Experiment:
     """The defaults of the environment and the agent that a command line names.
 
     Raises:
-        ValueError: If there is no such agent.
+        ValueError: If there is no such agent or preset.
     """
-    env, agent = _first(argv, "--env", "--agent")
-    return defaults(env or DEFAULT_ENVIRONMENT, agent=agent or DEFAULT_AGENT)
+    env, agent, kind, first_order = _first(argv, "--env", "--agent", "--preset", "--first-order")
+    return defaults(
+        env or DEFAULT_ENVIRONMENT,
+        agent=agent or DEFAULT_AGENT,
+        kind=kind or "fast",
+        first_order=first_order,
+    )
 
 
 def _first(argv: Sequence[str] | None, *flags: str) -> list[str | None]:
@@ -158,11 +169,11 @@ def _first(argv: Sequence[str] | None, *flags: str) -> list[str | None]:
         first.add_argument(flag, nargs="?")
     with contextlib.suppress(argparse.ArgumentError):
         found = vars(first.parse_known_args(argv)[0])
-        return [found[flag.removeprefix("--")] for flag in flags]
+        return [found[flag.removeprefix("--").replace("-", "_")] for flag in flags]
     return [None] * len(flags)
 
 
-def _flags(base: Experiment, rule: CheckpointRule | None) -> Any:
+def _flags(base: Experiment, rule: CheckpointRule | None, kind: str) -> Any:
     """An object for tyro whose class has a flag for every field, with the values of `base`."""
     groups = {
         "program": mirror(base.config, "Sizes and counts. A change compiles anew."),
@@ -176,6 +187,7 @@ def _flags(base: Experiment, rule: CheckpointRule | None) -> Any:
     return flags(
         env=base.env,
         agent=base.agent,
+        preset=kind,
         env_args=tuple(f"{name}={value!r}" for name, value in base.env_args.items()),
         seeds=base.seeds,
         seed=base.seed,

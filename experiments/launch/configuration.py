@@ -88,19 +88,34 @@ def merge(base: T, overrides: Mapping[str, Any]) -> T:
     return dataclasses.replace(base, **values)  # type: ignore[type-var]
 
 
-def defaults(env: str, tuned: Preset | None = None, agent: str = DEFAULT_AGENT) -> Experiment:
+def defaults(
+    env: str,
+    tuned: Preset | None = None,
+    agent: str = DEFAULT_AGENT,
+    kind: str = "fast",
+    first_order: str | None = None,
+) -> Experiment:
     """The experiment of an environment before the command line: presets over defaults.
 
     Hyperparameters of a preset that the agent lacks are ignored: Q-learning has no actor. So are
-    sizes and counts, which are tuned for a replay buffer, where the agent has none.
+    sizes and counts of a fast one, which are tuned for a replay buffer, where the agent has none.
+
+    Args:
+        env: Name of the environment.
+        tuned: The preset; None for the environment's own.
+        agent: Name of the agent.
+        kind: "fast" or "best", of the environment's own.
+        first_order: As the command line has it; "off" leaves a preset's gradient options out.
 
     Raises:
-        ValueError: If there is no such agent.
+        ValueError: If there is no such agent, or no such preset.
     """
-    tuned = preset(env) if tuned is None else tuned
+    tuned = preset(env, agent, kind) if tuned is None else tuned
     module = agent_module(agent)
     config, hyper = module.Config(), module.Hyperparameters()
     known = {entry.name for entry in dataclasses.fields(hyper)}
+    sizes = tuned.config if kind == "best" or isinstance(config, LoopConfig) else {}
+    gradients = {} if first_order == "off" else tuned.gradients
     return Experiment(
         env=env,
         env_args=dict(tuned.environment),
@@ -108,7 +123,7 @@ def defaults(env: str, tuned: Preset | None = None, agent: str = DEFAULT_AGENT) 
         seed=0,
         compare=True,
         output=None,
-        config=merge(config, tuned.config) if isinstance(config, LoopConfig) else config,
+        config=merge(config, {**sizes, **gradients}),
         hyper=merge(hyper, {name: tuned.hyper[name] for name in tuned.hyper if name in known}),
         agent=agent,
     )

@@ -32,6 +32,7 @@ class _General:
     Attributes:
         env: Name of the environment.
         agent: sac, td3, ddpg, q_learning or shac.
+        preset: fast, the defaults of an environment; or best, where a result has confirmed one.
         env_args: Parameters of the environment as name=value, such as joints=8.
         seeds: Seeds per configuration; all configurations share them.
         seed: Seed of the random keys and of the draws of --random.
@@ -52,6 +53,7 @@ class _General:
 
     env: str
     agent: str
+    preset: str
     env_args: tuple[str, ...]
     seeds: int
     seed: int
@@ -86,7 +88,7 @@ def read(argv: Sequence[str] | None = None) -> Command:
     argv = sys.argv[1:] if argv is None else list(argv)
     given = {} if {"-h", "--help"} & set(argv) else given_flags(argv)
     base = named_defaults(argv)
-    flags = _flags(base)
+    flags = _flags(base, (given.get("preset") or ["fast"])[0])
     _check_words(argv, flags, base)
     flags = read_flags(type(flags), argv, PROGRAM, flags)
     memory = None if flags.memory is None else parse_size("--memory", flags.memory)
@@ -127,7 +129,7 @@ def read(argv: Sequence[str] | None = None) -> Command:
     return Command(sweep, None, memory, machines)
 
 
-def _flags(base: Experiment) -> Any:
+def _flags(base: Experiment, preset: str) -> Any:
     """An object for tyro: as in `experiments.train`, but hyperparameters take several values."""
     groups = {
         "program": mirror(base.config, "Sizes and counts: one value each. A change compiles anew."),
@@ -146,6 +148,7 @@ def _flags(base: Experiment) -> Any:
     return flags(
         env=base.env,
         agent=base.agent,
+        preset=preset,
         env_args=tuple(f"{name}={value!r}" for name, value in base.env_args.items()),
         seeds=base.seeds,
         seed=base.seed,

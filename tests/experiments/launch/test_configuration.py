@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import pytest
 
@@ -16,8 +17,11 @@ from experiments.launch.configuration import (
     variants,
 )
 from experiments.launch.job import make_job
+from experiments.launch.sweep import flags as sweep_flags
 from experiments.presets import Preset
+from experiments.studies.payoff.options import configure
 from sobolax import make_training
+from tests.markdown import ROOT
 
 
 @pytest.fixture
@@ -76,6 +80,38 @@ def test_presets_name_fields_that_exist_and_make_an_environment(name):
     found = defaults(name or "chain")
     # What `make_training` checks before it asks the environment for its shapes.
     found.config.check(envs.make(found.env, **found.env_args))
+
+
+@pytest.mark.parametrize(("env", "agent"), presets.BEST)
+def test_the_best_presets_are_what_the_study_measured(env, agent):
+    found = command_line.parse(["--preset", "best", "--env", env, "--agent", agent])
+    regime, variant = {"sac": ("few", "soft_1"), "shac": ("many", "shac")}[agent]
+    assert (found.config, found.hyper) == configure(env, regime, variant)
+    page, row = presets.BEST[env, agent].evidence.split(", ", 1)
+    figure = re.search(r"[\d.]+ %|\d{3}", row)
+    assert figure and figure[0].removesuffix(" %") in (ROOT / page).read_text()
+
+
+def test_without_gradients_a_preset_has_no_options_of_theirs():
+    words = ["--preset", "best", "--env", "reacher"]
+    assert command_line.parse(words).config.gradient_units == "observation_std"
+    found = command_line.parse([*words, "--first-order", "off"])
+    assert (found.config.gradient_units, found.config.trust) == ("raw", "full")
+    assert found.config.gradient_steps == 32
+    [sweep] = sweep_flags.parse(words).sweep.configs
+    assert sweep == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--preset", "best", "--env", "ant"], "nothing has been confirmed for --env ant --agent"),
+        (["--preset", "bets"], r"--preset 'bets' is unknown \(did you mean 'best'"),
+    ],
+)
+def test_a_preset_that_is_not_there_is_refused(words, message):
+    with pytest.raises(ValueError, match=message):
+        command_line.parse(words)
 
 
 @pytest.mark.parametrize("agent", AGENTS)
