@@ -89,7 +89,8 @@ def test_the_best_presets_are_what_the_study_measured(env, agent):
     assert (found.config, found.hyper) == configure(env, regime, variant)
     page, row = presets.BEST[env, agent].evidence.split(", ", 1)
     figure = re.search(r"[\d.]+ %|\d{3}", row)
-    assert figure and figure[0].removesuffix(" %") in (ROOT / page).read_text()
+    assert figure is not None
+    assert figure[0].removesuffix(" %") in (ROOT / page).read_text()
 
 
 def test_without_gradients_a_preset_has_no_options_of_theirs():
@@ -98,8 +99,8 @@ def test_without_gradients_a_preset_has_no_options_of_theirs():
     found = command_line.parse([*words, "--first-order", "off"])
     assert (found.config.gradient_units, found.config.trust) == ("raw", "full")
     assert found.config.gradient_steps == 32
-    [sweep] = sweep_flags.parse(words).sweep.configs
-    assert sweep == {}
+    sweep = sweep_flags.parse([*words, "--state-weight", "0", "1"])
+    assert sweep.sweep.experiment.config.trust == "soft"
 
 
 @pytest.mark.parametrize(
