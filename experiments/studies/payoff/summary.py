@@ -18,15 +18,15 @@ _RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant beside the plain agent on one task, over the seeds that both have.
+    """A variant beside another, mostly plain, on one task, over the seeds that both have.
 
     Attributes:
         value: The variant's mean and interval.
-        difference: To plain, paired.
-        gain: The difference over the size of plain's mean.
+        difference: To the other, paired.
+        gain: The difference over the size of the other's mean.
         p_value: Two-sided, of the exact sign-flip test of the paired differences; None without
             two pairs.
-        better: Probability that a random seed of the variant is above a random one of plain;
+        better: Probability that a random seed of the variant is above a random one of the other;
             a tie counts half.
     """
 
@@ -48,9 +48,9 @@ def score(rows: Rows, measure: str) -> dict[int, float]:
     return found
 
 
-def compare(rows: Rows, variant: str, measure: str) -> Comparison:
-    """A variant beside plain, in the rows of one task and regime."""
-    values, reference = paired(rows, variant, measure)
+def compare(rows: Rows, variant: str, measure: str, other: str = PLAIN) -> Comparison:
+    """A variant beside another, in the rows of one task and regime."""
+    values, reference = paired(rows, variant, measure, other)
     return Comparison(
         estimate(list(score(rows.where(variant=variant), measure).values())),
         paired_difference(values, reference),
@@ -60,9 +60,11 @@ def compare(rows: Rows, variant: str, measure: str) -> Comparison:
     )
 
 
-def paired(rows: Rows, variant: str, measure: str) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of a variant and of plain, of the seeds for which both are finite, `(seeds,)` each."""
-    ours, theirs = (score(rows.where(variant=name), measure) for name in (variant, PLAIN))
+def paired(
+    rows: Rows, variant: str, measure: str, other: str = PLAIN
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of a variant and another, of the seeds for which both are finite, `(seeds,)` each."""
+    ours, theirs = (score(rows.where(variant=name), measure) for name in (variant, other))
     seeds = [seed for seed in ours if np.isfinite(ours[seed] + theirs.get(seed, np.nan))]
     return np.array([ours[s] for s in seeds]), np.array([theirs[s] for s in seeds])
 

@@ -18,7 +18,7 @@ from experiments.studies.payoff.summary import (
     paired,
 )
 from experiments.studies.payoff.tasks import REGIMES, TASKS
-from experiments.studies.payoff.variants import CHOICES, PLAIN
+from experiments.studies.payoff.variants import CHOICES, MORE, PLAIN
 
 _CRITIC = {
     "value_error": "value error",
@@ -51,7 +51,8 @@ def tables(rows: Rows) -> list[Table]:
     made = []
     for regime in REGIMES:
         if own := rows.where(regime=regime):
-            made += [returns(regime, own), overview(regime, own), critics(regime, own)]
+            made += [returns(regime, own), beside_more(regime, own)]
+            made += [overview(regime, own), critics(regime, own)]
     return [table for table in made if table.rows]
 
 
@@ -93,6 +94,47 @@ def returns(regime: str, rows: Rows) -> Table:
         "that a random seed is above a random one of plain. * some runs are not finite."
     )
     return Table(f"Returns, {regime}", headings, lines, 2, note, signed)
+
+
+def beside_more(regime: str, rows: Rows) -> Table:
+    """Every variant with gradients beside plain with more of what time buys."""
+    found: list[tuple[str, str, str, Comparison, Comparison, float]] = []
+    for _, task, own in places(rows):
+        there = variants(own)
+        for name in (name for name in there if CHOICES[name].kind == "gradients"):
+            found += [
+                (
+                    task,
+                    name,
+                    more,
+                    compare(own, name, OVER_TRAINING, more),
+                    compare(own, name, FINAL, more),
+                    _seconds(own, name) / _seconds(own, more),
+                )
+                for more in MORE
+                if more in there
+            ]
+    corrected = holm([row[3].p_value for row in found])
+    lines: list[list[Cell]] = [
+        [
+            task,
+            CHOICES[name].label,
+            CHOICES[more].label,
+            whole.difference,
+            _percent(whole.gain),
+            p,
+            final.difference,
+            time,
+        ]
+        for (task, name, more, whole, final, time), p in zip(found, corrected, strict=True)
+    ]
+    signed = ["over training, difference", "gain, %", "final, difference"]
+    headings = ["task", "variant", "beside", *signed[:2], "p, Holm", signed[2], "time, ratio"]
+    note = (
+        "As above, but beside plain SAC with more updates or transitions, which take longer, too. "
+        "p is corrected for all rows of this table."
+    )
+    return Table(f"Beside more of plain, {regime}", headings, lines, 3, note, signed)
 
 
 def overview(regime: str, rows: Rows) -> Table:

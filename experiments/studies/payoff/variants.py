@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 PLAIN = "plain"
+MORE = ("more_updates", "more_data")  # plain, with as much time as gradients take
 
 
 @dataclass(frozen=True)

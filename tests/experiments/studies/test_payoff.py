@@ -171,6 +171,20 @@ def test_tables_and_figures_of_what_was_measured():
     assert alone.rows[0][4].mean is None
 
 
+def test_gradients_are_compared_with_more_of_plain():
+    more = 100 + np.random.default_rng(0).normal(size=SEEDS)
+    returns = {PLAIN: more - 20, "more_updates": more, "raw": more + 5, "shuffled": more - 50}
+    [table] = [table for table in tables.tables(make_rows(returns)) if "Beside" in table.title]
+    [row] = [dict(zip(table.headings, row, strict=True)) for row in table.rows]
+    assert (row["variant"], row["beside"]) == tuple(
+        CHOICES[name].label for name in ("raw", "more_updates")
+    )
+    assert row["over training, difference"].mean == pytest.approx(5)
+    assert row["gain, %"].mean == pytest.approx(100 * 5 / (np.mean(more) - 5))
+    assert row["p, Holm"] == pytest.approx(2 / 2**SEEDS)
+    assert row["time, ratio"] == 1.0
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
