@@ -19,6 +19,7 @@ from experiments.launch.configuration import (
     to_json,
     variants,
 )
+from experiments.launch.devices import Devices, Layout, lay_out, split_processor
 from experiments.launch.exit_status import (
     INTERRUPTED,
     bad_input,
@@ -33,8 +34,6 @@ from experiments.launch.program import (
     begin,
     compile_program,
     keep_compiled_programs,
-    processor_devices,
-    split_processor,
 )
 from experiments.launch.progress import Progress, Silent, console_progress
 from experiments.launch.runner import train_runs
@@ -57,6 +56,8 @@ class Prepared:
         folder: The run's folder.
         checkpoints: When to take checkpoints; None for never.
         resume: Whether the folder holds a run to continue.
+        layout: The devices, and what they share.
+        devices: How many were asked for; None for as many as are of use.
     """
 
     experiment: Experiment
@@ -65,6 +66,8 @@ class Prepared:
     folder: Path
     checkpoints: CheckpointRule | None
     resume: bool
+    layout: Layout
+    devices: int | None = None
 
     @property
     def name(self) -> str:
@@ -84,23 +87,26 @@ def prepare(
     experiment: Experiment,
     checkpoints: CheckpointRule | None = _AUTOMATIC,
     resume: bool = False,
+    devices: Devices = None,
 ) -> Prepared:
     """Checks everything that can be checked before anything compiles.
 
     Raises:
         ValueError: If the experiment cannot work; the message names the fix.
     """
-    environment, training = check_experiment(experiment, checkpoints)
     members = variants(experiment)
+    runs = len(members) * experiment.seeds
+    layout = lay_out(devices, runs)
+    environment, training = check_experiment(experiment, checkpoints, layout.mesh)
     if resume:
         folder = _to_resume(experiment)
     else:
         names = [experiment.agent, *(variant.name for variant in members)]
         folder = run_folder.choose(experiment.output, experiment.env, names)
-    runs = len(members) * experiment.seeds
-    check_fits(training.init, environment, experiment.config, experiment.hyper, runs)
+    check_fits(training.init, environment, experiment.config, experiment.hyper, runs, layout)
     job = make_job(experiment, training)
-    return Prepared(experiment, environment, job, folder, checkpoints, resume)
+    asked = None if devices is None else layout.devices
+    return Prepared(experiment, environment, job, folder, checkpoints, resume, layout, asked)
 
 
 def _to_resume(experiment: Experiment) -> Path:
@@ -122,6 +128,7 @@ def run(
     progress: Progress | None = None,
     checkpoints: CheckpointRule | None = _AUTOMATIC,
     resume: bool = False,
+    devices: Devices = None,
 ) -> dict[str, Any]:
     """Runs an experiment and writes its folder.
 
@@ -130,6 +137,7 @@ def run(
         progress: Receives progress; silent by default.
         checkpoints: When to take checkpoints; None for never.
         resume: Whether to continue the run in the folder `experiment.output`.
+        devices: Devices to train on (`experiments.launch.devices.lay_out`).
 
     Returns:
         The content of `results.json`.
@@ -137,7 +145,7 @@ def run(
     Raises:
         ValueError: If the experiment cannot work, before anything compiles.
     """
-    return execute(prepare(experiment, checkpoints, resume), progress or Silent())
+    return execute(prepare(experiment, checkpoints, resume, devices), progress or Silent())
 
 
 def execute(prepared: Prepared, progress: Progress) -> dict[str, Any]:
@@ -149,10 +157,12 @@ def execute(prepared: Prepared, progress: Progress) -> dict[str, Any]:
         configuration = {
             "experiment": to_json(prepared.experiment),
             "checkpoints": None if rule is None else asdict(rule),
+            "devices": prepared.devices,
             **provenance.describe(),
         }
         run_folder.write_json(folder / run_folder.CONFIGURATION, configuration)
-    devices = processor_devices(len(job.keys))
+    warnings = _warn_of_devices(prepared, progress)
+    devices = prepared.layout.runs
     program = partial(compile_program, job.training, job.keys, job.hypers, devices)
     outcome = train_runs(job, folder, progress, rule, program, check=True)
     history = outcome.history
@@ -178,13 +188,29 @@ def execute(prepared: Prepared, progress: Progress) -> dict[str, Any]:
         "resumed_from": outcome.resumed_from,
         "metrics_seconds": outcome.metrics_seconds,
         "checkpoints": outcome.checkpoints,
-        "warnings": outcome.warnings,
+        "warnings": [*warnings, *outcome.warnings],
     }
     if history.epochs or not prepared.resume:  # a resume without an epoch keeps the old results
         run_folder.replace_json(folder / run_folder.RESULTS, results)
         for name in {*_DRAWN} - drawn:  # of before the resume
             (folder / name).unlink(missing_ok=True)
     return results
+
+
+def _warn_of_devices(prepared: Prepared, progress: Progress) -> list[str]:
+    """Warns where a run is resumed on another number of devices than it was begun on."""
+    if not prepared.resume:
+        return []
+    begun = run_folder.read_devices(prepared.folder)
+    if begun == prepared.devices:
+        return []
+    told = "no --devices" if begun is None else f"--devices {begun}"
+    text = (
+        f"{prepared.folder} was begun with {told}, and goes on with --devices {prepared.devices}: "
+        "the last bits may differ from those of a run that was never stopped"
+    )
+    progress.warn(text)
+    return [text]
 
 
 def draw(prepared: Prepared, folder: Path, history: History, policies: Any) -> None:
@@ -216,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console()
     try:
         given = command_line.read(argv)
-        prepared = prepare(given.experiment, given.checkpoints, given.resume)
+        prepared = prepare(given.experiment, given.checkpoints, given.resume, given.devices)
     except (ValueError, OSError) as error:
         return bad_input(error)
     results = run_folder.read_results(prepared.folder)

@@ -1,5 +1,6 @@
 """What the guides say works: their Python runs, their figures are where they say."""
 
+import functools
 import re
 import shlex
 import subprocess
@@ -63,6 +64,22 @@ def test_the_lines_for_an_actor_through_the_simulator_run():
     experiments = [command_line.parse(words) for words in step_words]
     found = [(each.config.actor_gradient, each.config.first_order) for each in experiments]
     assert found == [("simulator", "off"), ("mixed", "cached")]
+
+
+def test_the_lines_for_devices_are_traced():
+    [block] = blocks("python", read("docs/guides/devices.md"))
+    [command] = blocks("sh", read("docs/guides/devices.md"))
+    given = command_line.read(command.split()[3:])
+    assert (given.devices, given.experiment.seeds, given.experiment.compare) == (8, 1, False)
+    assert all(count % 8 == 0 for count in given.experiment.config.parts.values())
+    assert [block.count(text) for text in ("make_mesh(8)", "jax.jit(")] == [1, 2]
+    # On the one device that there is, and but for what compiles.
+    block = block.replace("make_mesh(8)", "make_mesh(1)").replace("jax.jit(", "traced(")
+    names = run(
+        block, {"traced": lambda function, **_: functools.partial(jax.eval_shape, function)}
+    )
+    assert names["state"].clocks.shape == (64,)
+    assert names["metrics"]["evaluation_return"].shape == ()
 
 
 def test_the_lines_for_an_environment_run():

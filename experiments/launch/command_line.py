@@ -23,6 +23,7 @@ from experiments.launch.configuration import (
     parse_environment_arguments,
     to_json,
 )
+from experiments.launch.devices import Devices
 from experiments.launch.effects import check_effects
 from experiments.launch.flags import check_path, given_flags, read_flags
 from sobolax.agents.config import ValueHyperparameters
@@ -52,6 +53,9 @@ class _General:
         checkpoint_seconds: Minimum time between two, 0 for one after every epoch; None for a time
             that keeps their cost under 2 % of the run.
         keep_checkpoints: Checkpoints to keep until the run is complete.
+        devices: Devices to train on, or all: several runs are laid out over them; a single one
+            (--seeds 1 --no-compare) is split, environments, replay buffer and batches. None for
+            as many of a processor as the runs can use, and for one accelerator.
     """
 
     env: str
@@ -66,6 +70,7 @@ class _General:
     checkpoints: bool
     checkpoint_seconds: float | None
     keep_checkpoints: int
+    devices: Devices
 
 
 @dataclass(frozen=True)
@@ -76,11 +81,13 @@ class Command:
         experiment: The experiment; with `resume`, its output is the run to continue.
         checkpoints: When to take checkpoints; None for never.
         resume: Whether to continue a run that was stopped.
+        devices: Devices to train on; `experiments.launch.devices.lay_out` says what they share.
     """
 
     experiment: Experiment
     checkpoints: CheckpointRule | None
     resume: bool
+    devices: Devices = None
 
 
 def parse(argv: Sequence[str] | None = None) -> Experiment:
@@ -102,6 +109,7 @@ def read(argv: Sequence[str] | None = None) -> Command:
     given = {} if helps else given_flags(words)
     resume = _first(argv, "--resume")[0]
     rule: CheckpointRule | None = CheckpointRule()
+    devices: Devices = None
     if resume is None:
         base = named_defaults(argv)
     else:
@@ -113,7 +121,8 @@ def read(argv: Sequence[str] | None = None) -> Command:
         base = run_folder.read_experiment(folder)
         check_own(base.env, _first(argv, "--env")[0], folder)
         rule = run_folder.read_rule(folder)
-    flags = _flags(base, rule, _first(argv, "--preset")[0] or "fast")
+        devices = run_folder.read_devices(folder)
+    flags = _flags(base, rule, _first(argv, "--preset")[0] or "fast", devices)
     flags = read_flags(type(flags), argv, "python -m experiments.train", flags)
     experiment = _experiment(base, flags)
     check_effects(given, experiment.config, experiment.hyper, flags.checkpoints)
@@ -130,7 +139,8 @@ def read(argv: Sequence[str] | None = None) -> Command:
                 "without --resume"
             )
         experiment = dataclasses.replace(experiment, output=flags.resume)
-    return Command(experiment, rule if flags.checkpoints else None, resume=flags.resume is not None)
+    rule = rule if flags.checkpoints else None
+    return Command(experiment, rule, flags.resume is not None, flags.devices)
 
 
 def _experiment(base: Experiment, flags: Any) -> Experiment:
@@ -173,7 +183,7 @@ def _first(argv: Sequence[str] | None, *flags: str) -> list[str | None]:
     return [None] * len(flags)
 
 
-def _flags(base: Experiment, rule: CheckpointRule | None, kind: str) -> Any:
+def _flags(base: Experiment, rule: CheckpointRule | None, kind: str, devices: Devices) -> Any:
     """An object for tyro whose class has a flag for every field, with the values of `base`."""
     groups = {
         "program": mirror(base.config, "Sizes and counts. A change compiles anew."),
@@ -197,6 +207,7 @@ def _flags(base: Experiment, rule: CheckpointRule | None, kind: str) -> Any:
         checkpoints=rule is not None,
         checkpoint_seconds=rule.seconds if rule else None,
         keep_checkpoints=rule.keep if rule else CheckpointRule().keep,
+        devices=devices,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 import envs
 from experiments.launch import run_folder, snapshot
@@ -67,8 +68,15 @@ def make_job(experiment: Experiment, training: Any) -> Job:
     )
 
 
-def check_experiment(experiment: Experiment, checkpoints: CheckpointRule | None) -> tuple[Any, Any]:
+def check_experiment(
+    experiment: Experiment, checkpoints: CheckpointRule | None, mesh: Mesh | None = None
+) -> tuple[Any, Any]:
     """Checks whatever can be checked before anything compiles.
+
+    Args:
+        experiment: The experiment.
+        checkpoints: When to take checkpoints; None for never.
+        mesh: Devices over which its training is split; None for one.
 
     Returns:
         Its environment and its training.
@@ -87,7 +95,7 @@ def check_experiment(experiment: Experiment, checkpoints: CheckpointRule | None)
         environment = envs.make(experiment.env, **experiment.env_args)
     except (TypeError, ImportError) as error:
         raise ValueError(str(error)) from error
-    return environment, make_training(environment, experiment.config)
+    return environment, make_training(environment, experiment.config, mesh=mesh)
 
 
 def fingerprint(job: Job) -> dict[str, Any]:

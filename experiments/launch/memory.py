@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 import psutil
 
+from experiments.launch.devices import ONE_DEVICE, Layout
 from experiments.launch.program import size_of
+from sobolax.training import sharding
 
 # The share of free memory that a sweep takes: others use the machine, allocators round up.
 _SHARE = {"cpu": 0.85, "other": 0.95}
@@ -129,7 +131,12 @@ def in_words(size: float) -> str:
 
 
 def check_fits(
-    init: Callable[[Any, Any], Any], environment: Any, config: Any, hyper: Any, runs: int
+    init: Callable[[Any, Any], Any],
+    environment: Any,
+    config: Any,
+    hyper: Any,
+    runs: int,
+    layout: Layout = ONE_DEVICE,
 ) -> None:
     """Checks that a training's state, and the environments of its evaluation, are not too large.
 
@@ -142,6 +149,7 @@ def check_fits(
         config: Its configuration.
         hyper: Its hyperparameters.
         runs: Runs that one program trains.
+        layout: The devices that it trains them on.
 
     Raises:
         ValueError: If it cannot fit, with what it takes and what there is.
@@ -150,11 +158,22 @@ def check_fits(
     def need() -> int:
         key = jax.eval_shape(lambda: jax.random.key(0))
         state = jax.eval_shape(init, key, jax.tree.map(_scalar, hyper))
+        if layout.mesh is not None:
+            places = sharding.shardings(state, layout.mesh)
+            state = jax.tree.map(
+                lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+                state,
+                places,
+            )
         one = size_of(jax.eval_shape(environment.reset, key))
-        return runs * (size_of(state) + one * (config.evaluated_states + config.stored_states))
+        states = config.evaluated_states + config.stored_states
+        if layout.mesh is not None:
+            states //= layout.mesh.size
+        return -(-runs // layout.runs) * (size_of(state, on_device=True) + one * states)
 
     _check_need(
         need,
+        layout.devices,
         "fewer --seeds, a smaller --replay-capacity (or --horizon) or --num-envs, smaller "
         "--hidden-sizes, fewer "
         "--evaluation-episodes, or a smaller --tangent-dtype",
@@ -172,12 +191,12 @@ def check_episodes(environment: Any, runs: int, episodes: int) -> None:
         key = jax.eval_shape(lambda: jax.random.key(0))
         return runs * episodes * size_of(jax.eval_shape(environment.reset, key))
 
-    _check_need(need, "fewer --episodes")
+    _check_need(need, 1, "fewer --episodes")
 
 
-def _check_need(find_need: Callable[[], int], fewer: str) -> None:
+def _check_need(find_need: Callable[[], int], devices: int, fewer: str) -> None:
     try:
-        free = find_budget(1).device
+        free = find_budget(devices).device
     except ValueError:
         return  # the device does not say
     try:

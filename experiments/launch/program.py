@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.launch.configuration import Variant
+from experiments.launch.devices import make_mesh
+from sobolax.training import sharding
 
 T = TypeVar("T")
 
@@ -113,7 +115,8 @@ def compile_program(training: Any, keys: jax.Array, hypers: Any, devices: int = 
     when the first epoch begins.
 
     Args:
-        training: A `sobolax.training.loop.Training`, or anything else with `init` and `epoch`.
+        training: A `sobolax.training.loop.Training`, or anything else with `init` and `epoch`. One
+            with a mesh is split over its devices, and `devices` is 1.
         keys: Keys of the runs, `(runs,)`.
         hypers: Their hyperparameters, every leaf `(runs,)`.
         devices: Devices of this machine over which runs are laid out, in equal parts: runs are
@@ -123,10 +126,12 @@ def compile_program(training: Any, keys: jax.Array, hypers: Any, devices: int = 
         ValueError: If there are fewer devices.
     """
     start = time.perf_counter()
-    mesh = make_mesh(devices)
+    shared, mesh = getattr(training, "mesh", None), make_mesh(devices)
     width = -(-len(keys) // devices) * devices
     split = whole = None
-    if devices > 1:
+    if shared is not None:
+        split = whole = NamedSharding(shared, PartitionSpec())
+    elif devices > 1:
         split, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (["runs"], []))
 
     def over_runs(function: Callable[..., Any], *same: bool, **options: Any) -> Any:
@@ -144,8 +149,13 @@ def compile_program(training: Any, keys: jax.Array, hypers: Any, devices: int = 
             )
         return jax.jit(function, **options)
 
-    def place(tree: Any) -> Any:
-        return jax.device_put(tree, split)
+    def find_places(state: Any) -> Any:
+        if shared is None:
+            return jax.tree.map(lambda _: split, state)
+        return sharding.shardings(state, shared, axes=1)
+
+    def place(state: Any) -> Any:
+        return jax.device_put(state, None if split is None else find_places(state))
 
     def pad(tree: Any) -> Any:
         """Repeats the last run up to `width` runs."""
@@ -155,20 +165,21 @@ def compile_program(training: Any, keys: jax.Array, hypers: Any, devices: int = 
             last = jnp.broadcast_to(leaf[-1:], (missing, *leaf.shape[1:]))
             return jnp.concatenate([leaf, last]) if missing else leaf
 
-        return place(jax.tree.map(longer, tree))
+        return jax.device_put(jax.tree.map(longer, tree), split)
 
-    def shape(leaf: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split)
+    def shape(leaf: Any, where: Any = None) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
 
     init = over_runs(training.init, False, False).trace(*pad((keys, hypers)))
+    places = () if split is None else (find_places(init.out_info),)
     arguments = (
-        jax.tree.map(shape, init.out_info),
+        jax.tree.map(shape, init.out_info, *places),
         pad(hypers),
         jax.device_put(jnp.int32(0), whole),
     )
-    learn = over_runs(
-        getattr(training, "learn", training.epoch), False, False, True, donate_argnums=0
-    )
+    options = {} if shared is None else {"out_shardings": (*places, whole)}
+    learn = getattr(training, "learn", training.epoch)
+    learn = over_runs(learn, False, False, True, donate_argnums=0, **options)
     # The slowest first: tracing holds Python's lock, compiling does not.
     learn = begin(learn.lower(*arguments).compile, compiler_options())
     init = begin(init.lower().compile, compiler_options())
@@ -202,57 +213,25 @@ def compile_program(training: Any, keys: jax.Array, hypers: Any, devices: int = 
         if any(one is None for one in stated):
             return None
         first, *epoch = map(_peak, stated)
-        return Memory(first, max(epoch), size_of(arguments[0]) // devices)
+        return Memory(first, max(epoch), size_of(arguments[0], on_device=True))
 
     for needed in (init, learn):
         needed()
     return Program(initialise, epoch, place, width, find_memory, time.perf_counter() - start)
 
 
-def split_processor() -> None:
-    """Makes a device of every processor core, over which `compile_program` lays out runs.
+def size_of(tree: Any, on_device: bool = False) -> int:
+    """Bytes of all arrays of a tree, or of arrays that would have these shapes.
 
-    A program of many runs keeps one core and a third busy: its operations are small, and wait for
-    each other. Call this before JAX initialises its devices; a device count in `XLA_FLAGS` takes
-    precedence.
+    Args:
+        tree: Arrays or shapes.
+        on_device: Whether to count what each device has of them, as their shardings say.
     """
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
-
-
-def processor_devices(runs: int) -> int:
-    """Devices to lay runs out over: as few as finish equally soon; 1 on accelerators."""
-    if jax.default_backend() != "cpu":
-        return 1
-    each = -(-runs // jax.local_device_count())
-    return -(-runs // each)
-
-
-def make_mesh(devices: int) -> Mesh:
-    """The first devices of this machine, in a row.
-
-    Raises:
-        ValueError: If there are fewer.
-    """
-    present = jax.local_devices()
-    if not 1 <= devices <= len(present):
-        what = f"{len(present)} {present[0].platform.upper()} device"
-        hint = (
-            "; XLA_FLAGS=--xla_force_host_platform_device_count=N splits the processor"
-            if present[0].platform == "cpu"
-            else ""
-        )
-        raise ValueError(
-            f"--devices {devices} must be from 1 to {len(present)}: JAX finds {what}"
-            f"{'s' if len(present) > 1 else ''} here{hint}"
-        )
-    return Mesh(np.array(present[:devices]), ("runs",))
-
-
-def size_of(tree: Any) -> int:
-    """Bytes of all arrays of a tree, or of arrays that would have these shapes."""
 
     def one(leaf: Any) -> int:
+        where = getattr(leaf, "sharding", None)
+        if on_device and where is not None:
+            leaf = jax.ShapeDtypeStruct(where.shard_shape(leaf.shape), leaf.dtype)
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.eval_shape(jax.random.key_data, leaf)
         return math.prod(leaf.shape) * leaf.dtype.itemsize

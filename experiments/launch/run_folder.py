@@ -110,6 +110,15 @@ def read_rule(path: Path) -> CheckpointRule | None:
         raise ValueError(f"{path / CONFIGURATION} is of another version: {error}") from error
 
 
+def read_devices(path: Path) -> int | None:
+    """The devices that a run was told to train on; None if it was told nothing.
+
+    Raises:
+        ValueError: If `configuration.json` is missing or damaged.
+    """
+    return read_configuration(path, {"devices?": int | None}).get("devices")
+
+
 def read_results(path: Path) -> dict[str, Any] | None:
     """Reads `results.json` of a run; None if it is missing.
 

@@ -36,6 +36,8 @@ class TangentCheck:
             return
         state = dataclasses.replace(state, replay=None, plain_replay=None)
         mine = jax.tree.map(lambda leaf: leaf[self._run], (state, self._job.hypers))
+        # On one device: it runs beside a training whose devices may wait for each other.
+        mine = jax.device_put(mine, jax.local_devices()[0])
         self._wait = begin(self._compute, *mine, jax.random.key(0))
 
     def found(self) -> dict[str, Any] | Exception:

@@ -122,6 +122,11 @@ class TrainingConfig:
         """The agent for an environment; the `Config` of an agent knows which."""
         raise NotImplementedError(f"{owner_of(self)} has no agent: hand one to make_training")
 
+    @property
+    def parts(self) -> dict[str, int]:
+        """Counts that devices share in equal parts, by name (`sobolax.training.sharding`)."""
+        return {"num_envs": self.num_envs}
+
     def check(self, environment: Environment) -> None:
         """Raises ValueError, saying what to do instead, for what cannot work; compiles nothing."""
         owner = owner_of(self)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from sobolax.environment import Environment, State
 from sobolax.tangents.forward import plain_transition
 from sobolax.tangents.sources import Experience
-from sobolax.training import normalization, replay
+from sobolax.training import normalization, replay, sharding
 from sobolax.training.evaluation import is_finite
 from sobolax.training.n_step import oldest, open_window, push
 from sobolax.training.state import Setup, TrainingState
@@ -26,8 +26,8 @@ def start(setup: Setup, key: jax.Array, hyper: Any) -> TrainingState:
         >>> config = sac.Config(replay_capacity=1_600)
         >>> setup = Setup(Cart(), config.make_agent(Cart()), config, config.make_source(Cart()))
         >>> begin = lambda key: start(setup, key, sac.Hyperparameters())
-        >>> jax.eval_shape(begin, jax.random.key(0)).replay.rows.shape[0]
-        1600
+        >>> jax.eval_shape(begin, jax.random.key(0)).replay.rows.shape[:2]
+        (100, 16)
     """
     environment, config = setup.environment, setup.config
     first, rest = config.gradient_envs, config.num_envs - config.gradient_envs
@@ -44,13 +44,13 @@ def start(setup: Setup, key: jax.Array, hyper: Any) -> TrainingState:
     teacher = config.make_teacher(environment)
     state = replace(
         state,
-        replay=replay.init(example, per_environment * first),
+        replay=replay.init(example, per_environment * first, first),
         windows=windows,
         coordinates=normalization.init(environment.state_size)
         if config.counts_coordinates
         else None,
         teacher=teacher and teacher.init(jax.random.fold_in(key, 4), hyper),
-        plain_replay=replay.init(_without_gradients(example), per_environment * rest)
+        plain_replay=replay.init(_without_gradients(example), per_environment * rest, rest)
         if rest
         else None,
     )
@@ -173,6 +173,7 @@ def collect(
         local: Any = setup.environment  # that it has them was checked
         moved = normalization.update(state.coordinates, jax.vmap(local.coordinates)(before))
         state = replace(state, coordinates=moved)
+    state = sharding.constrain(setup.mesh, state)
     return state, jnp.sum(~finite, dtype=jnp.int32)
 
 
@@ -239,7 +240,7 @@ def _over_environments(
         return [experience], others
     found = [
         jax.vmap(partial(one, collect))(
-            *jax.tree.map(lambda leaf, part=part: leaf[part], arguments)
+            *jax.tree.map(lambda leaf, part=part: sharding.split(setup.mesh, leaf[part]), arguments)
         )
         for collect, part in (
             (setup.source.collect, slice(count)),

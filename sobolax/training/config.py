@@ -94,6 +94,17 @@ class LoopConfig(TrainingConfig):
         steps = self.total_timesteps // self.num_envs
         return (steps - self.first_update_step) * self.gradient_steps
 
+    @property
+    def parts(self) -> dict[str, int]:
+        """Counts that devices share in equal parts, by name (`sobolax.training.sharding`)."""
+        counts = super().parts | {"batch_size": self.batch_size}
+        if self.gradient_fraction == 1:
+            return counts
+        return counts | {
+            "gradient_fraction * num_envs": self.gradient_envs,
+            "gradient_fraction * batch_size": self.gradient_batch,
+        }
+
     def make_loop(self) -> Loop:
         """Collection, replay and updates."""
         from sobolax.training import collection, updates  # they know this module

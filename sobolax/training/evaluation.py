@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from sobolax.environment import Environment, State
+from sobolax.training import sharding
 from sobolax.training.freezing import stays_finite
 
 
@@ -41,6 +43,7 @@ def evaluate(
     act: Callable[[jax.Array], jax.Array],
     key: jax.Array,
     episodes: int,
+    mesh: Mesh | None = None,
 ) -> Evaluation:
     """Runs whole episodes, side by side, each to its termination or time limit.
 
@@ -49,6 +52,8 @@ def evaluate(
         act: Policy of one raw observation.
         key: Random key of the first states and of the times of the visited ones.
         episodes: How many.
+        mesh: Devices that take equal parts of the episodes, where their number allows it; None for
+            one device.
 
     Example:
         >>> from sobolax.cart import Cart
@@ -58,6 +63,8 @@ def evaluate(
     """
     reset_key, time_key = jax.random.split(key)
     start = jax.vmap(environment.reset)(jax.random.split(reset_key, episodes))
+    if sharding.divides(mesh, episodes):
+        start = sharding.split(mesh, start)
     stop = jax.random.randint(time_key, (episodes,), 0, environment.episode_length)
 
     def one(state: State, visited: State, alive, stop, index):

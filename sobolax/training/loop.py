@@ -12,10 +12,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from sobolax.checks import owner_of
 from sobolax.environment import Environment
-from sobolax.training import normalization
+from sobolax.training import normalization, sharding
 from sobolax.training.agent import Agent, Metrics
 from sobolax.training.base_config import TrainingConfig
 from sobolax.training.critic_report import report_on_critic
@@ -48,6 +49,7 @@ class Training:
         environment: The environment's name, for messages.
         actor_differentiates: Whether the actor learns from the simulator's derivatives, whatever
             the weights of the critic's gradients are.
+        mesh: Devices over which it is split; None for one.
 
     Example:
         >>> from sobolax.agents import sac
@@ -68,10 +70,14 @@ class Training:
     policy: Callable[[TrainingState], Policy]
     environment: str
     actor_differentiates: bool = False
+    mesh: Mesh | None = None
 
 
 def make_train(
-    environment: Environment, config: TrainingConfig, agent: Agent | None = None
+    environment: Environment,
+    config: TrainingConfig,
+    agent: Agent | None = None,
+    mesh: Mesh | None = None,
 ) -> Train:
     """A whole training as one pure function: `make_training(...).run`.
 
@@ -79,6 +85,8 @@ def make_train(
         environment: The environment.
         config: Sizes, counts and options: the `Config` of an agent.
         agent: An agent of your own; None for the configuration's.
+        mesh: Devices over which every training is split (`sobolax.training.sharding`); None for
+            one device.
 
     Returns:
         `train(key, hyperparameters) -> (state, metrics)`; every metric is `(epochs,)`.
@@ -93,11 +101,14 @@ def make_train(
         Traceback (most recent call last):
         ValueError: ...total_timesteps=32768 must be a multiple of num_envs * epochs=112...
     """
-    return make_training(environment, config, agent).run
+    return make_training(environment, config, agent, mesh).run
 
 
 def make_training(
-    environment: Environment, config: TrainingConfig, agent: Agent | None = None
+    environment: Environment,
+    config: TrainingConfig,
+    agent: Agent | None = None,
+    mesh: Mesh | None = None,
 ) -> Training:
     """Ties an environment, an agent and a loop together, epoch by epoch; arguments of `make_train`.
 
@@ -106,28 +117,29 @@ def make_training(
         environment (see `sobolax.tangents.storage.moving_parts`).
 
     Raises:
-        ValueError: If the configuration cannot work (see its `check`), or the agent is
-            another one than the configuration's. What is made raises it for hyperparameters of
-            another agent.
+        ValueError: If the configuration cannot work (see its `check`) or cannot be split over the
+            mesh, or the agent is another one than the configuration's. What is made raises it for
+            hyperparameters of another agent.
 
     Example:
         >>> from sobolax.agents import sac
         >>> from sobolax.cart import Cart
         >>> training = make_training(Cart(), sac.Config(replay_capacity=1_600))
         >>> state = jax.eval_shape(training.init, jax.random.key(0), sac.Hyperparameters())
-        >>> state.replay.rows.shape[0]
-        1600
+        >>> state.replay.rows.shape[:2]
+        (100, 16)
         >>> from sobolax.training.config import LoopConfig
         >>> training = make_training(Cart(), LoopConfig(), sac.make_agent(2, 1))  # your own agent
         >>> state = jax.eval_shape(training.init, jax.random.key(0), sac.Hyperparameters())
-        >>> state.replay.rows.shape[0]
-        131072
+        >>> state.replay.rows.shape[:2]
+        (8192, 16)
     """
     if not isinstance(config, TrainingConfig):
         raise ValueError(f"config is {config!r}, but must be the Config of an agent: sac.Config()")
     config.check(environment)
+    sharding.check(owner_of(config), config.parts, mesh)
     agent = _chosen(agent, config, environment)
-    setup = Setup(environment, agent, config, config.make_source(environment))
+    setup = Setup(environment, agent, config, config.make_source(environment), mesh)
     loop = config.make_loop()
 
     def checked(hyper: Any) -> Any:
@@ -135,7 +147,7 @@ def make_training(
         return jax.tree.map(jnp.asarray, hyper)
 
     def init(key: jax.Array, hyper: Any):
-        return loop.start(setup, key, checked(hyper))
+        return sharding.constrain(mesh, loop.start(setup, key, checked(hyper)))
 
     def epoch(state: TrainingState, hyper: Any, index: jax.Array):
         hyper = checked(hyper)
@@ -146,7 +158,7 @@ def make_training(
         hyper = checked(hyper)
         return jax.lax.scan(
             lambda state, index: epoch(state, hyper, index),
-            loop.start(setup, key, hyper),
+            sharding.constrain(mesh, loop.start(setup, key, hyper)),
             jnp.arange(config.epochs),
         )
 
@@ -161,6 +173,7 @@ def make_training(
         policy=lambda state: Policy(state.agent, state.normalizer),
         environment=environment.name,
         actor_differentiates=config.actor_differentiates,
+        mesh=mesh,
     )
 
 
@@ -215,6 +228,7 @@ def look(setup: Setup, state: TrainingState, hyper: Any, index: jax.Array) -> Me
         lambda observation: agent.act(state.agent, state.normalizer, observation),
         evaluation_key,
         config.evaluation_episodes,
+        setup.mesh,
     )
     metrics = {
         "evaluation_return": jnp.mean(result.returns),

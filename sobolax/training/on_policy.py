@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sobolax.training import freezing, normalization
+from sobolax.training import freezing, normalization, sharding
 from sobolax.training.agent import Metrics
 from sobolax.training.backward import differentiate
 from sobolax.training.collection import begin
@@ -119,4 +119,5 @@ def _iterate(
         seen = rollout.states.observation
         normalizer = normalization.update(normalizer, seen.reshape(-1, seen.shape[-1]))
     state = replace(state, agent=agent, normalizer=normalizer, key=key)
+    state = sharding.constrain(setup.mesh, state)
     return state, metrics, jnp.sum(~rollout.finite, dtype=jnp.int32)

@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import Mesh
 
-from sobolax.checks import LARGEST_COUNT
+from sobolax.checks import LARGEST_COUNT, check_multiple
+from sobolax.training import sharding
 
 _WORD = 4  # bytes
 
@@ -50,7 +52,7 @@ class Replay:
     """A ring buffer.
 
     Attributes:
-        rows: An item each, `(capacity, words)` uint32; `read_all` reads them.
+        rows: An item each, `(capacity / width, width, words)` uint32; `read_all` reads them.
         position: Where the next items go, `()` int32.
         size: How many items it holds, `()` int32.
         layout: How an item lies in its row; static.
@@ -59,7 +61,7 @@ class Replay:
         >>> buffer = init({"x": jnp.zeros(2)}, capacity=4)
         >>> buffer = add(buffer, {"x": jnp.ones((2, 2))})
         >>> buffer.rows.shape, int(buffer.position), int(buffer.size)
-        ((4, 2), 2, 2)
+        ((4, 1, 2), 2, 2)
     """
 
     rows: jax.Array
@@ -68,21 +70,31 @@ class Replay:
     layout: _Layout = field(metadata={"static": True})
 
 
-def init(example: Any, capacity: int) -> Replay:
+def init(example: Any, capacity: int, width: int = 1) -> Replay:
     """An empty buffer for items shaped like `example` (arrays or `jax.ShapeDtypeStruct`s).
 
+    Args:
+        example: An item.
+        capacity: Items that the buffer holds.
+        width: Items that are always added together, of which it divides the number: those of all
+            environments. Devices that share the buffer share this axis, and write without a word
+            to each other.
+
     Raises:
-        ValueError: If the capacity is no whole number from 1 to 2^31 - 1.
+        ValueError: If the capacity is no whole number from 1 to 2^31 - 1, or no multiple of the
+            width.
 
     Example:
         >>> int(init({"x": jnp.zeros(2), "done": jnp.zeros((), bool)}, capacity=4).size)
         0
     """
     _check_size(f"a ring of capacity={capacity!r}", capacity)
+    _check_size(f"a ring of width={width!r}", width)
+    check_multiple("a ring", "capacity", capacity, "width", width)
     leaves, structure = jax.tree.flatten(example)
     layout = _Layout(structure, tuple((tuple(leaf.shape), leaf.dtype) for leaf in leaves))
     words = sum(layout.words(*group) for group in layout.groups())
-    rows = jnp.zeros((capacity, words), jnp.uint32)
+    rows = jnp.zeros((capacity // width, width, words), jnp.uint32)
     return Replay(rows, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), layout)
 
 
@@ -95,8 +107,9 @@ def add(replay: Replay, items: Any) -> Replay:
             never wraps around, and is one contiguous write.
 
     Raises:
-        ValueError: If `n` does not divide the capacity, or the items are not like the example that
-            the buffer was made for: other keys, shapes or types.
+        ValueError: If `n` does not divide the capacity or is no multiple of the buffer's width, or
+            the items are not like the example that the buffer was made for: other keys, shapes or
+            types.
 
     Example:
         >>> buffer = init({"x": jnp.zeros(2)}, capacity=4)
@@ -104,16 +117,16 @@ def add(replay: Replay, items: Any) -> Replay:
         Traceback (most recent call last):
         ValueError: cannot add 3 items at once into a ring of 4: choose ... a multiple of 3
     """
-    capacity = replay.rows.shape[0]
-    count = _count(replay.layout, items)
+    blocks, width, words = replay.rows.shape
+    capacity, count = blocks * width, _count(replay.layout, items)
     if capacity % count:
         raise ValueError(
             f"cannot add {count} items at once into a ring of {capacity}: "
             f"choose a capacity that is a multiple of {count}"
         )
-    rows = jax.lax.dynamic_update_slice_in_dim(
-        replay.rows, _encode(replay.layout, items), replay.position, axis=0
-    )
+    check_multiple("items of a ring", "count", count, "width", width)
+    new = _encode(replay.layout, items).reshape(-1, width, words)
+    rows = jax.lax.dynamic_update_slice_in_dim(replay.rows, new, replay.position // width, axis=0)
     position, size = (
         (replay.position + count) % capacity,
         jnp.minimum(replay.size + count, capacity),
@@ -121,8 +134,14 @@ def add(replay: Replay, items: Any) -> Replay:
     return Replay(rows, position, size, replay.layout)
 
 
-def sample(replay: Replay, key: jax.Array, count: int) -> Any:
+def sample(replay: Replay, key: jax.Array, count: int, mesh: Mesh | None = None) -> Any:
     """Draws `count` items uniformly, with replacement; the buffer must not be empty.
+
+    Args:
+        replay: The buffer.
+        key: Random key; the items that it draws are the same on any number of devices.
+        count: How many.
+        mesh: Devices that share the buffer, and get equal parts of the items; None for one device.
 
     Raises:
         ValueError: If the count is no whole number from 1 to 2^31 - 1, or the buffer is empty,
@@ -137,7 +156,7 @@ def sample(replay: Replay, key: jax.Array, count: int) -> Any:
     if not isinstance(replay.size, Tracer) and not np.all(np.asarray(replay.size) > 0):
         raise ValueError("the replay buffer is empty: add items before sampling")
     index = jax.random.randint(key, (count,), 0, replay.size)
-    return _decode(replay.layout, replay.rows[index])
+    return _decode(replay.layout, sharding.take(mesh, replay.rows, index))
 
 
 def read_all(replay: Replay) -> Any:
@@ -148,7 +167,7 @@ def read_all(replay: Replay) -> Any:
         >>> read_all(buffer)["x"].tolist()
         [[1.0, 1.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]
     """
-    return _decode(replay.layout, replay.rows)
+    return _decode(replay.layout, replay.rows.reshape(-1, replay.rows.shape[-1]))
 
 
 def bytes_per_item(replay: Replay) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import jax
+from jax.sharding import Mesh
 
 from sobolax.environment import Environment, State
 from sobolax.tangents.sources import Source
@@ -25,6 +26,7 @@ class Setup(Generic[C]):
         agent: The agent.
         config: Sizes and counts.
         source: Where gradients come from.
+        mesh: Devices over which the training is split (`sobolax.training.sharding`); None for one.
 
     Example:
         >>> from sobolax.agents import sac
@@ -39,6 +41,7 @@ class Setup(Generic[C]):
     agent: Agent
     config: C
     source: Source
+    mesh: Mesh | None = None
 
 
 @jax.tree_util.register_dataclass

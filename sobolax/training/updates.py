@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from sobolax.tangents.sources import Experience, FindTangents
 from sobolax.tangents.units import scale_directions
-from sobolax.training import freezing, normalization, replay
+from sobolax.training import freezing, normalization, replay, sharding
 from sobolax.training.agent import Metrics
 from sobolax.training.collection import collect
 from sobolax.training.shares import name_shares
@@ -122,6 +122,7 @@ def _update(setup: Setup, state: TrainingState, hyper: Any) -> tuple[Any, Any, j
     agent, after = jax.tree.map(
         lambda new, old: new.astype(old.dtype), (agent, after), (state.agent, state.teacher)
     )
+    agent, after, metrics = sharding.copy(setup.mesh, (agent, after, metrics))
     return agent, after, key, metrics | taught
 
 
@@ -160,11 +161,12 @@ def _sample(setup: Setup, state: TrainingState, key: jax.Array) -> Experience:
     config = setup.config
     buffer = cast(replay.Replay, state.replay)
     if state.plain_replay is None:
-        return replay.sample(buffer, key, config.batch_size)
+        return replay.sample(buffer, key, config.batch_size, setup.mesh)
     own_key, plain_key = jax.random.split(key)
-    own = replay.sample(buffer, own_key, config.gradient_batch)
-    plain = replay.sample(state.plain_replay, plain_key, config.batch_size - config.gradient_batch)
+    own = replay.sample(buffer, own_key, config.gradient_batch, setup.mesh)
+    rest = config.batch_size - config.gradient_batch
+    plain = replay.sample(state.plain_replay, plain_key, rest, setup.mesh)
     transition = jax.tree.map(
         lambda *parts: jnp.concatenate(parts), own.transition, plain.transition
     )
-    return replace(own, transition=transition)
+    return replace(own, transition=sharding.split(setup.mesh, transition))

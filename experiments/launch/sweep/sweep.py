@@ -15,9 +15,9 @@ from experiments.launch.configuration import (
     merge,
     to_json,
 )
+from experiments.launch.devices import make_mesh
 from experiments.launch.job import check_experiment
 from experiments.launch.memory import check_fits, check_listed, find_budget
-from experiments.launch.program import make_mesh
 from experiments.launch.sweep.configs import Axis, SweepConfig, name_of
 from experiments.launch.sweep.machines import Machines
 

@@ -8,7 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import jax, jax.numpy as jnp
-from experiments.launch.program import compile_program, processor_devices, split_processor
+from experiments.launch.devices import processor_devices, split_processor
+from experiments.launch.program import compile_program
 
 class Toy:
     # An array without elements, as bodies without actuators have, and a state that is handed on.
