@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 1
 
-.PHONY: help setup demo train test coverage test-all test-suites check bench bench-peers audit toy ant payoff gpu docs lock clean
+.PHONY: help setup demo train test coverage test-all test-suites test-trackers check bench bench-peers audit toy ant payoff gpu docs lock clean
 
 help:
 	@echo "make demo      a trained policy at work, without training: its return, a 3D page, a video"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-all  all tests, the slow ones too"
 	@echo "make coverage  branch coverage of sobolax by the fast tests"
 	@echo "make test-suites  tests of other people's environments, with gymnax and Playground in an environment of their own"
+	@echo "make test-trackers  tests of --track with W&B, MLflow and Trackio, in an environment of their own"
 	@echo "make check     formatting, lints, types, layers"
 	@echo "make bench     speed: side by side, in one run, as ratios"
 	@echo "make bench-peers  plain SAC beside Brax's, rejax's and SBX's, each in an environment of its own"
@@ -67,6 +68,13 @@ test-suites: setup
 	@$(UV) pip install --quiet --python $(SUITES)/bin/python --editable '.[envs,brax,gymnasium,gymnax,playground,experiments,test]'
 	$(SUITES)/bin/python -m pytest -m "not gpu" tests/envs/test_suites.py tests/examples/test_pendulum_twin.py $(ARGS)
 
+# The trackers are heavy, and none of them is in the lock.
+TRACKERS := .cache/trackers
+test-trackers: setup
+	@test -x $(TRACKERS)/bin/python || $(UV) venv --quiet --python $(RUN) $(TRACKERS)
+	@$(UV) pip install --quiet --python $(TRACKERS)/bin/python --editable '.[envs,experiments,test,tensorboard,wandb,mlflow,trackio,optuna]'
+	$(TRACKERS)/bin/python -m pytest -m "not gpu" tests/experiments/launch/test_trackers.py tests/examples/test_optuna_weights.py $(ARGS)
+
 check: setup
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
@@ -99,7 +107,7 @@ docs: setup
 	@echo "Written to site/index.html"
 
 lock: setup
-	$(UV) pip compile pyproject.toml --extra envs --extra gymnasium --extra experiments --extra export --extra video --extra ray --extra examples \
+	$(UV) pip compile pyproject.toml --extra envs --extra gymnasium --extra experiments --extra export --extra video --extra ray --extra tensorboard --extra examples \
 	  --extra test --extra develop --extra docs \
 	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
 	  --output-file requirements.lock

@@ -37,6 +37,7 @@ from experiments.launch.program import (
 )
 from experiments.launch.progress import Progress, Silent, console_progress
 from experiments.launch.runner import train_runs
+from experiments.launch.tracking import Tracking
 from experiments.report import curves, run_table
 from experiments.report.results import Timing, summarise
 
@@ -113,7 +114,8 @@ def _to_resume(experiment: Experiment) -> Path:
     folder = experiment.output
     if folder is None:
         raise ValueError("name the folder of the run to resume")
-    run_folder.check_places(folder, _FILES, (run_folder.POLICY, run_folder.CHECKPOINTS))
+    folders = run_folder.POLICY, run_folder.CHECKPOINTS, run_folder.TRACKING
+    run_folder.check_places(folder, _FILES, folders)
     done = (run_folder.read_results(folder) or {}).get("epochs", 0)
     if 0 < done < experiment.config.epochs and not (folder / run_folder.CHECKPOINTS).exists():
         raise ValueError(
@@ -175,6 +177,7 @@ def execute(prepared: Prepared, progress: Progress) -> dict[str, Any]:
             with run_folder.replacing(folder) as beside:
                 draw(prepared, beside, history, policies)
                 drawn = {path.name for path in beside.iterdir()}
+            progress.figures([folder / name for name in _DRAWN if name in drawn and ".png" in name])
         except KeyboardInterrupt:
             outcome.interrupted = True
     timing = Timing(
@@ -211,6 +214,29 @@ def _warn_of_devices(prepared: Prepared, progress: Progress) -> list[str]:
     )
     progress.warn(text)
     return [text]
+
+
+def tracked(prepared: Prepared, progress: Progress, names: Sequence[str]) -> Progress:
+    """Progress that also goes to trackers, each variant as a run of its own.
+
+    Args:
+        prepared: The experiment.
+        progress: Shows it; closed with the trackers.
+        names: Of `experiments.launch.trackers.TRACKERS`; none leaves `progress` as it is.
+
+    Raises:
+        ValueError: If there is no such tracker, or its package is not installed.
+    """
+    if not names:
+        return progress
+    about = to_json(prepared.experiment) | provenance.describe()
+    configurations = {
+        variant.name: run_folder.plain(
+            about | {"variant": variant.name, "hyper": asdict(variant.hyper)}
+        )
+        for variant in prepared.job.variants
+    }
+    return Tracking(progress, names, prepared.folder, configurations)
 
 
 def draw(prepared: Prepared, folder: Path, history: History, policies: Any) -> None:
@@ -252,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(Text(text), soft_wrap=True)
         return 0
     keep_compiled_programs()
-    progress = console_progress(console)
+    progress = tracked(prepared, console_progress(console), given.track)
     with second_interrupt_quits():
         try:
             results = execute(prepared, progress)

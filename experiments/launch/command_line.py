@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import docstring_parser
 import tyro
 
-from experiments.launch import run_folder
+from experiments.launch import run_folder, trackers, tracking
 from experiments.launch.checkpoints import CheckpointRule
 from experiments.launch.configuration import (
     DEFAULT_AGENT,
@@ -56,6 +56,8 @@ class _General:
         devices: Devices to train on, or all: several runs are laid out over them; a single one
             (--seeds 1 --no-compare) is split, environments, replay buffer and batches. None for
             as many of a processor as the runs can use, and for one accelerator.
+        track: Where epochs, configuration and figures are sent besides the folder: any of
+            tensorboard, wandb, mlflow and trackio. A resumed run goes on with its own.
     """
 
     env: str
@@ -71,6 +73,7 @@ class _General:
     checkpoint_seconds: float | None
     keep_checkpoints: int
     devices: Devices
+    track: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,14 @@ class Command:
         checkpoints: When to take checkpoints; None for never.
         resume: Whether to continue a run that was stopped.
         devices: Devices to train on; `experiments.launch.devices.lay_out` says what they share.
+        track: Names of `experiments.launch.trackers.TRACKERS`; their packages are installed.
     """
 
     experiment: Experiment
     checkpoints: CheckpointRule | None
     resume: bool
     devices: Devices = None
+    track: tuple[str, ...] = ()
 
 
 def parse(argv: Sequence[str] | None = None) -> Experiment:
@@ -110,6 +115,7 @@ def read(argv: Sequence[str] | None = None) -> Command:
     resume = _first(argv, "--resume")[0]
     rule: CheckpointRule | None = CheckpointRule()
     devices: Devices = None
+    track: tuple[str, ...] = ()
     if resume is None:
         base = named_defaults(argv)
     else:
@@ -122,7 +128,8 @@ def read(argv: Sequence[str] | None = None) -> Command:
         check_own(base.env, _first(argv, "--env")[0], folder)
         rule = run_folder.read_rule(folder)
         devices = run_folder.read_devices(folder)
-    flags = _flags(base, rule, _first(argv, "--preset")[0] or "fast", devices)
+        track = tracking.saved(folder)
+    flags = _flags(base, rule, _first(argv, "--preset")[0] or "fast", devices, track)
     flags = read_flags(type(flags), argv, "python -m experiments.train", flags)
     experiment = _experiment(base, flags)
     check_effects(given, experiment.config, experiment.hyper, flags.checkpoints)
@@ -140,7 +147,8 @@ def read(argv: Sequence[str] | None = None) -> Command:
             )
         experiment = dataclasses.replace(experiment, output=flags.resume)
     rule = rule if flags.checkpoints else None
-    return Command(experiment, rule, flags.resume is not None, flags.devices)
+    track = trackers.check(flags.track)
+    return Command(experiment, rule, flags.resume is not None, flags.devices, track)
 
 
 def _experiment(base: Experiment, flags: Any) -> Experiment:
@@ -183,7 +191,13 @@ def _first(argv: Sequence[str] | None, *flags: str) -> list[str | None]:
     return [None] * len(flags)
 
 
-def _flags(base: Experiment, rule: CheckpointRule | None, kind: str, devices: Devices) -> Any:
+def _flags(
+    base: Experiment,
+    rule: CheckpointRule | None,
+    kind: str,
+    devices: Devices,
+    track: tuple[str, ...],
+) -> Any:
     """An object for tyro whose class has a flag for every field, with the values of `base`."""
     groups = {
         "program": mirror(base.config, "Sizes and counts. A change compiles anew."),
@@ -208,6 +222,7 @@ def _flags(base: Experiment, rule: CheckpointRule | None, kind: str, devices: De
         checkpoint_seconds=rule.seconds if rule else None,
         keep_checkpoints=rule.keep if rule else CheckpointRule().keep,
         devices=devices,
+        track=track,
     )
 
 

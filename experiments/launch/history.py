@@ -97,6 +97,27 @@ class History:
         ]
 
 
+def summary(history: History, variant: int, epoch: int) -> tuple[dict[str, float], int]:
+    """What trackers get of an epoch of a variant, by name; and its step, of the environment.
+
+    Means (`mean/`) and standard deviations (`std/`) over the seeds that are finite and not frozen,
+    and the return of every seed (`seed/`).
+    """
+    measured = {name: row[variant] for name, row in history.epochs[epoch].items()}
+    frozen = measured.get("frozen", np.zeros(history.seeds)) > 0
+    found = {"mean/seconds": history.seconds[epoch]}
+    for name, row in measured.items():
+        kept = np.isfinite(row) & (~frozen | name.startswith("frozen"))
+        if kept.any():
+            found[f"mean/{name}"] = float(row[kept].mean())
+        if kept.sum() > 1:
+            found[f"std/{name}"] = float(row[kept].std(ddof=1))
+        if name == RETURN and history.seeds > 1:
+            found |= {f"seed/{name}_{i}": float(row[i]) for i in np.flatnonzero(kept)}
+    steps = measured.get("environment_steps", np.array([epoch + 1.0]))
+    return found, int(steps.max())
+
+
 def steady_steps_per_second(history: History) -> float | None:
     """Environment steps of all runs per second, without the first epoch."""
     steps = history.values("environment_steps")

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -54,6 +55,9 @@ class Progress:
 
     def warn(self, text: str) -> None:
         """Shows a warning."""
+
+    def figures(self, paths: Sequence[Path]) -> None:
+        """The figures of a training are on disk, as PNG."""
 
     def close(self) -> None:
         """Ends the display."""

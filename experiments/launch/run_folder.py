@@ -26,6 +26,7 @@ GRADIENT_ERROR = "gradient_error.png"
 POLICY = "policy"
 CHECKPOINTS = "checkpoints"
 REPLAY = "replay.html"
+TRACKING = "tracking"
 _NEW = "new-files"
 
 _RULE = CheckpointRule | None

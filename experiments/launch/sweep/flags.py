@@ -164,6 +164,11 @@ def _check_words(argv: Sequence[str], flags: Any, base: Experiment) -> None:
             words = given[name.replace("_", "-")] = [value] if equals else []
         else:
             words.append(word)
+    if "track" in given:
+        raise ValueError(
+            "--track is for experiments.train: a sweep's runs are too many for a tracker, and are "
+            "all in its metrics.jsonl; examples/optuna_weights.py tracks a search of runs"
+        )
     hyper = ", ".join(entry.name for entry in dataclasses.fields(base.hyper))
     known = dict(_known(flags))
     for flag, words in given.items():
