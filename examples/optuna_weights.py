@@ -10,7 +10,7 @@ from experiments.launch import command_line, history, program, progress
 
 
 def search(flags, trials, folder, track=()):
-    """A search with the flags of `experiments.train`, None for sys.argv's; every trial is a run in the folder."""
+    """A search with `experiments.train`'s flags (None: sys.argv's); each trial leaves a run."""
     base = replace(command_line.parse(flags), compare=False)
 
     def objective(trial):

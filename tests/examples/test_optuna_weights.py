@@ -17,9 +17,9 @@ def test_trials_are_runs_with_the_weights_of_the_trial(tmp_path, monkeypatch):
 
     monkeypatch.setattr(train, "compile_program", stubs.compile_nothing)
     monkeypatch.setattr(train, "draw", lambda *_: None)
-    found = search(stubs.TINY, 3, tmp_path, ("tensorboard",))
+    found = search(stubs.TINY, 2, tmp_path, ("tensorboard",))
     states = [trial.state for trial in found.trials]
-    assert states == [optuna.trial.TrialState.COMPLETE] * 3
+    assert states == [optuna.trial.TrialState.COMPLETE] * 2
     last = np.arange(stubs.SEEDS).mean() + stubs.EPOCHS - 1  # what the stub's last epoch earns
     for trial in found.trials:
         folder = tmp_path / f"trial_{trial.number:03d}"
@@ -29,4 +29,4 @@ def test_trials_are_runs_with_the_weights_of_the_trial(tmp_path, monkeypatch):
         weights = {name: getattr(hyper, name) for name in trial.params}
         assert weights == trial.params
         assert list((folder / "tracking" / "tensorboard" / "sobolev").iterdir())
-    assert len({trial.params["state_weight"] for trial in found.trials}) == 3
+    assert len({trial.params["state_weight"] for trial in found.trials}) == 2
