@@ -6,6 +6,6 @@ prefix, `envs.make("brax:reacher")`; `envs.suite_names()` lists whose. Yours is
 an environment is made: MuJoCo is imported by the environments that need it and by no other.
 """
 
-from envs.registry import make, names, register, suite_names
+from envs.registry import is_own, make, names, register, suite_names
 
-__all__ = ["make", "names", "register", "suite_names"]
+__all__ = ["is_own", "make", "names", "register", "suite_names"]

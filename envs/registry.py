@@ -55,6 +55,11 @@ def names() -> tuple[str, ...]:
     return tuple(sorted([*_CLASSES, *_REGISTERED]))
 
 
+def is_own(name: str) -> bool:
+    """Whether `make` takes an environment of this name from this project's own files."""
+    return name in _CLASSES
+
+
 def register(name: str, factory: Callable[..., Environment]) -> None:
     """Gives an environment of your own a name for `make`, in this process.
 

@@ -29,6 +29,7 @@ from experiments.launch.exit_status import (
 )
 from experiments.launch.history import History, steady_steps_per_second
 from experiments.launch.job import Job, check_experiment, make_job
+from experiments.launch.kept_programs import Kept, find
 from experiments.launch.memory import check_fits
 from experiments.launch.program import (
     begin,
@@ -59,6 +60,7 @@ class Prepared:
         resume: Whether the folder holds a run to continue.
         layout: The devices, and what they share.
         devices: How many were asked for; None for as many as are of use.
+        kept: Where its compiled programs may lie, or are put; None for nowhere.
     """
 
     experiment: Experiment
@@ -69,6 +71,7 @@ class Prepared:
     resume: bool
     layout: Layout
     devices: int | None = None
+    kept: Kept | None = None
 
     @property
     def name(self) -> str:
@@ -89,8 +92,16 @@ def prepare(
     checkpoints: CheckpointRule | None = _AUTOMATIC,
     resume: bool = False,
     devices: Devices = None,
+    keep: bool = False,
 ) -> Prepared:
     """Checks everything that can be checked before anything compiles.
+
+    Args:
+        experiment: The experiment.
+        checkpoints: When to take checkpoints; None for never.
+        resume: Whether to continue the run in the folder `experiment.output`.
+        keep: Whether compiled programs are kept for later starts, and taken from earlier ones. In
+            a process that replaces functions of this project, they would be others.
 
     Raises:
         ValueError: If the experiment cannot work; the message names the fix.
@@ -104,10 +115,27 @@ def prepare(
     else:
         names = [experiment.agent, *(variant.name for variant in members)]
         folder = run_folder.choose(experiment.output, experiment.env, names)
-    check_fits(training.init, environment, experiment.config, experiment.hyper, runs, layout)
     job = make_job(experiment, training)
+    kept = _find_kept(experiment, job, layout) if keep else None
+    check_fits(
+        training.init,
+        environment,
+        experiment.config,
+        experiment.hyper,
+        runs,
+        layout,
+        None if kept is None else kept.state_bytes,
+    )
     asked = None if devices is None else layout.devices
-    return Prepared(experiment, environment, job, folder, checkpoints, resume, layout, asked)
+    return Prepared(experiment, environment, job, folder, checkpoints, resume, layout, asked, kept)
+
+
+def _find_kept(experiment: Experiment, job: Job, layout: Layout) -> Kept | None:
+    if layout.mesh is not None:
+        return None
+    values = to_json(experiment)
+    identity = {name: values[name] for name in ("agent", "env_args", "config")}
+    return find(experiment.env, identity, (job.keys, job.hypers), layout.runs)
 
 
 def _to_resume(experiment: Experiment) -> Path:
@@ -164,9 +192,11 @@ def execute(prepared: Prepared, progress: Progress) -> dict[str, Any]:
         }
         run_folder.write_json(folder / run_folder.CONFIGURATION, configuration)
     warnings = _warn_of_devices(prepared, progress)
-    devices = prepared.layout.runs
-    program = partial(compile_program, job.training, job.keys, job.hypers, devices)
-    outcome = train_runs(job, folder, progress, rule, program, check=True)
+    devices, kept = prepared.layout.runs, prepared.kept
+    program = partial(
+        compile_program, job.training, job.keys, job.hypers, devices, kept, progress.note
+    )
+    outcome = train_runs(job, folder, progress, rule, program, check=True, kept=kept)
     history = outcome.history
     drawn: set[str] = set()
     if outcome.policies is not None:
@@ -259,8 +289,12 @@ def draw(prepared: Prepared, folder: Path, history: History, policies: Any) -> N
 
 
 @command
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, keep: bool = False) -> int:
     """Runs the command.
+
+    Args:
+        argv: The command line; None for the process's own.
+        keep: See `prepare`.
 
     Returns:
         The exit status: 0, 2 for bad input, 130 after Ctrl-C.
@@ -268,7 +302,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console()
     try:
         given = command_line.read(argv)
-        prepared = prepare(given.experiment, given.checkpoints, given.resume, given.devices)
+        keep_compiled_programs()
+        prepared = prepare(given.experiment, given.checkpoints, given.resume, given.devices, keep)
     except (ValueError, OSError) as error:
         return bad_input(error)
     results = run_folder.read_results(prepared.folder)
@@ -277,7 +312,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = f"{prepared.folder} is complete, with {epochs} epochs: nothing is left"
         console.print(Text(text), soft_wrap=True)
         return 0
-    keep_compiled_programs()
     progress = tracked(prepared, console_progress(console), given.track)
     with second_interrupt_quits():
         try:
@@ -296,4 +330,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     split_processor()
-    leave(main())
+    leave(main(keep=True))

@@ -137,6 +137,7 @@ def check_fits(
     hyper: Any,
     runs: int,
     layout: Layout = ONE_DEVICE,
+    state_bytes: int | None = None,
 ) -> None:
     """Checks that a training's state, and the environments of its evaluation, are not too large.
 
@@ -150,6 +151,7 @@ def check_fits(
         hyper: Its hyperparameters.
         runs: Runs that one program trains.
         layout: The devices that it trains them on.
+        state_bytes: Of the states on each device, of whole runs, where known; None to trace `init`.
 
     Raises:
         ValueError: If it cannot fit, with what it takes and what there is.
@@ -157,6 +159,11 @@ def check_fits(
 
     def need() -> int:
         key = jax.eval_shape(lambda: jax.random.key(0))
+        one = size_of(jax.eval_shape(environment.reset, key))
+        states = config.evaluated_states + config.stored_states
+        each = -(-runs // layout.runs)
+        if state_bytes is not None:
+            return state_bytes + each * one * states
         state = jax.eval_shape(init, key, jax.tree.map(_scalar, hyper))
         if layout.mesh is not None:
             places = sharding.shardings(state, layout.mesh)
@@ -165,11 +172,8 @@ def check_fits(
                 state,
                 places,
             )
-        one = size_of(jax.eval_shape(environment.reset, key))
-        states = config.evaluated_states + config.stored_states
-        if layout.mesh is not None:
             states //= layout.mesh.size
-        return -(-runs // layout.runs) * (size_of(state, on_device=True) + one * states)
+        return each * (size_of(state, on_device=True) + one * states)
 
     _check_need(
         need,

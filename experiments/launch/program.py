@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.launch.configuration import Variant
 from experiments.launch.devices import make_mesh
+from experiments.launch.kept_programs import Kept
 from sobolax.training import sharding
 
 T = TypeVar("T")
@@ -74,7 +76,8 @@ class Program:
         place: Puts a state that lies on the host where `epoch` takes it.
         width: Runs that the program computes.
         find_memory: Waits until all of it is compiled; see `memory`.
-        compile_seconds: Lowering and compiling, until training can begin.
+        compile_seconds: Lowering and compiling, or loading, until training can begin.
+        wait_until_kept: Waits until what was compiled is on disk, if it is kept.
     """
 
     initialise: Callable[[jax.Array, Any], Any]
@@ -83,6 +86,7 @@ class Program:
     width: int
     find_memory: Callable[[], Memory | None]
     compile_seconds: float
+    wait_until_kept: Callable[[], None] = lambda: None
 
     @property
     def memory(self) -> Memory | None:
@@ -108,7 +112,14 @@ def keep_compiled_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
 
 
-def compile_program(training: Any, keys: jax.Array, hypers: Any, devices: int = 1) -> Program:
+def compile_program(
+    training: Any,
+    keys: jax.Array,
+    hypers: Any,
+    devices: int = 1,
+    kept: Kept | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Program:
     """Compiles all entry points ahead of time, for as many runs as there are keys.
 
     An epoch is two programs: learning, and its evaluation, which may still compile in a thread
@@ -121,6 +132,8 @@ def compile_program(training: Any, keys: jax.Array, hypers: Any, devices: int = 
         hypers: Their hyperparameters, every leaf `(runs,)`.
         devices: Devices of this machine over which runs are laid out, in equal parts: runs are
             padded to a multiple of it. Devices exchange nothing.
+        kept: Where the same programs may lie compiled, or are put: then nothing is traced.
+        tell: Receives a line if they cannot be used or kept.
 
     Raises:
         ValueError: If there are fewer devices.
@@ -170,23 +183,45 @@ def compile_program(training: Any, keys: jax.Array, hypers: Any, devices: int = 
     def shape(leaf: Any, where: Any = None) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
 
-    init = over_runs(training.init, False, False).trace(*pad((keys, hypers)))
-    places = () if split is None else (find_places(init.out_info),)
-    arguments = (
-        jax.tree.map(shape, init.out_info, *places),
-        pad(hypers),
-        jax.device_put(jnp.int32(0), whole),
-    )
-    options = {} if shared is None else {"out_shardings": (*places, whole)}
-    learn = getattr(training, "learn", training.epoch)
-    learn = over_runs(learn, False, False, True, donate_argnums=0, **options)
-    # The slowest first: tracing holds Python's lock, compiling does not.
-    learn = begin(learn.lower(*arguments).compile, compiler_options())
-    init = begin(init.lower().compile, compiler_options())
-    look = None
-    if hasattr(training, "look"):
-        lowered = over_runs(training.look, False, False, True).lower(*arguments)
-        look = begin(lowered.compile, compiler_options() | _EVALUATION_OPTIONS)
+    def compiling(name: str, lowered: Any, further: Any = {}) -> Callable[[], Any]:  # noqa: B006
+        options = compiler_options() | further
+        if kept is None:
+            return begin(lowered.compile, options)
+        return begin(kept.compile, name, lowered, options)
+
+    def compile_all() -> tuple[dict[str, Callable[[], Any]], int]:
+        """Functions that wait for the programs, and the bytes of the state on each device."""
+        init = over_runs(training.init, False, False).trace(*pad((keys, hypers)))
+        places = () if split is None else (find_places(init.out_info),)
+        arguments = (
+            jax.tree.map(shape, init.out_info, *places),
+            pad(hypers),
+            jax.device_put(jnp.int32(0), whole),
+        )
+        options = {} if shared is None else {"out_shardings": (*places, whole)}
+        learn = getattr(training, "learn", training.epoch)
+        learn = over_runs(learn, False, False, True, donate_argnums=0, **options)
+        # The slowest first: tracing holds Python's lock, compiling does not.
+        programs = {
+            "learn": compiling("learn", learn.lower(*arguments)),
+            "init": compiling("init", init.lower()),
+        }
+        if hasattr(training, "look"):
+            lowered = over_runs(training.look, False, False, True).lower(*arguments)
+            programs["look"] = compiling("look", lowered, _EVALUATION_OPTIONS)
+        return programs, size_of(arguments[0], on_device=True)
+
+    names = ("learn", "init", "look") if hasattr(training, "look") else ("learn", "init")
+    loaded = None if kept is None else kept.load_all(names, tell)
+    if kept is not None and loaded is not None and (size := kept.state_bytes):
+        programs = {name: partial(_same, one) for name, one in loaded.items()}
+        keeping = partial(_same, None)
+    else:
+        programs, size = compile_all()
+        keeping = begin(kept.save_all, programs, size, tell) if kept else partial(_same, None)
+    init, learn, look = (programs.get(name) for name in ("init", "learn", "look"))
+    assert init is not None
+    assert learn is not None
 
     def initialise(keys: jax.Array, hypers: Any) -> Any:
         return init()(*pad((keys, hypers)))
@@ -213,11 +248,16 @@ def compile_program(training: Any, keys: jax.Array, hypers: Any, devices: int = 
         if any(one is None for one in stated):
             return None
         first, *epoch = map(_peak, stated)
-        return Memory(first, max(epoch), size_of(arguments[0], on_device=True))
+        return Memory(first, max(epoch), size)
 
     for needed in (init, learn):
         needed()
-    return Program(initialise, epoch, place, width, find_memory, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return Program(initialise, epoch, place, width, find_memory, seconds, keeping)
+
+
+def _same(value: T) -> T:
+    return value
 
 
 def size_of(tree: Any, on_device: bool = False) -> int:

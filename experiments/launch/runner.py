@@ -17,6 +17,7 @@ from experiments.launch.checkpoint_files import Checkpoint, Shapes, newest
 from experiments.launch.checkpoints import CheckpointRule, Checkpoints
 from experiments.launch.history import History
 from experiments.launch.job import Job
+from experiments.launch.kept_programs import Kept
 from experiments.launch.policy import policy_names
 from experiments.launch.program import Program, call, compile_program, size_of
 from experiments.launch.progress import Progress, losses
@@ -60,6 +61,7 @@ def train_runs(
     checkpoints: CheckpointRule | None = None,
     program: Program | Callable[[], Program] | None = None,
     check: bool = False,
+    kept: Kept | None = None,
 ) -> Outcome:
     """Trains all runs, from the last good checkpoint in the folder if there is one.
 
@@ -75,6 +77,7 @@ def train_runs(
         checkpoints: When to take checkpoints; None for never.
         program: The job's compiled program, or a function that compiles it when it is needed.
         check: Whether a sample of tangents is checked, beside the training.
+        kept: Where the check's program may lie compiled, or is put.
 
     Returns:
         The outcome; after Ctrl-C, that of the epochs until then.
@@ -87,7 +90,7 @@ def train_runs(
         folder, [run_folder.METRICS], [run_folder.POLICY, run_folder.CHECKPOINTS]
     )
     made = Checkpoints(folder, jobs.fingerprint(job), checkpoints)
-    running = _Running(job, folder, progress, made, check)
+    running = _Running(job, folder, progress, made, check, kept)
     with run_folder.locked(folder):
         try:
             running.restore()
@@ -106,7 +109,13 @@ class _Running:
     """One call of `train_runs`."""
 
     def __init__(
-        self, job: Job, folder: Path, progress: Progress, checkpoints: Checkpoints, check: bool
+        self,
+        job: Job,
+        folder: Path,
+        progress: Progress,
+        checkpoints: Checkpoints,
+        check: bool,
+        kept: Kept | None,
     ):
         self.outcome = Outcome(History(job.variants, job.seeds))
         self._job, self._folder, self._progress = job, folder, progress
@@ -115,7 +124,7 @@ class _Running:
         self._policy_names: Any = None
         self._lines_whole = True
         self._judged: set[str] = set()  # metrics that there was a warning of
-        self._check = TangentCheck(job) if check else None
+        self._check = TangentCheck(job, kept) if check else None
 
     @property
     def complete(self) -> bool:

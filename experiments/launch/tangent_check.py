@@ -1,5 +1,6 @@
 """A sample of a training's tangents beside differences, compiled and run while it trains."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import jax
 
 from experiments.launch.job import Job
+from experiments.launch.kept_programs import Kept, NotKept
 from experiments.launch.program import begin
 
 # It runs once: on CPU, optimising it takes longer than running it.
@@ -21,12 +23,14 @@ class TangentCheck:
 
     Args:
         job: The training; one without `check`, or without gradients, is not checked.
+        kept: Where its program may lie compiled, or is put.
     """
 
-    def __init__(self, job: Job):
+    def __init__(self, job: Job, kept: Kept | None = None):
         using = job.differentiating
         self._check = getattr(job.training, "check", None) if any(using) else None
         self._job, self._run = job, job.seeds * using.index(True) if any(using) else 0
+        self._kept = kept
         self._found: dict[str, Any] | Exception = {}
         self._wait: Callable[[], Any] | None = None
 
@@ -52,9 +56,22 @@ class TangentCheck:
 
     def _compute(self, *arguments: Any) -> None:
         assert self._check is not None
-        options = _QUICKLY if jax.default_backend() == "cpu" else {}
         try:
-            compiled = jax.jit(self._check).lower(*arguments).compile(options)
-            self._found = jax.device_get(compiled(*arguments))
+            self._found = jax.device_get(self._compiled(*arguments)(*arguments))
         except Exception as error:  # whatever it is, the training has nothing to do with it
             self._found = error
+
+    def _compiled(self, *arguments: Any) -> Callable[..., Any]:
+        assert self._check is not None
+        if self._kept is not None:
+            with contextlib.suppress(NotKept):  # the training's programs have said it
+                if (loaded := self._kept.load("check")) is not None:
+                    return loaded
+        options = _QUICKLY if jax.default_backend() == "cpu" else {}
+        lowered = jax.jit(self._check).lower(*arguments)
+        if self._kept is None:
+            return lowered.compile(options)
+        compiled = self._kept.compile("check", lowered, options)
+        with contextlib.suppress(NotKept):
+            self._kept.save("check", compiled)
+        return compiled

@@ -185,7 +185,8 @@ def integration_matrix(model: mjx.Model, data: mjx.Data) -> jax.Array | None:
         undamped = not traced and not np.asarray(model.dof_damping).any()
         if undamped or model.opt.disableflags & mjx.DisableBit.EULERDAMP:
             return None
-        return mjx.full_m(model, data) + model.opt.timestep * jnp.diag(model.dof_damping)
+        # As MJX writes it: a compiler then factors the two matrices once.
+        return mjx.full_m(model, data) + jnp.diag(model.opt.timestep * model.dof_damping)
     gradient = mjx.deriv_smooth_vel(model, data)
     return None if gradient is None else mjx.full_m(model, data) - model.opt.timestep * gradient
 

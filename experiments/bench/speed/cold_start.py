@@ -1,7 +1,8 @@
 """Row `cold_start`: from starting Python to the first update, twice, the second time with a cache.
 
 In processes of their own, which start from nothing but this checkout; the compilation cache is an
-empty folder at first, and what the first process left in it afterwards.
+empty folder at first, and what the first process left in it afterwards. Programs are traced and
+compiled, or loaded, as `experiments.train` does it.
 """
 
 import json
@@ -17,7 +18,7 @@ from experiments.bench.speed.work import make_setup
 from experiments.launch.progress import Progress
 from experiments.report.table import Table
 
-_PHASES = ("import", "build", "lower", "compile", "run")
+_PHASES = ("import", "build", "programs", "run")
 
 
 def prepare(bench: Bench) -> None:

@@ -9,6 +9,14 @@ import json
 import sys
 import time
 from dataclasses import replace
+from typing import Any
+
+
+class _WithoutEvaluation:
+    """A training whose epochs only learn."""
+
+    def __init__(self, training: Any):
+        self.init, self.epoch = training.init, training.learn
 
 
 def main() -> None:
@@ -22,8 +30,9 @@ def main() -> None:
     import jax.numpy as jnp
 
     import envs
-    from experiments.launch.configuration import defaults, variants
-    from experiments.launch.program import compiler_options, keys_and_hypers
+    from experiments.launch import kept_programs
+    from experiments.launch.configuration import defaults, to_json, variants
+    from experiments.launch.program import compile_program, keys_and_hypers
     from sobolax import make_training
 
     mark()
@@ -34,15 +43,14 @@ def main() -> None:
     training = make_training(envs.make(base.env, **base.env_args), config)
     keys, hypers = keys_and_hypers(variants(base), base.seeds, 0)
     mark()
-    index = jnp.int32(0)
-    init = jax.jit(jax.vmap(training.init)).lower(keys, hypers)
-    learn = jax.jit(jax.vmap(training.learn, in_axes=(0, 0, None)), donate_argnums=0)
-    learn = learn.lower(init.out_info, hypers, index)
+    identity = to_json(replace(base, config=config))
+    kept = kept_programs.find(base.env, identity, (keys, hypers), 1)
+    program = compile_program(_WithoutEvaluation(training), keys, hypers, 1, kept)
     mark()
-    init, learn = (lowered.compile({**compiler_options()}) for lowered in (init, learn))
+    state = program.initialise(keys, hypers)
+    jax.block_until_ready(program.epoch(state, hypers, jnp.int32(0)))
     mark()
-    jax.block_until_ready(learn(init(keys, hypers), hypers, index))
-    mark()
+    program.wait_until_kept()
     pairs = itertools.pairwise(marks)
     phases = [[later - now for now, later in zip(*pair, strict=True)] for pair in pairs]
     print(json.dumps(dict(zip(("wall", "processor"), zip(*phases, strict=True), strict=True))))
