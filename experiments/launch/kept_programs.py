@@ -7,7 +7,8 @@ tracing: the source code of this project, versions, device, flags, configuration
     programs/DIGEST       an executable, by the text of its program: the same after another change
     programs/KEY-learn    which of them a training takes
 
-As with JAX's cache, loading runs what the folder holds: nobody else should be able to write there.
+As with JAX's cache, loading runs what the folder holds: files of another user are not loaded, and
+nobody else should be able to write there.
 """
 
 import contextlib
@@ -230,7 +231,9 @@ def _compile(lowered: Any, options: Mapping[str, Any]) -> tuple[Any, bool]:
 
 
 def _read(path: Path) -> bytes:
-    """The content of a file, less its checksum; ValueError if it is another."""
+    """The content of a file, less its checksum; ValueError if it is another, or another user's."""
+    if hasattr(os, "getuid") and path.stat().st_uid not in (os.getuid(), 0):
+        raise ValueError("it belongs to another user")
     checksum, _, content = path.read_bytes().partition(b"\n")
     if checksum.decode("ascii", "replace") != hashlib.sha256(content).hexdigest():
         raise ValueError("its checksum is another")
@@ -305,7 +308,8 @@ def _machine() -> list[str]:
 
 def _device(device: Any) -> list[str]:
     runtime = str(getattr(device.client, "platform_version", ""))
-    return [device.platform, device.device_kind, runtime, platform.machine(), platform.system()]
+    where = [device.platform, device.device_kind, platform.machine(), platform.system()]
+    return [*where, runtime, str(os.cpu_count())]
 
 
 def _devices_of(compiled: Any) -> list[int]:
