@@ -31,7 +31,6 @@ from jax._src.config import persistent_cache_min_compile_time_secs
 from jax.experimental import serialize_executable
 
 import envs
-import experiments
 import sobolax
 
 #: Beside JAX's compiled programs.
@@ -287,12 +286,12 @@ def _versions() -> dict[str, str] | None:
 def _source() -> str:
     """A digest of this project's files."""
     digest = hashlib.sha256()
-    for package in (sobolax, envs, experiments):
-        root = Path(package.__path__[0])
+    own = Path(__file__).parents[1]
+    for root in (Path(sobolax.__path__[0]), Path(envs.__path__[0]), own):
         for path in sorted(root.rglob("*")):
             if path.is_file() and path.suffix != ".pyc":
                 content = hashlib.sha256(path.read_bytes()).digest()
-                digest.update(f"{package.__name__}/{path.relative_to(root)}".encode() + content)
+                digest.update(f"{root.name}/{path.relative_to(root)}".encode() + content)
     return digest.hexdigest()
 
 
