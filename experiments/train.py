@@ -100,6 +100,7 @@ def prepare(
         experiment: The experiment.
         checkpoints: When to take checkpoints; None for never.
         resume: Whether to continue the run in the folder `experiment.output`.
+        devices: Devices to train on (`experiments.launch.devices.lay_out`).
         keep: Whether compiled programs are kept for later starts, and taken from earlier ones. In
             a process that replaces functions of this project, they would be others.
 
