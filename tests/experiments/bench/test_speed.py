@@ -77,6 +77,7 @@ def own_cache_setting():
     jax.config.update("jax_enable_compilation_cache", before)
 
 
+@pytest.mark.slow
 def test_a_measurement_is_printed_and_written(own_cache_setting, tmp_path, capsys):
     output = tmp_path / "runs" / "bench"
     assert bench.main([*flags(TINY), "--output", str(output)]) == 0

@@ -113,6 +113,7 @@ def was_inside_a_write(folder: Path) -> bool:
     return any(folder.rglob("epoch_*.orbax-checkpoint-tmp"))
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_as_if_nothing_happened(tmp_path):
     reference, folder, cache = tmp_path / "reference", tmp_path / "killed", tmp_path / "cache"
     reference.mkdir()

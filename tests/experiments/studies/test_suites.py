@@ -35,6 +35,7 @@ def test_environments_are_chosen_by_parts_of_their_names():
     assert len(catalogue.chosen(())) == len(catalogue.candidates()) > 90
 
 
+@pytest.mark.slow
 def test_an_environment_runs_in_a_process_of_its_own():
     [lqr] = catalogue.chosen(("lqr",))
     row = trial.run(lqr, steps=3, states=1, timeout=300)

@@ -172,6 +172,7 @@ def test_a_sweep_goes_on_within_a_shard(split_sweep, too_little, tmp_path, capsy
     assert results(folder)["order"] == results(split_sweep)["order"]
 
 
+@pytest.mark.slow
 def test_parts_share_a_folder_and_the_last_one_merges(whole_sweep, tmp_path, capsys):
     folder = tmp_path / "parts"
     command = [*TINY, *CONFIGS, "--output", str(folder)]

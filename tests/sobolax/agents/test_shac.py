@@ -204,6 +204,7 @@ def test_too_little_entropy_raises_the_temperature(cart):
     assert float(cool.temperature) < 0.1 < float(warm.temperature)
 
 
+@pytest.mark.slow
 def test_seeds_and_hyperparameters_are_one_program_and_equal_one_by_one():
     training = make_training(Cart(), TINY)
     keys = jax.random.split(jax.random.key(0), 2)

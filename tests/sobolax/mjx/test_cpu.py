@@ -27,6 +27,7 @@ def kinematics():
     return poses
 
 
+@pytest.mark.slow
 def test_kinematics_and_both_derivatives_are_the_plain_ones(kinematics):
     qpos, direction = jnp.asarray([[0.3, -0.4], [1.0, 0.2]])
 

@@ -18,7 +18,7 @@ from sobolax.training import normalization
 
 ENVIRONMENTS = [
     ("lqr", {"dimension": 3}),
-    ("pendulum", {}),
+    pytest.param("pendulum", {}, marks=pytest.mark.slow),
     # These compile MJX four times each; the hopper has contacts.
     pytest.param("chain", {"joints": 2}, marks=pytest.mark.slow),
     pytest.param("hopper", {}, marks=pytest.mark.slow),

@@ -185,7 +185,7 @@ def gradients_of(source, env, state, action):
         (1, (None, None)),
         pytest.param(1, (2, 1), marks=pytest.mark.slow),
         pytest.param(3, (None, None), marks=pytest.mark.slow),
-        (3, (2, 1)),
+        pytest.param(3, (2, 1), marks=pytest.mark.slow),
     ],
 )
 def test_gradients_are_those_of_float32_with_every_kind_of_transition(steps, directions):

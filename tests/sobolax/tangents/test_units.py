@@ -207,7 +207,7 @@ def test_clipped_growth_is_bounded_in_standard_deviations():
     )
 
 
-@pytest.mark.parametrize("dimension", [1, 4])
+@pytest.mark.parametrize("dimension", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_true_q_has_no_loss_in_any_unit(float64, dimension):
     """With `x' = A x + B a` a unit of coordinate i is `s_i`, and `g_i` becomes `s_i g_i`."""
     env = envs.make("lqr", dimension=dimension, actions=2)
