@@ -138,6 +138,49 @@ def _make(name: str, parameters: dict[str, Any]) -> Environment:
     return environment
 
 
+def gymnasium_env(environment: Environment) -> Any:
+    """An environment as a `gymnasium.Env`: `envs.elsewhere.gymnasium_view.SobolaxEnv`.
+
+    Raises:
+        ValueError: If it does not keep the protocol.
+        ImportError: If Gymnasium is not installed.
+    """
+    return _elsewhere("gymnasium_view:SobolaxEnv", "gymnasium")(environment)
+
+
+def gymnasium_vector(environment: Environment, num_envs: int, autoreset: str = "next_step") -> Any:
+    """An environment, many times, as Gymnasium's `VectorEnv`; one compiled program.
+
+    Args:
+        environment: The environment, say of `make`.
+        num_envs: How many.
+        autoreset: `"next_step"` or `"same_step"`; `metadata["autoreset_mode"]` says which.
+
+    Returns:
+        `envs.elsewhere.gymnasium_view.SobolaxVectorEnv`, which says more.
+
+    Raises:
+        ValueError: If a parameter cannot be, or the environment does not keep the protocol.
+        ImportError: If Gymnasium is not installed.
+    """
+    view = _elsewhere("gymnasium_view:SobolaxVectorEnv", "gymnasium")
+    return view(environment, num_envs, autoreset)
+
+
+def brax_env(environment: Environment) -> Any:
+    """An environment as a `brax.envs.Env`: `envs.elsewhere.brax_view.SobolaxBraxEnv`.
+
+    Raises:
+        ValueError: If it does not keep the protocol.
+        ImportError: If Brax is not installed.
+    """
+    return _elsewhere("brax_view:SobolaxBraxEnv", "brax")(environment)
+
+
+def _elsewhere(where: str, extra: str) -> type:
+    return _imported(f"envs.elsewhere.{where}", f"{extra}'s interface", extra)
+
+
 def _made(
     name: str, factory: Callable[..., Environment], parameters: dict[str, Any]
 ) -> Environment:

@@ -57,8 +57,11 @@ class TensorBoard:
     def __init__(self, place: Place):
         tensorboard = importlib.import_module("tensorboardX")
         self.id, step = place.variant, place.step if place.continues else None
+        # By default a file is named after the second: a quick resume would overwrite the last one.
         self._writer = tensorboard.SummaryWriter(
-            str(place.folder / "tensorboard" / place.variant), purge_step=step
+            str(place.folder / "tensorboard" / place.variant),
+            purge_step=step,
+            filename_suffix=f".{place.step}",
         )
         if not place.continues:
             text = json.dumps(place.configuration, indent=2)
