@@ -102,7 +102,9 @@ class Kept:
 
     def compile(self, name: str, lowered: Any, options: Mapping[str, Any]) -> Any:
         """Compiles a lowered program, or loads what was compiled of the same text."""
-        about = (self.setting, name, sorted(options.items()), lowered.as_text())
+        # The text lacks arguments that are not used, and the names of all.
+        call = [str(part) for part in (lowered.args_info, lowered.in_tree, lowered.out_tree)]
+        about = (self.setting, name, sorted(options.items()), call, lowered.as_text())
         digest = hashlib.sha256(repr(about).encode()).hexdigest()[:40]
         with contextlib.suppress(Exception):  # damaged ones are replaced
             compiled = _load(self.folder / digest)

@@ -129,6 +129,19 @@ def test_another_key_with_the_same_program_compiles_nothing(cold, monkeypatch):
     assert kept.load_all(NAMES, said.append) is not None
 
 
+def test_programs_of_the_same_text_differ_by_what_they_are_called_with(tmp_path):
+    kept, x = Kept(tmp_path, "key"), jnp.ones(2)
+    same = jax.jit(lambda tree: {name: 2 * leaf for name, leaf in tree["used"].items()})
+    for tree in (
+        {"used": {"a": x}, "unused": jnp.zeros(3)},
+        {"used": {"a": x}, "unused": jnp.zeros(4)},
+        {"used": {"b": x}, "unused": jnp.zeros(4)},
+    ):
+        kept.save("look", kept.compile("look", same.lower(tree), {}))
+        loaded = kept.load("look")
+        assert jax.tree.map(jnp.sum, loaded(tree)).keys() == tree["used"].keys()
+
+
 @pytest.mark.usefixtures("cache")
 def test_an_executable_from_jax_s_own_cache_is_not_kept_again(tmp_path):
     def lowered():
