@@ -118,13 +118,20 @@ OWN = read("docs/reference/environments.md")
 
 def test_an_environment_of_ones_own_keeps_the_protocol_and_trains(monkeypatch):
     """The very lines of docs/reference/environments.md, at small sizes."""
-    definition, use = blocks("python", OWN)
+    definition, use, _ = blocks("python", OWN)
     assert len(definition.splitlines()) <= 32  # 30 and two blank lines
     sizes = functools.partial(sobolax.agents.sac.Config, **SMALL)
     monkeypatch.setattr(sobolax.agents.sac, "Config", lambda total_timesteps: sizes())
     names = run(definition + use)
     assert jnp.isfinite(names["metrics"]["evaluation_return"]).all()
     assert names["metrics"]["updates"] == 6
+
+
+def test_the_lines_for_other_peoples_agents_make_environments():
+    names = run("import envs\n" + blocks("python", OWN)[2])
+    assert names["vector"].observation_space.shape == (16, 3)
+    assert names["single"].action_space.shape == (1,)
+    assert names["brax"].observation_size == 3
 
 
 def test_every_python_block_is_run_by_a_test():

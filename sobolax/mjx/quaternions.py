@@ -64,7 +64,7 @@ def integrate_position(
 def subtract_positions(model: MjModel, end: jax.Array, start: jax.Array) -> jax.Array:
     """The move from `start` to `end`, the inverse of `integrate_position`; shorter than a turn.
 
-    For statistics, not for derivatives: it has none at half a turn.
+    It differentiates in both modes, but at half a turn, where it jumps.
 
     Args:
         model: As there.
@@ -90,8 +90,10 @@ def subtract_positions(model: MjModel, end: jax.Array, start: jax.Array) -> jax.
         turn = _product(_conjugate(start[at : at + 4]), end[at : at + 4])
         # A quaternion and its negative are one rotation: the shorter way.
         turn = jnp.where(turn[0] < 0, -turn, turn)
-        sine = jnp.sqrt(jnp.sum(turn[1:] ** 2))
-        ratio = jnp.where(sine > 0, jnp.arctan2(sine, turn[0]) / jnp.where(sine > 0, sine, 1.0), 1)
+        # No square root of zero, whose derivative would be none.
+        squared = jnp.sum(turn[1:] ** 2)
+        sine = jnp.sqrt(jnp.where(squared > 0, squared, 1.0))
+        ratio = jnp.where(squared > 0, jnp.arctan2(sine, turn[0]) / sine, 1.0)
         parts.append(2.0 * ratio * turn[1:])
         position = at + 4
     parts.append(end[position:] - start[position:])

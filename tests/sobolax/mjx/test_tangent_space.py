@@ -102,3 +102,20 @@ def test_at_rest_the_end_moves_as_much_as_the_move(float64, model):
     carried, driven = jax.jit(functools.partial(rotated, model))(np.zeros(model.nv))
     np.testing.assert_array_equal(carried, np.eye(model.nv))
     np.testing.assert_array_equal(driven, np.eye(model.nv))
+
+
+def test_a_difference_differentiates_where_it_is_zero(float64, model, integrate):
+    """The difference to where one is moves as the move does: the identity, in both modes."""
+    start = jnp.asarray(integrate(model.qpos0, np.linspace(-1, 1, model.nv)))
+
+    def difference(move):
+        return subtract_positions(model, integrate_position(model, start, move), start)
+
+    still = jnp.zeros(model.nv)
+    for jacobian in (jax.jacfwd, jax.jacrev):
+        np.testing.assert_allclose(jacobian(difference)(still), np.eye(model.nv), atol=1e-12)
+    # Positions that are equal to the last bit, too: what any of their numbers moves.
+    exact = jax.jacrev(lambda end: subtract_positions(model, end, start))(start)
+    np.testing.assert_allclose(
+        exact, jax.jacfwd(lambda end: subtract_positions(model, end, start))(start), atol=1e-12
+    )
