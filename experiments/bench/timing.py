@@ -5,13 +5,15 @@ so that what else the machine does hits them alike; a ratio is the median over r
 program is compiled ahead, and its compilation is reported apart.
 """
 
+import contextlib
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from experiments.launch.program import call, compiler_options
 
@@ -52,6 +54,20 @@ class Measurement:
     smallest_ratio: float
     largest_ratio: float
     compile_seconds: float
+
+
+@contextlib.contextmanager
+def without_cache() -> Iterator[None]:
+    """Compiles anew: a program from the cache on disk has no compilation to time."""
+    configuration: Any = jax.config
+    before = configuration.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()
 
 
 def compile_ahead(

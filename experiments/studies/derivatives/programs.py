@@ -2,14 +2,14 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.compilation_cache import compilation_cache
 
+from experiments.bench.timing import without_cache
 from experiments.launch.program import compiler_options
 from experiments.studies.derivatives.exposed import frame, local, make_exposed
 from sobolax.environment import State
@@ -105,7 +105,7 @@ class Programs:
         """
         if name not in self._compiled:
             start = time.perf_counter()
-            with self.precision(), _without_cache() if timed else contextlib.nullcontext():
+            with self.precision(), without_cache() if timed else contextlib.nullcontext():
                 lowered = jax.jit(function).lower(*arguments)
                 self._compiled[name] = lowered.compile(_compiler_options(timed))
             self.compile_seconds[name] = time.perf_counter() - start
@@ -216,17 +216,3 @@ def _compiler_options(timed: bool) -> dict[str, Any]:
     if not timed and jax.default_backend() == "cpu":
         options["xla_backend_optimization_level"] = 0
     return options
-
-
-@contextlib.contextmanager
-def _without_cache() -> Iterator[None]:
-    """Compiles anew: a program from the cache on disk has no compilation to time."""
-    configuration: Any = jax.config
-    before = configuration.jax_enable_compilation_cache
-    jax.config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()
-    try:
-        yield
-    finally:
-        jax.config.update("jax_enable_compilation_cache", before)
-        compilation_cache.reset_cache()
