@@ -3,6 +3,7 @@
 import functools
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -90,13 +91,13 @@ def test_the_lines_for_an_environment_run():
 
 
 def test_the_lines_for_a_robot_are_a_robot(tmp_path, monkeypatch):
-    block, _ = blocks("python", read("docs/guides/robot.md"))
+    block, _, _ = blocks("python", read("docs/guides/robot.md"))
     assert len([line for line in block.splitlines() if line.strip()]) <= 20
     (tmp_path / "my_robot.py").write_text(block)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     # The command's flags are those of the page; it says what it would run, and trains nothing here.
-    command, _ = blocks("sh", read("docs/guides/robot.md"))
+    command, _, _ = blocks("sh", read("docs/guides/robot.md"))
     words = command.splitlines()[-1].partition("experiments.train ")[2].split()
     robot, _ = train.check_experiment(command_line.parse(words), None)
     assert (robot.name, robot.state_size, robot.action_size) == ("robot", 4, 2)
@@ -105,12 +106,40 @@ def test_the_lines_for_a_robot_are_a_robot(tmp_path, monkeypatch):
     assert jnp.allclose(tip(jnp.array([0.0, jnp.pi / 2])), expected, atol=1e-5)
 
 
+@pytest.fixture
+def quadruped(tmp_path, monkeypatch):
+    """The guide's quadruped, in a folder of its own with its model."""
+    _, block, _ = blocks("python", read("docs/guides/robot.md"))
+    assert len([line for line in block.splitlines() if line.strip()]) <= 30
+    (tmp_path / "my_quadruped.py").write_text(block)
+    shutil.copy(ROOT / "experiments/studies/robots/quadruped.xml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    _, command, _ = blocks("sh", read("docs/guides/robot.md"))
+    words = command.partition("experiments.train ")[2].split()
+    return train.check_experiment(command_line.parse(words), None)[0]
+
+
+def test_the_lines_for_a_quadruped_are_one(quadruped):
+    sizes = (quadruped.name, quadruped.state_size, quadruped.action_size)
+    assert sizes == ("quadruped", 36, 12)
+    assert quadruped.reverse_mode
+    # The middle of every servo's range is a stance.
+    stance = quadruped._control(jnp.zeros(12))
+    assert jnp.allclose(stance, quadruped.mujoco_model.key_ctrl[0], atol=0.06)
+
+
+@pytest.mark.slow
+def test_the_quadruped_has_right_derivatives(quadruped):
+    sobolax.testing.check_environment(type(quadruped))
+
+
 def test_the_lines_for_another_robot_in_every_episode_run():
-    _, command = blocks("sh", read("docs/guides/robot.md"))
+    _, _, command = blocks("sh", read("docs/guides/robot.md"))
     words = shlex.split(command.partition("experiments.train ")[2])
     hopper, _ = train.check_experiment(command_line.parse(words), None)
     assert set(hopper.randomization.draw(jax.random.key(0))) == {"density:*", "geom_friction"}
-    _, block = blocks("python", read("docs/guides/robot.md"))
+    _, _, block = blocks("python", read("docs/guides/robot.md"))
     names = run(block)
     shapes = jax.eval_shape(names["by_factor"], names["state"].physics.factors)
     assert {name: leaf.shape for name, leaf in shapes.items()} == {
