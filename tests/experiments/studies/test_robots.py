@@ -1,7 +1,6 @@
 """The study of four robots: its models, its truth, its tables."""
 
 import csv
-import json
 
 import mujoco
 import numpy as np
@@ -72,8 +71,7 @@ def test_derivatives_of_the_arm_are_those_of_the_c_engine(tmp_path):
     folder = tmp_path / "run"
     words = ["--robots", "arm", "--states", "2", "--batch", "2", "--repetitions", "1", "--output"]
     assert command.main([*words, str(folder)]) == 0
-    [errors, _] = json.loads((folder / "results.json").read_text())["tables"]
-    assert errors["rows"]
+    assert (folder / "robots.png").exists()
 
     for row in csv.DictReader((folder / "rows.csv").open()):
         # What the differences are uncertain by is 5e-8; float32 has 1e-7, and stiff contacts.
