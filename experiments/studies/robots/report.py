@@ -45,7 +45,11 @@ def tables(rows: Rows) -> list[Table]:
     errors: list[Sequence[Cell]] = []
     costs: list[Sequence[Cell]] = []
     for (robot,), some in rows.groups("robot"):
-        line: list[Cell] = [robot, _first(some, "joints"), _first(some, "nv"), len(some)]
+        line: list[Cell] = [
+            robot,
+            *(int(_first(some, name)) for name in ("joints", "nv")),
+            len(some),
+        ]
         for precision in _PRECISIONS:
             for part in ("jacobian", "gradient"):
                 found = some.column(f"{part}_{precision}")
@@ -53,7 +57,7 @@ def tables(rows: Rows) -> list[Table]:
         line.append(float(np.min(some.column("cosine_float32"))))
         uncertainty = some.column("uncertainty")
         errors.append([*line, float(np.median(uncertainty)), float(np.max(uncertainty))])
-        line = [robot, _first(some, "constraints")]
+        line = [robot, int(_first(some, "constraints"))]
         line += [_first(some, f"{name}_us") for name in _PROGRAMS]
         line += [_first(some, f"{name}_steps") for name in _PROGRAMS[1:]]
         costs.append([*line, *(_first(some, f"{name}_compile") for name in _PROGRAMS)])
