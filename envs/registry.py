@@ -93,6 +93,7 @@ def make(
     *,
     randomize: Mapping[str, Any] | None = None,
     observe_factors: bool = False,
+    history: int | None = None,
     **parameters: Any,
 ) -> Environment:
     """Makes an environment.
@@ -105,6 +106,8 @@ def make(
         randomize: Parameters of a MuJoCo model that are drawn at every reset, with the range of
             their factor, say `{"density": (0.8, 1.2)}`: `envs.mujoco.randomization.randomize`.
         observe_factors: Whether observations end with the factors that were drawn.
+        history: How many of the last observations are seen as one: `envs.history.history`. None
+            for the environment's own observation.
         **parameters: What its constructor takes, say `joints=8` for `chain`.
 
     Returns:
@@ -117,12 +120,14 @@ def make(
         ImportError: If the environment needs a package that is not installed.
     """
     environment = _make(name, parameters)
-    if randomize is None:
-        if observe_factors:
-            raise ValueError(f"{name}: observe_factors needs randomize: no factor is drawn")
+    if randomize is not None:
+        randomization = importlib.import_module("envs.mujoco.randomization")
+        environment = randomization.randomize(environment, randomize, observed=observe_factors)
+    elif observe_factors:
+        raise ValueError(f"{name}: observe_factors needs randomize: no factor is drawn")
+    if history is None:
         return environment
-    randomization = importlib.import_module("envs.mujoco.randomization")
-    return randomization.randomize(environment, randomize, observed=observe_factors)
+    return importlib.import_module("envs.history").history(environment, history)
 
 
 def _make(name: str, parameters: dict[str, Any]) -> Environment:

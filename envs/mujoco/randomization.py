@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from envs.history import History
 from envs.mujoco.base import MujocoEnvironment
 from sobolax.checks import suggestion
 from sobolax.environment import State
@@ -154,6 +155,8 @@ def randomize(
     """
     if not isinstance(environment, MujocoEnvironment):
         name = getattr(environment, "name", type(environment).__name__)
+        if isinstance(environment, History):
+            raise TypeError(f"{name} has a history: randomize it first, then give it one")
         raise TypeError(
             f"{name}: randomize is for MuJoCo environments of envs.mujoco, not for "
             f"{type(environment).__module__}.{type(environment).__name__}"
@@ -175,11 +178,13 @@ def randomize(
     return randomized
 
 
-def set_factors(environment: MujocoEnvironment, state: State, factors: Mapping[str, Any]) -> State:
+def set_factors(
+    environment: MujocoEnvironment | History, state: State, factors: Mapping[str, Any]
+) -> State:
     """The same state with other factors, observed anew if they are observed.
 
     Args:
-        environment: From `randomize`.
+        environment: From `randomize`, with or without a history; what was seen before stays.
         state: One of its states.
         factors: All of them, shaped as in `state.physics.factors`.
 
@@ -187,6 +192,10 @@ def set_factors(environment: MujocoEnvironment, state: State, factors: Mapping[s
         ValueError: If the environment is not randomized, or a factor is unknown, missing or has
             another shape.
     """
+    if isinstance(environment, History):
+        inner: Any = environment.environment
+        moved = set_factors(inner, environment.inner(state), factors)
+        return environment.with_inner(state, moved)
     if environment.randomization is None:
         raise ValueError(f"{environment.name} is not randomized: envs.randomize makes it so")
     physics = replace(state.physics, factors=environment.randomization.checked(factors))

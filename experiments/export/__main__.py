@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
+from envs.history import History
 from experiments.export.files import FORMATS
 from experiments.export.network import check_agent, read_network
 from experiments.launch import run_folder
@@ -121,20 +123,27 @@ def export(found: TrainedRun, index: int, name: str, path: Path) -> float:
     experiment = found.experiment
     activation = experiment.config.activation
     network = read_network(parameters, experiment.agent, activation, environment.action_size)
-    about = {
-        "environment": experiment.env,
-        "agent": experiment.agent,
-        "observation_size": environment.observation_size,
-        "action_size": environment.action_size,
-        "epochs": found.epochs,
-    }
-    compute = FORMATS[name][0](path, network, about)
+    compute = FORMATS[name][0](path, network, describe(found))
     # Spread as in training, and beyond.
     spread = np.random.default_rng(0).normal(size=(_STATES, len(network.mean)))
     observations = (network.mean + 2.0 * network.deviation * spread).astype(network.mean.dtype)
     expected = np.asarray(jax.jit(jax.vmap(policy))(observations))
     difference = np.abs(compute(observations) - expected)
     return float(np.max(np.nan_to_num(difference, nan=np.inf)))
+
+
+def describe(found: TrainedRun) -> dict[str, Any]:
+    """What a file says about its policy."""
+    environment, experiment = found.environment, found.experiment
+    return {
+        "environment": experiment.env,
+        "agent": experiment.agent,
+        "observation_size": environment.observation_size,
+        # Observations that one input stacks, the oldest first.
+        "history": environment.length if isinstance(environment, History) else 1,
+        "action_size": environment.action_size,
+        "epochs": found.epochs,
+    }
 
 
 if __name__ == "__main__":

@@ -58,6 +58,14 @@ class Options:
     seed: int = 0
 
 
+# Of `envs.make`, for every environment.
+_BESIDE_PHYSICS = {
+    "history": "whose derivatives are those of physics, which a history leaves as they are",
+    "randomize": "which simulates one model, the nominal one",
+    "observe_factors": "which simulates one model, the nominal one",
+}
+
+
 def check(
     options: Options,
 ) -> tuple[Environment, Mapping[str, Any], tuple[str, ...], TrainedPolicy | None]:
@@ -79,6 +87,9 @@ def check(
     )
     given = parse_environment_arguments(options.env_args)
     parameters = {**defaults(options.env).env_args, **given}
+    for name, why in _BESIDE_PHYSICS.items():
+        if name in parameters:
+            raise ValueError(f"--env-args {name}=... is not for an audit, {why}: leave it out")
     try:
         environment = envs.make(options.env, **parameters)
     except (TypeError, ImportError) as error:

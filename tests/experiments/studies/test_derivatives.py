@@ -99,6 +99,7 @@ def test_what_is_not_finite_is_counted():
         ({"env_args": ("dimension",)}, "name=value"),
         ({"methods": ("backward",)}, "choose one of auto, analytic"),
         ({"methods": ("analytic",)}, "the environment offers none"),
+        ({"env_args": ("history=2",)}, "--env-args history=... is not for an audit"),
         ({"states": 0}, "--states 0 must be at least 1"),
         ({"compared": -1}, "--compared -1 must be at least 1"),
         ({"rollout_states": 0}, "--rollout-states 0 must be"),
