@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from envs import parameters
-from sobolax.environment import Environment, State
+from sobolax.environment import Environment, State, actor_observations
 from sobolax.tangents.forward import TangentFunction, transition_to
 from sobolax.tangents.methods import own_derivatives
 from sobolax.transition import Tangents, Transition
@@ -51,7 +51,13 @@ class History:
         self.environment, self.length = environment, length
         self.name, self.episode_length = environment.name, environment.episode_length
         self.action_size, self.state_size = environment.action_size, environment.state_size
-        self.observation_size = length * environment.observation_size
+        size = environment.observation_size
+        self.observation_size = length * size
+        # Of every observation, the policy sees the same part.
+        part = actor_observations(environment)
+        self.actor_observations = part and tuple(
+            start + one for start in range(0, length * size, size) for one in part
+        )
         for name in _PASSED_ON:
             if hasattr(environment, name):
                 setattr(self, name, getattr(environment, name))

@@ -92,7 +92,7 @@ def make(
     name: str,
     *,
     randomize: Mapping[str, Any] | None = None,
-    observe_factors: bool = False,
+    observe_factors: bool | str = False,
     history: int | None = None,
     **parameters: Any,
 ) -> Environment:
@@ -105,7 +105,8 @@ def make(
             finds it.
         randomize: Parameters of a MuJoCo model that are drawn at every reset, with the range of
             their factor, say `{"density": (0.8, 1.2)}`: `envs.mujoco.randomization.randomize`.
-        observe_factors: Whether observations end with the factors that were drawn.
+        observe_factors: Whether observations end with the factors that were drawn; "critic" for
+            the critics alone.
         history: How many of the last observations are seen as one: `envs.history.history`. None
             for the environment's own observation.
         **parameters: What its constructor takes, say `joints=8` for `chain`.

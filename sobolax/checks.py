@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 
 from sobolax.bounds import trace
-from sobolax.environment import Environment, State
+from sobolax.environment import Environment, State, actor_observations
 from sobolax.transition import Tangents, Transition
 
 #: Programs count in int32, and beyond it the numbers would be negative.
@@ -218,6 +218,7 @@ def check_environment(environment: Environment) -> None:
             raise ValueError(
                 f"{owner}: {attribute} is {size!r}, but must be a whole number of at least 1"
             )
+    actor_observations(environment)
     reset = partial(jax.eval_shape, environment.reset)
     state = _shape_of(owner, "reset(key)", reset, jax.random.key(0))
     dtype = state.observation.dtype

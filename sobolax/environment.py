@@ -1,5 +1,6 @@
 """What an environment offers so that its transitions can be differentiated."""
 
+import operator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,7 +15,8 @@ class State:
 
     Attributes:
         physics: Whatever the environment needs to go on, any pytree of arrays.
-        observation: What the policy sees, `(observation_size,)`.
+        observation: What the agent sees, `(observation_size,)`; its policy may see a part of it
+            (`actor_observations`).
         reward: The reward of the step that led here, `()`; 0 after a reset.
         discount: 1, or 0 where the episode ended here for good, `()`, of the observation's type. A
             time limit leaves it at 1: truncation is not termination.
@@ -100,6 +102,39 @@ def coordinate_names(environment: Environment) -> tuple[tuple[str, ...], tuple[s
         for kind, size in sizes.items()
     )
     return state, action
+
+
+def actor_observations(environment: Environment) -> tuple[int, ...] | None:
+    """Which numbers of an observation the policy sees; critics see all of them.
+
+    An environment may say it in `actor_observations`, different indices of numbers of its
+    observation. None, or no such attribute, stands for all.
+
+    Raises:
+        ValueError: If they are no such indices.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> cart = Cart()
+        >>> cart.actor_observations = (0,)  # the position; the speed is for the critics
+        >>> actor_observations(cart), actor_observations(Cart())
+        ((0,), None)
+    """
+    given: Any = getattr(environment, "actor_observations", None)
+    if given is None:
+        return None
+    size = environment.observation_size
+    try:
+        chosen = tuple(operator.index(one) for one in given)
+    except TypeError:
+        chosen = ()
+    if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(size)):
+        raise ValueError(
+            f"environment {environment.name!r}: actor_observations is {given!r}, but must be one "
+            f"or more different indices from 0 to {size - 1}, of the numbers of its observation "
+            "that the policy sees; None for all"
+        )
+    return chosen
 
 
 def anchored(observation: jax.Array, state: State, displacement: jax.Array) -> jax.Array:

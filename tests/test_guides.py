@@ -84,10 +84,12 @@ def test_the_lines_for_devices_are_traced():
 
 
 def test_the_lines_for_an_environment_run():
-    [block] = blocks("python", read("docs/guides/environment.md"))
+    block, stacks, hidden = blocks("python", read("docs/guides/environment.md"))
     names = run(block)
     assert names["config"].derivatives.method == "differences"
     names["config"].check(names["Cart"]())
+    assert run(stacks)["stacked"].observation_size == run(stacks)["same"].observation_size == 12
+    names["config"].check(run(hidden)["Blindfolded"]())
 
 
 def test_the_lines_for_a_robot_are_a_robot(tmp_path, monkeypatch):

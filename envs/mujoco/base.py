@@ -112,9 +112,9 @@ class MujocoEnvironment(ABC):
         self._step = in_full_precision(mjx.step) if reason else step
         self._set_randomization(None, observed=False)
 
-    def _set_randomization(self, randomization: Any, observed: bool) -> None:
+    def _set_randomization(self, randomization: Any, observed: bool | str) -> None:
         """Of `envs.randomize`, which does it to a copy."""
-        self.randomization, self._factors_observed = randomization, observed
+        self.randomization, self._factors_observed = randomization, bool(observed)
         # Under `jit`, its thousands of operations are traced once, not at every use in a program.
         self._substep = jax.jit(for_cpu(self._step_model))
         self._substep_jacobian = jax.jit(for_cpu(self._linearize_model))
@@ -126,6 +126,9 @@ class MujocoEnvironment(ABC):
         }
         zero = jax.eval_shape(self._start, jax.eval_shape(lambda: jax.random.key(0)))
         self.observation_size = int(zero.observation.shape[0])
+        if observed == "critic":
+            own = jax.eval_shape(self._observe, zero.physics).shape[0]
+            self.actor_observations = tuple(range(own))
 
     # ---- the protocol
 

@@ -18,7 +18,7 @@ import numpy as np
 from envs.history import History
 from envs.mujoco.base import MujocoEnvironment
 from sobolax.checks import suggestion
-from sobolax.environment import State
+from sobolax.environment import State, actor_observations
 from sobolax.mjx.engine import MjModel, mjx
 
 # What may be scaled: the fields of the model, and whose they are.
@@ -114,7 +114,7 @@ class Randomization:
 
 
 def randomize(
-    environment: MujocoEnvironment, ranges: Mapping[str, Any], observed: bool = False
+    environment: MujocoEnvironment, ranges: Mapping[str, Any], observed: bool | str = False
 ) -> MujocoEnvironment:
     """The same environment with parameters of its model drawn anew at every reset.
 
@@ -136,7 +136,8 @@ def randomize(
             its parent, for models of your own (`MjcfEnvironment`). `"density"` is one
             factor for all bodies, `"density:torso"` that of one, `"density:*"` one for each.
             Several factors of the same number multiply.
-        observed: Whether observations end with the factors; hidden otherwise.
+        observed: Whether observations end with the factors; hidden otherwise. "critic" shows them
+            to critics alone (`sobolax.environment.actor_observations`).
 
     Returns:
         A copy of the environment.
@@ -144,7 +145,8 @@ def randomize(
     Raises:
         TypeError: If the environment is not a MuJoCo environment of `envs`.
         ValueError: If a parameter or an element is unknown, a range is no range, MJX needs the
-            parameter as a constant, or the environment is randomized already.
+            parameter as a constant, `observed` is something else, the environment is randomized
+            already, or "critic" meets one that hides a part from its actor already.
 
     Example:
         >>> import envs
@@ -160,6 +162,15 @@ def randomize(
         raise TypeError(
             f"{name}: randomize is for MuJoCo environments of envs.mujoco, not for "
             f"{type(environment).__module__}.{type(environment).__name__}"
+        )
+    if not isinstance(observed, bool) and observed != "critic":
+        raise ValueError(
+            f"{environment.name}: observe_factors={observed!r} must be True, False or 'critic'"
+        )
+    if observed and actor_observations(environment) is not None:
+        raise ValueError(
+            f"{environment.name} says itself what the actor sees (actor_observations): leave "
+            "observe_factors out, or observe the factors in the environment"
         )
     if environment.randomization is not None:
         raise ValueError(

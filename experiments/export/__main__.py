@@ -24,6 +24,8 @@ from experiments.launch.flags import read_flags
 from experiments.launch.policy import TrainedPolicy, TrainedRun, load_run
 from experiments.launch.program import call, keep_compiled_programs
 from sobolax.checks import check_choice
+from sobolax.environment import actor_observations
+from sobolax.training import normalization
 
 _STATES = 256  # observations that the file is checked on
 # Actions are in -1 to 1; float32 sums in another order differ by some 1e-7 in every layer.
@@ -122,23 +124,31 @@ def export(found: TrainedRun, index: int, name: str, path: Path) -> float:
     policy = TrainedPolicy(environment, parameters, training.act)
     experiment = found.experiment
     activation = experiment.config.activation
-    network = read_network(parameters, experiment.agent, activation, environment.action_size)
+    inputs = actor_observations(environment)
+    size = environment.action_size
+    network = read_network(parameters, experiment.agent, activation, size, inputs)
     compute = FORMATS[name][0](path, network, describe(found))
     # Spread as in training, and beyond.
-    spread = np.random.default_rng(0).normal(size=(_STATES, len(network.mean)))
-    observations = (network.mean + 2.0 * network.deviation * spread).astype(network.mean.dtype)
+    mean = np.asarray(parameters.normalizer.mean)
+    spread = np.random.default_rng(0).normal(size=(_STATES, len(mean)))
+    deviation = np.asarray(normalization.deviation(parameters.normalizer))
+    observations = (mean + 2.0 * deviation * spread).astype(mean.dtype)
     expected = np.asarray(jax.jit(jax.vmap(policy))(observations))
-    difference = np.abs(compute(observations) - expected)
+    seen = observations if inputs is None else observations[:, inputs]
+    difference = np.abs(compute(seen) - expected)
     return float(np.max(np.nan_to_num(difference, nan=np.inf)))
 
 
 def describe(found: TrainedRun) -> dict[str, Any]:
     """What a file says about its policy."""
     environment, experiment = found.environment, found.experiment
+    inputs = actor_observations(environment)
     return {
         "environment": experiment.env,
         "agent": experiment.agent,
-        "observation_size": environment.observation_size,
+        "observation_size": environment.observation_size if inputs is None else len(inputs),
+        # Which numbers of the environment's observation the policy sees, where not all.
+        **({} if inputs is None else {"actor_observations": list(inputs)}),
         # Observations that one input stacks, the oldest first.
         "history": environment.length if isinstance(environment, History) else 1,
         "action_size": environment.action_size,

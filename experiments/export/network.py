@@ -17,8 +17,8 @@ class Network:
     """`tanh(layers((observation - mean) / deviation))`, with an activation between layers.
 
     Attributes:
-        mean: `(observation_size,)`.
-        deviation: `(observation_size,)`.
+        mean: Of what the policy sees, `(inputs,)`.
+        deviation: `(inputs,)`.
         layers: Kernels `(inputs, outputs)` and biases `(outputs,)`; the last gives the action,
             `(action_size,)`, in -1 to 1 after `tanh`.
         activation: A name of `sobolax.agents.networks.ACTIVATIONS`.
@@ -30,7 +30,13 @@ class Network:
     activation: str
 
 
-def read_network(parameters: Any, agent: str, activation: str, action_size: int) -> Network:
+def read_network(
+    parameters: Any,
+    agent: str,
+    activation: str,
+    action_size: int,
+    inputs: tuple[int, ...] | None = None,
+) -> Network:
     """The network of a trained policy.
 
     Args:
@@ -38,6 +44,8 @@ def read_network(parameters: Any, agent: str, activation: str, action_size: int)
         agent: The agent's name.
         activation: Of the hidden layers.
         action_size: Numbers in an action; a stochastic policy's deviations are left out.
+        inputs: Indices of the numbers of an observation that the policy sees, which are all that
+            the network takes; None for all.
 
     Raises:
         ValueError: If the policy is no network.
@@ -49,9 +57,10 @@ def read_network(parameters: Any, agent: str, activation: str, action_size: int)
     layers = [(np.asarray(tree[name]["kernel"]), np.asarray(tree[name]["bias"])) for name in names]
     kernel, bias = layers[-1]
     layers[-1] = kernel[:, :action_size], bias[:action_size]
+    seen = slice(None) if inputs is None else np.asarray(inputs)
     return Network(
-        np.asarray(parameters.normalizer.mean),
-        np.asarray(normalization.deviation(parameters.normalizer)),
+        np.asarray(parameters.normalizer.mean)[seen],
+        np.asarray(normalization.deviation(parameters.normalizer))[seen],
         tuple(layers),
         activation,
     )

@@ -20,7 +20,8 @@ class TrainedPolicy:
     Attributes:
         environment: The environment that it was trained on.
         parameters: Its parameters, a `sobolax.training.state.Policy`.
-        act: `(parameters, observation) -> action`, deterministic.
+        act: `(parameters, observation) -> action`, deterministic, of the environment's whole
+            observation; of a policy that sees a part of it, the rest is ignored.
     """
 
     environment: Any

@@ -9,7 +9,7 @@ from typing import Any
 from sobolax.agents import td3
 from sobolax.agents.config import AgentConfig, register_hyperparameters
 from sobolax.agents.critics import CriticOptions
-from sobolax.environment import Environment
+from sobolax.environment import Environment, actor_observations
 from sobolax.training.agent import Agent
 
 
@@ -25,7 +25,12 @@ class Config(AgentConfig):
     def make_agent(self, environment: Environment) -> Agent:
         """DDPG with one critic."""
         options = self.critic_options(critics=1)
-        return make_agent(environment.observation_size, environment.action_size, options)
+        return make_agent(
+            environment.observation_size,
+            environment.action_size,
+            options,
+            actor_observations(environment),
+        )
 
 
 @register_hyperparameters
@@ -48,6 +53,7 @@ def make_agent(
     observation_size: int,
     action_size: int,
     options: CriticOptions | None = None,
+    actor_inputs: tuple[int, ...] | None = None,
 ) -> Agent:
     """Builds DDPG for observations and actions of these sizes; see `sobolax.agents.td3`.
 
@@ -58,5 +64,5 @@ def make_agent(
         1
     """
     options = options or CriticOptions(count=1)
-    made = td3.make_agent(observation_size, action_size, options, actor_delay=1)
+    made = td3.make_agent(observation_size, action_size, options, 1, actor_inputs)
     return replace(made, hyperparameters=Hyperparameters)

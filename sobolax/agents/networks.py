@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sobolax.checks import check_choice
 
@@ -76,6 +77,13 @@ def _normalized(x: jax.Array, norm: str) -> jax.Array:
 class MLP(nn.Module):
     """A multilayer perceptron with a linear last layer.
 
+    Attributes:
+        hidden_sizes: Widths of the hidden layers.
+        output_size: Numbers that it gives.
+        activation: A name in `ACTIVATIONS`.
+        norm: A name in `NORMS`, of the hidden layers.
+        inputs: Indices of the numbers that it looks at; None for all.
+
     Example:
         >>> network = MLP(hidden_sizes=(4,), output_size=2)
         >>> jax.eval_shape(network.init_with_output, jax.random.key(0), jnp.zeros(3))[0].shape
@@ -86,10 +94,13 @@ class MLP(nn.Module):
     output_size: int
     activation: str = "swish"
     norm: str = "none"
+    inputs: tuple[int, ...] | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps `(..., input size)` to `(..., output_size)`."""
+        if self.inputs is not None:
+            x = x[..., np.asarray(self.inputs)]
         for size in self.hidden_sizes:
             x = ACTIVATIONS[self.activation](_normalized(_dense(size)(x), self.norm))
         return _dense(self.output_size)(x)
@@ -124,6 +135,13 @@ class Critic(nn.Module):
 class GaussianActor(nn.Module):
     """Mean and log standard deviation of a policy's normal distribution, before `tanh`.
 
+    Attributes:
+        hidden_sizes: Widths of the hidden layers.
+        action_size: Numbers in an action.
+        activation: A name in `ACTIVATIONS`.
+        log_deviation_range: Between which numbers the log deviation is.
+        inputs: Indices of the numbers of an observation that it looks at; None for all.
+
     Example:
         >>> actor = GaussianActor(hidden_sizes=(4,), action_size=1)
         >>> output, _ = jax.eval_shape(actor.init_with_output, jax.random.key(0), jnp.zeros(2))
@@ -135,11 +153,14 @@ class GaussianActor(nn.Module):
     action_size: int
     activation: str = "swish"
     log_deviation_range: tuple[float, float] = (-5.0, 2.0)
+    inputs: tuple[int, ...] | None = None
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Maps `(observation_size,)` to two `(action_size,)`."""
-        output = MLP(self.hidden_sizes, 2 * self.action_size, self.activation)(observation)
+        size = 2 * self.action_size
+        network = MLP(self.hidden_sizes, size, self.activation, inputs=self.inputs)
+        output = network(observation)
         mean, raw = jnp.split(output, 2)
         low, high = self.log_deviation_range
         # Squashed, not clipped: a clipped deviation would have no gradient.

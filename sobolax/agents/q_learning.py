@@ -20,7 +20,7 @@ from sobolax.agents.critics import CriticOptions, CriticState, make_critics
 from sobolax.agents.distributions import smoothing_noise
 from sobolax.agents.td3 import make_td_error
 from sobolax.checks import check_scalars, owner_of
-from sobolax.environment import Environment
+from sobolax.environment import Environment, actor_observations
 from sobolax.tangents.sources import Experience, FindTangents
 from sobolax.training.agent import Agent, Metrics
 from sobolax.training.normalization import Normalizer
@@ -45,6 +45,12 @@ class Config(AgentConfig):
     def check(self, environment: Environment) -> None:
         """Raises ValueError, saying what to do instead, for what cannot work; compiles nothing."""
         super().check(environment)
+        if actor_observations(environment) is not None:
+            raise ValueError(
+                f"{owner_of(self)}: environment {environment.name!r} hides a part of its "
+                "observation from the actor (actor_observations), but the policy of this agent is "
+                "its critic, which sees all: choose sac, td3, ddpg or shac"
+            )
         action_grid(environment.action_size, self.grid_points)
 
     def make_agent(self, environment: Environment) -> Agent:

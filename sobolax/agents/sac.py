@@ -26,7 +26,7 @@ from sobolax.agents.distributions import sample_tanh_gaussian, smoothing_noise
 from sobolax.agents.gradients import adam_step, scale_gradient
 from sobolax.agents.networks import GaussianActor
 from sobolax.checks import check_choice, check_scalars, owner_of
-from sobolax.environment import Environment
+from sobolax.environment import Environment, actor_observations
 from sobolax.losses import TDError, masked_mean
 from sobolax.tangents.fresh import GRADIENTS_AT, FreshStep, make_fresh_step, take_fresh_steps
 from sobolax.tangents.sources import Experience, FindTangents
@@ -99,6 +99,7 @@ class Config(AgentConfig):
             self.actor_gradient,
             self.gradients_at,
             fresh_step,
+            actor_observations(environment),
         )
 
 
@@ -172,6 +173,7 @@ def make_agent(
     actor_gradient: str = "critic",
     gradients_at: str = "replayed",
     fresh_step: FreshStep | None = None,
+    actor_inputs: tuple[int, ...] | None = None,
 ) -> Agent:
     """Builds SAC for observations and actions of these sizes.
 
@@ -183,6 +185,8 @@ def make_agent(
         gradients_at: A name in `sobolax.tangents.fresh.GRADIENTS_AT`, for the critic's.
         fresh_step: The step that either goes through, where it does not stay at what was replayed.
             Batches then need states.
+        actor_inputs: Indices of the numbers of an observation that the actor sees; None for all.
+            The critics see all of them.
 
     Raises:
         ValueError: If the name is unknown, or there is no step to go through.
@@ -204,7 +208,9 @@ def make_agent(
             "(sobolax.tangents.fresh.make_fresh_step), 'critic' with 'replayed' takes none"
         )
     options = options or CriticOptions()
-    actor = GaussianActor(options.hidden_sizes, action_size, options.activation)
+    actor = GaussianActor(
+        options.hidden_sizes, action_size, options.activation, inputs=actor_inputs
+    )
     critics = make_critics(observation_size, action_size, options)
     policy = make_policy(actor)
 

@@ -25,7 +25,7 @@ from sobolax.agents.returns import as_experience, fit_returns
 from sobolax.agents.sac import make_policy
 from sobolax.checks import check_choice, check_counts, check_multiple, check_scalars, owner_of
 from sobolax.controls import GRADIENT_TARGETS
-from sobolax.environment import Environment
+from sobolax.environment import Environment, actor_observations
 from sobolax.tangents.units import is_observed
 from sobolax.training import on_policy
 from sobolax.training.agent import Agent, Metrics
@@ -106,7 +106,12 @@ class Config(TrainingConfig):
 
     def make_agent(self, environment: Environment) -> Agent:
         """SHAC for this environment."""
-        return make_agent(environment.observation_size, environment.action_size, self)
+        return make_agent(
+            environment.observation_size,
+            environment.action_size,
+            self,
+            actor_observations(environment),
+        )
 
     def check(self, environment: Environment) -> None:
         """Raises ValueError, saying what to do instead, for what cannot work; compiles nothing."""
@@ -214,7 +219,12 @@ class ShacState:
     temperature_optimizer: Any
 
 
-def make_agent(observation_size: int, action_size: int, config: Config) -> Agent:
+def make_agent(
+    observation_size: int,
+    action_size: int,
+    config: Config,
+    actor_inputs: tuple[int, ...] | None = None,
+) -> Agent:
     """Builds SHAC for observations and actions of these sizes.
 
     Its `value` is that of the observation alone, `V`, whatever the action.
@@ -223,6 +233,8 @@ def make_agent(observation_size: int, action_size: int, config: Config) -> Agent
         observation_size: Numbers in an observation.
         action_size: Numbers in an action.
         config: Networks and how they are fitted.
+        actor_inputs: Indices of the numbers of an observation that the actor sees; None for all.
+            The critics see all of them.
 
     Example:
         >>> from sobolax.training import normalization
@@ -241,7 +253,7 @@ def make_agent(observation_size: int, action_size: int, config: Config) -> Agent
         norm=config.critic_norm,
         gradient_units=config.gradient_units,
     )
-    actor = GaussianActor(config.hidden_sizes, action_size, config.activation)
+    actor = GaussianActor(config.hidden_sizes, action_size, config.activation, inputs=actor_inputs)
     critics = make_critics(observation_size, 0, options)  # of no action: V
     policy = make_policy(actor)
 

@@ -18,7 +18,7 @@ from sobolax.agents.distributions import smoothing_noise
 from sobolax.agents.gradients import adam_step, scale_gradient
 from sobolax.agents.networks import MLP
 from sobolax.checks import check_counts, check_scalars, owner_of
-from sobolax.environment import Environment
+from sobolax.environment import Environment, actor_observations
 from sobolax.losses import TDError
 from sobolax.tangents.sources import Experience, FindTangents
 from sobolax.training.agent import Agent, Metrics
@@ -52,6 +52,7 @@ class Config(AgentConfig):
             environment.action_size,
             self.critic_options(critics=2),
             self.actor_delay,
+            actor_observations(environment),
         )
 
 
@@ -119,6 +120,7 @@ def make_agent(
     action_size: int,
     options: CriticOptions | None = None,
     actor_delay: int = 2,
+    actor_inputs: tuple[int, ...] | None = None,
 ) -> Agent:
     """Builds TD3 for observations and actions of these sizes.
 
@@ -127,6 +129,8 @@ def make_agent(
         action_size: Numbers in an action.
         options: Critics and their update; the actor has hidden layers of the same sizes.
         actor_delay: Updates of the critics for one of the actor and of its target.
+        actor_inputs: Indices of the numbers of an observation that the actor sees; None for all.
+            The critics see all of them.
 
     Example:
         >>> from sobolax.training import normalization
@@ -136,7 +140,7 @@ def make_agent(
         (1,)
     """
     options = options or CriticOptions()
-    actor = MLP(options.hidden_sizes, action_size, options.activation)
+    actor = MLP(options.hidden_sizes, action_size, options.activation, inputs=actor_inputs)
     critics = make_critics(observation_size, action_size, options)
 
     def policy(parameters, normalizer: Normalizer, observation) -> jax.Array:
