@@ -5,7 +5,7 @@ import warnings
 import jax
 import jax.numpy as jnp
 
-from sobolax.checks import check_environment
+from envs.elsewhere import check_view
 from sobolax.environment import Environment
 from sobolax.environment import State as OurState
 
@@ -30,7 +30,7 @@ class SobolaxBraxEnv(Env):
     """
 
     def __init__(self, environment: Environment):
-        check_environment(environment)
+        check_view(environment)
         self.environment = environment
         self.episode_length = environment.episode_length
 

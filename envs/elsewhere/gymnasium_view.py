@@ -10,8 +10,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from envs.elsewhere import check_view
 from envs.parameters import choice, integer
-from sobolax.checks import check_environment
 from sobolax.environment import Environment, State
 
 MODES = {"next_step": AutoresetMode.NEXT_STEP, "same_step": AutoresetMode.SAME_STEP}
@@ -36,7 +36,7 @@ class SobolaxEnv(gymnasium.Env):
     """
 
     def __init__(self, environment: Environment):
-        check_environment(environment)
+        check_view(environment)
         self.metadata = {"render_modes": []}
         self.environment, self._batch = environment, _Batch(environment, 1, "next_step")
         self.observation_space, self.action_space = spaces_of(environment)
@@ -91,7 +91,7 @@ class SobolaxVectorEnv(VectorEnv):
     """
 
     def __init__(self, environment: Environment, num_envs: int, autoreset: str = "next_step"):
-        check_environment(environment)
+        check_view(environment)
         self.environment, self.num_envs = environment, integer("num_envs", num_envs, 1)
         self._mode = choice("autoreset", autoreset, tuple(MODES))
         self._batch = _Batch(environment, self.num_envs, self._mode)

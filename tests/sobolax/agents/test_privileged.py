@@ -1,14 +1,17 @@
 """Actors that see a part of what their critics see."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from envs.elsewhere import check_view
 from envs.history import history
 from experiments.export import numpy_policy
-from experiments.export.files import FORMATS
-from experiments.export.network import read_network
+from experiments.export.__main__ import describe, export
 from sobolax.agents import ddpg, q_learning, sac, shac, td3
 from sobolax.cart import Cart
 from sobolax.environment import actor_observations
@@ -91,15 +94,25 @@ def test_the_policy_and_its_gradient_ignore_the_hidden_part_and_the_critic_does_
 def test_an_exported_policy_takes_what_the_actor_sees(name, tmp_path):
     if name == "onnx":
         pytest.importorskip("onnxruntime")
-    agent = td3.Config(**SIZES).make_agent(Hidden())
-    observations = np.random.default_rng(0).normal(1.0, 2.0, (16, 2)).astype(np.float32)
+    environment, config = history(Hidden(), 2), td3.Config(**SIZES)
+    agent, seen = config.make_agent(environment), normalization.init(4)
+    seen = normalization.update(seen, jnp.array([[1.0, 0.0, 2.0, -1.0], [3.0, 5.0, 4.0, 4.0]]))
     state = jax.jit(agent.init)(jax.random.key(0), td3.Hyperparameters())
-    expected = jax.vmap(lambda o: agent.act(state, SEEN, o))(observations)
-    network = read_network(Policy(state, SEEN), "td3", "swish", 1, (1,))
-    compute = FORMATS[name][0](tmp_path / "policy.npz", network, {})
-    np.testing.assert_allclose(compute(observations[:, 1:]), expected, atol=2e-6)
+    training = SimpleNamespace(act=lambda policy, o: agent.act(policy.agent, policy.normalizer, o))
+    found: Any = SimpleNamespace(
+        environment=environment,
+        experiment=SimpleNamespace(env="hidden", agent="td3", config=config),
+        job=SimpleNamespace(training=training),
+        policies=jax.tree.map(lambda leaf: leaf[None], Policy(state, seen)),
+        epochs=1,
+    )
+    path = tmp_path / "policy"
+    assert export(found, 0, name, path) <= 2e-6  # float32 sums in another order
+    about = describe(found)
+    assert about["observation_size"] == about["history"] == 2
+    assert about["actor_observations"] == [1, 3]
     if name == "numpy":
-        assert numpy_policy.load(tmp_path / "policy.npz")(observations[0, 1:]).shape == (1,)
+        assert numpy_policy.load(path)(np.ones(2)).shape == (1,)
 
 
 def test_the_gradient_of_the_target_in_numbers():
@@ -129,9 +142,11 @@ def test_a_history_hides_the_same_part_of_every_observation():
     assert history(Cart(), 3).actor_observations is None
 
 
-def test_an_agent_without_an_actor_is_refused():
+def test_agents_whose_policy_would_see_all_are_refused():
     with pytest.raises(ValueError, match=r"'cart' hides a part.*choose sac, td3, ddpg or shac"):
         q_learning.Config(**SIZES).check(Hidden())
+    with pytest.raises(ValueError, match=r"'cart' hides a part .* would see all of it"):
+        check_view(Hidden())
 
 
 @pytest.mark.parametrize("given", [(), (2,), (-1,), (0, 0), (0.5,), 1, "01"])
