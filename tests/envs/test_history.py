@@ -1,7 +1,5 @@
 """Stacks of observations: what they hold, how they move, and what they let an agent learn."""
 
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,13 +9,10 @@ import envs
 from envs.history import history
 from envs.mujoco.mjcf import MjcfEnvironment
 from envs.mujoco.randomization import randomize, set_factors
-from sobolax import make_train
-from sobolax.agents import sac
 from sobolax.cart import Cart
 from sobolax.tangents.forward import TransitionMap, forward_tangents
 from sobolax.tangents.methods import Derivatives, make_tangent_function, reason_against
 from sobolax.testing import check_environment
-from sobolax.training.evaluation import evaluate
 from sobolax.training.n_step import MultiStep, start_of
 
 CRANE = """<mujoco>
@@ -49,24 +44,6 @@ class Own(Cart):
             "analytic": lambda key, *arguments: forward_tangents(Cart(), *arguments),
             "mujoco_fd": "a cart has no engine",
         }
-
-
-class Blind(Cart):
-    """Its speed is hidden."""
-
-    observation_size = 1
-
-    def _seen(self, state):
-        return replace(state, observation=state.physics[:1])
-
-    def reset(self, key):
-        return self._seen(super().reset(key))
-
-    def step(self, state, action):
-        return self._seen(super().step(state, action))
-
-    def perturb(self, state, displacement):
-        return self._seen(super().perturb(state, displacement))
 
 
 def roll(environment, steps):
@@ -240,41 +217,3 @@ def test_a_length_that_is_none_is_one_clear_error(length):
 def test_a_second_history_is_refused():
     with pytest.raises(ValueError, match="pendulum has a history already, of 2 observations"):
         history(envs.make("pendulum", history=2), 3)
-
-
-@pytest.mark.slow
-def test_a_hidden_speed_is_learned_from_two_observations():
-    """A cart without its speed cannot be stopped by a policy of the position alone."""
-    config = sac.Config(
-        total_timesteps=6_144,
-        hidden_sizes=(32, 32),
-        epochs=1,
-        report_states=0,
-        check_tangents=False,
-        batch_size=64,
-        replay_capacity=8_192,
-        learning_starts=512,
-    )
-    hyper = sac.Hyperparameters(
-        state_weight=0.1,
-        action_weight=0.1,
-        discount=0.95,
-        critic_learning_rate=1e-3,
-        actor_learning_rate=1e-3,
-    )
-
-    def returns(environment):
-        agent = config.make_agent(environment)
-
-        def one(key):
-            state, _ = make_train(environment, config)(key, hyper)
-
-            def act(observation):
-                return agent.act(state.agent, state.normalizer, observation)
-
-            return evaluate(environment, act, jax.random.key(7), 32).returns.mean()
-
-        return np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), 3)))
-
-    found = {length: returns(history(Blind(), length)) for length in (1, 2)}
-    assert found[2].min() > found[1].max()
