@@ -1,7 +1,8 @@
 """A trained policy at work, without training: `make demo`.
 
 `experiments/demo/policies` holds policies as `experiments.export --format numpy` writes them, and a
-row for each in `policies.csv`: the command that trained it, and its return over 100 episodes.
+row for each in `policies.csv`: the command that trained it, its return over 100 episodes, and what
+it does.
 """
 
 import csv
@@ -43,7 +44,7 @@ class Demo:
     """Runs a trained policy that comes with the repository.
 
     Attributes:
-        env: Which: the names in experiments/demo/policies/policies.csv.
+        env: Which: chain, hopper, pusher or reacher.
         episodes: Episodes that its return is measured over.
         seed: Seed of their initial states.
         output: Folder of the page and the video; by default a new one in runs/.
@@ -79,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     returns = call(run, environment, policy, args)
     show([table(about[args.env], returns)], console)
     made = call(draw, folder, environment, policy, args.env)
+    console.print(Text(f"What it does: {about[args.env]['behavior']}"), soft_wrap=True)
     console.print(Text(f"Trained by: {about[args.env]['command']}"), soft_wrap=True)
     console.print(Text(f"Open {' and '.join(map(str, made))}"), soft_wrap=True)
     return 0

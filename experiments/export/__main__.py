@@ -153,6 +153,8 @@ def describe(found: TrainedRun) -> dict[str, Any]:
         "history": environment.length if isinstance(environment, History) else 1,
         "action_size": environment.action_size,
         "epochs": found.epochs,
+        "variant": found.job.variants[index // found.job.seeds].name,
+        "seed": index % found.job.seeds,
     }
 
 

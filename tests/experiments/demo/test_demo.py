@@ -2,6 +2,7 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,15 +19,38 @@ def test_policies_are_those_of_the_rows(about):
         written = json.loads(str(file["about"]))
     assert written["environment"] == about["environment"]
     assert written["seed"] == int(about["seed"])
-    action = numpy_policy.load(path)(np.zeros(environment.observation_size))
-    assert action.shape == (environment.action_size,)
+    observations = np.random.default_rng(0).normal(size=(4, environment.observation_size))
+    actions = numpy_policy.load(path)(observations)
+    assert actions.shape == (4, environment.action_size)
+    assert np.isfinite(actions).all()
+    assert np.ptp(actions, axis=0).all()
     assert path.stat().st_size < 200_000
     assert float(about["low"]) < float(about["return"]) < float(about["high"])
+    assert about["command"].startswith("python -m experiments.")
+    assert about["behavior"].endswith(".")
 
 
 def test_every_policy_has_a_row():
     files = {path.stem for path in demo.POLICIES.glob("*.npz")}
     assert files == {about["environment"] for about in demo.read_policies()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("about", demo.read_policies(), ids=lambda about: about["environment"])
+def test_policies_still_earn_what_the_rows_say(about):
+    environment = envs.make(about["environment"])
+    policy = numpy_policy.load(demo.POLICIES / f"{about['environment']}.npz", jnp)
+    found = demo.run(environment, policy, demo.Demo(about["environment"], episodes=16)).mean()
+    # Four standard errors of 16 episodes; the row's interval is some two of its own of 100.
+    error = (float(about["high"]) - float(about["low"])) / 4 * (100 / 16) ** 0.5
+    assert abs(found - float(about["return"])) < 4 * error
+
+
+def test_help_names_every_policy(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        demo.main(["--help"])
+    words = capsys.readouterr().out.replace(",", " ").replace(".", " ").split()
+    assert {about["environment"] for about in demo.read_policies()} <= set(words)
 
 
 def test_the_table_puts_both_returns_beside_each_other():

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +67,26 @@ def test_both_formats_compute_the_policy(agent, module, activation, trained, tmp
         found = compute(OBSERVATIONS)
         np.testing.assert_allclose(found, expected, atol=TOLERANCE, err_msg=name)
         assert np.ptp(expected) > 0.01
+
+
+def test_files_name_the_run(trained, tmp_path):
+    policy, _ = trained(sac, "swish")
+    config = sac.Config(activation="swish", **SIZES)
+    agent = config.make_agent(Cart())
+    variants = [SimpleNamespace(name="plain"), SimpleNamespace(name="sobolev")]
+    act = lambda policy, observation: agent.act(policy.agent, policy.normalizer, observation)
+    found: Any = SimpleNamespace(
+        environment=Cart(),
+        experiment=SimpleNamespace(env="cart", agent="sac", config=config),
+        job=SimpleNamespace(training=SimpleNamespace(act=act), variants=variants, seeds=3),
+        policies=jax.tree.map(lambda leaf: np.stack([leaf] * 6), policy),
+        epochs=7,
+    )
+    path = tmp_path / "policy.npz"
+    assert export.export(found, 4, "numpy", path) < TOLERANCE
+    with np.load(path) as file:
+        about = json.loads(str(file["about"]))
+    assert (about["variant"], about["seed"], about["epochs"]) == ("sobolev", 1, 7)
 
 
 def test_files_say_what_they_are_and_run_nothing(trained, tmp_path):
