@@ -74,7 +74,10 @@ def test_files_name_the_run(trained, tmp_path):
     config = sac.Config(activation="swish", **SIZES)
     agent = config.make_agent(Cart())
     variants = [SimpleNamespace(name="plain"), SimpleNamespace(name="sobolev")]
-    act = lambda policy, observation: agent.act(policy.agent, policy.normalizer, observation)
+
+    def act(policy, observation):
+        return agent.act(policy.agent, policy.normalizer, observation)
+
     found: Any = SimpleNamespace(
         environment=Cart(),
         experiment=SimpleNamespace(env="cart", agent="sac", config=config),
