@@ -127,7 +127,7 @@ def export(found: TrainedRun, index: int, name: str, path: Path) -> float:
     inputs = actor_observations(environment)
     size = environment.action_size
     network = read_network(parameters, experiment.agent, activation, size, inputs)
-    compute = FORMATS[name][0](path, network, describe(found))
+    compute = FORMATS[name][0](path, network, describe(found, index))
     # Spread as in training, and beyond.
     mean = np.asarray(parameters.normalizer.mean)
     spread = np.random.default_rng(0).normal(size=(_STATES, len(mean)))
@@ -139,8 +139,8 @@ def export(found: TrainedRun, index: int, name: str, path: Path) -> float:
     return float(np.max(np.nan_to_num(difference, nan=np.inf)))
 
 
-def describe(found: TrainedRun) -> dict[str, Any]:
-    """What a file says about its policy."""
+def describe(found: TrainedRun, index: int) -> dict[str, Any]:
+    """What a file says about one of a run's policies."""
     environment, experiment = found.environment, found.experiment
     inputs = actor_observations(environment)
     return {
