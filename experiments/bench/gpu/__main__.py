@@ -120,7 +120,8 @@ def _run(name: str, part: Part, folder: Path, end: float, tiny: bool) -> dict[st
 
 def _quickly() -> dict[str, str]:
     """An environment whose programs compile quickly and run slowly."""
-    flags = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
+    quickly = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    flags = f"{quickly} {os.environ.get('XLA_FLAGS', '')}"
     return {**os.environ, "XLA_FLAGS": flags}
 
 

@@ -27,7 +27,7 @@ class Part:
 
 
 def _physics(folder: Path, tiny: bool) -> list[str]:
-    sizes = ["--envs", "reacher", "--batches", "8", "--transitions", "32", "--compared", "4"]
+    sizes = ["--envs", "chain", "--batches", "8", "--transitions", "32", "--compared", "4"]
     return ["-m", "experiments.bench.gpu.physics", *(sizes if tiny else []), *_into(folder)]
 
 
