@@ -102,13 +102,13 @@ def test_an_exported_policy_takes_what_the_actor_sees(name, tmp_path):
     found: Any = SimpleNamespace(
         environment=environment,
         experiment=SimpleNamespace(env="hidden", agent="td3", config=config),
-        job=SimpleNamespace(training=training),
+        job=SimpleNamespace(training=training, seeds=1, variants=[SimpleNamespace(name="sobolev")]),
         policies=jax.tree.map(lambda leaf: leaf[None], Policy(state, seen)),
         epochs=1,
     )
     path = tmp_path / "policy"
     assert export(found, 0, name, path) <= 2e-6  # float32 sums in another order
-    about = describe(found)
+    about = describe(found, 0)
     assert about["observation_size"] == about["history"] == 2
     assert about["actor_observations"] == [1, 3]
     if name == "numpy":
