@@ -109,7 +109,7 @@ def tangents_and_differences(environment, method, jump):
         (lambda: history(Own(), 3), "analytic"),
         (lambda: history(Own(), 1), "analytic"),
         (lambda: envs.make("pendulum", history=4), "forward"),
-        (lambda: history(Crane(), 3), "forward"),
+        pytest.param(lambda: history(Crane(), 3), "forward", marks=pytest.mark.slow),
         (lambda: history(Crane(), 3), "analytic"),
         (lambda: history(MultiStep(Cart(), 2), 2), "forward"),
     ],

@@ -89,7 +89,9 @@ def test_every_episode_has_its_own_factors_within_their_ranges(sled, states):
 
 def test_the_nominal_draws_of_a_reset_stay_as_they_are(states):
     with jax.enable_x64(True):
-        nominal = jax.device_get(jax.vmap(Sled().reset)(jax.random.split(jax.random.key(0), 8)))
+        nominal = jax.device_get(
+            jax.jit(jax.vmap(Sled().reset))(jax.random.split(jax.random.key(0), 8))
+        )
     np.testing.assert_array_equal(nominal.physics.qpos, states.physics.qpos)
 
 
@@ -121,9 +123,8 @@ def test_derivatives_are_those_of_the_model_that_was_drawn(sled, step, states):
         key, action = jax.random.key(0), jnp.full(1, 0.5)
         _, next_state, found = tangents(key, state, action, jnp.eye(6), jnp.eye(1))
         displacements = 1e-6 * jnp.concatenate([jnp.eye(6), -jnp.eye(6)])
-        around = jax.vmap(lambda move: sled.step(sled.perturb(state, move), action).observation)(
-            displacements
-        )
+        moved = jax.jit(jax.vmap(lambda move: sled.step(sled.perturb(state, move), action)))
+        around = moved(displacements).observation
         next_state, found, around = jax.device_get((next_state, found, around))
     np.testing.assert_array_equal(
         next_state.physics.factors["dof_damping"], state.physics.factors["dof_damping"]
@@ -140,18 +141,20 @@ def test_a_step_differentiates_with_respect_to_factors(sled, states):
         factors = state.physics.factors
         flat, unflatten = ravel_pytree(dict(factors))
 
-        @jax.jit
         def speeds(flat):
             return sled.step(
                 set_factors(sled, state, unflatten(flat)), jnp.full(1, 0.5)
             ).physics.qvel
 
-        forward, reverse = jax.device_get((jax.jacfwd(speeds)(flat), jax.jacrev(speeds)(flat)))
-        moves = 1e-6 * np.eye(6)
-        differences = [
-            jax.device_get(speeds(flat + move) - speeds(flat - move)) / 2e-6 for move in moves
-        ]
-    np.testing.assert_allclose(forward, np.stack(differences, axis=1), atol=1e-6)
+        @jax.jit  # one program
+        def everything(flat):
+            moves = 1e-6 * jnp.concatenate([jnp.eye(6), -jnp.eye(6)])
+            around = jax.vmap(speeds)(flat + moves)
+            return jax.jacfwd(speeds)(flat), jax.jacrev(speeds)(flat), around
+
+        forward, reverse, around = jax.device_get(everything(flat))
+    differences = (around[:6] - around[6:]) / 2e-6
+    np.testing.assert_allclose(forward, differences.T, atol=1e-6)
     np.testing.assert_allclose(reverse, forward, atol=1e-10)  # the same formulas, other order
     assert np.count_nonzero(np.abs(forward).max(axis=0) > 1e-4) == 5  # all but the world's density
 

@@ -152,6 +152,7 @@ def test_a_policy_is_read_back_from_the_shard_it_lies_in(whole_sweep, split_swee
         load_policy(split_sweep, "best")
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_within_a_shard(split_sweep, too_little, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "resumed"
     flags = [*TINY, *CONFIGS, "--memory", too_little, "--checkpoint-seconds", "0"]

@@ -13,7 +13,10 @@ from sobolax.environment import State
 
 AGENTS = ("q_learning", "ddpg", "td3", "sac")
 # DDPG is TD3 with another configuration: its training is one too many for the fast tests.
-TRAINED = [pytest.param(name, marks=pytest.mark.slow if name == "ddpg" else ()) for name in AGENTS]
+TRAINED = [
+    pytest.param(name, marks=pytest.mark.slow if name in ("ddpg", "q_learning") else ())
+    for name in AGENTS
+]
 GAMMA = 0.8
 IMMEDIATE, DELAYED, ENDLESS = range(3)
 

@@ -121,6 +121,7 @@ def test_tangents_converge_to_those_of_the_cart(fitted, update):
     np.testing.assert_array_equal(metrics["teacher_dropped"], 0.0)
 
 
+@pytest.mark.slow
 def test_one_by_one_is_as_side_by_side():
     # A short piece suffices: Adam blows rounding up along the way.
     run = lambda key: fit(key, HYPER, steps=3)  # noqa: E731

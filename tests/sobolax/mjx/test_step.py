@@ -247,6 +247,7 @@ def test_forward_mode_is_right_at_odd_powers_of_impedance(float64):
     np.testing.assert_allclose(forward, gradients, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_ball_joint_at_ease_is_stiff(float64):
     """Rotated by no angle, its spring and its servo still answer a rotation."""
     forward, reverse, gradients = _gradients_of_speeds("ball-at-ease")
