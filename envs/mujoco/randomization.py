@@ -29,9 +29,9 @@ _PARAMETERS: dict[str, tuple[tuple[str, ...], str]] = {
     "body_pos": (("body_pos",), "body"),
     "geom_friction": (("geom_friction",), "geom"),
     "pair_friction": (("pair_friction",), "pair"),
-    "dof_damping": (("dof_damping",), "joint"),
-    "dof_armature": (("dof_armature",), "joint"),
-    "dof_frictionloss": (("dof_frictionloss",), "joint"),
+    "dof_damping": (("dof_damping",), "dof"),
+    "dof_armature": (("dof_armature",), "dof"),
+    "dof_frictionloss": (("dof_frictionloss",), "dof"),
     "jnt_stiffness": (("jnt_stiffness",), "joint"),
     "tendon_stiffness": (("tendon_stiffness",), "tendon"),
     "tendon_damping": (("tendon_damping",), "tendon"),
@@ -176,13 +176,13 @@ def randomize(
         raise ValueError(
             f"{environment.name} is randomized already: give all ranges in one randomize"
         )
+    randomization = Randomization(environment.mujoco_model, ranges, environment.name)
     if "body_pos" in {key.partition(":")[0] for key in ranges} and not environment.sees_geometry:
         raise ValueError(
             f"{environment.name}: body_pos cannot be randomized: observation and reward of this "
             "environment compute places from the nominal model; one of your own "
             "(envs.mujoco.mjcf.MjcfEnvironment) can"
         )
-    randomization = Randomization(environment.mujoco_model, ranges, environment.name)
     randomized = copy.copy(environment)
     randomized._set_randomization(randomization, observed)
     _check_traced(randomized, ranges)
@@ -221,43 +221,41 @@ def _parsed(model: MjModel, key: str, given: Any, owner: str) -> _Factor:
             f"{suggestion(name, _PARAMETERS)}; there are {', '.join(_PARAMETERS)}"
         )
     fields, kind = _PARAMETERS[name]
-    rows, owners = _rows(model, kind)
+    owners = _owners(model, kind)
+    rows = np.arange(owners.size)
+    elements = "joint" if kind == "dof" else kind
     if rows.size == 0:
-        raise ValueError(f"{owner}: {name} cannot be randomized: the model has no {kind}")
+        raise ValueError(f"{owner}: {name} cannot be randomized: the model has no {elements}")
     low, high = _range(key, given, owner)
     if not colon:
         return _Factor(fields, rows, 1, np.zeros(rows.size, int), low, high)
+    count = int(owners.max()) + 1
     if element == "*":
-        return _Factor(fields, rows, int(owners.max()) + 1, owners, low, high)
-    chosen = owners == _index(model, kind, element, key, owner)
-    return _Factor(fields, rows[chosen], 1, np.zeros(int(chosen.sum()), int), low, high)
-
-
-def _rows(model: MjModel, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a field, and the element that each belongs to."""
-    if kind == "joint":
-        return np.arange(model.nv), np.asarray(model.dof_jntid)
-    count = {
-        "body": model.nbody,
-        "geom": model.ngeom,
-        "pair": model.npair,
-        "tendon": model.ntendon,
-        "actuator": model.nu,
-    }[kind]
-    return np.arange(count), np.arange(count)
-
-
-def _index(model: MjModel, kind: str, element: str, key: str, owner: str) -> int:
-    count = {"joint": model.njnt, "body": model.nbody, "geom": model.ngeom, "pair": model.npair}
-    count |= {"tendon": model.ntendon, "actuator": model.nu}
-    names = [getattr(model, kind)(at).name for at in range(count[kind])]
+        return _Factor(fields, rows, count, owners, low, high)
+    names = [getattr(model, elements)(at).name for at in range(count)]
     if element not in names:
         known = ", ".join(name for name in names if name) or "none has a name"
         raise ValueError(
-            f"{owner}: {key!r}: the model has no {kind} {element!r}{suggestion(element, names)}; "
-            f"there are: {known}"
+            f"{owner}: {key!r}: the model has no {elements} {element!r}"
+            f"{suggestion(element, names)}; there are: {known}"
         )
-    return names.index(element)
+    chosen = rows[owners == names.index(element)]
+    return _Factor(fields, chosen, 1, np.zeros(chosen.size, int), low, high)
+
+
+def _owners(model: MjModel, kind: str) -> np.ndarray:
+    """The element that each row of a field belongs to: a ball joint has three dofs."""
+    if kind == "dof":
+        return np.asarray(model.dof_jntid)
+    counts = {
+        "body": model.nbody,
+        "geom": model.ngeom,
+        "pair": model.npair,
+        "joint": model.njnt,
+        "tendon": model.ntendon,
+        "actuator": model.nu,
+    }
+    return np.arange(counts[kind])
 
 
 def _range(key: str, given: Any, owner: str) -> tuple[float, float]:

@@ -11,7 +11,8 @@ from jax.flatten_util import ravel_pytree
 
 import envs
 from envs.mujoco.mjcf import MjcfEnvironment
-from envs.mujoco.randomization import randomize, set_factors
+from envs.mujoco.randomization import Randomization, randomize, set_factors
+from sobolax.mjx.engine import mjx
 from sobolax.tangents.methods import Derivatives, make_tangent_function
 
 # A sled that slides on a floor with friction, pushed, with a damped pendulum on it.
@@ -173,12 +174,35 @@ def test_a_step_differentiates_with_respect_to_factors(sled, states):
         ({"density": (-1, 1)}, "must be two finite numbers"),
         ({"density": (0, float("inf"))}, "must be two finite numbers"),
         ({"tendon_stiffness": (0, 1)}, "the model has no tendon"),
+        (0.5, r"randomize takes a range for each parameter, .*not 0\.5"),
         ({}, r"randomize takes a range for each parameter, such as \{'density'"),
     ],
 )
 def test_bad_ranges_are_one_clear_error(ranges, message):
     with pytest.raises(ValueError, match=message):
         randomize(Sled(), ranges)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "expected"),
+    [
+        # A row for each joint, and a row for each degree of freedom.
+        ("jnt_stiffness:slide", [2.0, 6.0]),
+        ("jnt_stiffness", [4.0, 6.0]),
+        ("dof_damping:ball", [2.0, 2.0, 2.0, 5.0]),
+        ("dof_damping:slide", [1.0, 1.0, 1.0, 10.0]),
+    ],
+)
+def test_a_parameter_of_a_joint_is_that_joints(parameter, expected):
+    model = mujoco.MjModel.from_xml_string(
+        "<mujoco><worldbody><body><joint name='ball' type='ball' stiffness='2' damping='1'/>"
+        "<geom size='0.1'/><body><joint name='slide' type='slide' stiffness='3' damping='5'/>"
+        "<geom size='0.1'/></body></body></worldbody></mujoco>"
+    )
+    randomization = Randomization(model, {parameter: (2.0, 2.0)}, "model")
+    factors = randomization.draw(jax.random.key(0))
+    applied = randomization.applied(mjx.put_model(model, impl="jax"), factors)
+    np.testing.assert_allclose(getattr(applied, parameter.partition(":")[0]), expected)
 
 
 def test_what_cannot_be_randomized_is_refused(sled):
