@@ -100,15 +100,11 @@ class MujocoEnvironment(ABC):
         self.action_names = names.of_actions(model)
         # All that a step does not set is constant: taken from here, not carried in the state.
         self._data = mjx.make_data(model, impl="jax")
-        reason = reason_against(self._model)
+        reason = self._reason = reason_against(self._model)
         # A step without constraints (contacts, limits, friction) runs no solver, and the solver's
         # loop is all that reverse mode cannot go through by itself.
         unconstrained = self._data._impl.efc_J.shape[0] == 0  # pyright: ignore
         self.reverse_mode = reason is None or unconstrained
-        self.own_derivatives: Mapping[str, TangentFunction | str] = {
-            "analytic": self._structured_tangents if reason is None else reason,
-            "mujoco_fd": self._engine_tangents,
-        }
         self._step = in_full_precision(mjx.step) if reason else step
         self._set_randomization(None, observed=False)
 
@@ -118,10 +114,9 @@ class MujocoEnvironment(ABC):
         # Under `jit`, its thousands of operations are traced once, not at every use in a program.
         self._substep = jax.jit(for_cpu(self._step_model))
         self._substep_jacobian = jax.jit(for_cpu(self._linearize_model))
-        analytic = self.own_derivatives["analytic"]
         nominal = "the C engine would differentiate the nominal model, not the one that was drawn"
-        self.own_derivatives = {
-            "analytic": analytic if isinstance(analytic, str) else self._structured_tangents,
+        self.own_derivatives: Mapping[str, TangentFunction | str] = {
+            "analytic": self._reason or self._structured_tangents,
             "mujoco_fd": self._engine_tangents if randomization is None else nominal,
         }
         zero = jax.eval_shape(self._start, jax.eval_shape(lambda: jax.random.key(0)))
