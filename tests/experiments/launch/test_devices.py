@@ -1,18 +1,12 @@
 """`--devices`: what devices share, what is refused, and resuming on as many or on others."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import pytest
 
 from experiments import train
 from experiments.launch import devices
 from tests.experiments.stubs import TINY
-
-ROOT = Path(__file__).parents[3]
+from tests.forced_devices import run_on_eight_devices
 
 
 @pytest.fixture
@@ -133,15 +127,4 @@ print("equal")
 
 @pytest.mark.slow
 def test_a_run_over_eight_devices_resumes_on_eight_bit_for_bit_and_on_one(tmp_path):
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path)],
-        env=os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=1800,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.endswith("equal\n")
+    run_on_eight_devices(SCRIPT, str(tmp_path))

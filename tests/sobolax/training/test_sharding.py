@@ -1,13 +1,8 @@
 """A training over eight devices is that of one, to rounding."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.forced_devices import run_on_eight_devices
 
 COMMON = """
 import math, re, sys
@@ -176,21 +171,6 @@ for environment, agent, sizes, hyper in cases:
 print("equal")
 """
 )
-
-
-def run_on_eight_devices(script):
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=1800,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.endswith("equal\n")
 
 
 def test_eight_devices_compute_what_one_does_and_exchange_batches_and_gradients_alone():
