@@ -129,7 +129,7 @@ def read(argv: Sequence[str] | None = None) -> Command:
         rule = run_folder.read_rule(folder)
         devices = run_folder.read_devices(folder)
         track = tracking.saved(folder)
-    flags = _flags(base, rule, _first(argv, "--preset")[0] or "fast", devices, track)
+    flags = _flags(base, rule, named_preset(argv), devices, track)
     flags = read_flags(type(flags), argv, "python -m experiments.train", flags)
     experiment = _experiment(base, flags)
     check_effects(given, experiment.config, experiment.hyper, flags.checkpoints)
@@ -171,13 +171,18 @@ def named_defaults(argv: Sequence[str] | None = None) -> Experiment:
     Raises:
         ValueError: If there is no such agent or preset.
     """
-    env, agent, kind, first_order = _first(argv, "--env", "--agent", "--preset", "--first-order")
+    env, agent, first_order = _first(argv, "--env", "--agent", "--first-order")
     return defaults(
         env or DEFAULT_ENVIRONMENT,
         agent=agent or DEFAULT_AGENT,
-        kind=kind or "fast",
+        kind=named_preset(argv),
         first_order=first_order,
     )
+
+
+def named_preset(argv: Sequence[str] | None = None) -> str:
+    """The preset that a command line names: "fast" if none."""
+    return _first(argv, "--preset")[0] or "fast"
 
 
 def _first(argv: Sequence[str] | None, *flags: str) -> list[str | None]:

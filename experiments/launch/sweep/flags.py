@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.launch.checkpoints import CheckpointRule
-from experiments.launch.command_line import mirror, named_defaults
+from experiments.launch.command_line import mirror, named_defaults, named_preset
 from experiments.launch.configuration import Experiment, merge, parse_environment_arguments
 from experiments.launch.effects import check_effects
 from experiments.launch.flags import given_flags, read_flags
@@ -88,7 +88,7 @@ def read(argv: Sequence[str] | None = None) -> Command:
     argv = sys.argv[1:] if argv is None else list(argv)
     given = {} if {"-h", "--help"} & set(argv) else given_flags(argv)
     base = named_defaults(argv)
-    flags = _flags(base, (given.get("preset") or ["fast"])[0])
+    flags = _flags(base, named_preset(argv))
     _check_words(argv, flags, base)
     flags = read_flags(type(flags), argv, PROGRAM, flags)
     memory = None if flags.memory is None else parse_size("--memory", flags.memory)
