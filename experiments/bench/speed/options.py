@@ -18,6 +18,7 @@ ROWS = (
     "memory",
     "storage",
     "derivatives",
+    "window",
 )
 
 
@@ -96,6 +97,23 @@ class StorageRow:
 
 
 @dataclass(frozen=True)
+class WindowRow:
+    """Iterations of SHAC: the first number of each flag, then one change at a time.
+
+    Attributes:
+        env: Name of the environment.
+        num_envs: Environments side by side.
+        horizons: Steps of a window.
+        hidden_sizes: Of actor and critics.
+    """
+
+    env: str = "hopper"
+    num_envs: tuple[int, ...] = (64, 16, 256)
+    horizons: tuple[int, ...] = (16, 4, 64)
+    hidden_sizes: tuple[int, ...] = (128, 128)
+
+
+@dataclass(frozen=True)
 class Bench:
     """Measures what gradients cost, in time and memory; writes runs/...-bench-speed/.
 
@@ -127,6 +145,7 @@ class Bench:
         training_step: Of the row of that name.
         sweep: Of the row of that name.
         storage: Of the row of that name.
+        window: Of the row of that name.
         output: Folder, new or empty; None for a new one under runs/.
     """
 
@@ -151,6 +170,7 @@ class Bench:
     training_step: TrainingStepRow = field(default_factory=TrainingStepRow)
     sweep: SweepRow = field(default_factory=SweepRow)
     storage: StorageRow = field(default_factory=StorageRow)
+    window: WindowRow = field(default_factory=WindowRow)
     output: Path | None = None
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import envs
 from experiments.bench.speed import __main__ as bench
-from experiments.bench.speed import derivatives, memory, update
+from experiments.bench.speed import derivatives, memory, update, window
 from experiments.bench.speed.options import (
     ROWS,
     Bench,
@@ -19,6 +19,7 @@ from experiments.bench.speed.options import (
     StorageRow,
     SweepRow,
     TrainingStepRow,
+    WindowRow,
 )
 from experiments.bench.timing import Alternative, measure
 from experiments.launch import run_folder
@@ -43,6 +44,7 @@ TINY = Bench(
     training_step=TrainingStepRow("pendulum", 4, 2, 4, (4,), 8),
     sweep=SweepRow("pendulum", 2, 1),
     storage=StorageRow(256, 2),
+    window=WindowRow("pendulum", (4, 8), (2, 6), (4,)),
 )
 
 
@@ -125,6 +127,26 @@ def test_whole_steps_and_sweeps_are_measured():
     # Of one of its runs: both programs of a run's size take microseconds to milliseconds.
     alone, together = sweep.rows
     assert together[1] == pytest.approx(alone[1] * together[2], rel=5)
+
+
+def test_windows_change_one_size_at_a_time():
+    pairs = [(one["num_envs"], one["horizon"]) for one in window.alternatives(WindowRow()).values()]
+    assert pairs == [(64, 16), (16, 16), (256, 16), (64, 4), (64, 64), (64, 16)]
+
+
+@pytest.mark.slow
+def test_windows_are_measured_and_longer_ones_need_more_memory():
+    [table] = measure_rows(replace(TINY, rows=("window",)))
+    rows = {row[0]: row for row in table.rows}
+    assert list(rows) == [
+        "4 environments, 2 steps",
+        "8 environments, 2 steps",
+        "4 environments, 6 steps",
+        "4 environments, 2 steps, gradients",
+    ]
+    first = rows["4 environments, 2 steps"]
+    assert first[2] == pytest.approx(8 / first[1])
+    assert rows["4 environments, 6 steps"][3] > first[3] > 0
 
 
 @pytest.mark.slow
@@ -211,6 +233,12 @@ def test_bytes_per_transition_count_every_number():
         ({"replay": ReplayRow("pendulum", ("int2",))}, "choose one of off, float32"),
         ({"rows": ("sweep",), "sweep": SweepRow("lqrr")}, "did you mean 'lqr'"),
         ({"rows": ("cold_start",), "cold_start": "lqrr"}, "did you mean 'lqr'"),
+        ({"rows": ("window",), "window": WindowRow("pendulim")}, "did you mean 'pendulum'"),
+        ({"window": WindowRow(num_envs=(0,))}, "--window.num-envs 0 must be at least 1"),
+        (
+            {"rows": ("window",), "window": WindowRow("pendulum", (3,), (1,))},
+            r"num_envs \* horizon=3 must be a multiple of minibatches=4",
+        ),
         (
             {"rows": ("training_step",), "training_step": TrainingStepRow(replay_capacity=130)},
             "replay_capacity=130 must be a multiple of num_envs=128",
