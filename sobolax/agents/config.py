@@ -8,6 +8,7 @@ import jax
 
 from sobolax.agents.critics import CriticOptions
 from sobolax.agents.networks import check_networks
+from sobolax.agents.smoothness import SMOOTHNESS
 from sobolax.agents.teacher import TEACHERS, make_teacher
 from sobolax.checks import check_choice, check_flags, check_scalars, owner_of
 from sobolax.controls import check_gradient_target
@@ -117,6 +118,7 @@ class CriticHyperparameters(ValueHyperparameters, _BothWeights):
         teacher_learning_rate: Of the teacher's Adam (`sobolax.agents.teacher`).
         teacher_tangent_weight: Weight of errors of tangents beside those of values in its loss;
             both are relative to what no knowledge gives.
+        smoothness_weight: Multiplies what `critic_smoothness` adds to the loss.
 
     Example:
         >>> CriticHyperparameters(action_weight=-1.0)
@@ -128,6 +130,7 @@ class CriticHyperparameters(ValueHyperparameters, _BothWeights):
     target_action_noise_bound: Any = 0.5
     teacher_learning_rate: Any = 1e-3
     teacher_tangent_weight: Any = 1.0
+    smoothness_weight: Any = 1.0
 
     @property
     def weights(self) -> Weights:
@@ -145,6 +148,7 @@ class CriticHyperparameters(ValueHyperparameters, _BothWeights):
                 "target_action_noise",
                 "teacher_learning_rate",
                 "teacher_tangent_weight",
+                "smoothness_weight",
             ),
             above_zero=("target_action_noise_bound",),
         )
@@ -177,6 +181,8 @@ class AgentConfig(LoopConfig):
         teacher: Whose tangents of reward and next observation the critic is matched to: the
             "simulator"'s, or those of a network that is "fitted" to them and to the transitions
             (see `sobolax.agents.teacher`), with the agent's `hidden_sizes` and `activation`.
+        critic_smoothness: "none", or "pave" for critics that are smooth for their own sake: a
+            control without a simulator (see `sobolax.agents.smoothness`).
 
     Example:
         >>> from sobolax.agents import sac
@@ -195,6 +201,7 @@ class AgentConfig(LoopConfig):
     gradient_units: str = "raw"
     trust: str = "full"
     teacher: str = "simulator"
+    critic_smoothness: str = "none"
 
     @property
     def counts_coordinates(self) -> bool:
@@ -207,6 +214,7 @@ class AgentConfig(LoopConfig):
         owner = owner_of(self)
         check_flags(owner, self, ["line_search"])
         check_networks(owner, self.hidden_sizes, self.activation, self.critic_norm)
+        check_choice(f"{owner}: critic_smoothness=", self.critic_smoothness, SMOOTHNESS)
         check_gradient_target(owner, self.gradient_target, self.first_order)
         if not (isinstance(self.weighting, str) or callable(self.weighting)):
             raise ValueError(
@@ -333,4 +341,5 @@ class AgentConfig(LoopConfig):
             norm=self.critic_norm,
             gradient_units=self.gradient_units,
             trust=self.trust,
+            smoothness=self.critic_smoothness,
         )

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from sobolax.agents.networks import Critic
+from sobolax.agents.smoothness import pave
 from sobolax.controls import GRADIENT_TARGETS, GradientTarget
 from sobolax.losses import (
     Errors,
@@ -57,6 +58,7 @@ class CriticOptions:
         norm: A name in `sobolax.agents.networks.NORMS`.
         gradient_units: A name in `sobolax.tangents.units.GRADIENT_UNITS`.
         trust: A name in `sobolax.tangents.trust.TRUSTS`.
+        smoothness: A name in `sobolax.agents.smoothness.SMOOTHNESS`.
 
     Example:
         >>> CriticOptions(hidden_sizes=(64, 64), count=1).activation
@@ -73,6 +75,7 @@ class CriticOptions:
     norm: str = "none"
     gradient_units: str = "raw"
     trust: str = "full"
+    smoothness: str = "none"
 
 
 @jax.tree_util.register_dataclass
@@ -197,6 +200,18 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
 
         return jax.vmap(one)(tangents, discounts)
 
+    def roughness(parameters, normalizer: Normalizer, transitions, keys) -> jax.Array:
+        """Of all critics, each over the batch."""
+
+        def one(parameters, transition, key):
+            where = transition.observation, transition.action, transition.next_observation
+            value = lambda o, a: one_value(parameters, normalizer, o, a)  # noqa: E731
+            return pave(value, *where, deviation(normalizer), key)
+
+        over_batch = jax.vmap(one, in_axes=(None, 0, 0))
+        each = jax.vmap(over_batch, in_axes=(0, None, None))(parameters, transitions, keys)
+        return jnp.sum(jnp.mean(each, axis=1))
+
     def init(key: jax.Array, hyper: Any) -> CriticState:
         observation, action = jnp.zeros(observation_size), jnp.zeros(action_size)
         parameters = jax.vmap(lambda one: network.init(one, observation, action))(
@@ -301,6 +316,15 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
                     "grad": jax.tree.map(lambda leaf: leaf[0], gradients),
                     "value_fn": lambda parameters: means_of(parameters)[0][0],
                 }
+        smoothness = {}
+        if options.smoothness != "none":
+            keys = jax.random.split(jax.random.fold_in(key, size + 1), size)
+            penalty, more = jax.value_and_grad(roughness)(
+                state.parameters, normalizer, transitions, keys
+            )
+            gradient = jax.tree.map(lambda a, b: a + hyper.smoothness_weight * b, gradient, more)
+            loss = loss + hyper.smoothness_weight * penalty
+            smoothness = {"smoothness_loss": penalty}
         updates, optimizer = optimizer_for(hyper).update(
             gradient, state.optimizer, state.parameters, **extra
         )
@@ -316,6 +340,7 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
             "gradients_dropped": _share_dropped(terms.state_valid, terms.action_valid),
         }
         each = jax.vmap(mean_squares, in_axes=1)(terms)  # of critics
+        metrics |= smoothness
         metrics |= dict(zip(SQUARES, (jnp.sum(one, axis=0) for one in each), strict=True))
         metrics = jax.tree.map(jnp.asarray, metrics)
         target = optax.incremental_update(parameters, state.target, hyper.tau)

@@ -87,6 +87,9 @@ CHOICES: dict[str, Choice] = {
         {**_SOFT, "first_order": "recomputed", "gradients_at": "policy"},
         _ONE,
     ),
+    "pave": Choice(
+        "plain, smoothed (PAVE)", "control", {"first_order": "off", "critic_smoothness": "pave"}
+    ),
     "differences": Choice(
         "gradients by differences", "gradients", {"derivatives": {"method": "differences"}}, _TENTH
     ),
