@@ -53,6 +53,9 @@ class Options:
         evaluation_episodes: Episodes of an evaluation.
         source: Where gradients come from (see sobolax.tangents.sources); all but off are the same
         loss.
+        gradient_units: What variants with gradients and controls measure them in: raw,
+            observation_std or state_std.
+        trust: How far they trust gradients where a step stretches: full, soft or hard.
         timing_steps: Environment steps per timed call, for the wall time.
     """
 
@@ -90,6 +93,8 @@ class Options:
     epoch_steps: int = 128
     evaluation_episodes: int = 16
     source: Literal["cached", "recomputed", "reverse"] = "reverse"
+    gradient_units: str = "raw"
+    trust: str = "full"
     timing_steps: int = 1_024
 
     def steps_at(self, size: int) -> int:

@@ -111,6 +111,8 @@ def make_config(
         "evaluation_episodes": options.evaluation_episodes,
         "report_states": 0,
     }
+    if source != "off":
+        values |= {"gradient_units": options.gradient_units, "trust": options.trust}
     return sobolax.agents.sac.Config(**{**values, **changes})
 
 
@@ -131,8 +133,10 @@ def make_hyper(options: Options, rate: float, weight: float, **changes: Any) -> 
 
 def _label(options: Options, weight: float) -> str:
     """What a variant with gradients was chosen with; a report merges variants by it."""
-    scale = options.reward_scale
-    return f"λ = {weight:g}" + (f", reward × {scale:g}" if scale != 1 else "")
+    scale, units, trust = options.reward_scale, options.gradient_units, options.trust
+    parts = [f"λ = {weight:g}", f"reward × {scale:g}" if scale != 1 else ""]
+    parts += [units if units != "raw" else "", f"{trust} trust" if trust != "full" else ""]
+    return ", ".join(part for part in parts if part)
 
 
 def _plain(options: Options, size: int, family: str, more: int, budget: int) -> Group:

@@ -9,7 +9,15 @@ from experiments.studies.weighting.measure import measure
 from experiments.studies.weighting.options import Options, prepare
 from experiments.studies.weighting.tables import tables
 
-STUDY = study.Study("weighting", Options, prepare, measure, tables, figures)
+STUDY = study.Study(
+    "weighting",
+    Options,
+    prepare,
+    measure,
+    tables,
+    figures,
+    fixed=("gradient_units", "trust"),
+)
 
 main = functools.partial(command.main, STUDY)
 

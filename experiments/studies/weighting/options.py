@@ -21,6 +21,8 @@ class Options:
         seed: The first number that random keys derive from.
         steps: Environment steps, or updates of the toy, of every task; None for what each task
             says.
+        gradient_units: What gradients are measured in: raw, observation_std or state_std.
+        trust: How far they are trusted where a step stretches: full, soft or hard.
     """
 
     tasks: tuple[str, ...] = tuple(TASKS)
@@ -28,6 +30,8 @@ class Options:
     seeds: int = 10
     seed: int = 0
     steps: int | None = None
+    gradient_units: str = "raw"
+    trust: str = "full"
 
 
 @dataclass(frozen=True)
@@ -66,12 +70,25 @@ def prepare(options: Options) -> Plan[Options, Job]:
     check_flags(options, ["seed"], lambda x: 0 <= x < 2**32, "from 0 to 2**32 - 1")
     check_flags(options, ["steps"], lambda x: x is None or x >= 1, "at least 1")
     names = check_names("tasks", options.tasks, tuple(TASKS))
+    if (changes := _loss_options(options)) and "toy" in names:
+        flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in changes.items())
+        raise ValueError(
+            f"{flags} needs observations that training normalises, and the toy has 32 transitions "
+            "and no training loop: leave it out, --tasks pendulum reacher"
+        )
     chosen = check_names("rules", (PLAIN, *(options.rules or RULES)), tuple(RULES))
     rules = [rule for rule in RULES.values() if rule.name in chosen]
     jobs = [
         job for task in TASKS.values() if task.name in names for job in _jobs(task, rules, options)
     ]
     return Plan(options, {f"{job.task.name}, {job.group}": job for job in jobs}, "-".join(names))
+
+
+def _loss_options(options: Options) -> dict[str, str]:
+    """Options of the gradient loss that are not the plain ones."""
+    plain = {"gradient_units": "raw", "trust": "full"}
+    chosen = {name: getattr(options, name) for name in plain}
+    return {name: value for name, value in chosen.items() if value != plain[name]}
 
 
 def _jobs(task: Task, rules: list[Rule], options: Options) -> Iterator[Job]:
@@ -83,5 +100,7 @@ def _jobs(task: Task, rules: list[Rule], options: Options) -> Iterator[Job]:
         own = tuple(rule for rule in rules if rule.group == group)
         weightings = tuple(dict.fromkeys(rule.weighting for rule in own))
         config = replace(task.sized(options.steps), line_search=own[0].line_search)
+        if changes := _loss_options(options):
+            config = replace(config, **changes)
         training = task.make_training(environment, config, weightings)
         yield Job(task, group, own, weightings, config, training)

@@ -213,12 +213,24 @@ def test_tables_do_with_a_single_seed_and_size():
         (["--groups"], "--groups"),
         (["--tau", "2"], "tau=2.0"),
         (["--learning-starts", "99999"], "learning_starts=99999"),
+        (["--trust", "soft"], "which first_order='reverse' never computes"),
+        (["--gradient-units", "std", "--source", "cached"], "gradient_units='std' is unknown"),
         (["--output", "a-file"], "is a file"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(flags, message, tmp_path, assert_refused):
     (tmp_path / "a-file").write_text("kept")
     assert_refused(command.main, flags, message)
+
+
+def test_units_and_trust_are_those_of_gradients_and_in_their_labels():
+    changes = {"source": "cached", "gradient_units": "observation_std", "trust": "soft"}
+    groups = make_groups(dataclasses.replace(DEFAULTS["chain"], **changes), 2)
+    by_name = {group.name: group for group in groups}
+    assert by_name["plain"].config.trust == "full"
+    assert by_name["gradients"].config.trust == "soft"
+    assert by_name["gradients"].config.gradient_units == "observation_std"
+    assert by_name["gradients"].configs[0] == "λ = 1, observation_std, soft trust"
 
 
 @pytest.mark.parametrize("env", DEFAULTS)

@@ -121,6 +121,11 @@ def test_runs_are_merged_into_one_page(tmp_path, capsys):
         (["--steps", "100"], "must be a multiple"),
         (["--steps", "0"], "--steps 0 must be at least 1"),
         (["--tasks", "pendulum", "--steps", "256"], "leaves nothing"),
+        (["--trust", "soft"], "--trust soft needs observations that training normalises"),
+        (
+            ["--tasks", "pendulum", "--trust", "softly"],
+            "trust='softly' is unknown (did you mean 'soft'?)",
+        ),
         (["--output", "a-file"], "is a file"),
         (["--output", "another"], "is not empty"),
         (["--report", "another", "--output", "new"], "holds no rows.csv"),
