@@ -147,6 +147,26 @@ BEST: dict[tuple[str, str], Preset] = {
         _TRUSTED,
         evidence="docs/results/payoff.md, pusher, soft_1: 15.1 % over plain SAC, 10 of 10 seeds",
     ),
+    ("reacher", "td3"): replace(
+        PRESETS["reacher"],
+        config={**PRESETS["reacher"].config, "total_timesteps": 12_288},
+        evidence="docs/results/agents.md, reacher, TD3: +0.89 at the end, +1.10 over training",
+    ),
+    ("chain", "sac"): replace(
+        PRESETS["chain"], evidence="README.md, chain: +5.3 in 3 of 3 seeds, with λ = 1"
+    ),
+    **{
+        ("pendulum", agent): replace(
+            PRESETS["pendulum"],
+            evidence=f"docs/results/agents.md, pendulum: {gain} over training, none at the end",
+        )
+        for agent, gain in (
+            ("q_learning", "+22.7"),
+            ("ddpg", "+43.4"),
+            ("td3", "+36.5"),
+            ("sac", "+73.8"),
+        )
+    },
     ("hopper", "shac"): Preset(
         config={
             "total_timesteps": 102_400,
