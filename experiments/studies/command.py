@@ -95,7 +95,7 @@ def merge(study: Study[Any], folders: Sequence[Path]) -> list[Row]:
         here = Rows(rows.read(folder))
         if not here:
             raise ValueError(f"{folder} holds no {rows.ROWS} of a study: name the folder of a run")
-        saved = _configuration(study, folder)
+        saved = _configuration(study, folder, merging=True)
         options = saved["options"]
         if (jobs := saved.get("jobs")) is not None:
             _check_jobs(folder, _rows_by_job(here), jobs)
@@ -183,19 +183,23 @@ def _read(
     return options, flags
 
 
-def _configuration(study: Study[Any], folder: Path, flag: str = "") -> dict[str, Any]:
-    """The configuration of a run of this study.
+def _configuration(
+    study: Study[Any], folder: Path, flag: str = "", merging: bool = False
+) -> dict[str, Any]:
+    """The configuration of a run of this study; `merging`, or of one that merges with it.
 
     Raises:
         ValueError: If the folder holds none, it is damaged, or it is another study's.
     """
     saved = run_folder.read_configuration(folder)
-    if saved.get("study") != study.name:
+    known = {study.name: study.options, **(study.merges if merging else {})}
+    name = saved.get("study")
+    if not isinstance(name, str) or name not in known:
         raise ValueError(
             f"{flag}{folder} is no run of python -m experiments.studies.{study.name}: name such "
             "a run's folder"
         )
-    schema: dict[str, Any] = {"options": study.options}
+    schema: dict[str, Any] = {"options": known[name]}
     if "jobs" in saved:
         schema["jobs"] = list[str]
     json_files.check(saved, schema, str(folder / run_folder.CONFIGURATION))
@@ -271,7 +275,8 @@ def _write_merged(
 ) -> None:
     saved = [run_folder.read_configuration(source) for source in sources]
     values = {"merged": [str(source) for source in sources], "runs": saved}
-    options = saved[0]["options"]
+    own = [one for one in saved if one["study"] == study.name]
+    options = (own or saved)[0]["options"]
     run_folder.write_json(
         folder / run_folder.CONFIGURATION, {"study": study.name, "options": options, **values}
     )

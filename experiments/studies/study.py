@@ -73,6 +73,8 @@ class Study(Generic[Options]):
         figures: Of the same, each with its file's name without an ending.
         identity: Columns that identify a row among those of merged runs.
         fixed: Options that merged runs must have in common.
+        merges: Other studies with rows of the same kind, by name, and their types of options:
+            `--report` takes their runs as well.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Study(Generic[Options]):
     figures: Callable[[Rows], Iterator[tuple[str, Figure]]]
     identity: Sequence[str] = ("job",)
     fixed: Sequence[str] = ()
+    merges: Mapping[str, type] = field(default_factory=dict)
 
 
 def check_flags(

@@ -21,8 +21,13 @@ class PeerUnavailable(RuntimeError):
 
 def command(worker: str) -> list[str]:
     """Interpreter and script of a worker; the peer's environment must be there."""
-    python = sys.executable if worker == "sobolax" else str(_python(FOLDER / worker))
+    python = sys.executable if worker == "sobolax" else str(interpreter(worker))
     return [python, str(_WORKERS / f"{worker}_sac.py")]
+
+
+def interpreter(peer: str, folder: Path = FOLDER) -> Path:
+    """Python of a peer's environment, which is there once `install` has made it."""
+    return folder / peer / "bin" / "python"
 
 
 def requirements(peer: str) -> Path:
@@ -46,12 +51,13 @@ def install(peer: str, folder: Path = FOLDER, uv: str | None = None) -> bool:
     """
     target, wanted = folder / peer, requirements(peer).read_text()
     mark = target / _MARK
-    if mark.is_file() and mark.read_text() == wanted and _python(target).exists():
+    python = interpreter(peer, folder)
+    if mark.is_file() and mark.read_text() == wanted and python.exists():
         return False
     uv = uv or _uv()
     mark.unlink(missing_ok=True)
     _call(peer, [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(target)])
-    arguments = ["--python", str(_python(target)), "--requirements", str(requirements(peer))]
+    arguments = ["--python", str(python), "--requirements", str(requirements(peer))]
     _call(peer, [uv, "pip", "install", "--quiet", *arguments])
     mark.write_text(wanted)
     return True
@@ -81,7 +87,3 @@ def _call(peer: str, command: list[str]) -> None:
             f"the environment of {peer} cannot be made (is there a network, and room on the "
             f"disk?); uv said: {said}"
         )
-
-
-def _python(environment: Path) -> Path:
-    return environment / "bin" / "python"

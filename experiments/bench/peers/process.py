@@ -14,7 +14,7 @@ from typing import Any
 from experiments.bench.peers.workers.protocol import Segment
 
 # Every program is compiled anew: a peer's start is timed, and so is ours.
-_CACHE_VARIABLES = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+CACHE_VARIABLES = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
 _NUMBER = int | float
 _SEGMENT = {
     "part": str,
@@ -38,6 +38,7 @@ class Worker:
         config: The worker's one argument.
         log: A new file for whatever it prints.
         timeout: Seconds that it may take for an answer.
+        variables: Of its environment, beside ours without those of JAX's compilation cache.
 
     Attributes:
         start_seconds: From its start until it was ready: imports, compilation, filling the buffer,
@@ -55,10 +56,11 @@ class Worker:
         config: Mapping[str, Any],
         log: Path,
         timeout: float,
+        variables: Mapping[str, str] | None = None,
     ):
         self.name, self._log, self._timeout = name, log, timeout
         self._start = time.perf_counter()
-        environment = {k: v for k, v in os.environ.items() if k not in _CACHE_VARIABLES}
+        environment = {k: v for k, v in os.environ.items() if k not in CACHE_VARIABLES}
         with log.open("xb") as errors:
             self._process = subprocess.Popen(
                 [*command, json.dumps(config)],
@@ -66,7 +68,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 bufsize=0,
-                env=environment,
+                env=environment | dict(variables or {}),
                 cwd=log.parent,  # libraries leave logs where they run
             )
         assert self._process.stdin is not None
@@ -93,7 +95,7 @@ class Worker:
         Raises:
             WorkerError: If it does not get there.
         """
-        self.versions = self._answer("ready", {"versions": dict})["versions"]
+        self.versions = self.answer("ready", {"versions": dict})["versions"]
         self.start_seconds = time.perf_counter() - self._start
 
     def run(self, part: str) -> Segment:
@@ -106,7 +108,7 @@ class Worker:
             self._input.write(json.dumps({"run": part}).encode() + b"\n")
         except BrokenPipeError:
             raise WorkerError(self._ended()) from None
-        answer = self._answer("segment", _SEGMENT)
+        answer = self.answer("segment", _SEGMENT)
         if answer["part"] != part:
             raise WorkerError(f"{self.name} got {part!r} to run and ran {answer['part']!r}")
         segment = Segment(**{name: answer[name] for name in Segment.__dataclass_fields__})
@@ -114,7 +116,16 @@ class Worker:
             raise WorkerError(f"{self.name} reported an impossible segment: {segment}")
         return segment
 
-    def _answer(self, event: str, kinds: Mapping[str, Any]) -> dict[str, Any]:
+    def answer(self, event: str, kinds: Mapping[str, Any]) -> dict[str, Any]:
+        """Waits for the next thing that the worker says.
+
+        Args:
+            event: What it has to be.
+            kinds: Its fields and their types.
+
+        Raises:
+            WorkerError: If something else comes, or nothing.
+        """
         if not select.select([self._output], [], [], self._timeout)[0]:
             raise WorkerError(
                 f"{self.name} said nothing for {self._timeout:g} s; its log is {self._log}"

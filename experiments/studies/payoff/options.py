@@ -24,7 +24,8 @@ class Options:
     `--report` merges folders.
 
     Attributes:
-        tasks: Which, of reacher, hopper, walker2d, pusher, ant, half_cheetah, humanoid, chain.
+        tasks: Which, of reacher, hopper, walker2d, pusher, ant, half_cheetah, humanoid, chain,
+            pendulum.
         regimes: How much data and how many updates: few, many, long.
         variants: Which.
         seeds: How many seeds each variant gets.

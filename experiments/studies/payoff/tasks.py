@@ -45,6 +45,7 @@ TASKS = {
         Task("half_cheetah", {"report_states": 0}),
         Task("humanoid"),
         Task("chain", {"report_horizon": 60}, {"discount": 0.95}),
+        Task("pendulum", {"report_horizon": 50}, {"discount": 0.95}),
     )
 }
 

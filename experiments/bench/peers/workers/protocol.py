@@ -83,11 +83,11 @@ class Channel:
 
     def ready(self, versions: Mapping[str, str]) -> None:
         """Says that everything is compiled and has run once."""
-        self._say({"event": "ready", "versions": dict(versions)})
+        self.say("ready", versions=dict(versions))
 
     def report(self, part: str, segment: Segment) -> None:
         """Says how long a segment took."""
-        self._say({"event": "segment", "part": part, **vars(segment)})
+        self.say("segment", part=part, **vars(segment))
 
     def serve(self, parts: Mapping[str, Callable[[], Segment]], hand_back: str = "") -> str | None:
         """Runs segments on request, until the end of the input.
@@ -106,8 +106,9 @@ class Channel:
             self.report(part, parts[part]())
         return None
 
-    def _say(self, values: Mapping[str, Any]) -> None:
-        self._output.write(json.dumps(values) + "\n")
+    def say(self, event: str, **values: Any) -> None:
+        """Says anything; the driver has to be waiting for this event."""
+        self._output.write(json.dumps({"event": event, **values}) + "\n")
         self._output.flush()
 
 

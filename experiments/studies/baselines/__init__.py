@@ -1,0 +1,1 @@
+"""Agents of other people on our environments: returns beside those of ours."""

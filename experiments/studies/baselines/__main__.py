@@ -1,0 +1,32 @@
+"""Agents of other people on our environments: `python -m experiments.studies.baselines --help`."""
+
+from collections.abc import Sequence
+
+from experiments.launch.exit_status import leave
+from experiments.studies import command, study
+from experiments.studies.baselines.figures import figures
+from experiments.studies.baselines.measure import measure
+from experiments.studies.baselines.options import Options, prepare
+from experiments.studies.baselines.tables import tables
+from experiments.studies.payoff.options import Options as PayoffOptions
+
+STUDY = study.Study(
+    "baselines",
+    Options,
+    prepare,
+    measure,
+    tables,
+    figures,
+    identity=("task", "regime", "variant", "seed"),
+    fixed=("shrink",),
+    merges=dict.fromkeys(("payoff", "first_order_agents", "ant"), PayoffOptions),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; see `experiments.studies.command.main`."""
+    return command.main(STUDY, argv)
+
+
+if __name__ == "__main__":
+    leave(main())

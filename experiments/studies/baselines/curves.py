@@ -1,0 +1,90 @@
+"""Learning curves over steps and over time, and what they come to at equal amounts of either."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments.report.results import RETURN
+from experiments.report.rows import Rows
+from experiments.studies.baselines.options import PEERS
+from experiments.studies.payoff.tasks import REGIMES, TASKS
+from experiments.studies.payoff.variants import CHOICES
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One training.
+
+    Attributes:
+        steps: Of the environments until each evaluation, `(evaluations,)`.
+        seconds: Until each evaluation, `(evaluations,)`, see `times`.
+        returns: Of each evaluation, `(evaluations,)`.
+    """
+
+    steps: np.ndarray
+    seconds: np.ndarray
+    returns: np.ndarray
+
+    def over_steps(self, start: float, end: float) -> float:
+        """Mean return from one number of steps to another, linear between evaluations."""
+        inner = self.steps[(self.steps > start) & (self.steps < end)]
+        grid = np.array([start, *inner, end])
+        returns = np.interp(grid, self.steps, self.returns)
+        if end == start:
+            return float(returns[0])
+        return float(np.trapezoid(returns, grid) / (end - start))
+
+    def at_time(self, seconds: float) -> float:
+        """Return after so much time, linear between evaluations; NaN before the first."""
+        return float(np.interp(seconds, self.seconds, self.returns, left=np.nan))
+
+
+def places(rows: Rows) -> Iterator[tuple[str, str, Rows]]:
+    """Regime, task and the rows of both, in the order of `payoff`."""
+    for regime in REGIMES:
+        for task in TASKS:
+            if own := rows.where(regime=regime, task=task):
+                yield regime, task, own
+
+
+def variants(rows: Rows) -> list[str]:
+    """Those that were measured: ours, then the peers."""
+    found = rows.distinct("variant")
+    return [name for name in (*CHOICES, *PEERS) if name in found]
+
+
+def label(variant: str) -> str:
+    """For tables and figures."""
+    return PEERS[variant].label if variant in PEERS else CHOICES[variant].label
+
+
+def curves(rows: Rows, variant: str) -> list[Curve]:
+    """Of each seed of a variant, in the rows of one task and regime."""
+    return [
+        Curve(some.column("environment_steps"), times(some.column("seconds")), some.column(RETURN))
+        for _, some in rows.where(variant=variant).groups("seed")
+    ]
+
+
+def times(seconds: np.ndarray) -> np.ndarray:
+    """Seconds of a training whose first epoch takes as long as the median of the others.
+
+    What happens but once and is not the same for all lies in the first: compilation, filling the
+    buffer.
+    """
+    if len(seconds) < 2:
+        return seconds
+    return seconds - seconds[0] + np.median(np.diff(seconds))
+
+
+def equal_steps(measured: list[list[Curve]]) -> tuple[float, float] | None:
+    """The largest range of steps that all have; None if there is none."""
+    every = [curve.steps for some in measured for curve in some]
+    start, end = max(steps[0] for steps in every), min(steps[-1] for steps in every)
+    return (start, end) if start <= end else None
+
+
+def equal_time(measured: list[list[Curve]]) -> float:
+    """The time of the whole training of the fastest, mean over its seeds."""
+    return min(float(np.mean([curve.seconds[-1] for curve in some])) for some in measured)

@@ -1,0 +1,64 @@
+"""Returns of all agents on each task, over steps of the environment and over time."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from experiments.report.figure import BLACK, GREY, band, legend_below, log_scale, panels
+from experiments.report.intervals import estimate
+from experiments.report.rows import Rows
+from experiments.studies.baselines.curves import Curve, curves, label, places, variants
+from experiments.studies.payoff.figures import color as own_color
+from experiments.studies.payoff.tasks import REGIMES
+
+_COLORS = {"brax_ppo": BLACK, "brax_sac": GREY}
+_AXES = {"steps": "environment steps", "seconds": "seconds, without compilation"}
+
+
+def figures(rows: Rows) -> Iterator[tuple[str, Figure]]:
+    """A figure for each regime."""
+    for regime in REGIMES:
+        if own := rows.where(regime=regime):
+            yield f"returns_{regime}", _draw(own)
+
+
+def _draw(rows: Rows) -> Figure:
+    found = list(places(rows))
+    figure, grid = panels(len(found), 2, 8.0, 2.4 * len(found) + 0.8)
+    for line, (_, task, own) in zip(grid, found, strict=True):
+        for axes, (across, name) in zip(line, _AXES.items(), strict=True):
+            for variant in variants(own):
+                _band(axes, curves(own, variant), across, variant)
+            log_scale(axes, "x")
+            axes.set(title=task, xlabel=name)
+    figure.supylabel("return of the deterministic policy", fontsize=8.5)
+    figure.suptitle("Mean and 95 % interval over seeds")
+    entries = [
+        Line2D([], [], color=_color(name), linestyle=_line(name), label=label(name))
+        for name in variants(rows)
+    ]
+    legend_below(figure, entries, columns=3)
+    return figure
+
+
+def _band(axes: Axes, seeds: list[Curve], across: str, variant: str) -> None:
+    # A seed that was cut short ends where it does.
+    longest = max(len(one.returns) for one in seeds)
+    alive = [[one for one in seeds if len(one.returns) > at] for at in range(longest)]
+    where = [
+        float(np.mean([getattr(one, across)[at] for one in some])) for at, some in enumerate(alive)
+    ]
+    returns = [estimate([one.returns[at] for one in some]) for at, some in enumerate(alive)]
+    band(axes, where, returns, _color(variant), linestyle=_line(variant))
+
+
+def _color(variant: str) -> str:
+    return _COLORS.get(variant) or own_color(variant)
+
+
+def _line(variant: str) -> Literal["-", "-."]:
+    return "-." if variant in _COLORS else "-"
