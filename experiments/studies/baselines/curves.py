@@ -61,17 +61,19 @@ def label(variant: str) -> str:
 
 def curves(rows: Rows, variant: str) -> list[Curve]:
     """Of each seed of a variant, in the rows of one task and regime."""
-    return [
-        Curve(some.column("environment_steps"), times(some.column("seconds")), some.column(RETURN))
-        for _, some in rows.where(variant=variant).groups("seed")
-    ]
+    found = []
+    for _, some in rows.where(variant=variant).groups("seed"):
+        compiling = np.nan_to_num(some.column("compile_seconds"))  # of ours it is apart
+        seconds = times(some.column("seconds") - compiling)
+        found.append(Curve(some.column("environment_steps"), seconds, some.column(RETURN)))
+    return found
 
 
 def times(seconds: np.ndarray) -> np.ndarray:
     """Seconds of a training whose first epoch takes as long as the median of the others.
 
-    What happens but once and is not the same for all lies in the first: compilation, filling the
-    buffer.
+    What happens but once, and is apart in some, lies in the first: filling the buffer, compilation
+    that is not known.
     """
     if len(seconds) < 2:
         return seconds

@@ -78,7 +78,8 @@ def _train(
     log.parent.mkdir(exist_ok=True)
     log.unlink(missing_ok=True)  # of a training that was cut short
     caches = {name: os.environ[name] for name in CACHE_VARIABLES if name in os.environ}
-    variables = {"PYTHONPATH": str(_ROOT), **caches}
+    # Less of XLA's own log, which fills pages for each program that comes from a cache.
+    variables = {"PYTHONPATH": str(_ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **caches}
     evaluations = job.config["evaluations"]
     progress.phase(f"{name}: starting and compiling")
     with Worker(name, command, job.config, log, plan.options.timeout, variables) as worker:

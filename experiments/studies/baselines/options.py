@@ -68,7 +68,7 @@ class Options:
     seeds: int = 5
     first_seed: int = 0
     ppo_timesteps: int = 1_024_000
-    ppo_evaluations: int = 100
+    ppo_evaluations: int = 50
     sac_timesteps: int | None = None
     timeout: float = 3600.0
     shrink: int = 1

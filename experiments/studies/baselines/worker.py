@@ -40,16 +40,27 @@ class Compilation:
                 self._spans.pop()
             self._spans.append((end - duration_secs, end))
 
-    def since(self, start: float) -> float:
-        """Seconds since a time of `time.perf_counter`."""
-        return sum(end - begin for begin, end in self._spans if begin >= start)
+    def within(self, start: float, end: float) -> float:
+        """Seconds between two times of `time.perf_counter`."""
+        return sum(over - begin for begin, over in self._spans if start <= begin and over <= end)
 
 
 class Evaluations:
-    """Times Brax's evaluations, of which `cpu` seconds and `wall` seconds are known."""
+    """Times Brax's evaluations, which compile as well; all together.
 
-    def __init__(self) -> None:
-        self.wall = self.cpu = 0.0
+    Attributes:
+        wall: Seconds.
+        cpu: Seconds of the processor, of all threads.
+        compilation: Those of `wall` in which JAX compiled.
+    """
+
+    def __init__(self, compilation: Compilation) -> None:
+        self._compilation = compilation
+        self.restart()
+
+    def restart(self) -> None:
+        """Counts from here on."""
+        self.wall = self.cpu = self.compilation = 0.0
 
     def timed(self, evaluator: type) -> type:
         """A class like Brax's evaluator that does the same."""
@@ -59,8 +70,10 @@ class Evaluations:
             def run_evaluation(self, *arguments: Any, **options: Any) -> Any:
                 wall, cpu = time.perf_counter(), time.process_time()
                 metrics = super().run_evaluation(*arguments, **options)
-                found.wall += time.perf_counter() - wall
+                end = time.perf_counter()
+                found.wall += end - wall
                 found.cpu += time.process_time() - cpu
+                found.compilation += found._compilation.within(wall, end)
                 return metrics
 
         return Timed
@@ -77,7 +90,8 @@ def main() -> None:
     import envs
 
     environment = envs.brax_env(envs.make(given["environment"]))
-    compilation, evaluations = Compilation(), Evaluations()
+    compilation = Compilation()
+    evaluations = Evaluations(compilation)
     jax.monitoring.register_event_duration_secs_listener(compilation.listen)
     acting.Evaluator = evaluations.timed(acting.Evaluator)
     wall = cpu = 0.0
@@ -86,19 +100,21 @@ def main() -> None:
         nonlocal wall, cpu
         if not step:
             channel.ready(protocol.versions("brax", "jax", "flax", "optax", "mujoco-mjx"))
-            evaluations.wall = evaluations.cpu = 0.0
+            evaluations.restart()
             wall, cpu = time.perf_counter(), time.process_time()
             return
-        seconds = time.perf_counter() - wall
+        now = time.perf_counter()
+        compiling = compilation.within(wall, now)
+        trained = now - wall - evaluations.wall - (compiling - evaluations.compilation)
         channel.say(
             "epoch",
             environment_steps=int(step),
             evaluation_return=float(metrics["eval/episode_reward"]),
             evaluation_length=float(metrics["eval/avg_episode_length"]),
-            seconds=seconds,
-            train_seconds=seconds - evaluations.wall,
+            seconds=now - wall,
+            train_seconds=trained,
             cpu_seconds=time.process_time() - cpu - evaluations.cpu,
-            compile_seconds=compilation.since(wall),
+            compile_seconds=compiling,
         )
 
     train, networks = _agent(given)

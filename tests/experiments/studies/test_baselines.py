@@ -42,7 +42,7 @@ for epoch in range(given["evaluations"]):
         cpu_seconds=5.0 + epoch, compile_seconds=2.0,
     )
 """
-FLAGS = ["--tasks", "pendulum", "--regime", "few", "--seeds", "2", "--shrink", "50"]
+FLAGS = ["--tasks", "pendulum", "--regime", "few", "--seeds", "2", "--shrink", "25"]
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_every_evaluation_is_a_row_and_what_failed_is_left_for_resume(run, tmp_p
         "variant": "brax_sac",
         "seed": 0,
         "epoch": 1,
-        "environment_steps": 204,
+        "environment_steps": 409,
         "evaluation_return": 1.0,
         "evaluation_length": 10.0,
         "seconds": 4.0,
@@ -123,7 +123,7 @@ def test_a_library_that_cannot_be_installed_is_left_out_with_its_reason(run, tmp
         (["--timeout", "0"], "--timeout 0.0 must be above 0"),
         (
             ["--ppo-timesteps", "1000000"],
-            "must be a multiple of 102400, 100 evaluations of 1024 steps: take 1024000",
+            "must be a multiple of 51200, 50 evaluations of 1024 steps: take 1024000",
         ),
         (["--sac-timesteps", "4096"], "--sac-timesteps 4096 must be at least 4256: 4096 steps"),
     ],
@@ -175,7 +175,7 @@ def test_means_at_equal_steps_and_returns_at_equal_time_by_hand():
     # The first epoch of 12 s compiles: it counts as the median of the others, 2 s.
     assert curves.times(np.array([12.0, 14.0, 16.0, 19.0])).tolist() == [2.0, 4.0, 6.0, 9.0]
     ours = make_rows("shac", [100, 200, 300], [12.0, 14.0, 16.0], [0.0, 10.0, 10.0])
-    theirs = make_rows("brax_ppo", [200, 1000], [5.0, 8.0], [0.0, 80.0], compile_seconds=1.0)
+    theirs = make_rows("brax_ppo", [200, 1000], [55.0, 58.0], [0.0, 80.0], compile_seconds=50.0)
     rows = Rows([*ours, *theirs])
     (table,) = tables.tables(rows)
     lines = {row[1]: dict(zip(table.headings, row, strict=True)) for row in table.rows}
@@ -186,7 +186,7 @@ def test_means_at_equal_steps_and_returns_at_equal_time_by_hand():
     # After 6 s, theirs are evaluated at 3 s and 6 s.
     assert (shac["return, equal time"].mean, ppo["return, equal time"].mean) == (10.5, 80.5)
     assert (shac["time, s"], ppo["time, s"]) == (6.0, 6.0)
-    assert (shac["compiling, s"], ppo["compiling, s"]) == (None, 1.0)
+    assert (shac["compiling, s"], ppo["compiling, s"]) == (None, 50.0)
     (one,) = curves.curves(rows.where(seed=0), "brax_ppo")
     assert one.at_time(4.5) == 40.0
     assert np.isnan(one.at_time(1.0))
@@ -206,7 +206,7 @@ def test_runs_of_ours_are_merged_with_those_of_the_peers(run, tmp_path, capsys):
     theirs, ours, both = (tmp_path / name for name in ("theirs", "ours", "both"))
     run(*FLAGS, "--output", theirs)
     ours.mkdir()
-    options = run_folder.plain(vars(PayoffOptions(shrink=50)))
+    options = run_folder.plain(vars(PayoffOptions(shrink=25)))
     written = {"study": "first_order_agents", "options": options}
     (ours / "configuration.json").write_text(json.dumps(written))
     kit.write(ours, make_rows("shac", [100, 200], [1.0, 2.0], [0.0, 5.0], job="hopper many shac"))
@@ -222,7 +222,7 @@ def test_runs_of_ours_are_merged_with_those_of_the_peers(run, tmp_path, capsys):
     written["options"]["shrink"] = 1
     (ours / "configuration.json").write_text(json.dumps(written))
     assert run("--report", ours, theirs, "--output", tmp_path / "no") == 2
-    assert "differ in shrink: 1 -> 50" in capsys.readouterr().err
+    assert "differ in shrink: 1 -> 25" in capsys.readouterr().err
     # Others do not take ours, and ours no others.
     assert run("--resume", ours) == 2
     assert "is no run of python -m experiments.studies.baselines" in capsys.readouterr().err
@@ -235,8 +235,9 @@ def test_compilation_within_compilation_counts_once(monkeypatch):
     for seconds in (0.5, 1.5, 15.0, 1.0):  # the first two are within the third
         found.listen(event, seconds)
     found.listen("/jax/other", 5.0)
-    assert found.since(0.0) == 16.0
-    assert found.since(20.0) == 1.0
+    assert found.within(0.0, 40.0) == 16.0
+    assert found.within(20.0, 40.0) == 1.0
+    assert found.within(0.0, 20.0) == 15.0
 
 
 @pytest.mark.slow
@@ -253,6 +254,7 @@ def test_brax_trains_on_our_pendulum(tmp_path):
     assert len(sac) == 20
     for column in ("seconds", "train_seconds", "cpu_seconds", "compile_seconds"):
         assert (np.diff(ppo.column(column)) >= 0).all()
-    assert (ppo.column("compile_seconds") < ppo.column("train_seconds")).all()
-    assert (ppo.column("train_seconds") < ppo.column("seconds")).all()
+    alone = ppo.column("train_seconds") + ppo.column("compile_seconds")
+    assert (alone < ppo.column("seconds")).all()
+    assert (ppo.column("compile_seconds")[0] > ppo.column("compile_seconds")[-1] / 2).all()
     assert "brax 0.14.2" in ppo[0]["packages"]
