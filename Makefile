@@ -73,7 +73,7 @@ TRACKERS := .cache/trackers
 test-trackers: setup
 	@test -x $(TRACKERS)/bin/python || $(UV) venv --quiet --python $(RUN) $(TRACKERS)
 	@$(UV) pip install --quiet --python $(TRACKERS)/bin/python --editable '.[envs,experiments,test,tensorboard,wandb,mlflow,trackio,optuna]'
-	$(TRACKERS)/bin/python -m pytest -m "not gpu" tests/experiments/launch/test_trackers.py tests/examples/test_optuna_weights.py $(ARGS)
+	$(TRACKERS)/bin/python -m pytest -m "not gpu" tests/experiments/launch/test_trackers.py tests/examples/test_optuna_weights.py tests/examples/test_wandb_weights.py $(ARGS)
 
 check: setup
 	$(VENV)/bin/ruff format --check .
