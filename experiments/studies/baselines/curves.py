@@ -40,6 +40,11 @@ class Curve:
         return float(np.interp(seconds, self.seconds, self.returns, left=np.nan))
 
 
+def known(rows: Rows) -> Rows:
+    """Those of variants and tasks that there are; another version may have had more."""
+    return rows.among("variant", [*CHOICES, *PEERS]).among("task", list(TASKS))
+
+
 def places(rows: Rows) -> Iterator[tuple[str, str, Rows]]:
     """Regime, task and the rows of both, in the order of `payoff`."""
     for regime in REGIMES:

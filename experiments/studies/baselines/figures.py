@@ -8,21 +8,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments.report.figure import BLACK, GREY, band, legend_below, log_scale, panels
+from experiments.report.figure import GREY, band, legend_below, log_scale, panels
 from experiments.report.intervals import estimate
 from experiments.report.rows import Rows
-from experiments.studies.baselines.curves import Curve, curves, label, places, variants
+from experiments.studies.baselines.curves import Curve, curves, known, label, places, variants
 from experiments.studies.payoff.figures import color as own_color
 from experiments.studies.payoff.tasks import REGIMES
 
-_COLORS = {"brax_ppo": BLACK, "brax_sac": GREY}
+_LINES: dict[str, Literal["-.", ":"]] = {"brax_ppo": "-.", "brax_sac": ":"}
 _AXES = {"steps": "environment steps", "seconds": "seconds, without compilation"}
 
 
 def figures(rows: Rows) -> Iterator[tuple[str, Figure]]:
     """A figure for each regime."""
     for regime in REGIMES:
-        if own := rows.where(regime=regime):
+        if own := known(rows).where(regime=regime):
             yield f"returns_{regime}", _draw(own)
 
 
@@ -57,8 +57,8 @@ def _band(axes: Axes, seeds: list[Curve], across: str, variant: str) -> None:
 
 
 def _color(variant: str) -> str:
-    return _COLORS.get(variant) or own_color(variant)
+    return GREY if variant in _LINES else own_color(variant)
 
 
-def _line(variant: str) -> Literal["-", "-."]:
-    return "-." if variant in _COLORS else "-"
+def _line(variant: str) -> Literal["-", "-.", ":"]:
+    return _LINES.get(variant, "-")

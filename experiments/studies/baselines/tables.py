@@ -9,6 +9,7 @@ from experiments.studies.baselines.curves import (
     curves,
     equal_steps,
     equal_time,
+    known,
     label,
     places,
     times,
@@ -40,7 +41,7 @@ _NOTE = (
 
 def tables(rows: Rows) -> list[Table]:
     """A table for each regime."""
-    return [_table(regime, own) for regime in REGIMES if (own := rows.where(regime=regime))]
+    return [_table(regime, own) for regime in REGIMES if (own := known(rows).where(regime=regime))]
 
 
 def _table(regime: str, rows: Rows) -> Table:

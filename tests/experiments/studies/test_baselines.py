@@ -202,6 +202,12 @@ def test_curves_without_common_steps_have_no_mean_of_them():
     assert [row[5].mean for row in table.rows] == [None, None]
 
 
+def test_variants_of_another_version_are_left_out():
+    rows = Rows(make_rows("once", [10], [1.0], [0.0]))
+    assert tables.tables(rows) == []
+    assert list(figures.figures(rows)) == []
+
+
 def test_runs_of_ours_are_merged_with_those_of_the_peers(run, tmp_path, capsys):
     theirs, ours, both = (tmp_path / name for name in ("theirs", "ours", "both"))
     run(*FLAGS, "--output", theirs)
