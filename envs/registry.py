@@ -37,6 +37,9 @@ _SUITES = {
     "playground": ("envs.suites.playground_environment:PlaygroundEnvironment", "playground"),
 }
 
+#: What `make` does with any environment, or any of MuJoCo's.
+_OF_ALL = "history", "randomize", "observe_factors"
+
 _REGISTERED: dict[str, Callable[..., Environment]] = {}
 
 _HELP = (
@@ -216,7 +219,8 @@ def _check_parameters(name: str, factory: Callable[..., Any], parameters: dict[s
         )
         raise ValueError(
             f"environment {name!r} has no parameter {unknown[0]!r}"
-            f"{suggestion(unknown[0], accepted)}; it takes {listing or 'none'}"
+            f"{suggestion(unknown[0], [*accepted, *_OF_ALL])}; it takes {listing or 'none'}, and "
+            "as any environment history, MuJoCo's randomize and observe_factors too"
         )
     missing = [
         key

@@ -133,13 +133,15 @@ def parse_environment_arguments(pairs: tuple[str, ...]) -> dict[str, Any]:
     """Turns `("joints=8", "target=fixed")` into `{"joints": 8, "target": "fixed"}`.
 
     Raises:
-        ValueError: If a pair is not of the form `name=value`.
+        ValueError: If a pair is not of the form `name=value`, or a name is given twice.
     """
     arguments = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name.isidentifier():
             raise ValueError(f"--env-args takes name=value, such as joints=8, but got {pair!r}")
+        if name in arguments:
+            raise ValueError(f"--env-args gives {name} twice: give it once")
         try:
             arguments[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):

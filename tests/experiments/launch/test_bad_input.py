@@ -10,6 +10,7 @@ TINY = ["--env", "pendulum"]
     [
         (["--env", "pendulm"], "no environment 'pendulm' (did you mean 'pendulum'"),
         (["--env-args", "joints"], "--env-args takes name=value"),
+        (["--env-args", "joints=3", "joints=4"], "--env-args gives joints twice: give it once"),
         (["--env-args", "jonts=3"], "no parameter 'jonts' (did you mean 'joints'"),
         (["--env-args", "joints=1"], "joints"),
         (["--env-args", "joints=many"], "joints"),
