@@ -26,10 +26,16 @@ SIZE = 320, 240  # pixels, width and height
 COLORS = 32
 SECONDS = 0.05  # from one image to the next
 #: The seconds of the episode that a clip shows: from, to.
-SHOWN = {"chain": (0.0, 3.0), "hopper": (1.0, 4.0), "pusher": (0.0, 3.0), "reacher": (0.0, 1.0)}
+SHOWN = {
+    "ant": (2.0, 5.0),
+    "chain": (0.0, 3.0),
+    "hopper": (1.0, 4.0),
+    "pusher": (0.0, 3.0),
+    "reacher": (0.0, 1.0),
+}
 #: The camera's opening in degrees.
-ANGLES = {"chain": 26.0, "hopper": 34.0, "pusher": 20.0, "reacher": 30.0}
-TOGETHER = "hopper", "chain", "pusher"  # side by side in the README
+ANGLES = {"ant": 30.0, "chain": 26.0, "hopper": 34.0, "pusher": 20.0, "reacher": 30.0}
+TOGETHER = "hopper", "ant", "pusher"  # side by side in the README
 
 
 def episode_of(task: str) -> tuple[Episode, float]:

@@ -44,7 +44,7 @@ class Demo:
     """Runs a trained policy that comes with the repository.
 
     Attributes:
-        env: Which: chain, hopper, pusher or reacher.
+        env: Which: ant, chain, hopper, pusher or reacher.
         episodes: Episodes that its return is measured over.
         seed: Seed of their initial states.
         output: Folder of the page and the video; by default a new one in runs/.
