@@ -1,5 +1,6 @@
 """All variants and all seeds as one compiled program, with its compilation timed apart."""
 
+import functools
 import math
 import os
 import threading
@@ -97,13 +98,32 @@ class Program:
 def compiler_options() -> dict[str, str | bool]:
     """How programs are compiled here, on whatever device JAX finds.
 
-    A precaution on CPU: threads that share a large matrix product have been reported to wait for
-    each other forever in `vmap`ped programs on machines with few cores. Not sharing it cost
-    nothing in a program of many runs, where this was measured.
+    On CPU two things are switched off:
+
+    - `xla_cpu_experimental_ynn_fusion_type`: from jaxlib 0.10.2 on, XLA on x86-64 gives sums and
+      matrix products to YNNPACK. A sum of a few thousand numbers takes four times as long that way,
+      and a step of hopper twice as long (docs/results/speed.md). Worse, 0.10.2 computes some sums
+      wrong (jax issue #39103) and crashes on arrays of seven axes (#39257).
+    - `xla_cpu_multi_thread_eigen`, a precaution: threads that share a large matrix product have
+      been reported to wait for each other forever in `vmap`ped programs on machines with few cores.
+      Not sharing it cost nothing in a program of many runs, where this was measured.
+
+    An option that this jaxlib does not know is left out.
     """
     if jax.default_backend() != "cpu":
         return {}
-    return {"xla_cpu_multi_thread_eigen": False}
+    options = {"xla_cpu_multi_thread_eigen": False, "xla_cpu_experimental_ynn_fusion_type": ""}
+    return {name: value for name, value in options.items() if _is_known(name, value)}
+
+
+@functools.cache
+def _is_known(option: str, value: str | bool) -> bool:
+    """Whether the compiler takes an option; it refuses a program with one that it does not know."""
+    try:
+        jax.jit(lambda: 0).lower().compile({option: value})
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 def keep_compiled_programs() -> None:

@@ -9,7 +9,7 @@ import jax
 
 from experiments.launch.job import Job
 from experiments.launch.kept_programs import Kept, NotKept
-from experiments.launch.program import begin
+from experiments.launch.program import begin, compiler_options
 
 # It runs once: on CPU, optimising it takes longer than running it.
 _QUICKLY: Any = {"xla_backend_optimization_level": 0}
@@ -67,7 +67,8 @@ class TangentCheck:
             with contextlib.suppress(NotKept):  # the training's programs have said it
                 if (loaded := self._kept.load("check")) is not None:
                     return loaded
-        options = _QUICKLY if jax.default_backend() == "cpu" else {}
+        quickly = _QUICKLY if jax.default_backend() == "cpu" else {}
+        options = compiler_options() | quickly
         lowered = jax.jit(self._check).lower(*arguments)
         if self._kept is None:
             return lowered.compile(options)

@@ -5,6 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+
+from experiments.launch import program
+
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import jax, jax.numpy as jnp
@@ -61,3 +66,20 @@ def test_runs_over_devices_are_those_of_one():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "equal\n"
+
+
+def test_sums_of_many_products_are_right():
+    """As YNNPACK, jaxlib 0.10.2 gives the last of these sums as that of an earlier row."""
+    rows = jnp.zeros((32_769, 3)).at[:, 0].set(jnp.arange(32_769.0))
+    squares = jax.vmap(lambda row: jnp.sum((jnp.eye(3) @ row) ** 2))
+    compiled = jax.jit(squares).lower(rows).compile({**program.compiler_options()})
+    assert "__ynn_fusion" not in compiled.as_text()
+    assert jnp.array_equal(compiled(rows), rows[:, 0] ** 2)
+
+
+def test_what_the_compiler_does_not_know_is_left_out(monkeypatch):
+    assert not program._is_known("xla_cpu_no_such_option", False)
+    known = program.compiler_options()
+    monkeypatch.setattr(program, "_is_known", lambda option, value: "eigen" in option)
+    assert program.compiler_options() == {"xla_cpu_multi_thread_eigen": False}
+    assert known == program.compiler_options() | {"xla_cpu_experimental_ynn_fusion_type": ""}
