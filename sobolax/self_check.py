@@ -63,6 +63,7 @@ def checks() -> Iterator[Check]:
     """
     # A few roundings in float32 of sums of up to 10, times up to 4.
     yield _run("Sobolev loss and its gradient at a known Q*", loss_at_known_q, 1e-5)
+    yield _run("sums of many rows, as XLA compiles them", sums_of_rows, 1e-6)
     if importlib.util.find_spec("mujoco") and importlib.util.find_spec("mujoco.mjx"):
         # The solver's rounding over the step of the differences, relative to the largest entry.
         yield _run("contact Jacobian against differences", contact_jacobian, 1e-5)
@@ -100,6 +101,24 @@ class _Line:
     def perturb(self, state: State, displacement: jax.Array) -> State:
         moved = state.physics + displacement
         return replace(state, physics=moved, observation=moved)
+
+
+def sums_of_rows() -> float:
+    """Sums over matrices times vectors, one for each of many rows, beside what they are.
+
+    jaxlib 0.10.2 gives the last of them as that of an earlier row on x86-64 (jax issue #39103).
+
+    Returns:
+        The largest relative error.
+
+    Example:
+        >>> sums_of_rows() < 1e-6
+        True
+    """
+    numbers = jnp.arange(1.0, 32_770.0)
+    rows = jnp.zeros((len(numbers), 3)).at[:, 0].set(numbers)
+    found = jax.jit(jax.vmap(lambda row: jnp.sum((jnp.eye(3) @ row) ** 2)))(rows)
+    return float(jnp.max(jnp.abs(found / numbers**2 - 1.0)))
 
 
 def loss_at_known_q() -> float:

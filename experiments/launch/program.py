@@ -100,10 +100,10 @@ def compiler_options() -> dict[str, str | bool]:
 
     On CPU two things are switched off:
 
-    - `xla_cpu_experimental_ynn_fusion_type`: from jaxlib 0.10.2 on, XLA on x86-64 gives sums and
-      matrix products to YNNPACK. A sum of a few thousand numbers takes four times as long that way,
-      and a step of hopper twice as long (docs/results/speed.md). Worse, 0.10.2 computes some sums
-      wrong (jax issue #39103) and crashes on arrays of seven axes (#39257).
+    - `xla_cpu_experimental_ynn_fusion_type`: XLA on x86-64 gives sums and matrix products to
+      YNNPACK. A sum of a few thousand numbers takes four times as long that way, and a step of
+      hopper 1.7 times (docs/results/speed.md). Worse, jaxlib 0.10.2 computes some sums wrong (jax
+      issue #39103), and some crash (#39257).
     - `xla_cpu_multi_thread_eigen`, a precaution: threads that share a large matrix product have
       been reported to wait for each other forever in `vmap`ped programs on machines with few cores.
       Not sharing it cost nothing in a program of many runs, where this was measured.

@@ -64,17 +64,15 @@ def fit(smoothness, weights):
 
 
 def test_it_makes_a_smoother_critic_and_with_a_weight_of_zero_it_changes_nothing():
-    state, metrics = fit("pave", [0.0, 1.0])
+    _, metrics = fit("pave", [0.0, 1.0])
     free, smooth = metrics["smoothness_loss"][:, -1]
     assert smooth < 0.5 * free
-    plain, without = fit("none", [0.0, 1.0])
+    _, without = fit("none", [0.0, 1.0])
     assert "smoothness_loss" not in without
-    for one, other in zip(
-        jax.tree.leaves(state.parameters), jax.tree.leaves(plain.parameters), strict=True
-    ):
-        # The same arithmetic in another program: rounding, amplified by 300 steps of Adam.
-        np.testing.assert_allclose(one[0], other[0], rtol=1e-2, atol=1e-3)
-        np.testing.assert_array_equal(other[0], other[1])
+    values, others = metrics["value_loss"][0, :8], without["value_loss"][0, :8]
+    # The same arithmetic in another program: rounding, which later steps of Adam amplify.
+    np.testing.assert_allclose(values, others, rtol=1e-4)
+    np.testing.assert_array_equal(*without["value_loss"])
 
 
 def test_an_unknown_smoother_is_refused_by_name():
