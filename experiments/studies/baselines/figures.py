@@ -33,6 +33,7 @@ def _draw(rows: Rows) -> Figure:
         for axes, (across, name) in zip(line, _AXES.items(), strict=True):
             for variant in variants(own):
                 _band(axes, curves(own, variant), across, variant)
+            axes.set_ylim(*limits(own))
             log_scale(axes, "x")
             axes.set(title=task, xlabel=name)
     figure.supylabel("return of the deterministic policy", fontsize=8.5)
@@ -43,6 +44,20 @@ def _draw(rows: Rows) -> Figure:
     ]
     legend_below(figure, entries, columns=3)
     return figure
+
+
+def limits(rows: Rows) -> tuple[float, float]:
+    """Bottom and top of a task's axes: what seeds earned, with a margin.
+
+    An interval over two seeds may be ten times as wide, and would hide the curves.
+    """
+    each = [one.returns for variant in variants(rows) for one in curves(rows, variant)]
+    found = np.concatenate([np.asarray(returns, float) for returns in each])
+    found = found[np.isfinite(found)]
+    if not found.size:
+        return 0.0, 1.0
+    margin = 0.05 * (found.max() - found.min()) or 1.0
+    return float(found.min() - margin), float(found.max() + margin)
 
 
 def _band(axes: Axes, seeds: list[Curve], across: str, variant: str) -> None:
