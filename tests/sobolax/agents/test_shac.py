@@ -160,7 +160,7 @@ def test_an_environment_without_a_finite_gradient_is_left_out_and_counted(cart):
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4), broken.actor, sound.actor)
 
 
-def test_a_weight_of_zero_is_plain_shac_to_the_last_bit(cart):
+def test_a_weight_of_zero_is_plain_shac(cart):
     """And so is any weight, for the actor of the same window."""
     _, rollout, hyper, update = cart
     plain = replace(TINY, first_order="off").make_agent(Cart())
@@ -173,10 +173,12 @@ def test_a_weight_of_zero_is_plain_shac_to_the_last_bit(cart):
 
     without, _ = update_plain(rollout, hyper)
     zero, _ = update(rollout, replace(hyper, state_weight=0.0))
-    jax.tree.map(np.testing.assert_array_equal, zero.critics, without.critics)
-    jax.tree.map(np.testing.assert_array_equal, zero.actor, without.actor)
+    # Two programs: XLA may contract a product and a sum in one of them, which is one rounding.
+    one_rounding = partial(np.testing.assert_allclose, rtol=2.4e-7)
+    jax.tree.map(one_rounding, zero.critics, without.critics)
+    jax.tree.map(one_rounding, zero.actor, without.actor)
     weighted, metrics = update(rollout, hyper)
-    jax.tree.map(np.testing.assert_array_equal, weighted.actor, without.actor)
+    jax.tree.map(one_rounding, weighted.actor, without.actor)
     assert float(metrics["state_gradient_loss"]) > 0
     assert not np.array_equal(*map(first_leaf, (weighted.critics, without.critics)))
 
