@@ -20,8 +20,8 @@ SMOOTH, CONTACT = 1e-8, 1e-5
 @pytest.mark.parametrize(
     "name",
     [
-        *named("lqr", "point_mass", "scalar", "pendulum", "cartpole", "reacher"),
-        pytest.param("chain", marks=pytest.mark.slow),
+        *named("lqr", "point_mass", "scalar", "pendulum", "cartpole"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("chain", "reacher")),
     ],
 )
 def test_smooth_systems(harness_of, name):

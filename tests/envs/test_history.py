@@ -132,7 +132,7 @@ def tangents_and_differences(environment, method, jump):
         (lambda: history(Own(), 1), "analytic"),
         (lambda: envs.make("pendulum", history=4), "forward"),
         pytest.param(lambda: history(Crane(), 3), "forward", marks=pytest.mark.slow),
-        (lambda: history(Crane(), 3), "analytic"),
+        pytest.param(lambda: history(Crane(), 3), "analytic", marks=pytest.mark.slow),
         (lambda: history(MultiStep(Cart(), 2), 2), "forward"),
     ],
     ids=["cart", "own", "own-1", "pendulum", "crane", "crane-analytic", "multi-step"],

@@ -131,6 +131,7 @@ def test_a_study_names_every_fit_once():
     assert {job.learning_rate for job in tuning if job.critic == "quadratic"} == set(RATES)
 
 
+@pytest.mark.slow
 def test_the_command_writes_tables_figures_and_rows(tmp_path, capsys):
     folder = tmp_path / "runs" / "toy"
     sizes = "--transitions 4 --sizes 4 8 --seeds 6 --iterations 2 --updates 3"
