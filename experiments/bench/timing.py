@@ -27,12 +27,14 @@ class Alternative:
         run: Starts the work; the caller waits for the result.
         compile_seconds: Lowering and compiling both.
         runs: Side by side in the program; its times are those of one.
+        scratch_bytes: Memory that the program needs beside arguments and results, where known.
     """
 
     name: str
     run: Callable[[], Any]
     compile_seconds: float = 0.0
     runs: int = 1
+    scratch_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from sobolax.agents.networks import Critic
-from sobolax.agents.smoothness import pave
+from sobolax.agents.smoothness import mean_pave
 from sobolax.controls import GRADIENT_TARGETS, GradientTarget
 from sobolax.losses import (
     Errors,
@@ -200,18 +200,6 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
 
         return jax.vmap(one)(tangents, discounts)
 
-    def roughness(parameters, normalizer: Normalizer, transitions, keys) -> jax.Array:
-        """Of all critics, each over the batch."""
-
-        def one(parameters, transition, key):
-            where = transition.observation, transition.action, transition.next_observation
-            value = lambda o, a: one_value(parameters, normalizer, o, a)  # noqa: E731
-            return pave(value, *where, deviation(normalizer), key)
-
-        over_batch = jax.vmap(one, in_axes=(None, 0, 0))
-        each = jax.vmap(over_batch, in_axes=(0, None, None))(parameters, transitions, keys)
-        return jnp.sum(jnp.mean(each, axis=1))
-
     def init(key: jax.Array, hyper: Any) -> CriticState:
         observation, action = jnp.zeros(observation_size), jnp.zeros(action_size)
         parameters = jax.vmap(lambda one: network.init(one, observation, action))(
@@ -318,9 +306,12 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
                 }
         smoothness = {}
         if options.smoothness != "none":
-            keys = jax.random.split(jax.random.fold_in(key, size + 1), size)
-            penalty, more = jax.value_and_grad(roughness)(
-                state.parameters, normalizer, transitions, keys
+            penalty, more = jax.value_and_grad(mean_pave)(
+                state.parameters,
+                lambda parameters, o, a: one_value(parameters, normalizer, o, a),
+                transitions,
+                deviation(normalizer),
+                jax.random.fold_in(key, size + 1),
             )
             gradient = jax.tree.map(lambda a, b: a + hyper.smoothness_weight * b, gradient, more)
             loss = loss + hyper.smoothness_weight * penalty

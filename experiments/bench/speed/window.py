@@ -4,51 +4,31 @@ A window is collected, the actor's gradient goes back through it, and the critic
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
-
-import jax
-import jax.numpy as jnp
 
 import envs
 from experiments.bench import timing
 from experiments.bench.speed.options import Bench, WindowRow
+from experiments.bench.speed.work import Setup, time_epoch
 from experiments.launch.progress import Progress
 from experiments.report.table import Table
-from sobolax import make_training
 from sobolax.agents import shac
-from sobolax.training.loop import Training
 
 MIB = 2**20
 
 
-@dataclass(frozen=True)
-class Window:
-    """A training whose epoch is one iteration.
-
-    Attributes:
-        name: For the table.
-        config: Its sizes.
-        training: The program, not compiled yet.
-    """
-
-    name: str
-    config: shac.Config
-    training: Training
-
-
-def prepare(bench: Bench) -> list[Window]:
-    """The trainings, the reference first; raises ValueError."""
+def prepare(bench: Bench) -> dict[str, Setup]:
+    """Trainings whose epoch is one iteration, the reference first; raises ValueError."""
     sizes = bench.window
     environment = envs.make(sizes.env)
-    found = []
+    found = {}
     for name, changes in alternatives(sizes).items():
-        config = shac.Config(
+        config: Any = shac.Config(
             **{"epochs": 1, "report_states": 0, "hidden_sizes": sizes.hidden_sizes, **changes},
             total_timesteps=changes["num_envs"] * changes["horizon"],
         )
         config.check(environment)
-        found.append(Window(name, config, make_training(environment, config)))
+        found[name] = Setup(environment, config, shac.Hyperparameters())
     return found
 
 
@@ -70,44 +50,26 @@ def alternatives(sizes: WindowRow) -> dict[str, Mapping[str, Any]]:
     return found | {f"{first}, gradients": {**found[first], "first_order": "reverse"}}
 
 
-def measure(windows: list[Window], bench: Bench, progress: Progress) -> Iterator[Table]:
+def measure(setups: Mapping[str, Setup], bench: Bench, progress: Progress) -> Iterator[Table]:
     """Times iterations in turns; memory is what XLA sets aside beside the state."""
-    made, memory = [], []
-    for window in windows:
-        progress.phase(f"compiling {window.name}")
-        alternative, scratch = compile_window(window)
-        made.append(alternative)
-        memory.append(scratch)
+    made = []
+    for name, setup in setups.items():
+        progress.phase(f"compiling {name}")
+        made.append(time_epoch(name, setup, warm_up=0))
     progress.phase("timing windows")
-    rows = []
-    for window, one, scratch in zip(
-        windows, timing.measure(made, bench.repetitions, 1), memory, strict=True
-    ):
-        steps = window.config.stored_states
-        time = one.seconds
-        rows.append((window.name, time, steps / time, scratch / MIB, one.compile_seconds))
+    configs: list[Any] = [setup.config for setup in setups.values()]
+    timed = timing.measure(made, bench.repetitions, 1)
+    rows = [
+        (
+            one.name,
+            one.seconds,
+            config.stored_states / one.seconds,
+            alternative.scratch_bytes / MIB,
+            one.compile_seconds,
+        )
+        for config, alternative, one in zip(configs, made, timed, strict=True)
+    ]
     title = f"An iteration of SHAC in {bench.window.env}"
     headings = ("", "s", "steps/s", "scratch memory, MiB", "compile s")
-    note = f"{windows[0].config.updates_per_iteration} updates of the critic in each iteration."
+    note = f"{configs[0].updates_per_iteration} updates of the critic in each iteration."
     yield Table(title, headings, rows, note=note)
-
-
-def compile_window(window: Window) -> tuple[timing.Alternative, int]:
-    """The iteration, on a state that is handed on, and bytes that it needs beside its state."""
-    hyper = shac.Hyperparameters()
-    held = [jax.jit(window.training.init)(jax.random.key(0), hyper)]
-    compiled, seconds = timing.compile_ahead(
-        window.training.learn, held[0], hyper, jnp.int32(0), donate=(0,)
-    )
-
-    def once() -> Any:
-        held[0], metrics = compiled(held[0], hyper, jnp.int32(0))
-        return metrics
-
-    program: Any = compiled
-    return timing.Alternative(window.name, once, seconds), scratch_bytes(program)
-
-
-def scratch_bytes(compiled: Any) -> int:
-    """Temporary memory of a compiled program, as its backend states it."""
-    return int(compiled.memory_analysis().temp_size_in_bytes)

@@ -91,7 +91,9 @@ def vectorize(setup: Setup, count: int) -> tuple[jax.Array, Any, Callable[..., A
     return *jax.tree.map(lambda leaf: leaf[0], (keys, hypers)), lambda function, **_: function
 
 
-def time_epoch(name: str, setup: Setup, runs: int = 1) -> timing.Alternative:
+def time_epoch(
+    name: str, setup: Setup, runs: int = 1, warm_up: int = _WARM_UP
+) -> timing.Alternative:
     """An epoch, on a state that is handed on from call to call and written in place."""
     training = make_training(setup.environment, setup.config)
     keys, hypers, over_runs = vectorize(setup, runs)
@@ -103,9 +105,11 @@ def time_epoch(name: str, setup: Setup, runs: int = 1) -> timing.Alternative:
         held[0], metrics = compiled(held[0], hypers, jnp.int32(0))
         return metrics
 
-    for _ in range(_WARM_UP):
+    for _ in range(warm_up):
         jax.block_until_ready(once())
-    return timing.Alternative(name, once, seconds, runs)
+    program: Any = compiled
+    scratch = int(program.memory_analysis().temp_size_in_bytes)
+    return timing.Alternative(name, once, seconds, runs, scratch)
 
 
 def time_sources(

@@ -1,6 +1,5 @@
 """Learning curves over steps and over time, and what they come to at equal amounts of either."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from experiments.report.results import RETURN
 from experiments.report.rows import Rows
 from experiments.studies.baselines.options import PEERS
-from experiments.studies.payoff.tasks import REGIMES, TASKS
+from experiments.studies.payoff.tasks import TASKS
 from experiments.studies.payoff.variants import CHOICES
 
 
@@ -43,14 +42,6 @@ class Curve:
 def known(rows: Rows) -> Rows:
     """Those of variants and tasks that there are; another version may have had more."""
     return rows.among("variant", [*CHOICES, *PEERS]).among("task", list(TASKS))
-
-
-def places(rows: Rows) -> Iterator[tuple[str, str, Rows]]:
-    """Regime, task and the rows of both, in the order of `payoff`."""
-    for regime in REGIMES:
-        for task in TASKS:
-            if own := rows.where(regime=regime, task=task):
-                yield regime, task, own
 
 
 def variants(rows: Rows) -> list[str]:

@@ -11,8 +11,9 @@ from matplotlib.lines import Line2D
 from experiments.report.figure import GREY, band, legend_below, log_scale, panels
 from experiments.report.intervals import estimate
 from experiments.report.rows import Rows
-from experiments.studies.baselines.curves import Curve, curves, known, label, places, variants
+from experiments.studies.baselines.curves import Curve, curves, known, label, variants
 from experiments.studies.payoff.figures import color as own_color
+from experiments.studies.payoff.tables import places
 from experiments.studies.payoff.tasks import REGIMES
 
 _LINES: dict[str, Literal["-.", ":"]] = {"brax_ppo": "-.", "brax_sac": ":"}

@@ -11,11 +11,11 @@ from experiments.studies.baselines.curves import (
     equal_time,
     known,
     label,
-    places,
     times,
     variants,
 )
 from experiments.studies.payoff.summary import FINAL, score
+from experiments.studies.payoff.tables import places
 from experiments.studies.payoff.tasks import REGIMES
 
 _HEADINGS = (
