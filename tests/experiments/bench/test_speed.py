@@ -121,7 +121,7 @@ def test_every_source_and_every_storage_is_measured():
 def test_whole_steps_and_sweeps_are_measured():
     rows = ("environment_step", "training_step", "sweep")
     collected, steps, sweep = measure_rows(replace(TINY, rows=rows))
-    assert names(collected) == ["off", "cached"]
+    assert names(collected) == ["plain", "with tangents"]
     assert names(steps) == ["plain", "Sobolev", "Sobolev, a quarter"]
     assert names(sweep) == ["one run alone", "2 runs in one program"]
     # Of one of its runs: both programs of a run's size take microseconds to milliseconds.
