@@ -11,7 +11,7 @@ from experiments.report.results import RETURN
 from experiments.report.rows import Rows
 from experiments.studies.payoff.variants import PLAIN
 
-OVER_TRAINING, FINAL = "over training", "final"
+OVER_TRAINING, AFTER_FIRST, FINAL = "over training", "after the first epoch", "final"
 _LAST = 0.1  # share of the epochs that the final return is the mean of, at least one
 _RESAMPLES = 10_000
 
@@ -38,13 +38,14 @@ class Comparison:
 
 
 def score(rows: Rows, measure: str) -> dict[int, float]:
-    """The return of each seed, averaged over all epochs or over the last tenth of them."""
+    """The return of each seed, averaged over all epochs, all but the first, or the last tenth."""
     found = {}
     for (seed,), own in rows.groups("seed"):
         returns = own.column(RETURN)
         last = max(1, round(_LAST * len(returns)))
+        first = {OVER_TRAINING: 0, AFTER_FIRST: min(1, len(returns) - 1), FINAL: -last}[measure]
         # A run that was frozen has no return from there on, and none as a whole.
-        found[seed] = float(np.mean(returns if measure == OVER_TRAINING else returns[-last:]))
+        found[seed] = float(np.mean(returns[first:]))
     return found
 
 

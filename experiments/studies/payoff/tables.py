@@ -9,6 +9,7 @@ from experiments.report.intervals import Estimate, estimate
 from experiments.report.rows import Rows
 from experiments.report.table import Cell, Table
 from experiments.studies.payoff.summary import (
+    AFTER_FIRST,
     FINAL,
     OVER_TRAINING,
     Comparison,
@@ -76,6 +77,7 @@ def returns(regime: str, rows: Rows) -> Table:
                 whole.value,
                 None if plain else whole.difference,
                 None if plain else _percent(whole.gain),
+                None if plain else _percent(compare(own, name, AFTER_FIRST).gain),
                 p,
                 None if plain else whole.better,
                 final.value,
@@ -83,14 +85,15 @@ def returns(regime: str, rows: Rows) -> Table:
                 None if plain else _seconds(own, name) / _seconds(own, PLAIN),
             ]
         )
-    signed = ["over training, − plain", "gain, %", "final, − plain"]
-    headings = ["task", "variant", "seeds", "over training", *signed[:2], "p, Holm"]
-    headings += ["P(better)", "final", signed[2], "time, / plain"]
+    signed = ["over training, − plain", "gain, %", "gain after the first epoch, %"]
+    signed += ["final, − plain"]
+    headings = ["task", "variant", "seeds", "over training", *signed[:3], "p, Holm"]
+    headings += ["P(better)", "final", signed[3], "time, / plain"]
     note = (
         f"{REGIMES[regime].about}. Returns of deterministic evaluations: means with 95 % intervals "
         "over seeds; differences to plain over paired seeds. Over training: mean of all epochs; "
         "final: of their last tenth. Gain: of the mean over training, in percent of plain's size "
-        "(bootstrap). p: exact sign-flip test, corrected for all rows of this table. P(better): "
+        "(bootstrap); in the first epoch of `few` nothing is learned. p: exact sign-flip test, corrected for all rows of this table. P(better): "
         "that a random seed is above a random one of plain. * some runs are not finite."
     )
     return Table(f"Returns, {regime}", headings, lines, 2, note, signed)

@@ -48,6 +48,7 @@ def test_scores_are_means_over_epochs_and_over_the_last_tenth():
     rows = make_rows({PLAIN: [20.0, 30.0]}).where(variant=PLAIN)
     assert summary.score(rows, summary.OVER_TRAINING) == {0: 15.0, 1: 25.0}
     assert summary.score(rows, summary.FINAL) == {0: 20.0, 1: 30.0}
+    assert summary.score(rows, summary.AFTER_FIRST) == {0: 20.0, 1: 30.0}
 
 
 def test_differences_are_paired_by_seed_and_leave_out_what_has_no_partner():
