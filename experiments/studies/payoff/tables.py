@@ -93,8 +93,9 @@ def returns(regime: str, rows: Rows) -> Table:
         f"{REGIMES[regime].about}. Returns of deterministic evaluations: means with 95 % intervals "
         "over seeds; differences to plain over paired seeds. Over training: mean of all epochs; "
         "final: of their last tenth. Gain: of the mean over training, in percent of plain's size "
-        "(bootstrap); in the first epoch of `few` nothing is learned. p: exact sign-flip test, corrected for all rows of this table. P(better): "
-        "that a random seed is above a random one of plain. * some runs are not finite."
+        "(bootstrap); in the first epoch of `few` nothing is learned. p: exact sign-flip test, "
+        "corrected for all rows of this table. P(better): that a random "
+        "seed is above a random one of plain. * some runs are not finite."
     )
     return Table(f"Returns, {regime}", headings, lines, 2, note, signed)
 
