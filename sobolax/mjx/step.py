@@ -134,11 +134,11 @@ def integrate(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     )
     euler = model.opt.integrator == mjx.IntegratorType.EULER
     next_data = (mjx.euler if euler else mjx.implicit)(model, still)
-    force = data.qfrc_smooth + data.qfrc_constraint
     damped = integration_matrix(model, data)
     if damped is None:
         rate = data.qacc
     else:
+        force = _whole_force(model, data)
         inverse = inverse_of(frozen(damped))
         value = refined_solution(inverse, frozen(damped), frozen(force))
         rate = root_of(lambda rate: damped @ rate - force, lambda _: damped, value, inverse)
@@ -152,6 +152,20 @@ def integrate(model: mjx.Model, data: mjx.Data) -> mjx.Data:
         time=next_data.time,
         qacc_warmstart=data.qacc,
     )
+
+
+def _whole_force(model: mjx.Model, data: mjx.Data) -> jax.Array:
+    """Smooth forces and those of constraints, `(nv,)`, with the gradient of `M w`.
+
+    At the optimum they are equal. But how forces of constraints change with the acceleration is
+    `J' K J`, as large as contacts are stiff: its product with the rounding of `H^-1` would be most
+    of the error in float32.
+    """
+    force = data.qfrc_smooth + data.qfrc_constraint
+    rows: Any = data._impl
+    if rows.efc_J.size == 0:
+        return force
+    return with_gradient_of(force, mjx.mul_m(model, data, data.qacc))
 
 
 def residual(model: mjx.Model, data: mjx.Data, qacc: jax.Array) -> jax.Array:

@@ -24,6 +24,7 @@ from sobolax.mjx import (
 from sobolax.mjx.engine import MjModel, mjx, mujoco
 
 ROBOTS = ("arm", "quadruped", "hand", "humanoid")
+_ROUNDINGS = 8  # of a state at random, for the floor of float32
 _EVERY, _AT_LEAST = 20, 10  # physics steps between two states, and before the first
 
 
@@ -106,7 +107,8 @@ def compare(model: MjModel, points: list[Point], seed: int) -> list[Row]:
     """Relative distances (L2) to differences of the C engine, in float64 and in float32.
 
     Of the whole Jacobian, and of the gradient of a random linear function of the next state by
-    reverse mode. The solver is run to its end, for the differences' sake.
+    reverse mode. The solver is run to its end, for the differences' sake. The floor is what
+    derivatives in float64 change by when the state is rounded at random as in float32.
     """
     model.opt.iterations = model.opt.ls_iterations = 100
     model.opt.tolerance = 1e-14
@@ -115,6 +117,7 @@ def compare(model: MjModel, points: list[Point], seed: int) -> list[Row]:
     truths = [differences(model, point, 1e-6) for point in points]
     wider = [differences(model, point, 2e-6) for point in points]
     found: dict[str, list[Any]] = {}
+    floors: list[tuple[float, ...]] = []
     for precision, exact in (("float64", True), ("float32", False)):
         with jax.enable_x64(exact):
             programs = compiled_derivatives(model, along, points[0])
@@ -122,10 +125,15 @@ def compare(model: MjModel, points: list[Point], seed: int) -> list[Row]:
                 tuple(np.asarray(part, np.float64) for part in jax.device_get(programs(point)))
                 for point in points
             ]
+            if exact:
+                floors = [
+                    floor(programs, point, seed + at, _ROUNDINGS) for at, point in enumerate(points)
+                ]
     rows: list[Row] = []
     for at, truth in enumerate(truths):
         gradient = along @ truth
         row: Row = {"uncertainty": distance(wider[at], truth)}
+        row["jacobian_floor"], row["gradient_floor"] = floors[at]
         for precision, pairs in found.items():
             jacobian, reverse = pairs[at]
             row[f"jacobian_{precision}"] = distance(jacobian, truth)
@@ -134,6 +142,36 @@ def compare(model: MjModel, points: list[Point], seed: int) -> list[Row]:
             row[f"cosine_{precision}"] = float(reverse @ gradient / lengths)
         rows.append(row)
     return rows
+
+
+def floor(
+    derivatives: Callable[[Point], tuple[Any, ...]], point: Point, seed: int, draws: int
+) -> tuple[float, ...]:
+    """How far rounding to float32 of nothing but the state moves derivatives: medians of draws.
+
+    Every coordinate and control is multiplied by 1 - 2^-24 or 1 + 2^-24, half of what two
+    neighbours in float32 are apart by, with equal odds. What is left is not the program's fault.
+
+    Args:
+        derivatives: In float64.
+        point: Where.
+        seed: Of the draws.
+        draws: How many.
+
+    Returns:
+        Relative distances (L2) to the derivatives at the point itself, of each by itself.
+    """
+    random, truths = np.random.default_rng(seed), jax.device_get(derivatives(point))
+
+    def rounded(values: np.ndarray) -> np.ndarray:
+        return values * (1 + 2.0**-24 * random.choice([-1.0, 1.0], values.shape))
+
+    distances = []
+    for _ in range(draws):
+        near = Point(rounded(point.qpos), rounded(point.qvel), rounded(point.ctrl))
+        moved = jax.device_get(derivatives(near))
+        distances.append([distance(*pair) for pair in zip(moved, truths, strict=True)])
+    return tuple(float(value) for value in np.median(distances, axis=0))
 
 
 def differences(model: MjModel, point: Point, size: float) -> np.ndarray:

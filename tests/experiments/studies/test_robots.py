@@ -40,9 +40,24 @@ def test_differences_are_those_of_a_pendulum_in_closed_form():
     assert measure.distance(found, found * 2) == pytest.approx(0.5)
 
 
+def test_the_floor_is_what_rounding_a_state_moves_derivatives_by():
+    # Every number of the state moves by 2^-24 of itself, and zeros stay.
+    point = measure.Point(np.array([3.0]), np.array([0.5]), np.zeros(1))
+
+    def derivatives(at):
+        return at.qpos, at.qpos * at.qvel, at.ctrl + 1.0
+
+    power, product, constant = measure.floor(derivatives, point, seed=0, draws=101)
+    assert power == pytest.approx(2.0**-24, rel=1e-6)
+    # A product's logarithm moves by twice that or by nothing (to the second order, 2^-48).
+    assert product < 2.0**-40 or product == pytest.approx(2.0**-23, rel=1e-6)
+    assert constant == 0.0
+    assert measure.floor(derivatives, point, 0, 101) == (power, product, constant)
+
+
 def test_tables_and_the_figure_of_rows():
     errors = {
-        f"{part}_{bits}": 1e-6 for part in ("jacobian", "gradient") for bits in report._PRECISIONS
+        f"{part}_{source}": 1e-6 for part in ("jacobian", "gradient") for source in report._SOURCES
     }
     costs = {
         f"{name}_{what}": 2.0 for name in report._PROGRAMS for what in ("us", "steps", "compile")

@@ -1,5 +1,7 @@
 """Physics multiplies in full precision, whatever a program's default: as on a GPU."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -95,3 +97,45 @@ def test_jacobians_survive_a_default_of_ten_bits(physics):
     # The same products in two programs: float32 rounds to 6e-8, and the inverses amplify it.
     np.testing.assert_allclose(precise, true, rtol=1e-5, atol=1e-5)
     assert np.abs(rough - true).max() > 1e-4  # 10 bits round to 5e-4
+
+
+# As stiff as 5000 times what they hold is heavy: the pole at a limit of its joint, without contacts
+# since they take longest to compile, and the pole on the floor.
+STIFF = (
+    XML.replace('timestep="0.01"', 'timestep="0.002" iterations="50" tolerance="1e-12"')
+    .replace("<worldbody>", '<default><geom solimp="S"/><joint solimplimit="S"/></default>TOP')
+    .replace('"S"', '"0.9998 0.9998 0.001"')
+    .replace("TOP", "<worldbody>")
+)
+AT_A_LIMIT = STIFF.replace('axis="0 1 0"', 'axis="0 1 0" range="-600 -0.1"').replace(
+    "<default>", '<option><flag contact="disable"/></option><default>'
+)
+
+
+@pytest.mark.parametrize(
+    ("xml", "speeds", "tolerance"),
+    [
+        # Through the stiffness itself, reverse mode is off by 1.6e-4 and by 2e-2.
+        pytest.param(AT_A_LIMIT, [0.25, 0.5], 5e-6, id="limit"),
+        pytest.param(STIFF, [0.25, -0.5], 1e-4, id="contact", marks=pytest.mark.slow),
+    ],
+)
+def test_reverse_mode_in_float32_survives_stiff_constraints(xml, speeds, tolerance):
+    engine = mujoco.MjModel.from_xml_string(xml)
+    model, rest = mjx.put_model(engine, impl="jax"), mjx.make_data(engine, impl="jax")
+
+    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    def gradients(qvel, ctrl):
+        """Of both speeds after a step, by speeds and control."""
+        _, pull = jax.vjp(
+            lambda qvel, ctrl: step(model, rest.replace(qvel=qvel, ctrl=ctrl)).qvel, qvel, ctrl
+        )
+        return jnp.concatenate(jax.vmap(pull)(jnp.eye(2)), axis=1)
+
+    data = mujoco.MjData(engine)
+    data.qvel[:], data.ctrl[:] = speeds, 0.75
+    by_state, by_control = np.zeros((4, 4)), np.zeros((4, 1))
+    mujoco.mjd_transitionFD(engine, data, 1e-6, True, by_state, by_control, None, None)
+    truth = np.concatenate([by_state[2:, 2:], by_control[2:]], axis=1)
+    found = gradients(jnp.array(speeds), jnp.array([0.75]))
+    np.testing.assert_allclose(found, truth, rtol=0, atol=tolerance)
