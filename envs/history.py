@@ -20,7 +20,10 @@ from sobolax.tangents.methods import own_derivatives
 from sobolax.transition import Tangents, Transition
 
 # What commands and controls use beside the protocol, where an environment has it.
-_PASSED_ON = ("state_names", "action_names", "mujoco_model", "dt", "numerical")
+_PASSED_ON = (
+    *("state_names", "action_names", "mujoco_model", "dt", "numerical"),
+    "check_rewards",
+)
 
 
 @jax.tree_util.register_dataclass

@@ -158,13 +158,13 @@ BEST: dict[tuple[str, str], Preset] = {
     **{
         ("pendulum", agent): replace(
             PRESETS["pendulum"],
-            evidence=f"docs/results/agents.md, pendulum: {gain} over training, none at the end",
+            evidence=f"docs/results/agents.md, pendulum: {gain} over training, {end} at the end",
         )
-        for agent, gain in (
-            ("q_learning", "+22.7"),
-            ("ddpg", "+43.4"),
-            ("td3", "+36.5"),
-            ("sac", "+73.8"),
+        for agent, gain, end in (
+            ("q_learning", "+22.7", "−4.5"),
+            ("ddpg", "+43.4", "−23.4"),
+            ("td3", "+36.5", "−1.5"),
+            ("sac", "+73.8", "−1.5"),
         )
     },
     ("hopper", "shac"): Preset(

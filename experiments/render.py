@@ -142,6 +142,7 @@ def record(environment: Any, act: Act, policies: Any, names: Sequence[str]) -> l
         finite = np.isfinite(positions[index]).all(axis=(1, 2)) & np.isfinite(rotations[index]).all(
             axis=(1, 2, 3)
         )
+        finite[1:] &= np.isfinite(rewards[index])
         if not finite[:frames].all():
             frames = max(1, int(np.argmin(finite)))
         returns = np.concatenate([[0.0], np.cumsum(rewards[index])])[:frames]

@@ -2,6 +2,7 @@
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -92,6 +93,54 @@ class MjcfEnvironment(MujocoEnvironment):
 
     # ---- tools for it
 
+    def check_rewards(self, gradients: bool) -> None:
+        """Refuses rewards and observations that are not finite where an episode begins.
+
+        A reward and an observation are computed, and differentiated if they have to be, around one
+        first state. What goes wrong only elsewhere is not found.
+
+        Args:
+            gradients: Whether their derivatives, in forward mode, are used.
+
+        Raises:
+            ValueError: If a number, or a derivative that is used, is not finite or does not exist.
+        """
+        state_key, move_key, action_key = jax.random.split(jax.random.key(0), 3)
+
+        def numbers(
+            before: jax.Array, after: jax.Array, action: jax.Array
+        ) -> tuple[jax.Array, jax.Array]:
+            physics = self._start(state_key).physics
+            earlier, later = (self._perturb_physics(physics, part) for part in (before, after))
+            return self._assess(earlier, action, later)[0], self.observe(later)
+
+        still = jnp.zeros(self.state_size)
+        # As far as a step may go; two equal states have a distance without a derivative.
+        moved = 0.01 * jax.random.normal(move_key, still.shape)
+        action = jax.random.uniform(action_key, (self.action_size,), minval=-1.0)
+        at = still, moved, action
+        found: list[tuple[str, Any]] = [("", jax.jit(numbers)(*at))]
+        if gradients:
+            # Along a direction that has a part in every number.
+            direction = jnp.ones_like(still), jnp.ones_like(still), jnp.ones_like(action)
+            try:
+                slopes = jax.jit(lambda at, along: jax.jvp(numbers, at, along)[1])(at, direction)
+            except Exception as error:  # of any class: it is other people's code
+                text = str(error).partition("\n")[0]
+                raise ValueError(
+                    f"{self.name}: reward and observation cannot be differentiated in forward "
+                    f"mode: {type(error).__name__}: {text} Write them in jax.numpy, or train "
+                    "without gradients: --first-order off"
+                ) from error
+            found.append(("the derivative of ", slopes))
+        for of, numbers_found in found:
+            for what, value in zip(("reward", "observation"), numbers_found, strict=True):
+                if not np.isfinite(value).all():
+                    raise ValueError(
+                        f"{self.name}: {of}{what} is not finite where an episode begins: "
+                        f"{_first_bad(np.asarray(value))}. {_REMEDY if of else _CAUSE}"
+                    )
+
     def site(self, physics: Physics, name: str) -> jax.Array:
         """Where a site of the model is in the world (m), `(3,)`."""
         return self._kinematics(physics).site_xpos[self.mujoco_model.site(name).id]
@@ -138,7 +187,23 @@ class MjcfEnvironment(MujocoEnvironment):
     def _assess(
         self, before: Physics, action: jax.Array, after: Physics
     ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
-        return self.reward(before, action, after), self.terminated(after), {}
+        reward = self.reward(before, action, after)
+        if reward is None:
+            raise ValueError(f"{self.name}: reward(self, before, action, after) returns nothing")
+        return jnp.asarray(reward), jnp.asarray(self.terminated(after)), {}
+
+
+_CAUSE = "Look for a division by zero, or a root or logarithm of a negative number"
+_REMEDY = (
+    "A square root or a norm has none at zero: write sqrt(x + 1e-6), or train without gradients: "
+    "--first-order off"
+)
+
+
+def _first_bad(value: np.ndarray) -> str:
+    """The first number that is not finite, and where it stands in a vector."""
+    [place, *_] = np.flatnonzero(~np.isfinite(value))
+    return f"{value.ravel()[place]}" + (f" at index {place}" if value.ndim else "")
 
 
 def _folder_of(cls: type) -> Path:

@@ -95,7 +95,11 @@ def check_experiment(
         environment = envs.make(experiment.env, **experiment.env_args)
     except (TypeError, ImportError) as error:
         raise ValueError(str(error)) from error
-    return environment, make_training(environment, experiment.config, mesh=mesh)
+    config = experiment.config
+    if hasattr(environment, "check_rewards"):  # of somebody's own robot
+        # The other sources go backwards, where other derivatives may exist.
+        environment.check_rewards(gradients=config.first_order in ("cached", "recomputed"))
+    return environment, make_training(environment, config, mesh=mesh)
 
 
 def fingerprint(job: Job) -> dict[str, Any]:

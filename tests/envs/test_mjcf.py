@@ -1,11 +1,18 @@
 """Environments from an MJCF model and a reward function."""
 
+import copy
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from envs.history import history
 from envs.mujoco.mjcf import MjcfEnvironment
+from experiments.launch.configuration import Experiment
+from experiments.launch.job import check_experiment
+from sobolax.agents import sac
 from sobolax.testing import check_environment
 
 BALL = """<mujoco>OPTION<worldbody>
@@ -28,6 +35,11 @@ class Ball(MjcfEnvironment):
 
     def terminated(self, physics):
         return jnp.abs(physics.qpos[0]) > 2.0
+
+
+class Rootless(Ball):
+    def reward(self, before, action, after):
+        return -jnp.sqrt(0 * after.qpos[0] ** 2)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +111,82 @@ def test_a_class_without_model_or_reward_says_so():
         type("Empty", (MjcfEnvironment,), {})()
     with pytest.raises(ValueError, match="free: define reward"):
         type("Free", (MjcfEnvironment,), {"xml": PLAIN})()
+
+
+@jax.custom_vjp
+def of_reverse_mode(x):
+    return x
+
+
+of_reverse_mode.defvjp(lambda x: (x, None), lambda _, slope: (slope,))
+
+
+@pytest.mark.parametrize(
+    ("part", "function", "message"),
+    [
+        (
+            "reward",
+            lambda before, action, after: jnp.log(after.qpos[0] - 9),
+            "reward .*: nan. Look",
+        ),
+        (
+            "reward",
+            lambda before, action, after: 1 / (0 * after.qpos[0]),
+            "reward is not .*: inf. ",
+        ),
+        (
+            "observation",
+            lambda physics: jnp.concatenate([physics.qpos, jnp.sqrt(physics.qvel - 9)]),
+            "observation is not finite where an episode begins: nan at index 1",
+        ),
+        (
+            "reward",
+            lambda before, action, after: -jnp.sqrt(0 * after.qpos[0] ** 2),
+            r"the derivative of reward is not finite.*: nan. A square root .*--first-order off",
+        ),
+        (
+            "reward",
+            lambda before, action, after: of_reverse_mode(after.qpos[0]),
+            "cannot be differentiated in forward mode: TypeError.*--first-order off",
+        ),
+    ],
+)
+def test_a_reward_that_is_not_finite_or_has_no_derivative_is_refused(ball, part, function, message):
+    broken = copy.copy(ball)
+    setattr(broken, part, function)
+    with pytest.raises(ValueError, match=f"^ball: .*{message}") as refused:
+        broken.check_rewards(gradients=True)
+    assert "\n" not in str(refused.value)
+    if "derivative" in message or "forward" in message:
+        broken.check_rewards(gradients=False)
+
+
+def test_a_sound_reward_is_not_refused(ball):
+    ball.check_rewards(gradients=True)
+    standing = copy.copy(ball)
+    # Equal states have no derivative of their distance, but those around a step differ.
+    standing.reward = lambda before, action, after: -jnp.linalg.norm(after.qpos - before.qpos)
+    standing.check_rewards(gradients=True)
+    history(ball, 2).check_rewards(gradients=True)
+
+
+def test_numbers_of_python_are_rewards_and_terminations():
+    def constant(name, reward):
+        methods = {"reward": lambda *_: reward, "terminated": lambda *_: False}
+        return type(name, (Ball,), methods)()
+
+    state = jax.eval_shape(constant("Constant", 1.0).reset, jax.random.key(0))
+    assert (state.reward.shape, state.discount.dtype) == ((), jnp.float32)
+    with pytest.raises(ValueError, match=r"^nothing: reward\(.*\) returns nothing"):
+        constant("Nothing", None)
+
+
+def test_training_refuses_before_it_traces():
+    config, hyper = sac.Config(report_states=0), sac.Hyperparameters()
+    experiment = Experiment(f"{__name__}:Rootless", {}, 1, 0, False, None, config, hyper)
+    with pytest.raises(ValueError, match="rootless: the derivative of reward is not finite"):
+        check_experiment(experiment, None)
+    check_experiment(replace(experiment, config=replace(config, first_order="off")), None)
 
 
 def test_runge_kutta_has_forward_mode():

@@ -66,6 +66,31 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, suite):
         envs.make(f"{suite}:anything")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gymnasium:InvertedPendulum-v5",
+        pytest.param("brax:inverted_pendulum", marks=pytest.mark.slow),
+        pytest.param("playground:CartpoleBalance", marks=[pytest.mark.slow, needs("playground")]),
+    ],
+)
+def test_observations_are_stacked(name):
+    stacked = envs.make(name, history=2)
+    size = stacked.environment.observation_size
+
+    @jax.jit
+    def go():
+        first = stacked.reset(jax.random.key(0))
+        second = stacked.step(first, jnp.full(stacked.action_size, 0.3))
+        return first, second, stacked.perturb(second, jnp.full(stacked.state_size, 1e-3))
+
+    first, second, moved = go()
+    assert second.observation.shape == (2 * size,)
+    np.testing.assert_array_equal(second.observation[:size], first.observation[size:])
+    np.testing.assert_array_equal(moved.observation[:size], second.observation[:size])
+    assert np.abs(moved.observation - second.observation)[size:].max() > 1e-4
+
+
 # ---- Gymnasium
 
 

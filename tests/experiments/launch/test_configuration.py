@@ -94,7 +94,7 @@ def test_the_best_presets_are_what_was_measured(env, agent):
         steps = found.config.total_timesteps
         assert found.config == dataclasses.replace(usual.config, total_timesteps=steps)
         assert found.hyper == usual.hyper
-    figures = re.findall(r"\+\d+\.\d+|[\d.]+(?= %)|\d{3}", row)
+    figures = re.findall(r"[+−]\d+\.\d+|[\d.]+(?= %)|\d{3}", row)
     assert figures
     assert all(figure in (ROOT / page).read_text() for figure in figures)
 
