@@ -96,9 +96,9 @@ def check_experiment(
     except (TypeError, ImportError) as error:
         raise ValueError(str(error)) from error
     config = experiment.config
-    if hasattr(environment, "check_rewards"):  # of somebody's own robot
+    if (check := getattr(environment, "check_rewards", None)) is not None:  # of an own robot
         # The other sources go backwards, where other derivatives may exist.
-        environment.check_rewards(gradients=config.first_order in ("cached", "recomputed"))
+        check(gradients=config.first_order in ("cached", "recomputed"))
     return environment, make_training(environment, config, mesh=mesh)
 
 
