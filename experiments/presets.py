@@ -46,6 +46,31 @@ _SMOOTH_TASK = {"critic_learning_rate": 1e-3, "actor_learning_rate": 1e-3, "disc
 # Used for the results in docs/ on these tasks; the library's default is 1.
 _TENTH = {"state_weight": 0.1, "action_weight": 0.1}
 
+_LINEAR = Preset(
+    config={
+        "total_timesteps": 4_096,
+        "num_envs": 8,
+        "epochs": 4,
+        "batch_size": 128,
+        "replay_capacity": 4_096,
+        "report_horizon": 60,
+    },
+    hyper=_SMOOTH_TASK,
+)
+_SMALL = Preset(
+    config={
+        "total_timesteps": 16_384,
+        "num_envs": 8,
+        "batch_size": 64,
+        "hidden_sizes": (64, 64),
+        "replay_capacity": 16_384,
+        "evaluation_episodes": 32,
+        "report_horizon": 60,
+    },
+    hyper={**_SMOOTH_TASK, **_TENTH},
+)
+_LEGS = Preset(config={"total_timesteps": 65_536, "report_states": 8}, hyper=_TENTH, seeds=3)
+
 # `make train` runs `chain`: three seeds keep it under five minutes on two slow cores.
 # Weights from 0.1 to 10 did equally well there. The others are sized for a few cores, and their
 # weights are untuned starting points.
@@ -65,17 +90,8 @@ PRESETS: dict[str, Preset] = {
         hyper=_SMOOTH_TASK,
         seeds=3,
     ),
-    "lqr": Preset(
-        config={
-            "total_timesteps": 4_096,
-            "num_envs": 8,
-            "epochs": 4,
-            "batch_size": 128,
-            "replay_capacity": 4_096,
-            "report_horizon": 60,
-        },
-        hyper=_SMOOTH_TASK,
-    ),
+    "lqr": _LINEAR,
+    "scalar": _LINEAR,
     "point_mass": Preset(
         config={
             "total_timesteps": 8_192,
@@ -86,34 +102,15 @@ PRESETS: dict[str, Preset] = {
         },
         hyper=_SMOOTH_TASK,
     ),
-    "pendulum": Preset(
-        config={
-            "total_timesteps": 16_384,
-            "num_envs": 8,
-            "batch_size": 64,
-            "hidden_sizes": (64, 64),
-            "replay_capacity": 16_384,
-            "evaluation_episodes": 32,
-            "report_horizon": 60,
-        },
-        hyper={**_SMOOTH_TASK, **_TENTH},
-    ),
-    "reacher": Preset(
-        config={
-            "total_timesteps": 16_384,
-            "num_envs": 8,
-            "batch_size": 64,
-            "hidden_sizes": (64, 64),
-            "replay_capacity": 16_384,
-            "evaluation_episodes": 32,
-            "report_horizon": 60,
-        },
-        hyper={**_SMOOTH_TASK, **_TENTH},
-    ),
+    "pendulum": _SMALL,
+    "reacher": _SMALL,
+    "pusher": _SMALL,
     "cartpole": Preset(config={"num_envs": 8, "replay_capacity": 32_768}),
     "half_cheetah": Preset(hyper=_TENTH),
-    "hopper": Preset(config={"total_timesteps": 65_536, "report_states": 8}, hyper=_TENTH, seeds=3),
-    "ant": Preset(config={"total_timesteps": 65_536, "report_states": 8}, hyper=_TENTH, seeds=3),
+    "hopper": _LEGS,
+    "walker2d": _LEGS,
+    "ant": _LEGS,
+    "humanoid": _LEGS,
 }
 
 

@@ -73,10 +73,12 @@ def test_the_default_environment_is_chain():
     assert [variant.name for variant in variants(found)] == ["plain", "sobolev"]
 
 
+def test_every_environment_of_ours_is_sized():
+    assert set(presets.PRESETS) == set(envs.names())
+
+
 @pytest.mark.parametrize("name", [None, *presets.PRESETS])
 def test_presets_name_fields_that_exist_and_make_an_environment(name):
-    import envs
-
     found = defaults(name or "chain")
     # What `make_training` checks before it asks the environment for its shapes.
     found.config.check(envs.make(found.env, **found.env_args))
