@@ -60,6 +60,12 @@ class MjcfEnvironment(MujocoEnvironment):
         ):
             if count == 0:
                 raise ValueError(f"{self.name}: the model has no {part}: add {add}")
+        if model.opt.noslip_iterations:
+            raise ValueError(
+                f"{self.name}: noslip_iterations={model.opt.noslip_iterations}: MJX has no such "
+                "solver and would step without it: take it out of <option>, and raise impratio "
+                "against slip"
+            )
         limited = model.actuator_ctrllimited.astype(bool)
         low, high = np.where(limited[:, None], model.actuator_ctrlrange, [-1.0, 1.0]).T
         self._middle, self._half_range = (low + high) / 2, (high - low) / 2

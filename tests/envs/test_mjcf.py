@@ -99,6 +99,10 @@ def test_a_file_lies_beside_the_class(tmp_path, monkeypatch):
             BALL.replace("OPTION", '<option solver="PGS"/>'),
             "robot: MJX cannot simulate this model: .*PGS",
         ),
+        (
+            BALL.replace("OPTION", '<option noslip_iterations="3"/>'),
+            "robot: noslip_iterations=3: MJX has no such solver",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_by_name(xml, message):
