@@ -134,6 +134,26 @@ _TRUSTED = Preset(
     seeds=3,
 )
 
+# 204,800 transitions and half an update of each, the same gradients.
+_WALKING = Preset(
+    config={
+        "total_timesteps": 204_800,
+        "replay_capacity": 204_800,
+        "num_envs": 8,
+        "epochs": 20,
+        "gradient_steps": 4,
+        "learning_starts": 4_096,
+        "batch_size": 256,
+        "hidden_sizes": (128, 128),
+        "evaluation_episodes": 8,
+        "report_states": 8,
+        "report_horizon": 100,
+    },
+    gradients={**_TRUSTED.gradients, "tangent_dtype": "bfloat16"},
+    hyper={"state_weight": 1.0, "action_weight": 1.0},
+    seeds=3,
+)
+
 # By environment and agent.
 BEST: dict[tuple[str, str], Preset] = {
     ("reacher", "sac"): replace(
@@ -143,6 +163,11 @@ BEST: dict[tuple[str, str], Preset] = {
     ("pusher", "sac"): replace(
         _TRUSTED,
         evidence="docs/results/payoff.md, pusher, soft_1: 15.1 % over plain SAC, 10 of 10 seeds",
+    ),
+    ("ant", "sac"): replace(
+        _WALKING,
+        evidence="docs/results/payoff.md, Ant for 204,800 steps, soft_1: 80 % over plain SAC, "
+        "3 of 3 seeds",
     ),
     ("reacher", "td3"): replace(
         PRESETS["reacher"],
