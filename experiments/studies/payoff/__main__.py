@@ -10,7 +10,15 @@ from experiments.studies.payoff.options import Options, prepare
 from experiments.studies.payoff.tables import tables
 
 STUDY = study.Study(
-    "payoff", Options, prepare, measure, tables, figures, fixed=("regimes", "shrink")
+    "payoff",
+    Options,
+    prepare,
+    measure,
+    tables,
+    figures,
+    fixed=("regimes", "shrink"),
+    # The same rows, by other defaults.
+    merges=dict.fromkeys(("payoff", "ant", "first_order_agents"), Options),
 )
 
 

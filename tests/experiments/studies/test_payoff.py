@@ -1,11 +1,14 @@
 """The payoff study: what it concludes from numbers, what it trains, what it refuses."""
 
 import itertools
+import json
 import math
 
 import numpy as np
 import pytest
 
+from experiments.launch import run_folder
+from experiments.report import rows as kit
 from experiments.report.results import RETURN
 from experiments.report.rows import Rows
 from experiments.studies.ant import __main__ as ant
@@ -213,3 +216,19 @@ def test_the_command_trains_resumes_and_draws(tmp_path, capsys):
     assert command.main(["--resume", str(folder)]) == 0
     assert (folder / "table.md").read_text() == page
     assert "gradients as in the paper" in capsys.readouterr().out
+
+
+def test_the_studies_that_share_rows_report_one_anothers_runs(tmp_path):
+    for name, variant in (("ant", PLAIN), ("payoff", "soft_1")):
+        folder = tmp_path / name
+        folder.mkdir()
+        options = run_folder.plain(vars(Options(tasks=("ant",))))
+        written = {"study": name, "options": options}
+        (folder / "configuration.json").write_text(json.dumps(written))
+        own = make_rows({variant: [10.0, 20.0]}, "ant")
+        kit.write(folder, [{"job": f"ant few {variant} 0-1", **row} for row in own])
+    flags = ["--report", *(str(tmp_path / name) for name in ("ant", "payoff")), "--output"]
+    for study in (command, ant):
+        both = tmp_path / f"by {study.__name__}"
+        assert study.main([*flags, str(both)]) == 0
+        assert {row["variant"] for row in kit.read(both)} == {PLAIN, "soft_1"}
