@@ -21,7 +21,11 @@ from sobolax.transition import Tangents, Transition
 
 # What commands and controls use beside the protocol, where an environment has it.
 _PASSED_ON = (
-    *("state_names", "action_names", "mujoco_model", "dt", "numerical"),
+    "state_names",
+    "action_names",
+    "mujoco_model",
+    "dt",
+    "numerical",
     "check_rewards",
 )
 
