@@ -115,7 +115,10 @@ def test_without_gradients_a_preset_has_no_options_of_theirs():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--preset", "best", "--env", "ant"], "nothing has been confirmed for --env ant --agent"),
+        (
+            ["--preset", "best", "--env", "humanoid"],
+            "nothing has been confirmed for --env humanoid --agent",
+        ),
         (["--preset", "bets"], r"--preset 'bets' is unknown \(did you mean 'best'"),
     ],
 )
