@@ -66,6 +66,7 @@ def test_a_pendulum_wraps_without_a_jump_in_its_gradient(harness_of):
         assert harness.derivative_error(moved) < SMOOTH
 
 
+@pytest.mark.slow
 def test_a_reacher_at_the_limit_of_its_joint(harness_of):
     harness = harness_of("reacher")
     states = harness.reset()

@@ -117,6 +117,7 @@ def test_a_step_is_that_of_mujoco_with_the_changed_model(step, states):
         np.testing.assert_allclose(moved.physics.qvel[lane], data.qvel, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_derivatives_are_those_of_the_model_that_was_drawn(sled, step, states):
     with jax.enable_x64(True):
         tangents = jax.jit(make_tangent_function(sled, Derivatives()))

@@ -159,6 +159,7 @@ def check_second_derivatives(name: str, pair: str, parts: tuple = ("loss", "jaco
         assert np.nanmax(error) < 1e-5, f"{part}, by state: {error}"
 
 
+@pytest.mark.slow
 def test_second_derivatives_in_contact():
     check_second_derivatives("skid", "forward over reverse", parts=("loss",))
 
