@@ -45,6 +45,9 @@ def pave(
             that of the observation, where the value normalises it.
         key: Random key.
 
+    Raises:
+        ValueError: If `next_observation` or `unit` are of another shape, which would be broadcast.
+
     Example:
         >>> value = lambda o, a: a[0] * o[0] - 2.0 * a[0] ** 2  # concave enough: v H v = -4
         >>> where = jnp.zeros(1), jnp.zeros(1), jnp.full(1, 3.0)
@@ -52,6 +55,16 @@ def pave(
         >>> round(float(found), 6)  # 0.1 * 3^2
         0.9
     """
+    shape = jnp.shape(observation)
+    for name, other, allowed in (
+        ("next_observation", next_observation, (shape,)),
+        ("unit", unit, (shape, ())),
+    ):
+        if jnp.shape(other) not in allowed:
+            raise ValueError(
+                f"{name} has the shape {jnp.shape(other)} where the observation has {shape}: "
+                f"hand over one of {' or '.join(map(str, allowed))}"
+            )
     noise_key, sign_key = jax.random.split(key)
     noise = NOISE * unit * jax.random.normal(noise_key, observation.shape, observation.dtype)
     signs = jax.random.rademacher(sign_key, action.shape, action.dtype)

@@ -75,6 +75,14 @@ def test_it_makes_a_smoother_critic_and_with_a_weight_of_zero_it_changes_nothing
     np.testing.assert_array_equal(*without["value_loss"])
 
 
+@pytest.mark.parametrize("name", ["unit", "next_observation"])
+def test_shapes_that_would_be_broadcast_are_refused(name):
+    given = {name_: jnp.zeros(1) for name_ in ("observation", "next_observation", "unit", "action")}
+    given[name] = jnp.zeros(2)
+    with pytest.raises(ValueError, match=rf"{name} has the shape \(2,\) where .* has \(1,\): .*"):
+        pave(lambda o, a: o[0] * a[0], **given, key=jax.random.key(0))
+
+
 def test_an_unknown_smoother_is_refused_by_name():
     with pytest.raises(ValueError, match=r"critic_smoothness='paved' is unknown.*'pave'"):
         sac.Config(critic_smoothness="paved").check(Cart())
