@@ -167,7 +167,7 @@ BEST: dict[tuple[str, str], Preset] = {
     ("ant", "sac"): replace(
         _WALKING,
         evidence="docs/results/payoff.md, Ant for 204,800 steps, soft_1: 80 % over plain SAC, "
-        "3 of 3 seeds",
+        "3 of 3 seeds, not confirmed by more yet",
     ),
     ("reacher", "td3"): replace(
         PRESETS["reacher"],
