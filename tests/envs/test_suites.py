@@ -28,6 +28,10 @@ def needs(extra: str):
     )
 
 
+# Brax uses what MJX and JAX are giving up.
+braxs_own_warnings = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
@@ -70,7 +74,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, suite):
     "name",
     [
         "gymnasium:InvertedPendulum-v5",
-        pytest.param("brax:inverted_pendulum", marks=pytest.mark.slow),
+        pytest.param("brax:inverted_pendulum", marks=[pytest.mark.slow, braxs_own_warnings]),
         pytest.param("playground:CartpoleBalance", marks=[pytest.mark.slow, needs("playground")]),
     ],
 )
@@ -182,9 +186,6 @@ def test_gymnasiums_gradients_are_those_of_the_twin_on_mjx(float64, gymnasium):
 
 
 # ---- Brax
-
-# It uses what MJX and JAX are giving up.
-braxs_own_warnings = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 @braxs_own_warnings
