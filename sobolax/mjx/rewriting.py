@@ -103,11 +103,14 @@ def _where(lanes: jax.Array, moved: jax.Array, carry: jax.Array) -> jax.Array:
 
 def _scan(equation: core.JaxprEqn, inputs: list, rules: Mapping[str, Rule]) -> Sequence:
     parameters = equation.params
-    constants, carries = parameters["num_consts"], parameters["num_carry"]
+    # From the shapes: what else says it has other names in each version of JAX.
+    inside = parameters["jaxpr"]
+    carries = len(equation.outvars) - _stacked(equation.outvars, inside.out_avals)
+    constants = len(inputs) - _stacked(equation.invars, inside.in_avals) - carries
 
     def body(carry: list, sliced: list) -> tuple[list, list]:
         arguments = [*inputs[:constants], *carry, *sliced]
-        outputs = _evaluate(parameters["jaxpr"], arguments, rules)
+        outputs = _evaluate(inside, arguments, rules)
         return outputs[:carries], outputs[carries:]
 
     carry, stacked = jax.lax.scan(
@@ -119,6 +122,12 @@ def _scan(equation: core.JaxprEqn, inputs: list, rules: Mapping[str, Rule]) -> S
         unroll=parameters["unroll"],
     )
     return [*carry, *stacked]
+
+
+def _stacked(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+    """How many arrays have one axis more outside of a scan than in it."""
+    pairs = zip(outside, inside, strict=True)
+    return sum(len(one.aval.shape) == len(other.shape) + 1 for one, other in pairs)
 
 
 _INTO = {"jit": _jit, "while": _while, "scan": _scan}
