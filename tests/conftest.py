@@ -10,9 +10,10 @@ import jax
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
+from experiments.launch.devices import flags_to_compile_quickly
+
 _STARTED = pytest.StashKey[float]()
-# On the programs of MJX this takes a third of the compiler's time.
-_QUICKLY = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+_QUICKLY = flags_to_compile_quickly()
 # Files that compile the same environments, as one.
 _TOGETHER = {
     f"tests/envs/test_{name}.py": "environments"

@@ -73,6 +73,17 @@ def split_processor() -> None:
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
 
+def flags_to_compile_quickly() -> str:
+    """For `XLA_FLAGS`: a CPU's programs compile in a third of the time, and run slowly.
+
+    XLA ends a process that names a flag it does not know; from jaxlib 0.11 on that is one of these.
+    """
+    quickly = "--xla_backend_optimization_level=0"
+    if jax.__version_info__ >= (0, 11):
+        return quickly
+    return f"{quickly} --xla_cpu_use_fusion_emitters=false"
+
+
 def processor_devices(runs: int) -> int:
     """Devices to lay runs out over: as few as finish equally soon; 1 on accelerators."""
     if jax.default_backend() != "cpu" or runs < 1:

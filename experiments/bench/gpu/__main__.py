@@ -22,6 +22,7 @@ from rich.text import Text
 from experiments.bench.gpu import wheels
 from experiments.bench.gpu.parts import PARTS, Part
 from experiments.launch import run_folder
+from experiments.launch.devices import flags_to_compile_quickly
 from experiments.launch.exit_status import (
     FAILED,
     INTERRUPTED,
@@ -120,8 +121,7 @@ def _run(name: str, part: Part, folder: Path, end: float, tiny: bool) -> dict[st
 
 def _quickly() -> dict[str, str]:
     """An environment whose programs compile quickly and run slowly."""
-    quickly = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    flags = f"{quickly} {os.environ.get('XLA_FLAGS', '')}"
+    flags = f"{flags_to_compile_quickly()} {os.environ.get('XLA_FLAGS', '')}"
     return {**os.environ, "XLA_FLAGS": flags}
 
 
