@@ -110,18 +110,20 @@ PARTS: dict[str, Part] = {
         ),
     ),
     "ant": Part(
-        "SAC on Ant, 204,800 transitions, both weights from 0 to 1, 6 seeds",
+        "SAC on Ant, 204,800 transitions, gradients along state and action with and without, "
+        "10 seeds",
         minutes=9.0,
         least=3.0,
         arguments=_weights(
             "ant",
             [
-                *_GRID,
-                *_NETS,
-                *("--seeds", "6", "--total-timesteps", "204800", "--num-envs", "128"),
-                *("--gradient-steps", "64", "--learning-starts", "4096", "--epochs", "20"),
-                *("--batch-size", "256", "--replay-capacity", "102400"),
-                *("--tangent-dtype", "int8"),
+                *("--state-weight", "0", "1", "--action-weight", "0", "1", "--seeds", "10"),
+                *("--gradient-units", "observation_std", "--trust", "soft"),
+                *("--total-timesteps", "204800", "--num-envs", "64", "--epochs", "8"),
+                *("--gradient-steps", "32", "--learning-starts", "4096", "--batch-size", "256"),
+                *("--replay-capacity", "204800", "--tangent-dtype", "bfloat16"),
+                *("--hidden-sizes", "128", "128", "--report-states", "0"),
+                *("--evaluation-episodes", "8", "--no-check-tangents"),
             ],
         ),
     ),
