@@ -54,10 +54,16 @@ CHOICES: dict[str, Choice] = {
     "soft": Choice("soft trust, λ = 0.1", "gradients", _SOFT, _TENTH),
     "soft_1": Choice("soft trust, λ = 1", "gradients", _SOFT, _ONE),
     "soft_action": Choice(
-        "soft trust, along the action alone, λₐ = 1", "gradients", _SOFT, {"action_weight": 1.0}
+        "soft trust, along the action alone, λₐ = 1",
+        "gradients",
+        _SOFT,
+        {**_ONE, "state_weight": 0.0},
     ),
     "soft_state": Choice(
-        "soft trust, along the state alone, λₛ = 1", "gradients", _SOFT, {"state_weight": 1.0}
+        "soft trust, along the state alone, λₛ = 1",
+        "gradients",
+        _SOFT,
+        {**_ONE, "action_weight": 0.0},
     ),
     "hard": Choice("hard trust, λ = 0.1", "gradients", {**_STD, "trust": "hard"}, _TENTH),
     "quarter": Choice(
