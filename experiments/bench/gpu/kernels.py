@@ -36,7 +36,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "transfers to the host": ("infeed", "outfeed", "send", "recv", "callback"),
 }
 #: Custom calls that are of no kind above and start no kernel of their own.
-FREE = ("Sharding", "annotate_device_placement")
+FREE = ("Sharding", "annotate_device_placement", "AllocateBuffer")
 _FUSED = "elementwise and moves"
 _BATCH = 2_048
 
