@@ -136,6 +136,7 @@ def test_the_quadruped_has_right_derivatives(quadruped):
     sobolax.testing.check_environment(type(quadruped))
 
 
+@pytest.mark.slow
 def test_the_lines_for_another_robot_in_every_episode_run():
     _, _, command = blocks("sh", read("docs/guides/robot.md"))
     words = shlex.split(command.partition("experiments.train ")[2])
