@@ -5,6 +5,7 @@ import gc
 import os
 import threading
 import time
+from pathlib import Path
 
 import jax
 import pytest
@@ -12,6 +13,11 @@ from xdist.scheduler import LoadFileScheduling
 
 from experiments.launch.devices import flags_to_compile_quickly
 
+# As `make test` has it: commands under test would otherwise make a cache where they are called.
+_CACHE = os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".cache" / "jax")
+)
+jax.config.update("jax_compilation_cache_dir", _CACHE)
 _STARTED = pytest.StashKey[float]()
 _QUICKLY = flags_to_compile_quickly()
 # Files that compile the same environments, as one.

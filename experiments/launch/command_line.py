@@ -22,6 +22,7 @@ from experiments.launch.configuration import (
     merge,
     parse_environment_arguments,
     to_json,
+    without_idle_weights,
 )
 from experiments.launch.devices import Devices
 from experiments.launch.effects import check_effects
@@ -133,6 +134,7 @@ def read(argv: Sequence[str] | None = None) -> Command:
     flags = read_flags(type(flags), argv, "python -m experiments.train", flags)
     experiment = _experiment(base, flags)
     check_effects(given, experiment.config, experiment.hyper, flags.checkpoints)
+    experiment = without_idle_weights(experiment)
     rule = CheckpointRule(flags.checkpoint_seconds, flags.keep_checkpoints)
     rule.check()
     if flags.resume is not None:

@@ -282,6 +282,19 @@ def environment_title(name: str, parameters: Mapping[str, Any]) -> str:
     return f"{name} ({given})" if given else name
 
 
+def without_idle_weights(experiment: Experiment) -> Experiment:
+    """The experiment with a weight of 0 for gradients that its configuration does not take.
+
+    What is reported, and whether there is a Sobolev variant at all, then goes by weights alone.
+    """
+    taken = (
+        getattr(experiment.config, "state_directions", None),
+        getattr(experiment.config, "action_directions", None),
+    )
+    idle = {name: 0.0 for name, count in zip(_WEIGHTS, taken, strict=True) if count == 0}
+    return dataclasses.replace(experiment, hyper=merge(experiment.hyper, idle))
+
+
 def variants(experiment: Experiment) -> tuple[Variant, ...]:
     """The variants of an experiment: first the plain agent, if the experiment compares."""
     nothing = {name: 0.0 for name in _WEIGHTS if hasattr(experiment.hyper, name)}

@@ -30,6 +30,16 @@ def _of_replay(config: LoopConfig) -> list[tuple[bool, str, Sequence[str]]]:
             ("tangent-dtype",),
         ),
         (
+            config.state_directions == 0,
+            "--state-directions 0, which takes no gradient along the state",
+            ("state-weight", "gradient-units"),
+        ),
+        (
+            config.action_directions == 0,
+            "--action-directions 0, which takes no gradient along the action",
+            ("action-weight",),
+        ),
+        (
             source == "reverse",
             "--first-order reverse, which computes no tangents",
             ("tangent-bound", *_DERIVATIVES),

@@ -250,7 +250,7 @@ class AgentConfig(LoopConfig):
         if trust != "full":
             directions["action_directions"] = self.action_directions
         for name, count in directions.items():
-            if count is not None:
+            if count:
                 raise ValueError(
                     f"{what} goes by coordinates, but {name}={count} draws random directions: "
                     f"leave {name} at None, for the full basis"

@@ -200,7 +200,7 @@ def _motion(
         seen = jnp.concatenate([observation, columns(transition, kind, "action")])
         motion = jnp.sqrt(jnp.sum(jnp.square(seen), axis=0))
         motion = jnp.where(jnp.isfinite(motion), motion, 0.0)
-        motion = jnp.where(motion > _UNOBSERVED * jnp.max(motion), motion, 0.0)
+        motion = jnp.where(motion > _UNOBSERVED * jnp.max(motion, initial=0.0), motion, 0.0)
         return motion, jnp.isfinite(size) & (size <= bound)
 
     each = of(tangents.state), of(tangents.action)

@@ -77,7 +77,7 @@ def random_directions(key: jax.Array, count: int, size: int) -> jax.Array:
 
 
 def draw_directions(key: jax.Array, count: int | None, size: int) -> jax.Array:
-    """The full basis where `count` is None, else `count` random directions.
+    """The full basis where `count` is None, else `count` random directions; 0 for none.
 
     Example:
         >>> draw_directions(jax.random.key(0), None, 2).tolist()
@@ -85,6 +85,8 @@ def draw_directions(key: jax.Array, count: int | None, size: int) -> jax.Array:
         >>> draw_directions(jax.random.key(0), 1, 2).shape
         (2, 1)
     """
+    if count == 0:
+        return jnp.zeros((size, 0))
     return basis_directions(size) if count is None else random_directions(key, count, size)
 
 

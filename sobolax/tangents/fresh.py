@@ -64,17 +64,14 @@ def make_fresh_step(
     """
     compute = make_tangent_function(environment, derivatives or Derivatives())
 
-    def draw(key: jax.Array, count: int | None, size: int) -> jax.Array:
-        return jnp.zeros((size, 0)) if count == 0 else draw_directions(key, count, size)
-
     def pushed(key: jax.Array, state: State, action: jax.Array, tangent_bound: Any):
         state_key, action_key, own_key = jax.random.split(key, 3)
         transition, _, tangents = compute(
             own_key,
             state,
             action,
-            draw(state_key, state_directions, environment.state_size),
-            draw(action_key, action_directions, environment.action_size),
+            draw_directions(state_key, state_directions, environment.state_size),
+            draw_directions(action_key, action_directions, environment.action_size),
         )
         return transition, tangents, tangent_bound
 

@@ -34,7 +34,7 @@ def round_columns(
     directions = _encode(jnp.max(jnp.abs(matrix), axis=0, initial=0.0), lengths, bits)
     sizes = jnp.where(jnp.isfinite(lengths), lengths, 0.0) * _decode(directions, bits)
     relative = matrix / jnp.where(sizes > 0, sizes, 1.0)
-    largest = jnp.max(jnp.abs(relative), axis=1)
+    largest = jnp.max(jnp.abs(relative), axis=1, initial=0.0)
     numbers = _encode(largest, jnp.ones_like(largest), bits)
     share = jnp.clip(jnp.abs(relative) / _decode(numbers, bits)[:, None], 0.0, 1.0)
     levels = _levels(bits)

@@ -96,7 +96,8 @@ def make_source(
     Args:
         name: One of `SOURCES`.
         environment: Whose transitions are differentiated.
-        state_directions: How many random directions of the state; None for the full basis.
+        state_directions: How many random directions of the state; None for the full basis, 0 for
+            no gradient along it.
         action_directions: The same for the action.
         tangent_dtype: How tangents are kept, one of `sobolax.tangents.storage.TANGENT_DTYPES`
             (`cached` only).
@@ -181,6 +182,7 @@ def check_source(
 
     Example:
         >>> from sobolax.cart import Cart
+        >>> check_source("cached", Cart(), state_directions=0, action_directions=None)
         >>> check_source("cached", Cart(), state_directions=3, action_directions=None)
         Traceback (most recent call last):
         ValueError: state_directions=3 does not fit environment 'cart', which has 2: ...
@@ -193,11 +195,16 @@ def check_source(
     ):
         if count is None:
             continue
-        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= size:
+        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= size:
             raise ValueError(
                 f"{what}={count!r} does not fit environment {environment.name!r}, which has "
-                f"{size}: choose 1 to {size}, or None for the full basis"
+                f"{size}: choose 1 to {size}, None for the full basis, or 0 for no gradient there"
             )
+    if name != "off" and state_directions == action_directions == 0:
+        raise ValueError(
+            "state_directions=0 and action_directions=0 leave no gradient at all: leave one of "
+            "them out, or choose the source 'off', which differentiates nothing"
+        )
     if name == "reverse":
         if not environment.reverse_mode:
             raise ValueError(

@@ -183,7 +183,8 @@ def moving_parts(
 
     Args:
         environment: The environment; `reset` and `perturb` are compiled and called.
-        state_directions: How many random directions of the state; None for the full basis.
+        state_directions: How many random directions of the state; None for the full basis, 0 for
+            none.
         action_directions: The same for the action.
 
     Example:
@@ -230,7 +231,11 @@ def _pack(
 ) -> Any:
     """A `PackedTangent`."""
     present = {name: leaf for name, leaf in vars(tangent).items() if leaf is not None}
-    columns = {name: leaf.reshape(-1, leaf.shape[-1]) for name, leaf in present.items()}
+    # Not -1: there may be no direction.
+    columns = {
+        name: leaf.reshape(math.prod(leaf.shape[:-1]), leaf.shape[-1])
+        for name, leaf in present.items()
+    }
     count = next(iter(columns.values())).shape[1]
     lengths = jnp.sqrt(sum(jnp.sum(jnp.square(leaf), axis=0) for leaf in columns.values()))
     described, kept = [], []
@@ -258,7 +263,7 @@ def _unpack(packed: PackedTangent, bound: Any) -> Transition:
         dense = kept.astype("float32")
         if where is not None:
             dense = jnp.zeros(math.prod(shape) * count).at[_index(where)].set(dense)
-        dense = jnp.where(valid, dense.reshape(-1, count), jnp.nan)
+        dense = jnp.where(valid, dense.reshape(math.prod(shape), count), jnp.nan)
         found[name] = dense.reshape(*shape, count)
     if layout.next_observation is not None:
         size = math.prod(layout.next_observation)

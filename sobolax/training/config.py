@@ -32,8 +32,9 @@ class LoopConfig(TrainingConfig):
         replay_capacity: Transitions that the replay buffer holds.
         first_order: Where gradients come from: "cached", "recomputed", "reverse", or "off" (see
             `sobolax.tangents.sources`).
-        state_directions: Random directions of the state per transition; None for all.
-        action_directions: Random directions of the action per transition; None for all.
+        state_directions: Random directions of the state per transition; None for all, 0 for no
+            gradient along the state, whose weight then has no effect.
+        action_directions: The same for the action.
         tangent_dtype: How stored tangents are kept: "float32", "bfloat16", "float16", "int8" or
             "int4" (see `sobolax.tangents.storage`).
         derivatives: How tangents are computed (see `sobolax.tangents.methods`).

@@ -28,6 +28,7 @@ def measure(setup: Setup, bench: Bench, progress: Progress) -> Iterator[Table]:
     kinds: dict[str, dict[str, Any]] = {
         "plain": {"first_order": "off"},
         "Sobolev": {"first_order": "cached"},
+        "Sobolev, action alone": {"first_order": "cached", "state_directions": 0},
     }
     note = ""
     if sizes.num_envs % 4 == sizes.batch_size % 4 == 0:

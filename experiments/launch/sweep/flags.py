@@ -10,7 +10,12 @@ from typing import Any
 
 from experiments.launch.checkpoints import CheckpointRule
 from experiments.launch.command_line import mirror, named_defaults, named_preset
-from experiments.launch.configuration import Experiment, merge, parse_environment_arguments
+from experiments.launch.configuration import (
+    Experiment,
+    merge,
+    parse_environment_arguments,
+    without_idle_weights,
+)
 from experiments.launch.effects import check_effects
 from experiments.launch.flags import given_flags, read_flags
 from experiments.launch.memory import parse_size
@@ -118,7 +123,7 @@ def read(argv: Sequence[str] | None = None) -> Command:
     check_effects(given, experiment.config, hyper_with_all, flags.checkpoints)
     rule = CheckpointRule(flags.checkpoint_seconds, flags.keep_checkpoints)
     sweep = Sweep(
-        experiment=experiment,
+        experiment=without_idle_weights(experiment),
         axes=varied,
         configs=make_configs(varied, flags.random, flags.seed),
         drawn=flags.random is not None,

@@ -31,6 +31,9 @@ PARTIAL = "has no effect beside"
         (train, ["--batch-size", "8", "--batch_size", "9"], "contradict each other"),
         (train, ["--checkpoints", "--no-checkpoints"], "contradict each other"),
         (train, ["--first-order", "off", "--state-weight", "3"], f"--state-weight {PARTIAL}"),
+        (train, ["--state-directions", "0", "--state-weight", "1"], f"--state-weight {PARTIAL}"),
+        (train, ["--action-directions", "0", "--action-weight", "1"], PARTIAL),
+        (train, ["--state-directions", "0", "--action-directions", "0"], "no gradient at all"),
         (train, ["--first-order", "off", "--derivatives.method", "forward"], PARTIAL),
         (
             train,

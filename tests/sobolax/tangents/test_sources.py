@@ -125,7 +125,9 @@ def test_a_source_stores_only_what_it_needs():
     [
         (("cache", "pendulum"), "choose one of off, cached, recomputed, reverse"),
         (("cached", "pendulum", 3), "state_directions=3 does not fit .* choose 1 to 2"),
-        (("cached", "pendulum", None, 0), "action_directions=0 does not fit"),
+        (("cached", "pendulum", -1), "state_directions=-1 does not fit"),
+        (("cached", "pendulum", 0, 0), "leave no gradient at all"),
+        (("reverse", "pendulum", 0), "gives all gradients at once"),
         (("reverse", "pendulum", 1), "gives all gradients at once"),
     ],
 )
