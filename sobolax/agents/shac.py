@@ -2,10 +2,12 @@
 
 All environments take `horizon` steps. The actor follows the gradient of what they earned and of the
 value that they ended at, through dynamics, rewards and itself (`sobolax.training.backward`); then a
-critic `V` is fitted to the lambda-returns of the same steps. Three options go beyond the paper:
+critic `V` is fitted to the lambda-returns of the same steps. Four options go beyond the paper:
 
 - the critic is fitted to the gradients of the lambda-returns too, which the same pass computes;
 - a chain of gradients is cut where it grows (`growth_bound`, after AHAC, arXiv 2405.17784);
+- gradients along single actions are shortened where they are far longer than the others, so that
+  no exploding chain alone decides where the actor goes (`outlier_bound`);
 - an entropy bonus (`initial_temperature`, after SAPO, arXiv 2412.12089).
 """
 
@@ -159,6 +161,8 @@ class Hyperparameters(ValueHyperparameters):
         actor_gradient_norm: The actor's gradient is shortened to this Euclidean norm.
         growth_bound: A chain of gradients is cut where it is longer than this many times its
             length at its last step (see `sobolax.training.backward.differentiate`).
+        outlier_bound: Gradients of the window's objective along the action of one step of one
+            environment are shortened to this many times their median (`shorten_outliers`).
         initial_temperature: Entropy coefficient to begin with; 0 for no entropy bonus, ever.
         temperature_learning_rate: Of Adam, for the logarithm of the entropy coefficient.
         target_entropy: Entropy per action dimension that the temperature is learned for, in nats.
@@ -175,6 +179,7 @@ class Hyperparameters(ValueHyperparameters):
     actor_learning_rate: Any = 2e-3
     actor_gradient_norm: Any = 1.0
     growth_bound: Any = float("inf")
+    outlier_bound: Any = float("inf")
     initial_temperature: Any = 0.0
     temperature_learning_rate: Any = 3e-3
     target_entropy: Any = -0.5
@@ -188,7 +193,7 @@ class Hyperparameters(ValueHyperparameters):
             self,
             at_least_zero=("trace", *rates),
             at_most_one=("trace",),
-            above_zero=("actor_gradient_norm", "growth_bound"),
+            above_zero=("actor_gradient_norm", "growth_bound", "outlier_bound"),
             finite=("target_entropy",),
         )
 
@@ -310,7 +315,9 @@ def make_agent(
         )
         # An environment without a finite gradient is left out; the mean is over the others.
         kept = jnp.broadcast_to(found.finite[:, None], found.weights.shape)
-        pulls = jnp.where(kept[..., None], found.weights[..., None] * found.actions, 0.0)
+        pulls, shortened = shorten_outliers(
+            found.weights[..., None] * found.actions, kept, hyper.outlier_bound
+        )
         count = jnp.maximum(jnp.sum(kept), 1)
 
         def actor_loss(parameters):
@@ -353,6 +360,7 @@ def make_agent(
             "temperature": state.temperature,
             "entropy": -log_probability,
             "windows_cut": jnp.sum(found.cuts, dtype=jnp.int32),
+            "outliers_shortened": shortened,
             "windows_nonfinite": jnp.sum(~found.finite, dtype=jnp.int32),
         }
         new_state = ShacState(
@@ -365,3 +373,37 @@ def make_agent(
         return new_state, metrics
 
     return Agent(init, explore, act, sample, value, update, Hyperparameters, of_action=False)
+
+
+def shorten_outliers(
+    gradients: jax.Array, kept: jax.Array, bound: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Gradients along single actions, none of them longer than a multiple of their median.
+
+    A chain through contact that explodes can be thousands of times longer than the others: the mean
+    then is that one alone, and its length, which `actor_gradient_norm` bounds, is not its direction.
+
+    Args:
+        gradients: `(environments, horizon, action_size)`.
+        kept: Which count, bool `(environments, horizon)`; the others are set to 0.
+        bound: How many medians of the lengths of those that count; infinite for no bound.
+
+    Returns:
+        The gradients, and the share of those that count that was shortened, `()`.
+
+    Example:
+        >>> gradients = jnp.array([[[1.0], [-2.0], [900.0]]])
+        >>> shortened, share = shorten_outliers(gradients, jnp.ones((1, 3), bool), 3.0)
+        >>> shortened.ravel().tolist(), round(float(share), 3)  # the median is 2
+        ([1.0, -2.0, 6.0], 0.333)
+    """
+    gradients = jnp.where(kept[..., None], gradients, 0.0)
+    lengths = jnp.sqrt(jnp.sum(jnp.square(gradients), axis=-1))
+    median = jnp.nanmedian(jnp.where(kept, lengths, jnp.nan))
+    # Where nothing counts there is no median; where half of them are 0, nothing to go by.
+    known = jnp.isfinite(median) & (median > 0)
+    largest = jnp.where(known, bound * median, jnp.inf).astype(lengths.dtype)
+    long = lengths > largest
+    factor = jnp.where(long, largest / jnp.where(long, lengths, 1.0), 1.0)
+    share = jnp.sum(long, dtype=lengths.dtype) / jnp.maximum(jnp.sum(kept), 1)
+    return gradients * factor[..., None], share

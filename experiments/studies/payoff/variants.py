@@ -126,6 +126,13 @@ CHOICES: dict[str, Choice] = {
         {**_SHAC_RATES, "growth_bound": 10.0},
         agent="shac",
     ),
+    "shac_bounded": Choice(
+        "SHAC, no gradient longer than 3 medians",
+        "baseline",
+        {**_SHAC, "first_order": "off"},
+        {**_SHAC_RATES, "outlier_bound": 3.0},
+        agent="shac",
+    ),
     "shac_gradients": Choice(
         "SHAC, gradients, λ = 0.1", "gradients", _SHAC, _SHAC_TENTH, agent="shac"
     ),

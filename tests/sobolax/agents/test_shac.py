@@ -206,6 +206,47 @@ def test_too_little_entropy_raises_the_temperature(cart):
     assert float(cool.temperature) < 0.1 < float(warm.temperature)
 
 
+def test_gradients_far_longer_than_the_others_are_shortened():
+    gradients = jnp.array([[[3.0, 4.0], [0.6, 0.8], [300.0, -400.0]], [[0.0, 2.0]] * 3])
+    kept = jnp.ones((2, 3), bool)
+    # Lengths are 5, 1, 500 and three times 2: the median is 2.
+    shortened, share = shac.shorten_outliers(gradients, kept, 2.0)
+    wanted = gradients.at[0, 0].multiply(0.8).at[0, 2].multiply(0.008)
+    np.testing.assert_allclose(shortened, wanted, rtol=1e-6)  # float32
+    assert float(share) == pytest.approx(2 / 6)
+    same, none = shac.shorten_outliers(gradients, kept, jnp.inf)
+    np.testing.assert_array_equal(same, gradients)
+    assert none == 0
+
+
+def test_a_median_is_of_what_counts():
+    gradients = jnp.array([[[1.0], [1.0], [9.0]], [[jnp.nan], [jnp.inf], [1e9]]])
+    kept = jnp.array([[True] * 3, [False] * 3])
+    shortened, share = shac.shorten_outliers(gradients, kept, 3.0)
+    assert shortened.ravel().tolist() == [1.0, 1.0, 3.0, 0.0, 0.0, 0.0]
+    assert float(share) == pytest.approx(1 / 3)
+    # Nothing counts; or most are zero, and there is no length to go by.
+    assert not shac.shorten_outliers(gradients, jnp.zeros((2, 3), bool), 3.0)[0].any()
+    sparse = jnp.array([[[0.0], [0.0], [7.0]]])
+    np.testing.assert_array_equal(
+        shac.shorten_outliers(sparse, jnp.ones((1, 3), bool), 3.0)[0], sparse
+    )
+
+
+def test_the_bound_on_outliers_reaches_the_actor(cart):
+    _, rollout, hyper, update = cart
+
+    def moved(rollout, bound):
+        state, metrics = update(rollout, replace(hyper, outlier_bound=bound))
+        return jax.flatten_util.ravel_pytree(state.actor)[0], metrics
+
+    plain, metrics = moved(rollout, jnp.inf)
+    assert metrics["outliers_shortened"] == 0
+    bounded, metrics = moved(rollout, 1.5)
+    assert 0 < metrics["outliers_shortened"] < 1
+    assert not np.array_equal(plain, bounded)
+
+
 @pytest.mark.slow
 def test_seeds_and_hyperparameters_are_one_program_and_equal_one_by_one():
     training = make_training(Cart(), TINY)
@@ -298,6 +339,7 @@ def test_settings_of_a_replay_buffer_are_no_settings_of_shac(name):
     [
         ({"trace": 1.5}, "trace=1.5 must be at most 1"),
         ({"growth_bound": 0.0}, "growth_bound=0.0 must be above 0"),
+        ({"outlier_bound": -1.0}, "outlier_bound=-1.0 must be above 0"),
         ({"initial_temperature": -1.0}, "initial_temperature=-1.0 must be finite and at least 0"),
     ],
 )
