@@ -381,7 +381,7 @@ def shorten_outliers(
     """Gradients along single actions, none of them longer than a multiple of their median.
 
     A chain through contact that explodes can be thousands of times longer than the others: the mean
-    then is that one alone, and its length, which `actor_gradient_norm` bounds, is not its direction.
+    is then that one alone, and `actor_gradient_norm`, which bounds its length, does not turn it.
 
     Args:
         gradients: `(environments, horizon, action_size)`.
