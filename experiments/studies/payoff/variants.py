@@ -41,6 +41,7 @@ _SVG = {"actor_gradient": "simulator"}
 _SHAC = {"num_envs": 64, "horizon": 16}
 # Of a small grid on hopper, two seeds each. Without an entropy bonus policies stood still.
 _SHAC_RATES = {"actor_learning_rate": 5e-4, "initial_temperature": 0.1}
+_SHAC_FAST = {**_SHAC_RATES, "actor_learning_rate": 5e-3}
 _SHAC_TENTH = {**_SHAC_RATES, "state_weight": 0.1}
 _SOFT, _LAYER = {**_STD, "trust": "soft"}, {"critic_norm": "layer"}
 _TEACHER = {"teacher": "fitted"}
@@ -126,11 +127,25 @@ CHOICES: dict[str, Choice] = {
         {**_SHAC_RATES, "growth_bound": 10.0},
         agent="shac",
     ),
-    "shac_bounded": Choice(
-        "SHAC, no gradient longer than 3 medians",
+    "shac_fast": Choice(
+        "SHAC, ten times the learning rate",
         "baseline",
         {**_SHAC, "first_order": "off"},
-        {**_SHAC_RATES, "outlier_bound": 3.0},
+        _SHAC_FAST,
+        agent="shac",
+    ),
+    "shac_fast_bounded": Choice(
+        "SHAC, ten times the learning rate, no gradient longer than 3 medians",
+        "baseline",
+        {**_SHAC, "first_order": "off"},
+        {**_SHAC_FAST, "outlier_bound": 3.0},
+        agent="shac",
+    ),
+    "shac_fast_cut": Choice(
+        "SHAC, ten times the learning rate, chains cut at growth 10",
+        "baseline",
+        {**_SHAC, "first_order": "off"},
+        {**_SHAC_FAST, "growth_bound": 10.0},
         agent="shac",
     ),
     "shac_gradients": Choice(
