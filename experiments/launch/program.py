@@ -1,5 +1,7 @@
 """All variants and all seeds as one compiled program, with its compilation timed apart."""
 
+import contextlib
+import ctypes
 import functools
 import math
 import os
@@ -205,9 +207,15 @@ def compile_program(
 
     def compiling(name: str, lowered: Any, further: Any = {}) -> Callable[[], Any]:  # noqa: B006
         options = compiler_options() | further
-        if kept is None:
-            return begin(lowered.compile, options)
-        return begin(kept.compile, name, lowered, options)
+
+        def compile_it() -> Any:
+            found = (
+                lowered.compile(options) if kept is None else kept.compile(name, lowered, options)
+            )
+            give_back_memory()
+            return found
+
+        return begin(compile_it)
 
     def compile_all() -> tuple[dict[str, Callable[[], Any]], int]:
         """Functions that wait for the programs, and the bytes of the state on each device."""
@@ -306,6 +314,16 @@ def _peak(stated: Any) -> int:
         + stated.temp_size_in_bytes
         - stated.alias_size_in_bytes
     )
+
+
+def give_back_memory() -> None:
+    """Gives what was freed back to the system.
+
+    The compiler takes gigabytes for a program with contact physics and frees them, and glibc keeps
+    them for this process: beside a large training that is memory that the machine does not have.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def begin(function: Callable[..., T], *arguments: Any) -> Callable[[], T]:

@@ -83,3 +83,13 @@ def test_what_the_compiler_does_not_know_is_left_out(monkeypatch):
     monkeypatch.setattr(program, "_is_known", lambda option, value: "eigen" in option)
     assert program.compiler_options() == {"xla_cpu_multi_thread_eigen": False}
     assert known == program.compiler_options() | {"xla_cpu_experimental_ynn_fusion_type": ""}
+
+
+def test_memory_is_given_back_where_the_c_library_can(monkeypatch):
+    program.give_back_memory()
+
+    def missing(name):
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(program.ctypes, "CDLL", missing)
+    program.give_back_memory()
