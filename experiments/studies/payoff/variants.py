@@ -109,6 +109,12 @@ CHOICES: dict[str, Choice] = {
     "more_updates": Choice(
         "plain, twice the updates", "control", {"first_order": "off"}, updates=2.0
     ),
+    "half_updates": Choice(
+        "plain, half the updates", "control", {"first_order": "off"}, updates=0.5
+    ),
+    "quarter_updates": Choice(
+        "plain, a quarter of the updates", "control", {"first_order": "off"}, updates=0.25
+    ),
     "more_data": Choice(
         "plain, twice the transitions", "control", {"first_order": "off"}, steps=2.0
     ),
