@@ -52,3 +52,37 @@ def clip_norm(gradient: Any, largest: Any) -> tuple[Any, jax.Array]:
     norm = optax.tree.norm(gradient)
     share = jnp.where(norm > largest, largest / jnp.where(norm > 0, norm, 1.0), 1.0)
     return jax.tree.map(lambda leaf: leaf * share.astype(leaf.dtype), gradient), norm
+
+
+def shorten_outliers(
+    gradients: jax.Array, kept: jax.Array, bound: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Gradients along single actions, none of them longer than a multiple of their median.
+
+    A chain through contact that explodes can be thousands of times longer than the others: the mean
+    is then that one alone, and `actor_gradient_norm`, which bounds its length, does not turn it.
+
+    Args:
+        gradients: `(environments, horizon, action_size)`.
+        kept: Which count, bool `(environments, horizon)`; the others are set to 0.
+        bound: How many medians of the lengths of those that count; infinite for no bound.
+
+    Returns:
+        The gradients, and the share of those that count that was shortened, `()`.
+
+    Example:
+        >>> gradients = jnp.array([[[1.0], [-2.0], [900.0]]])
+        >>> shortened, share = shorten_outliers(gradients, jnp.ones((1, 3), bool), 3.0)
+        >>> shortened.ravel().tolist(), round(float(share), 3)  # the median is 2
+        ([1.0, -2.0, 6.0], 0.333)
+    """
+    gradients = jnp.where(kept[..., None], gradients, 0.0)
+    lengths = jnp.sqrt(jnp.sum(jnp.square(gradients), axis=-1))
+    median = jnp.nanmedian(jnp.where(kept, lengths, jnp.nan))
+    # Where nothing counts there is no median; where half of them are 0, nothing to go by.
+    known = jnp.isfinite(median) & (median > 0)
+    largest = jnp.where(known, bound * median, jnp.inf).astype(lengths.dtype)
+    long = lengths > largest
+    factor = jnp.where(long, largest / jnp.where(long, lengths, 1.0), 1.0)
+    share = jnp.sum(long, dtype=lengths.dtype) / jnp.maximum(jnp.sum(kept), 1)
+    return gradients * factor[..., None], share

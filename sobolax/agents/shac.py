@@ -21,7 +21,7 @@ import optax
 
 from sobolax.agents.config import ValueHyperparameters, register_hyperparameters
 from sobolax.agents.critics import CriticOptions, CriticState, make_critics
-from sobolax.agents.gradients import adam_step, clip_norm
+from sobolax.agents.gradients import adam_step, clip_norm, shorten_outliers
 from sobolax.agents.networks import GaussianActor, check_networks
 from sobolax.agents.returns import as_experience, fit_returns
 from sobolax.agents.sac import make_policy
@@ -162,7 +162,8 @@ class Hyperparameters(ValueHyperparameters):
         growth_bound: A chain of gradients is cut where it is longer than this many times its
             length at its last step (see `sobolax.training.backward.differentiate`).
         outlier_bound: Gradients of the window's objective along the action of one step of one
-            environment are shortened to this many times their median (`shorten_outliers`).
+            environment are shortened to this many times their median (see
+            `sobolax.agents.gradients.shorten_outliers`).
         initial_temperature: Entropy coefficient to begin with; 0 for no entropy bonus, ever.
         temperature_learning_rate: Of Adam, for the logarithm of the entropy coefficient.
         target_entropy: Entropy per action dimension that the temperature is learned for, in nats.
@@ -373,37 +374,3 @@ def make_agent(
         return new_state, metrics
 
     return Agent(init, explore, act, sample, value, update, Hyperparameters, of_action=False)
-
-
-def shorten_outliers(
-    gradients: jax.Array, kept: jax.Array, bound: Any
-) -> tuple[jax.Array, jax.Array]:
-    """Gradients along single actions, none of them longer than a multiple of their median.
-
-    A chain through contact that explodes can be thousands of times longer than the others: the mean
-    is then that one alone, and `actor_gradient_norm`, which bounds its length, does not turn it.
-
-    Args:
-        gradients: `(environments, horizon, action_size)`.
-        kept: Which count, bool `(environments, horizon)`; the others are set to 0.
-        bound: How many medians of the lengths of those that count; infinite for no bound.
-
-    Returns:
-        The gradients, and the share of those that count that was shortened, `()`.
-
-    Example:
-        >>> gradients = jnp.array([[[1.0], [-2.0], [900.0]]])
-        >>> shortened, share = shorten_outliers(gradients, jnp.ones((1, 3), bool), 3.0)
-        >>> shortened.ravel().tolist(), round(float(share), 3)  # the median is 2
-        ([1.0, -2.0, 6.0], 0.333)
-    """
-    gradients = jnp.where(kept[..., None], gradients, 0.0)
-    lengths = jnp.sqrt(jnp.sum(jnp.square(gradients), axis=-1))
-    median = jnp.nanmedian(jnp.where(kept, lengths, jnp.nan))
-    # Where nothing counts there is no median; where half of them are 0, nothing to go by.
-    known = jnp.isfinite(median) & (median > 0)
-    largest = jnp.where(known, bound * median, jnp.inf).astype(lengths.dtype)
-    long = lengths > largest
-    factor = jnp.where(long, largest / jnp.where(long, lengths, 1.0), 1.0)
-    share = jnp.sum(long, dtype=lengths.dtype) / jnp.maximum(jnp.sum(kept), 1)
-    return gradients * factor[..., None], share

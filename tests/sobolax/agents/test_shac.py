@@ -10,6 +10,7 @@ import pytest
 
 from sobolax import make_training
 from sobolax.agents import shac
+from sobolax.agents.gradients import shorten_outliers
 from sobolax.cart import Cart
 from sobolax.environment import State
 from sobolax.training import normalization
@@ -210,11 +211,11 @@ def test_gradients_far_longer_than_the_others_are_shortened():
     gradients = jnp.array([[[3.0, 4.0], [0.6, 0.8], [300.0, -400.0]], [[0.0, 2.0]] * 3])
     kept = jnp.ones((2, 3), bool)
     # Lengths are 5, 1, 500 and three times 2: the median is 2.
-    shortened, share = shac.shorten_outliers(gradients, kept, 2.0)
+    shortened, share = shorten_outliers(gradients, kept, 2.0)
     wanted = gradients.at[0, 0].multiply(0.8).at[0, 2].multiply(0.008)
     np.testing.assert_allclose(shortened, wanted, rtol=1e-6)  # float32
     assert float(share) == pytest.approx(2 / 6)
-    same, none = shac.shorten_outliers(gradients, kept, jnp.inf)
+    same, none = shorten_outliers(gradients, kept, jnp.inf)
     np.testing.assert_array_equal(same, gradients)
     assert none == 0
 
@@ -222,15 +223,13 @@ def test_gradients_far_longer_than_the_others_are_shortened():
 def test_a_median_is_of_what_counts():
     gradients = jnp.array([[[1.0], [1.0], [9.0]], [[jnp.nan], [jnp.inf], [1e9]]])
     kept = jnp.array([[True] * 3, [False] * 3])
-    shortened, share = shac.shorten_outliers(gradients, kept, 3.0)
+    shortened, share = shorten_outliers(gradients, kept, 3.0)
     assert shortened.ravel().tolist() == [1.0, 1.0, 3.0, 0.0, 0.0, 0.0]
     assert float(share) == pytest.approx(1 / 3)
     # Nothing counts; or most are zero, and there is no length to go by.
-    assert not shac.shorten_outliers(gradients, jnp.zeros((2, 3), bool), 3.0)[0].any()
+    assert not shorten_outliers(gradients, jnp.zeros((2, 3), bool), 3.0)[0].any()
     sparse = jnp.array([[[0.0], [0.0], [7.0]]])
-    np.testing.assert_array_equal(
-        shac.shorten_outliers(sparse, jnp.ones((1, 3), bool), 3.0)[0], sparse
-    )
+    np.testing.assert_array_equal(shorten_outliers(sparse, jnp.ones((1, 3), bool), 3.0)[0], sparse)
 
 
 def test_the_bound_on_outliers_reaches_the_actor(cart):
