@@ -35,7 +35,7 @@ def _weights(value: float) -> Mapping[str, float]:
     return {"state_weight": value, "action_weight": value}
 
 
-_TENTH, _ONE = _weights(0.1), _weights(1.0)
+_TENTH, _ONE, _THREE, _TEN = (_weights(w) for w in (0.1, 1.0, 3.0, 10.0))
 _STD = {"gradient_units": "observation_std"}
 _SVG = {"actor_gradient": "simulator"}
 _SHAC = {"num_envs": 64, "horizon": 16}
@@ -54,6 +54,8 @@ CHOICES: dict[str, Choice] = {
     "std_1": Choice("per standard deviation, λ = 1", "gradients", _STD, _ONE),
     "soft": Choice("soft trust, λ = 0.1", "gradients", _SOFT, _TENTH),
     "soft_1": Choice("soft trust, λ = 1", "gradients", _SOFT, _ONE),
+    "soft_3": Choice("soft trust, λ = 3", "gradients", _SOFT, _THREE),
+    "soft_10": Choice("soft trust, λ = 10", "gradients", _SOFT, _TEN),
     "soft_action": Choice(
         "soft trust, along the action alone, λₐ = 1",
         "gradients",
@@ -77,6 +79,18 @@ CHOICES: dict[str, Choice] = {
     "layer_soft_1": Choice("soft trust, λ = 1, LayerNorm", "gradients", {**_SOFT, **_LAYER}, _ONE),
     "soft_shuffled": Choice(
         "soft trust, λ = 1, shuffled", "control", {**_SOFT, "gradient_target": "shuffled"}, _ONE
+    ),
+    "soft_zero": Choice(
+        "soft trust, λ = 1, towards 0",
+        "control",
+        {**_SOFT, "gradient_target": "zero"},
+        _ONE,
+    ),
+    "layer_soft_shuffled": Choice(
+        "soft trust, λ = 1, LayerNorm, shuffled",
+        "control",
+        {**_SOFT, **_LAYER, "gradient_target": "shuffled"},
+        _ONE,
     ),
     "shuffled": Choice("shuffled gradients", "control", {"gradient_target": "shuffled"}, _TENTH),
     "zero": Choice("gradients towards 0", "control", {"gradient_target": "zero"}, _TENTH),
