@@ -26,6 +26,9 @@ from experiments.launch.configuration import CheckpointRule
 
 # The automatic rule gives checkpoints one part in so many of a run's time.
 SHARE = 50
+# The first one may cost more than that of the time until then: until it is there, a killed run
+# begins anew.
+FIRST_SHARE = 10
 # The assumed cost of the first one; a slow disk.
 _SECONDS, _BYTES_PER_SECOND = 0.1, 1e8
 
@@ -64,7 +67,8 @@ class Checkpoints:
         if first and self._resumed:
             return True
         spent = self.blocking_seconds + self.background_seconds
-        return now - self._opened >= SHARE * (spent + self._cost)
+        share = FIRST_SHARE if first else SHARE
+        return now - self._opened >= share * (spent + self._cost)
 
     def save(self, epochs: int, take: Callable[[], dict[str, np.ndarray]]) -> None:
         """Starts to write what `take` copies, once the previous checkpoint is written."""

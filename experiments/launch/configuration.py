@@ -255,8 +255,8 @@ class CheckpointRule:
     Attributes:
         seconds: Minimum time between the starts of two; 0 for one after every epoch. None keeps
             their cost under 2 % of the training's time so far: the next one starts when 50 times
-            the time of all of them, itself included, has passed. (The first one after a resume
-            follows its first epoch.)
+            the time of all of them, itself included, has passed, and the first one when 10 times
+            its own has. (The first one after a resume follows its first epoch.)
         keep: Checkpoints to keep.
     """
 

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import errno
 import fcntl
+import itertools
 import json
 import math
 import os
@@ -279,6 +280,20 @@ def append_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def replace_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Rewrites all lines of such a file, atomically."""
     write_whole(path, _lines(rows))
+
+
+def set_aside(path: Path) -> Path | None:
+    """Copies a file of lines beside itself, under the next free number.
+
+    Returns:
+        The copy; None if there is nothing in the file.
+    """
+    if not path.stat().st_size:
+        return None
+    names = (f"{path.stem}_before_{number}{path.suffix}" for number in itertools.count(1))
+    copy = next(copy for copy in map(path.with_name, names) if not copy.exists())
+    write_whole(copy, path.read_text(encoding="utf-8", errors="replace"))
+    return copy
 
 
 def _lines(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -145,7 +145,10 @@ class _Running:
             if found is not None:
                 self._take_over(found, like)
         if self.outcome.resumed_from is None and lines.exists():
-            self._warn(f"{self._folder} holds no checkpoint: training begins at the start")
+            kept = run_folder.set_aside(lines)
+            beside = f"; what was measured before is kept as {kept.name}" if kept else ""
+            text = "holds no checkpoint: training begins at the start"
+            self._warn(f"{self._folder} {text}{beside}")
         if self.outcome.resumed_from is not None or lines.exists():
             # What was measured after the checkpoint is measured again.
             run_folder.replace_lines(lines, self._rows())

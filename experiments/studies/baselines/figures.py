@@ -1,7 +1,6 @@
 """Returns of all agents on each task, over steps of the environment and over time."""
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,11 +11,15 @@ from experiments.report.figure import GREY, band, legend_below, log_scale, panel
 from experiments.report.intervals import estimate
 from experiments.report.rows import Rows
 from experiments.studies.baselines.curves import Curve, curves, known, label, variants
-from experiments.studies.payoff.figures import color as own_color
+from experiments.studies.payoff.figures import Look
+from experiments.studies.payoff.figures import looks as own_looks
 from experiments.studies.payoff.tables import places
 from experiments.studies.payoff.tasks import REGIMES
 
-_LINES: dict[str, Literal["-.", ":"]] = {"brax_ppo": "-.", "brax_sac": ":"}
+_PEERS: dict[str, Look] = {
+    "brax_ppo": {"color": GREY, "linestyle": "-."},
+    "brax_sac": {"color": GREY, "linestyle": ":"},
+}
 _AXES = {"steps": "environment steps", "seconds": "seconds, without compilation"}
 
 
@@ -28,21 +31,18 @@ def figures(rows: Rows) -> Iterator[tuple[str, Figure]]:
 
 
 def _draw(rows: Rows) -> Figure:
-    found = list(places(rows))
+    found, found_looks = list(places(rows)), _looks(variants(rows))
     figure, grid = panels(len(found), 2, 8.0, 2.4 * len(found) + 0.8)
     for line, (_, task, own) in zip(grid, found, strict=True):
         for axes, (across, name) in zip(line, _AXES.items(), strict=True):
             for variant in variants(own):
-                _band(axes, curves(own, variant), across, variant)
+                _band(axes, curves(own, variant), across, found_looks[variant])
             axes.set_ylim(*limits(own))
             log_scale(axes, "x")
             axes.set(title=task, xlabel=name)
     figure.supylabel("return of the deterministic policy", fontsize=8.5)
     figure.suptitle("Mean and 95 % interval over seeds")
-    entries = [
-        Line2D([], [], color=_color(name), linestyle=_line(name), label=label(name))
-        for name in variants(rows)
-    ]
+    entries = [Line2D([], [], label=label(name), **look) for name, look in found_looks.items()]
     legend_below(figure, entries, columns=3)
     return figure
 
@@ -61,7 +61,7 @@ def limits(rows: Rows) -> tuple[float, float]:
     return float(found.min() - margin), float(found.max() + margin)
 
 
-def _band(axes: Axes, seeds: list[Curve], across: str, variant: str) -> None:
+def _band(axes: Axes, seeds: list[Curve], across: str, look: Look) -> None:
     # A seed that was cut short ends where it does.
     longest = max(len(one.returns) for one in seeds)
     alive = [[one for one in seeds if len(one.returns) > at] for at in range(longest)]
@@ -69,12 +69,11 @@ def _band(axes: Axes, seeds: list[Curve], across: str, variant: str) -> None:
         float(np.mean([getattr(one, across)[at] for one in some])) for at, some in enumerate(alive)
     ]
     returns = [estimate([one.returns[at] for one in some]) for at, some in enumerate(alive)]
-    band(axes, where, returns, _color(variant), linestyle=_line(variant))
+    band(axes, where, returns, **look)
 
 
-def _color(variant: str) -> str:
-    return GREY if variant in _LINES else own_color(variant)
-
-
-def _line(variant: str) -> Literal["-", "-.", ":"]:
-    return _LINES.get(variant, "-")
+def _looks(names: Iterable[str]) -> dict[str, Look]:
+    names = list(names)
+    return own_looks(name for name in names if name not in _PEERS) | {
+        name: look for name, look in _PEERS.items() if name in names
+    }

@@ -1,7 +1,8 @@
 """Learning curves of all tasks, and for each task what its critics did meanwhile."""
 
-from collections.abc import Callable, Iterator
-from typing import Literal
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -29,12 +30,11 @@ from experiments.studies.payoff.tables import places, variants
 from experiments.studies.payoff.tasks import REGIMES
 from experiments.studies.payoff.variants import CHOICES, PLAIN
 
+Look = dict[str, Any]  # of a line, as `Axes.plot` takes it
+
 _COLORS = (BLUE, GREEN, PURPLE, SKY, YELLOW, BLACK)
-_ORDER = [
-    name
-    for name, one in CHOICES.items()
-    if one.agent != "sac" or one.config.get("first_order") != "off"
-]
+# Of variants without gradients, which are grey.
+_DASHES = ("--", ":", "-.", (0, (8, 2)), (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 _PANELS: dict[str, str] = {
     RETURN: "return",
     "mean_q": "mean Q",
@@ -59,9 +59,10 @@ def draw_returns(regime: str, rows: Rows) -> Figure:
     found = list(places(rows))
     columns = min(3, len(found))
     height = -(-len(found) // columns)
+    found_looks = looks(variants(rows))
     figure, grid = panels(height, columns, 3.4 * columns, 2.6 * height + 0.6)
     for axes, (_, task, own) in zip(grid.flat, found, strict=False):
-        draw_lines(axes, own, _means(RETURN))
+        draw_lines(axes, own, found_looks, _means(RETURN))
         axes.set_title(task)
     for axes in list(grid.flat)[len(found) :]:
         axes.remove()
@@ -77,14 +78,14 @@ def draw_task(title: str, rows: Rows) -> Figure:
     count = len(shown) + 1
     height = -(-count // 3)
     figure, grid = panels(height, 3, 10.0, 2.4 * height + 0.6)
-    places = iter(grid.flat)
+    places, found_looks = iter(grid.flat), looks(variants(rows))
     for name, label in shown.items():
         axes = next(places)
-        draw_lines(axes, rows, _means(name))
+        draw_lines(axes, rows, found_looks, _means(name))
         axes.set_title(label)
         if name == "mean_q":
             axes = next(places)
-            draw_lines(axes, rows, _spread(name))
+            draw_lines(axes, rows, found_looks, _spread(name))
             axes.set_title("standard deviation of mean Q over seeds")
     for axes in places:
         axes.remove()
@@ -93,34 +94,41 @@ def draw_task(title: str, rows: Rows) -> Figure:
     return figure
 
 
-def draw_lines(axes: Axes, rows: Rows, draw: Callable[[Axes, Rows, str, str], None]) -> None:
+def draw_lines(
+    axes: Axes,
+    rows: Rows,
+    found_looks: Mapping[str, Look],
+    draw: Callable[[Axes, Rows, Look], None],
+) -> None:
     """Every variant, over steps of the environment."""
     for name in variants(rows):
-        draw(axes, rows.where(variant=name), color(name), _line(name))
+        draw(axes, rows.where(variant=name), found_looks[name])
     axes.set_xlabel("environment steps")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def color(variant: str) -> str:
-    """A variant's colour: plain's own, grey for other ways without gradients."""
-    if variant == PLAIN:
-        return ORANGE
-    if variant not in _ORDER:
-        return GREY
-    return _COLORS[_ORDER.index(variant) % len(_COLORS)]
+def looks(names: Iterable[str]) -> dict[str, Look]:
+    """Each variant's colour and line: plain its own, grey dashes for others without gradients."""
+    found = {}
+    colors, dashes = itertools.cycle(_COLORS), itertools.cycle(_DASHES)
+    for name in names:
+        one = CHOICES[name]
+        if name == PLAIN:
+            found[name] = {"color": ORANGE, "linestyle": "--"}
+        elif one.agent == "sac" and one.config.get("first_order") == "off":
+            found[name] = {"color": GREY, "linestyle": next(dashes)}
+        else:
+            line = {"baseline": "--", "control": ":", "gradients": "-"}[one.kind]
+            found[name] = {"color": next(colors), "linestyle": line}
+    return found
 
 
 def handles(rows: Rows) -> list[Line2D]:
     """Entries of the legend."""
     return [
-        Line2D([], [], color=color(name), linestyle=_line(name), label=CHOICES[name].label)
-        for name in variants(rows)
+        Line2D([], [], label=CHOICES[name].label, **look)
+        for name, look in looks(variants(rows)).items()
     ]
-
-
-def _line(variant: str) -> Literal["-", "--", ":"]:
-    kind = CHOICES[variant].kind
-    return "--" if kind == "baseline" else ":" if kind == "control" else "-"
 
 
 def _by_epoch(rows: Rows, name: str) -> tuple[list[float], list[np.ndarray]]:
@@ -132,20 +140,20 @@ def _by_epoch(rows: Rows, name: str) -> tuple[list[float], list[np.ndarray]]:
     return [steps[at] for at in order], [values[at] for at in order]
 
 
-def _means(name: str) -> Callable[[Axes, Rows, str, str], None]:
-    def draw(axes: Axes, rows: Rows, color: str, line: str) -> None:
+def _means(name: str) -> Callable[[Axes, Rows, Look], None]:
+    def draw(axes: Axes, rows: Rows, look: Look) -> None:
         if rows.has(name):
             steps, values = _by_epoch(rows, name)
-            band(axes, steps, [estimate(one) for one in values], color, linestyle=line)
+            band(axes, steps, [estimate(one) for one in values], **look)
 
     return draw
 
 
-def _spread(name: str) -> Callable[[Axes, Rows, str, str], None]:
-    def draw(axes: Axes, rows: Rows, color: str, line: str) -> None:
+def _spread(name: str) -> Callable[[Axes, Rows, Look], None]:
+    def draw(axes: Axes, rows: Rows, look: Look) -> None:
         steps, values = _by_epoch(rows, name)
         if len(values[0]) > 1:
             deviations = [np.std(one, ddof=1) for one in values]
-            axes.plot(steps, deviations, color=color, linestyle=line)
+            axes.plot(steps, deviations, **look)
 
     return draw

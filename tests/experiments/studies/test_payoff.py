@@ -232,3 +232,11 @@ def test_the_studies_that_share_rows_report_one_anothers_runs(tmp_path):
         both = tmp_path / f"by {study.__name__}"
         assert study.main([*flags, str(both)]) == 0
         assert {row["variant"] for row in kit.read(both)} == {PLAIN, "soft_1"}
+
+
+def test_variants_of_one_figure_look_different():
+    found = figures.looks(["plain", "soft_1", "soft_shuffled", "layer", "pave", "half_updates"])
+    assert len({(str(look["color"]), str(look["linestyle"])) for look in found.values()}) == 6
+    without = {found[name]["color"] for name in ("layer", "pave", "half_updates")}
+    assert without == {"#777777"}
+    assert found["soft_shuffled"]["linestyle"] == ":"
