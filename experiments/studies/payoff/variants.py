@@ -44,6 +44,7 @@ _SHAC_RATES = {"actor_learning_rate": 5e-4, "initial_temperature": 0.1}
 _SHAC_FAST = {**_SHAC_RATES, "actor_learning_rate": 5e-3}
 _SHAC_TENTH = {**_SHAC_RATES, "state_weight": 0.1}
 _SOFT, _LAYER = {**_STD, "trust": "soft"}, {"critic_norm": "layer"}
+_THREE_STEPS = {"n_step": 3}
 _TEACHER = {"teacher": "fitted"}
 
 CHOICES: dict[str, Choice] = {
@@ -74,6 +75,10 @@ CHOICES: dict[str, Choice] = {
     ),
     "guarded": Choice(
         "soft trust, guarded, λ = 1", "gradients", {**_SOFT, "weighting": "guarded"}, _ONE
+    ),
+    "n_step": Choice("plain, three steps", "baseline", {"first_order": "off", **_THREE_STEPS}),
+    "n_step_soft_1": Choice(
+        "soft trust, λ = 1, three steps", "gradients", {**_SOFT, **_THREE_STEPS}, _ONE
     ),
     "layer": Choice("plain, LayerNorm", "baseline", {"first_order": "off", **_LAYER}),
     "layer_soft_1": Choice("soft trust, λ = 1, LayerNorm", "gradients", {**_SOFT, **_LAYER}, _ONE),
