@@ -186,19 +186,26 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
         return GRADIENT_TARGETS[options.gradient_target]
 
     def scale(tangents: Any, normalizer: Normalizer, discounts: jax.Array):
-        """Tangents of a batch and the factors of their gradients, None for none."""
+        """Tangents of a batch, and the factors of their gradients for units and for trust.
+
+        None for no factors. Those for trust come after the control: a gradient of another
+        transition is asked for as it is, and weighs what this one's would.
+        """
         units, trust = options.gradient_units, options.trust
-        # "state_std" is in the tangents already (`sobolax.training.updates`).
-        if tangents is None or (trust == "full" and units != "observation_std"):
-            return tangents, None
         unit = deviation(normalizer)
 
         def one(tangents, discount):
             if trust == "hard":
                 tangents = clip_growth(tangents, observed_motion(tangents, unit), unit, discount)
-            return tangents, gradient_scales(tangents, unit, discount, units, trust)
+            # "state_std" is in the tangents already (`sobolax.training.updates`).
+            in_units = trusted = None
+            if units == "observation_std":
+                in_units = gradient_scales(tangents, unit, discount, units)
+            if trust == "soft":
+                trusted = gradient_scales(tangents, unit, discount, trust=trust)
+            return tangents, in_units, trusted
 
-        return jax.vmap(one)(tangents, discounts)
+        return (None,) * 3 if tangents is None else jax.vmap(one)(tangents, discounts)
 
     def init(key: jax.Array, hyper: Any) -> CriticState:
         observation, action = jnp.zeros(observation_size), jnp.zeros(action_size)
@@ -241,7 +248,9 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
         else:
             first = fresh.transition, first[1]
             tangents, bound = fresh.tangents, fresh.tangent_bound
-        tangents, scales = scale(tangents, normalizer, hyper.discount * first[0].discount)
+        tangents, in_units, trusted = scale(
+            tangents, normalizer, hyper.discount * first[0].discount
+        )
         change_gradients, weighting = gradient_target_for(hyper), weighting_for(hyper)
 
         def errors_of(parameters) -> Errors:
@@ -252,8 +261,8 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
                 return sobolev_errors(delta, transition, tangents, bound)
 
             errors = jax.vmap(one)(first[0], tangents, first[1])
-            if scales is not None:
-                errors = scale_gradients(errors, scales)
+            if in_units is not None:
+                errors = scale_gradients(errors, in_units)
             if fresh is None and count == size:
                 return errors
             # Values of those that have no gradients: of all, where these are matched elsewhere.
@@ -268,12 +277,18 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
             )
 
         def means_of(parameters):
-            """TD error -> errors -> squares -> means, added up over critics."""
+            """TD error -> errors -> squares -> means, added up over critics.
+
+            Besides, Bellman's errors, which a control leaves as they are for the weighting.
+            """
             # Critics are the outer axis, as in their parameters: otherwise every layer is
             # transposed, and the pass back through the gradients takes twenty times as long on CPU.
             errors = jax.vmap(errors_of, out_axes=1)(parameters)
-            errors = change_gradients(errors, jax.random.fold_in(key, size))
-            terms = squares(errors, hyper.huber_delta)
+            changed = change_gradients(errors, jax.random.fold_in(key, size))
+            if trusted is not None:
+                over_critics = jax.tree.map(lambda factor: factor[:, None], trusted)
+                errors, changed = (scale_gradients(e, over_critics) for e in (errors, changed))
+            terms = squares(changed, hyper.huber_delta)
             means = jax.vmap(mean_terms, in_axes=1)(terms)
             return jax.tree.map(jnp.sum, means), (errors, terms)
 

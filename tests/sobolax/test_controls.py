@@ -1,5 +1,7 @@
 """Controls: each against numbers worked out by hand."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,13 @@ import pytest
 import envs
 from sobolax import make_training
 from sobolax.agents import sac
+from sobolax.agents.critics import CriticOptions, make_critics
+from sobolax.cart import example_transition
 from sobolax.controls import GRADIENT_TARGETS
 from sobolax.losses import DirectionalDerivatives, Errors, Weights, squares
+from sobolax.tangents.sources import Experience
+from sobolax.training import normalization
+from sobolax.training.teacher import given
 from sobolax.weighting import constant
 
 KEY = jax.random.key(0)
@@ -158,3 +165,34 @@ def test_bellmans_gradients_are_what_the_target_moves_by():
 def test_options_that_cannot_work_are_refused_before_compilation(changes, message):
     with pytest.raises(ValueError, match=message):
         make_training(envs.make("pendulum"), sac.Config(**changes))
+
+
+@pytest.mark.parametrize(
+    ("name", "each"), [("bellman", 0.0), ("shuffled", 0.0), ("zero", 1.0), ("unit_norm", 0.0858)]
+)
+def test_trust_weighs_what_a_control_asks_for_and_does_not_change_it(name, each):
+    # Two transitions whose critic and target have the gradient (1, 1), of which one stretches:
+    # its squared gradients count a ten-thousandth, and another's gradient is (1, 1) all the same.
+    transition, tangents = example_transition()
+
+    def stretching(factor):
+        state = replace(
+            tangents.state,
+            observation=jnp.eye(2),
+            reward=jnp.ones(2),
+            next_observation=factor * jnp.eye(2),
+        )
+        return Experience(transition, replace(tangents, state=state), None)
+
+    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), stretching(0.0), stretching(100.0))
+
+    def td_error(critic, _):
+        return lambda t: jnp.sum(t.observation) - t.reward + 0 * critic(t.observation, t.action)
+
+    options = CriticOptions((4,), gradient_target=name, trust="soft")
+    critics, hyper = make_critics(2, 1, options), sac.Hyperparameters(discount=0.5)
+    state, seen = critics.init(KEY, hyper), normalization.init(2)
+    _, metrics = critics.update(state, seen, batch, td_error, jnp.zeros(2), given, KEY, hyper)
+    trusted = [1.0, 1.0 / (1.0 + (0.5 * float(transition.discount) * 100.0) ** 2)]
+    expected = 2 * 2 * each * np.mean(trusted)  # critics, directions; (1 - 1 / sqrt(2))^2 = 0.0858
+    np.testing.assert_allclose(metrics["state_gradient_loss"], expected, rtol=1e-3, atol=1e-9)
