@@ -1,8 +1,8 @@
 """What the critic's gradients are matched to: Bellman's gradients, or one of the controls.
 
-A control replaces the target's gradient and leaves everything else of the loss as it is: TD error,
-weights, validity, bounds. What a control achieves as well as Bellman's gradients do, Bellman's
-gradients did not achieve: mere smoothing did.
+A control replaces the target's gradient, in the units of the loss, and leaves everything else as it
+is: TD error, weights, trust, validity, bounds. What a control achieves as well as Bellman's
+gradients do, Bellman's gradients did not achieve: mere smoothing did.
 
 - `bellman`: the gradient of the Bellman target (arXiv 2511.19165).
 - `zero`: no gradient at all, which is a gradient penalty `|grad Q|^2` (arXiv 1801.04406, R1, for
@@ -13,7 +13,7 @@ gradients did not achieve: mere smoothing did.
 - `random`: a gradient of random direction and of the norm of Bellman's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import jax
@@ -136,8 +136,16 @@ GRADIENT_TARGETS: dict[str, GradientTarget] = {
 }
 
 
-def check_gradient_target(owner: str, name: str, first_order: str) -> None:
-    """Raises ValueError if there is no such target, or if no tangents are stored to apply it to.
+def check_gradient_target(
+    owner: str, name: str, first_order: str, directions: Mapping[str, int | None] | None = None
+) -> None:
+    """Raises ValueError if there is no such target, or if it cannot be what it says.
+
+    Args:
+        owner: Whose target it is.
+        name: Of the target.
+        first_order: The source of gradients (`sobolax.tangents.sources.SOURCES`).
+        directions: How many random ones, by the name of the field; None for the full basis.
 
     Example:
         >>> check_gradient_target("mine", "belman", first_order="cached")
@@ -150,6 +158,14 @@ def check_gradient_target(owner: str, name: str, first_order: str) -> None:
             f"{owner}: gradient_target={name!r} needs tangents, and first_order='off' stores none: "
             "choose first_order='cached', or gradient_target='bellman' for plain TD learning"
         )
+    for field, count in (directions or {}).items():
+        if count and name in ("shuffled", "unit_norm"):
+            raise ValueError(
+                f"{owner}: gradient_target={name!r} needs whole gradients, but {field}={count} "
+                "draws random directions, of every transition its own: along them another "
+                "transition's gradient is noise, and no norm is 1. "
+                f"Leave {field} at None, or choose 'zero'"
+            )
 
 
 def _each(

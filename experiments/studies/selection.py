@@ -61,7 +61,11 @@ def make_training(
     if not gradient_targets or not weightings:
         raise ValueError("make_training: name at least one gradient target and one weighting")
     for name in gradient_targets:
-        check_gradient_target("selection", name, config.first_order)
+        directions = {
+            "state_directions": config.state_directions,
+            "action_directions": config.action_directions,
+        }
+        check_gradient_target("selection", name, config.first_order, directions)
     for name in weightings:
         weighting.make_weighting(name, Weights(1.0, 1.0), max(1, config.updates))
 

@@ -1,10 +1,11 @@
 """What every agent's training has in common: its static configuration and its traced numbers."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 
 from sobolax.agents.critics import CriticOptions
 from sobolax.agents.networks import check_networks
@@ -215,7 +216,15 @@ class AgentConfig(LoopConfig):
         check_flags(owner, self, ["line_search"])
         check_networks(owner, self.hidden_sizes, self.activation, self.critic_norm)
         check_choice(f"{owner}: critic_smoothness=", self.critic_smoothness, SMOOTHNESS)
-        check_gradient_target(owner, self.gradient_target, self.first_order)
+        check_gradient_target(
+            owner,
+            self.gradient_target,
+            self.first_order,
+            {
+                "state_directions": self.state_directions,
+                "action_directions": self.action_directions,
+            },
+        )
         if not (isinstance(self.weighting, str) or callable(self.weighting)):
             raise ValueError(
                 f"{owner}: weighting={self.weighting!r} must be one of {', '.join(WEIGHTINGS)}, or "
@@ -329,6 +338,18 @@ class AgentConfig(LoopConfig):
             return make_weighting(self.weighting, base, max(1, self.updates))
         return self.weighting(base)
 
+    def _with_directions(self, base: Weights) -> Weights:
+        """Base weights, 0 for a kind of gradients that has no directions: no rule counts it."""
+        idle = {
+            kind: jnp.zeros_like(jnp.asarray(getattr(base, kind)))
+            for kind, count in (
+                ("state", self.state_directions),
+                ("action", self.action_directions),
+            )
+            if count == 0
+        }
+        return replace(base, **idle)
+
     def critic_options(self, critics: int) -> CriticOptions:
         """What the agent's critics are made of."""
         return CriticOptions(
@@ -336,7 +357,7 @@ class AgentConfig(LoopConfig):
             activation=self.activation,
             count=critics,
             gradient_target=self.gradient_target,
-            weighting=lambda hyper: self.make_weighting(hyper.weights),
+            weighting=lambda hyper: self.make_weighting(self._with_directions(hyper.weights)),
             line_search=self.line_search,
             norm=self.critic_norm,
             gradient_units=self.gradient_units,

@@ -240,11 +240,14 @@ def make_critics(observation_size: int, action_size: int, options: CriticOptions
             for part in (slice(count), slice(count, None))
         )
         if fresh is None:
+            # Where tangents are clipped, the bound comes after; some sources would apply it here.
+            late = options.trust == "hard"
             tangents, bound = jax.vmap(find_tangents, in_axes=(0, 0, None), out_axes=(0, None))(
                 replace(batch, transition=first[0]),
                 jax.random.split(key, count),
-                hyper.tangent_bound,
+                jnp.inf if late else hyper.tangent_bound,
             )
+            bound = hyper.tangent_bound if late else bound
         else:
             first = fresh.transition, first[1]
             tangents, bound = fresh.tangents, fresh.tangent_bound

@@ -19,7 +19,7 @@ from sobolax.agents.config import AgentConfig, CriticHyperparameters, register_h
 from sobolax.agents.critics import CriticOptions, CriticState, make_critics
 from sobolax.agents.distributions import smoothing_noise
 from sobolax.agents.td3 import make_td_error
-from sobolax.checks import check_scalars, owner_of
+from sobolax.checks import check_counts, check_scalars, owner_of
 from sobolax.environment import Environment, actor_observations
 from sobolax.tangents.sources import Experience, FindTangents
 from sobolax.training.agent import Agent, Metrics
@@ -51,6 +51,7 @@ class Config(AgentConfig):
                 "observation from the actor (actor_observations), but the policy of this agent is "
                 "its critic, which sees all: choose sac, td3, ddpg or shac"
             )
+        check_counts(owner_of(self), self, {"grid_points": 2})
         action_grid(environment.action_size, self.grid_points)
 
     def make_agent(self, environment: Environment) -> Agent:

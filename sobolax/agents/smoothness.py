@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from sobolax.losses import all_finite, masked_mean, zero_unless
 from sobolax.transition import Transition
 
 #: Names of smoothers, for a configuration.
@@ -85,6 +86,8 @@ def mean_pave(
 ) -> jax.Array:
     """`pave` of several critics, the mean over a batch, added up over critics, `()`.
 
+    Transitions that are not finite are left out, as they are of the other terms.
+
     Args:
         parameters: Of all critics, with a leading axis.
         value: `(parameters of one, observation, action) -> ()`.
@@ -106,6 +109,8 @@ def mean_pave(
         where = transition.observation, transition.action, transition.next_observation
         return pave(partial(value, parameters), *where, unit, key)
 
+    finite = jax.vmap(all_finite)(transitions)
+    transitions = jax.vmap(zero_unless)(finite, transitions)
     over_batch = jax.vmap(one, in_axes=(None, 0, 0))
     each = jax.vmap(over_batch, in_axes=(0, None, None))(parameters, transitions, keys)
-    return jnp.sum(jnp.mean(each, axis=1))
+    return jnp.sum(masked_mean(each.T, finite[:, None]))

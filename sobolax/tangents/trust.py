@@ -16,8 +16,9 @@ much the step stretches that direction. (`ô` is the observation as the critic s
 Where the transition ended the episode nothing is bootstrapped, and all of it is trusted. For an
 action `rho = |dô'.a|`, over one unit of the action.
 
-`tangent_bound` drops long tangents, `max_norm` shortens them and `huber_delta` bounds what one
-transition can do; these three look at sizes in raw units, and not at what the step stretches.
+`max_norm` shortens long tangents, in raw units; `tangent_bound` drops them, in raw units or those
+of `state_std`, after `hard`; `huber_delta` bounds what one transition can do, after units and
+`soft`. These three look at sizes, and not at what the step stretches.
 """
 
 import math

@@ -115,10 +115,11 @@ class LoopConfig(TrainingConfig):
     @property
     def gradient_mode(self) -> str | None:
         """How the simulator's derivatives come in; differences and no gradients have none."""
+        if self.first_order == "reverse":
+            return "reverse"
         nothing = self.first_order == "off" and not self.actor_differentiates
-        if nothing or self.derivatives.method in ("differences", "mujoco_fd"):
-            return None
-        return "reverse" if self.first_order == "reverse" else "forward"
+        numerical = self.derivatives.method in ("differences", "mujoco_fd")
+        return None if nothing or numerical else "forward"
 
     @property
     def difference_step(self) -> float | None:
@@ -154,17 +155,23 @@ class LoopConfig(TrainingConfig):
                 f"{owner}: batch_size={self.batch_size} is larger than "
                 f"replay_capacity={self.replay_capacity}: lower the one or raise the other"
             )
-        if self.learning_starts >= self.total_timesteps:
+        if self.first_update_step * self.num_envs >= self.total_timesteps:
             raise ValueError(
-                f"{owner}: learning_starts={self.learning_starts} leaves nothing of "
-                f"total_timesteps={self.total_timesteps} to learn in: lower the one or raise "
-                "the other"
+                f"{owner}: learning_starts={self.learning_starts}, in whole steps of num_envs="
+                f"{self.num_envs}, leaves nothing of total_timesteps={self.total_timesteps} to "
+                "learn in: lower the one or raise the other"
             )
         check_choice(f"{owner}: tangent_dtype=", self.tangent_dtype, TANGENT_DTYPES)
         if not isinstance(self.derivatives, Derivatives):
             raise ValueError(
                 f"{owner}: derivatives={self.derivatives!r} must be a "
                 "sobolax.tangents.Derivatives, whose defaults are Derivatives()"
+            )
+        if self.first_order == "reverse" and self.derivatives != Derivatives():
+            raise ValueError(
+                f"{owner}: derivatives={self.derivatives!r} would do nothing: "
+                "first_order='reverse' pulls the step back and computes no tangents. Choose "
+                "'cached' or 'recomputed', or leave derivatives out"
             )
         if self.n_step > environment.episode_length:
             raise ValueError(

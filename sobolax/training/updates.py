@@ -141,11 +141,12 @@ def find_tangents(setup: Setup, state: TrainingState) -> FindTangents:
         True
     """
     statistics = state.coordinates
-    if statistics is None:
+    if statistics is None or setup.config.state_directions == 0:
         return setup.source.tangents
 
     def find(experience: Experience, key: jax.Array, bound: Any):
-        found, bound = setup.source.tangents(experience, key, bound)
+        # Without a bound: some sources would apply it here, in other units.
+        found, _ = setup.source.tangents(experience, key, jnp.inf)
         lengths = normalization.deviation(statistics, smallest=0.0)
         return scale_directions(cast(Tangents, found), lengths), bound
 

@@ -7,13 +7,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sobolax.losses import Errors, Weights
+from sobolax.losses import DirectionalDerivatives, Errors, Weights, masked_mean
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Signals:
-    """What a weighting may look at, at one update; all over the batch.
+    """What a weighting may look at, at one update; all over the batch, summed over critics.
+
+    Those of the target are of Bellman's target, whatever a control asks for.
 
     Attributes:
         value: Mean squared TD error, `()`.
@@ -52,7 +54,7 @@ def measure_signals(
 
     Args:
         means: Of the terms (`sobolax.losses.mean_terms`), summed over critics.
-        errors: Of a batch, `(batch, critics)`; directions are the last axis.
+        errors: Of a batch, `(batch, critics)`; directions are the last axis. Bellman's.
         values: Of the critics, `(batch, critics)`.
         gradients: Of the three means with respect to the critics' parameters, each leaf with
             the three as its leading axis; None for a weighting that does not need them.
@@ -67,12 +69,11 @@ def measure_signals(
         (1.0, 9.0)
     """
     valid = errors.value_valid
-    share = jnp.maximum(jnp.sum(valid, axis=0), 1)
     targets = jnp.where(valid, values - errors.value, 0.0)
-    centred = jnp.where(valid, targets - jnp.sum(targets, axis=0) / share, 0.0)
+    centred = targets - masked_mean(targets, valid)
 
-    def square(target: jax.Array) -> jax.Array:
-        return jnp.mean(jnp.sum(jnp.square(target), axis=-1))
+    def square(gradients: DirectionalDerivatives) -> jax.Array:
+        return jnp.sum(masked_mean(jnp.square(gradients.target), gradients.valid))
 
     gram = None
     if gradients is not None:
@@ -81,9 +82,9 @@ def measure_signals(
         gram = whole @ whole.T
     return Signals(
         *means,
-        target_variance=jnp.mean(jnp.sum(jnp.square(centred), axis=0) / share),
-        state_target_square=square(errors.state.target),
-        action_target_square=square(errors.action.target),
+        target_variance=jnp.sum(masked_mean(jnp.square(centred), valid)),
+        state_target_square=square(errors.state),
+        action_target_square=square(errors.action),
         gram=gram,
     )
 

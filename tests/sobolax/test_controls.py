@@ -17,7 +17,7 @@ from sobolax.losses import DirectionalDerivatives, Errors, Weights, squares
 from sobolax.tangents.sources import Experience
 from sobolax.training import normalization
 from sobolax.training.teacher import given
-from sobolax.weighting import constant
+from sobolax.weighting import constant, scale_free
 
 KEY = jax.random.key(0)
 
@@ -158,6 +158,14 @@ def test_bellmans_gradients_are_what_the_target_moves_by():
             {"gradient_target": "zero", "first_order": "off"},
             "needs tangents, and first_order='off'",
         ),
+        (
+            {"gradient_target": "shuffled", "state_directions": 2},
+            "needs whole gradients, but state_directions=2 draws random directions",
+        ),
+        (
+            {"gradient_target": "unit_norm", "action_directions": 1},
+            "needs whole gradients, but action_directions=1",
+        ),
         ({"weighting": "scalefree"}, "did you mean 'scale_free'"),
         ({"weighting": lambda base: constant(Weights(-1.0, base.action))}, r"state.*-1"),
     ],
@@ -196,3 +204,27 @@ def test_trust_weighs_what_a_control_asks_for_and_does_not_change_it(name, each)
     trusted = [1.0, 1.0 / (1.0 + (0.5 * float(transition.discount) * 100.0) ** 2)]
     expected = 2 * 2 * each * np.mean(trusted)  # critics, directions; (1 - 1 / sqrt(2))^2 = 0.0858
     np.testing.assert_allclose(metrics["state_gradient_loss"], expected, rtol=1e-3, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["zero", "unit_norm", "random"])
+def test_a_weighting_sees_bellmans_gradients_whatever_a_control_asks_for(name):
+    transition, tangents = example_transition()
+    batch = jax.tree.map(
+        lambda leaf: jnp.stack([leaf, 2 * leaf]), Experience(transition, tangents, None)
+    )
+
+    def td_error(critic, _):
+        return lambda t: critic(t.observation, t.action) - t.reward
+
+    def weights(name):
+        options = CriticOptions(
+            (4,), gradient_target=name, weighting=lambda hyper: scale_free(hyper.weights)
+        )
+        critics, hyper = make_critics(2, 1, options), sac.Hyperparameters()
+        state, seen = critics.init(KEY, hyper), normalization.init(2)
+        _, found = critics.update(state, seen, batch, td_error, jnp.zeros(2), given, KEY, hyper)
+        return found["weight_state"], found["weight_action"]
+
+    expected = weights("bellman")
+    assert expected[0] > 0
+    np.testing.assert_allclose(weights(name), expected, rtol=1e-5)

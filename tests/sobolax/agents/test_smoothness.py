@@ -7,7 +7,7 @@ import pytest
 
 from sobolax.agents import sac
 from sobolax.agents.critics import CriticOptions, make_critics
-from sobolax.agents.smoothness import ALONG, CURVED, MIXED, NOISE, pave
+from sobolax.agents.smoothness import ALONG, CURVED, MIXED, NOISE, mean_pave, pave
 from sobolax.cart import Cart
 from sobolax.tangents.sources import Experience
 from sobolax.training import normalization
@@ -73,6 +73,23 @@ def test_it_makes_a_smoother_critic_and_with_a_weight_of_zero_it_changes_nothing
     # The same arithmetic in another program: rounding, which later steps of Adam amplify.
     np.testing.assert_allclose(values, others, rtol=1e-4)
     np.testing.assert_array_equal(*without["value_loss"])
+
+
+def test_a_transition_that_is_not_finite_is_left_out():
+    def value(w, o, a):
+        return w * a[0] * o[0] - 2.0 * a[0] ** 2
+
+    def penalty(w, next_observation):
+        places = jnp.zeros((2, 1))
+        batch = Transition(places, places, places[:, 0], places[:, 0], next_observation)
+        return mean_pave(w, value, batch, jnp.zeros(1), jax.random.key(0))
+
+    # 0.1 * 3^2 of the second critic, of the one transition that is left.
+    found, gradient = jax.value_and_grad(penalty)(
+        jnp.array([0.0, 1.0]), jnp.array([[3.0], [jnp.nan]])
+    )
+    assert found == pytest.approx(0.9)
+    np.testing.assert_allclose(gradient, [0.0, 1.8], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["unit", "next_observation"])

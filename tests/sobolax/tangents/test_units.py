@@ -265,11 +265,27 @@ def test_a_state_unit_is_the_standard_deviation_of_a_coordinate():
     setup = Setup(cart, config.make_agent(cart), config, config.make_source(cart))
     first = jax.tree.map(lambda leaf: leaf[0], experience)
     found, bound = find_tangents(setup, state)(first, jax.random.key(0), 7.0)
-    assert bound == 7.0
+    assert bound == 7.0  # in these units, so not applied to anything before
     np.testing.assert_allclose(found.state.observation, np.diag(deviation), rtol=1e-4)
     expected = first.tangents.state.next_observation * deviation
     np.testing.assert_allclose(found.state.next_observation, expected, rtol=1e-4)
     np.testing.assert_array_equal(found.action.reward, first.tangents.action.reward)
+    # Packed tangents could apply the bound where they are unpacked, in units of the environment.
+    packed = replace(config, tangent_dtype="int8")
+    source = packed.make_source(cart)
+    small, _ = source.collect(jax.random.key(0), cart.at(1.0, 0.0), jnp.ones(1))
+    setup = Setup(cart, packed.make_agent(cart), packed, source)
+    found, bound = find_tangents(setup, state)(small, jax.random.key(0), 1e-6)
+    assert bound == 1e-6
+    np.testing.assert_allclose(found.state.observation, np.diag(deviation), rtol=1e-2)
+
+
+def test_a_state_unit_without_directions_of_the_state_leaves_tangents_as_they_are():
+    cart, config = Cart(), sac.Config(gradient_units="state_std", state_directions=0)
+    training, hyper = make_training(cart, config), sac.Hyperparameters()
+    state = jax.eval_shape(training.init, jax.random.key(0), hyper)
+    _, metrics = jax.eval_shape(training.learn, state, hyper, jnp.int32(0))
+    assert metrics["action_gradient_loss"].shape == ()
 
 
 def test_coordinates_move_as_the_state_does():

@@ -11,6 +11,7 @@ from sobolax import make_training
 from sobolax.agents import sac
 from sobolax.tangents import Derivatives
 from sobolax.weighting import WEIGHTINGS
+from sobolax.weighting.interface import Signals
 
 SMALL = sac.Config(
     total_timesteps=64,
@@ -26,6 +27,18 @@ SMALL = sac.Config(
     trust="soft",
 )
 KINDS = ("state", "action")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_rule_counts_a_kind_without_directions(kind):
+    config = replace(SMALL, weighting="relative_loss_progress", **{f"{kind}_directions": 0})
+    weighting = config.critic_options(1).weighting(sac.Hyperparameters())
+    signals = [np.float32(1.0)] * 6
+    state = weighting.init()
+    for _ in range(3):
+        weights, state = weighting.update(state, Signals(*signals, gram=None))
+    assert float(getattr(weights, kind)) == 0.0
+    assert float(weights.value) == pytest.approx(1.0)  # the terms stay as they are
 
 
 def learned(config, **weights):

@@ -9,6 +9,7 @@ import pytest
 from sobolax import make_training
 from sobolax.agents import q_learning, sac
 from sobolax.cart import Cart
+from sobolax.tangents import Derivatives
 from sobolax.training.n_step import MultiStep
 
 SMALL = {"num_envs": 4, "batch_size": 4, "replay_capacity": 64, "learning_starts": 8}
@@ -54,6 +55,26 @@ def test_units_trust_and_fractions_fit_together(units, trust, fraction):
 def test_a_grid_of_actions_is_neither_a_point_nor_endless(size, points):
     with pytest.raises(ValueError, match=f"grid_points={points} in {size} action dimensions"):
         q_learning.action_grid(size, points)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (q_learning.Config(grid_points=3.0), r"grid_points=3.0 must be a whole number"),
+        (
+            sac.Config(total_timesteps=1_024, num_envs=16, learning_starts=1_020),
+            "learning_starts=1020, in whole steps of num_envs=16, leaves nothing",
+        ),
+        (
+            sac.Config(first_order="reverse", derivatives=Derivatives(max_norm=1.0)),
+            r"max_norm=1.0.* would do nothing: first_order='reverse'",
+        ),
+    ],
+    ids=["grid", "start", "reverse"],
+)
+def test_what_would_learn_nothing_or_do_nothing_is_refused(config, message):
+    with pytest.raises(ValueError, match=message):
+        config.check(Cart())
 
 
 def test_a_stretch_of_steps_begins_where_the_environment_does():

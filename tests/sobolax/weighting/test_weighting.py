@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from sobolax.losses import Weights
+from sobolax.losses import DirectionalDerivatives, Errors, Weights
 from sobolax.weighting import (
     WEIGHTINGS,
     Signals,
@@ -21,6 +21,7 @@ from sobolax.weighting import (
     gradient_norm_balance,
     guarded,
     make_weighting,
+    measure_signals,
     relative_loss_progress,
     scale_free,
     scheduled,
@@ -92,6 +93,25 @@ def test_scale_free_is_free_of_units():
     # term, a weight times squared gradients, is the same.
     ((_, *other),) = run(scale_free(BASE), [make_signals(terms, target * [1.0, 100.0, 1.0])])
     assert_weights(other, (state / 100, action))
+
+
+def test_signals_are_means_of_what_is_valid_summed_over_critics():
+    # Two critics, four transitions, one direction; the target's gradient is 2 where it is valid.
+    values = jnp.array([[1.0, 2.0], [3.0, 6.0], [1.0, 2.0], [3.0, 6.0]])
+    known = jnp.ones((4, 2), bool)
+
+    def measured(valid):
+        valid = jnp.broadcast_to(valid[:, None, None], (4, 2, 1))
+        target = jnp.where(valid, 2.0, 0.0)
+        gradients = DirectionalDerivatives(jnp.zeros_like(target), target, valid)
+        errors = Errors(jnp.zeros((4, 2)), known, gradients, gradients)
+        return measure_signals(tuple(jnp.zeros(3)), errors, values)
+
+    whole, half = measured(jnp.ones(4, bool)), measured(jnp.array([True, False, False, False]))
+    assert float(whole.target_variance) == 1.0 + 4.0
+    assert float(whole.state_target_square) == 2 * 4.0
+    # Gradients that drop out make a weight neither larger nor smaller.
+    assert float(half.state_target_square) == 2 * 4.0
 
 
 def test_targets_without_gradients_weigh_nothing():
