@@ -157,9 +157,9 @@ class LoopConfig(TrainingConfig):
             )
         if self.first_update_step * self.num_envs >= self.total_timesteps:
             raise ValueError(
-                f"{owner}: learning_starts={self.learning_starts}, in whole steps of num_envs="
-                f"{self.num_envs}, leaves nothing of total_timesteps={self.total_timesteps} to "
-                "learn in: lower the one or raise the other"
+                f"{owner}: learning_starts={self.learning_starts} leaves nothing of "
+                f"total_timesteps={self.total_timesteps} to learn in, after whole steps of "
+                f"num_envs={self.num_envs}: lower the one or raise the other"
             )
         check_choice(f"{owner}: tangent_dtype=", self.tangent_dtype, TANGENT_DTYPES)
         if not isinstance(self.derivatives, Derivatives):

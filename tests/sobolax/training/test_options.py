@@ -63,7 +63,7 @@ def test_a_grid_of_actions_is_neither_a_point_nor_endless(size, points):
         (q_learning.Config(grid_points=3.0), r"grid_points=3.0 must be a whole number"),
         (
             sac.Config(total_timesteps=1_024, num_envs=16, learning_starts=1_020),
-            "learning_starts=1020, in whole steps of num_envs=16, leaves nothing",
+            "learning_starts=1020 leaves nothing of total_timesteps=1024 to learn in, after whole",
         ),
         (
             sac.Config(first_order="reverse", derivatives=Derivatives(max_norm=1.0)),
