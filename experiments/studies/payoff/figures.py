@@ -28,7 +28,7 @@ from experiments.report.results import RETURN
 from experiments.report.rows import Rows
 from experiments.studies.payoff.tables import places, variants
 from experiments.studies.payoff.tasks import REGIMES
-from experiments.studies.payoff.variants import CHOICES, PLAIN
+from experiments.studies.payoff.variants import CHOICES, MAIN, PLAIN
 
 Look = dict[str, Any]  # of a line, as `Axes.plot` takes it
 
@@ -109,8 +109,12 @@ def draw_lines(
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
     """Each variant's colour and line: plain its own, grey dashes for others without gradients."""
+    names = list(names)
     found = {}
-    colors, dashes = itertools.cycle(_COLORS), itertools.cycle(_DASHES)
+    # One that most pages show has the same colour in all.
+    first, *others = _COLORS
+    colors = itertools.cycle(others if MAIN in names else _COLORS)
+    dashes = itertools.cycle(_DASHES)
     for name in names:
         one = CHOICES[name]
         if name == PLAIN:
@@ -119,7 +123,8 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
             found[name] = {"color": GREY, "linestyle": next(dashes)}
         else:
             line = {"baseline": "--", "control": ":", "gradients": "-"}[one.kind]
-            found[name] = {"color": next(colors), "linestyle": line}
+            color = first if name == MAIN else next(colors)
+            found[name] = {"color": color, "linestyle": line}
     return found
 
 

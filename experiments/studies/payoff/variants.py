@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-PLAIN = "plain"
+PLAIN, MAIN = "plain", "soft_1"
 MORE = ("more_updates", "more_data")  # plain, with as much time as gradients take
 
 
