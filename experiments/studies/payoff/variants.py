@@ -91,6 +91,12 @@ CHOICES: dict[str, Choice] = {
         {**_SOFT, "gradient_target": "zero"},
         _ONE,
     ),
+    "layer_soft_zero": Choice(
+        "soft trust, λ = 1, LayerNorm, towards 0",
+        "control",
+        {**_SOFT, **_LAYER, "gradient_target": "zero"},
+        _ONE,
+    ),
     "layer_soft_shuffled": Choice(
         "soft trust, λ = 1, LayerNorm, shuffled",
         "control",
