@@ -145,7 +145,8 @@ def check_gradient_target(
         owner: Whose target it is.
         name: Of the target.
         first_order: The source of gradients (`sobolax.tangents.sources.SOURCES`).
-        directions: How many random ones, by the name of the field; None for the full basis.
+        directions: How many random ones of each kind, "state" and "action"; None for the full
+            basis.
 
     Example:
         >>> check_gradient_target("mine", "belman", first_order="cached")
@@ -158,13 +159,13 @@ def check_gradient_target(
             f"{owner}: gradient_target={name!r} needs tangents, and first_order='off' stores none: "
             "choose first_order='cached', or gradient_target='bellman' for plain TD learning"
         )
-    for field, count in (directions or {}).items():
+    for kind, count in (directions or {}).items():
         if count and name in ("shuffled", "unit_norm"):
             raise ValueError(
-                f"{owner}: gradient_target={name!r} needs whole gradients, but {field}={count} "
-                "draws random directions, of every transition its own: along them another "
-                "transition's gradient is noise, and no norm is 1. "
-                f"Leave {field} at None, or choose 'zero'"
+                f"{owner}: gradient_target={name!r} needs whole gradients, but "
+                f"{kind}_directions={count} draws random directions, of every transition its own: "
+                "along them another transition's gradient is noise, and no norm is 1. Leave "
+                f"{kind}_directions at None, or choose 'zero'"
             )
 
 

@@ -1,13 +1,12 @@
 """The first table of the results page says what the raw rows beside it say."""
 
-import csv
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiments.report.rows import Rows
+from experiments.report.rows import Rows, read_file
 from experiments.studies.payoff.summary import OVER_TRAINING, gain, paired
 
 LAYER = "walker2d, LayerNorm in both"
@@ -41,18 +40,6 @@ def stated() -> list:
     return found
 
 
-def read(*names: str) -> Rows:
-    kinds = {"seed": int, "epoch": int, "evaluation_return": float}
-    rows = []
-    for name in names:
-        with (RESULTS / name).open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                rows.append(
-                    {key: kinds.get(key, str)(value) for key, value in row.items() if value}
-                )
-    return Rows(rows)
-
-
 def test_the_table_is_found():
     assert {task for task, *_ in stated()} == set(FILES)
 
@@ -64,7 +51,8 @@ def test_the_first_table_is_what_the_rows_say(row):
     if regime == "many":  # plain's rows are those of SHAC's baseline
         names.append(f"payoff_shac_{task}_rows.csv")
     variant, other = ("layer_soft_1", "layer") if task == LAYER else ("soft_1", "plain")
-    own = read(*names).where(task=task.split(",")[0], regime=regime)
+    rows = Rows([row for name in names for row in read_file(RESULTS / name)])
+    own = rows.where(task=task.split(",")[0], regime=regime)
     values, plain = paired(confirmed(own, variant, pairs), variant, OVER_TRAINING, other)
     assert len(values) == pairs
     assert np.sum(values > plain) == above

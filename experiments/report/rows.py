@@ -122,8 +122,15 @@ def read(folder: Path) -> list[Row]:
         ValueError: If the file is damaged.
     """
     path = folder / ROWS
-    if not path.exists():
-        return []
+    return read_file(path) if path.exists() else []
+
+
+def read_file(path: Path) -> list[Row]:
+    """The rows of a file that `write` wrote, wherever it lies now.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return [

@@ -61,19 +61,15 @@ def make_training(
     if not gradient_targets or not weightings:
         raise ValueError("make_training: name at least one gradient target and one weighting")
     for name in gradient_targets:
-        directions = {
-            "state_directions": config.state_directions,
-            "action_directions": config.action_directions,
-        }
-        check_gradient_target("selection", name, config.first_order, directions)
+        check_gradient_target("selection", name, config.first_order, config.directions)
     for name in weightings:
         weighting.make_weighting(name, Weights(1.0, 1.0), max(1, config.updates))
 
     def chosen_weighting(hyper: Hyperparameters) -> weighting.Weighting:
-        updates = max(1, config.updates)
+        base, updates = config.base_weights(hyper), max(1, config.updates)
         return weighting.choose(
             _index(hyper.weighting),
-            [weighting.make_weighting(name, hyper.weights, updates) for name in weightings],
+            [weighting.make_weighting(name, base, updates) for name in weightings],
         )
 
     options = replace(

@@ -216,15 +216,7 @@ class AgentConfig(LoopConfig):
         check_flags(owner, self, ["line_search"])
         check_networks(owner, self.hidden_sizes, self.activation, self.critic_norm)
         check_choice(f"{owner}: critic_smoothness=", self.critic_smoothness, SMOOTHNESS)
-        check_gradient_target(
-            owner,
-            self.gradient_target,
-            self.first_order,
-            {
-                "state_directions": self.state_directions,
-                "action_directions": self.action_directions,
-            },
-        )
+        check_gradient_target(owner, self.gradient_target, self.first_order, self.directions)
         if not (isinstance(self.weighting, str) or callable(self.weighting)):
             raise ValueError(
                 f"{owner}: weighting={self.weighting!r} must be one of {', '.join(WEIGHTINGS)}, or "
@@ -338,17 +330,14 @@ class AgentConfig(LoopConfig):
             return make_weighting(self.weighting, base, max(1, self.updates))
         return self.weighting(base)
 
-    def _with_directions(self, base: Weights) -> Weights:
-        """Base weights, 0 for a kind of gradients that has no directions: no rule counts it."""
+    def base_weights(self, hyper: Any) -> Weights:
+        """Those of `hyper`, 0 for a kind of gradients without directions: no rule counts it."""
         idle = {
-            kind: jnp.zeros_like(jnp.asarray(getattr(base, kind)))
-            for kind, count in (
-                ("state", self.state_directions),
-                ("action", self.action_directions),
-            )
+            kind: jnp.zeros_like(jnp.asarray(getattr(hyper.weights, kind)))
+            for kind, count in self.directions.items()
             if count == 0
         }
-        return replace(base, **idle)
+        return replace(hyper.weights, **idle)
 
     def critic_options(self, critics: int) -> CriticOptions:
         """What the agent's critics are made of."""
@@ -357,7 +346,7 @@ class AgentConfig(LoopConfig):
             activation=self.activation,
             count=critics,
             gradient_target=self.gradient_target,
-            weighting=lambda hyper: self.make_weighting(self._with_directions(hyper.weights)),
+            weighting=lambda hyper: self.make_weighting(self.base_weights(hyper)),
             line_search=self.line_search,
             norm=self.critic_norm,
             gradient_units=self.gradient_units,

@@ -113,6 +113,11 @@ class LoopConfig(TrainingConfig):
         return Loop(collection.start, updates.learn)
 
     @property
+    def directions(self) -> dict[str, int | None]:
+        """How many random directions of each kind; None for the full basis, 0 for none at all."""
+        return {"state": self.state_directions, "action": self.action_directions}
+
+    @property
     def gradient_mode(self) -> str | None:
         """How the simulator's derivatives come in; differences and no gradients have none."""
         if self.first_order == "reverse":
