@@ -134,6 +134,12 @@ CHOICES: dict[str, Choice] = {
     "more_updates": Choice(
         "plain, twice the updates", "control", {"first_order": "off"}, updates=2.0
     ),
+    "layer_more_updates": Choice(
+        "plain, LayerNorm, twice the updates",
+        "control",
+        {"first_order": "off", **_LAYER},
+        updates=2.0,
+    ),
     "half_updates": Choice(
         "plain, half the updates", "control", {"first_order": "off"}, updates=0.5
     ),
