@@ -13,7 +13,7 @@ import functools
 import shutil
 import sys
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +23,7 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from experiments.launch import json_files, provenance, run_folder
+from experiments.launch import provenance, run_folder
 from experiments.launch.configuration import check_own
 from experiments.launch.exit_status import INTERRUPTED, bad_input, command, second_interrupt_quits
 from experiments.launch.flags import given_flags, read_flags
@@ -34,6 +34,7 @@ from experiments.launch.progress import (
 )
 from experiments.report import figure, rows, table
 from experiments.report.rows import Row, Rows
+from experiments.studies import merging
 from experiments.studies.study import Done, Options, Plan, Study
 
 
@@ -58,15 +59,19 @@ def main(
         options, flags = _read(study, argv, default)
         if flags.report:
             folder = run_folder.choose(flags.output, study.name, ["report"])
-            merged = merge(study, flags.report)
-            run_folder.create(folder)
-            _write_merged(study, folder, flags.report, merged)
+            given = [
+                name.replace("-", "_")
+                for name in given_flags(sys.argv[1:] if argv is None else argv)
+            ]
+            chosen = merging.choose(study, options, given, merging.merge(study, flags.report))
+            values = merging.configuration(study, flags.report, options, given)
+            _write_report(folder, flags.report, values, chosen)
             _draw(study, folder, console)
             return 0
         plan = study.prepare(options)
         folder = flags.resume or run_folder.choose(flags.output, study.name, [plan.label])
         done = _rows_by_job(rows.read(folder)) if flags.resume else {}
-        _check_jobs(folder, done, plan.jobs)
+        merging.check_jobs(folder, done, plan.jobs)
     except (ValueError, OSError) as error:
         return bad_input(error)
     keep_compiled_programs()
@@ -82,40 +87,6 @@ def main(
     return INTERRUPTED if interrupted else 0
 
 
-def merge(study: Study[Any], folders: Sequence[Path]) -> list[Row]:
-    """The rows of several runs of a study.
-
-    Raises:
-        ValueError: If a folder holds no rows or those of another study, two hold the same, or their
-            options do not fit.
-    """
-    found: dict[tuple[Any, ...], list[Row]] = {}
-    first: dict[str, Any] = {}
-    for folder in folders:
-        here = Rows(rows.read(folder))
-        if not here:
-            raise ValueError(f"{folder} holds no {rows.ROWS} of a study: name the folder of a run")
-        saved = _configuration(study, folder, merging=True)
-        options = saved["options"]
-        if (jobs := saved.get("jobs")) is not None:
-            _check_jobs(folder, _rows_by_job(here), jobs)
-        fixed = {name: options.get(name) for name in study.fixed}
-        unlike = run_folder.differences(first, fixed) if first else []
-        if unlike:
-            raise ValueError(
-                f"{folders[0]} and {folder} differ in {'; '.join(unlike)}: report them apart"
-            )
-        first = fixed
-        for key, some in here.groups(*study.identity):
-            if key in found:
-                what = ", ".join(map(str, key))
-                raise ValueError(
-                    f"{folder} holds {what!r}, and so does another of the folders: name one of them"
-                )
-            found[key] = list(some)
-    return [row for some in found.values() for row in some]
-
-
 @dataclass(frozen=True)
 class _Flags:
     output: Path | None
@@ -127,7 +98,8 @@ _HELP = {
     "output": "Folder, new or empty; None for a new one under runs/.",
     "resume": "Folder of a run that was stopped or killed: measures what is missing there, with "
     "the options saved there.",
-    "report": "Folders of runs: measures nothing, merges their rows and draws them into --output.",
+    "report": "Folders of runs, or files of their rows: measures nothing, merges rows, and draws "
+    "them, or those that other flags choose, into --output.",
 }
 
 
@@ -157,7 +129,7 @@ def _read(
         return study.options(**{name: getattr(given, name) for name in names}), flags
     if flags.report:
         raise ValueError("--resume and --report exclude each other: give one of them")
-    saved = _configuration(study, flags.resume, "--resume ")
+    saved = merging.read_configuration(study, flags.resume, "--resume ")
     try:
         options = study.options(
             **{name: _tuples(value) for name, value in saved["options"].items()}
@@ -181,39 +153,6 @@ def _read(
             f"(saved -> given): {'; '.join(unlike)}. Leave them out, or start anew without --resume"
         )
     return options, flags
-
-
-def _configuration(
-    study: Study[Any], folder: Path, flag: str = "", merging: bool = False
-) -> dict[str, Any]:
-    """The configuration of a run of this study; `merging`, or of one that merges with it.
-
-    Raises:
-        ValueError: If the folder holds none, it is damaged, or it is another study's.
-    """
-    saved = run_folder.read_configuration(folder)
-    known = {study.name: study.options, **(study.merges if merging else {})}
-    name = saved.get("study")
-    if not isinstance(name, str) or name not in known:
-        raise ValueError(
-            f"{flag}{folder} is no run of python -m experiments.studies.{study.name}: name such "
-            "a run's folder"
-        )
-    schema: dict[str, Any] = {"options": known[name]}
-    if "jobs" in saved:
-        schema["jobs"] = list[str]
-    json_files.check(saved, schema, str(folder / run_folder.CONFIGURATION))
-    return saved
-
-
-def _check_jobs(folder: Path, found: Iterable[str], jobs: Collection[str]) -> None:
-    """Checks that the jobs of a folder's rows are those that its options plan."""
-    if foreign := [job for job in found if job not in jobs]:
-        planned = ", ".join(map(repr, [*jobs][:3])) + (", ..." if len(jobs) > 3 else "")
-        raise ValueError(
-            f"{folder / rows.ROWS} has rows of {foreign[0]!r}, which is no job of this run (those "
-            f"are {planned}): the file belongs to another study or other options; move it away"
-        )
 
 
 def _check_folder(folder: Path) -> None:
@@ -270,20 +209,15 @@ def _save(plan: Plan[Any, Any], found: Done, done: dict[str, list[Row]]) -> None
     rows.write(plan.folder, [row for name in order for row in done[name]])
 
 
-def _write_merged(
-    study: Study[Any], folder: Path, sources: Sequence[Path], merged: list[Row]
+def _write_report(
+    folder: Path, sources: Sequence[Path], values: dict[str, Any], chosen: list[Row]
 ) -> None:
-    saved = [run_folder.read_configuration(source) for source in sources]
-    values = {"merged": [str(source) for source in sources], "runs": saved}
-    own = [one for one in saved if one["study"] == study.name]
-    options = (own or saved)[0]["options"]
-    run_folder.write_json(
-        folder / run_folder.CONFIGURATION, {"study": study.name, "options": options, **values}
-    )
+    run_folder.create(folder)
+    run_folder.write_json(folder / run_folder.CONFIGURATION, values)
     for source in sources:
         if (source / rows.ARRAYS).exists():
             shutil.copytree(source / rows.ARRAYS, folder / rows.ARRAYS, dirs_exist_ok=True)
-    rows.write(folder, merged)
+    rows.write(folder, chosen)
 
 
 def _draw(study: Study[Any], folder: Path, console: Console, interrupted: bool = False) -> None:

@@ -75,6 +75,11 @@ class Study(Generic[Options]):
         fixed: Options that merged runs must have in common.
         merges: Other studies with rows of the same kind, by name, and their types of options:
             `--report` takes their runs as well.
+        selects: Options that choose rows under `--report`, and how each does.
+        draws: Options that tables and figures read, which `--report` takes as well, and of which
+            rows each speaks.
+        columns: Of rows that `--report` takes from a file alone, with the values that a column may
+            have, or None; empty where tables need more than rows.
     """
 
     name: str
@@ -86,6 +91,9 @@ class Study(Generic[Options]):
     identity: Sequence[str] = ("job",)
     fixed: Sequence[str] = ()
     merges: Mapping[str, type] = field(default_factory=dict)
+    selects: Mapping[str, Callable[[Row, Options], bool]] = field(default_factory=dict)
+    draws: Mapping[str, Callable[[Row, Options], bool]] = field(default_factory=dict)
+    columns: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
 
 
 def check_flags(

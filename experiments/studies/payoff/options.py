@@ -12,6 +12,7 @@ from experiments.studies.payoff.variants import CHOICES, PLAIN
 from experiments.studies.study import Plan, check_flags, check_names
 from sobolax import make_training
 from sobolax.agents.config import ValueHyperparameters
+from sobolax.checks import check_choice
 from sobolax.training.base_config import TrainingConfig
 
 
@@ -21,7 +22,8 @@ class Options:
 
     Seeds are paired: the same number starts the same networks and environments in every variant.
     More seeds of the same can run later, with another `--first-seed`, into another folder, and
-    `--report` merges folders.
+    `--report` merges folders, or files of rows such as those below docs/results; there `--tasks`,
+    `--regimes`, `--variants`, `--seeds` and `--first-seed` choose among the rows.
 
     Attributes:
         tasks: Which, of reacher, hopper, walker2d, pusher, ant, half_cheetah, humanoid, chain,
@@ -32,6 +34,7 @@ class Options:
         first_seed: The first of them.
         seeds_per_program: How many are trained together as one program.
         shrink: Divides steps, updates and evaluations, for a trial.
+        baseline: The variant that tables compare the others with.
     """
 
     tasks: tuple[str, ...] = ("reacher", "hopper", "walker2d", "pusher", "ant")
@@ -41,6 +44,7 @@ class Options:
     first_seed: int = 0
     seeds_per_program: int = 5
     shrink: int = 1
+    baseline: str = PLAIN
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,11 @@ def prepare(options: Options) -> Plan[Options, Job]:
     tasks = check_names("tasks", options.tasks, tuple(TASKS))
     regimes = check_names("regimes", options.regimes, tuple(REGIMES))
     variants = check_names("variants", options.variants, tuple(CHOICES))
+    check_choice("--baseline ", options.baseline, tuple(CHOICES))
+    if options.baseline not in (*variants, PLAIN):
+        raise ValueError(
+            f"--baseline {options.baseline} is none of --variants {' '.join(variants)}: add it"
+        )
     counts = ("seeds", "seeds_per_program", "shrink")
     check_flags(options, counts, lambda x: x >= 1, "at least 1")
     check_flags(options, ["first_seed"], lambda x: 0 <= x < 2**31, "from 0 to 2**31 - 1")

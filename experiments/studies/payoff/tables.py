@@ -48,6 +48,11 @@ def variants(rows: Rows) -> list[str]:
     return [name for name in CHOICES if name in rows.distinct("variant")]
 
 
+def baseline(rows: Rows) -> str:
+    """What the others are compared with."""
+    return rows.options.get("baseline", PLAIN)
+
+
 def tables(rows: Rows) -> list[Table]:
     """All tables."""
     made = []
@@ -59,44 +64,51 @@ def tables(rows: Rows) -> list[Table]:
 
 
 def returns(regime: str, rows: Rows) -> Table:
-    """Every variant on every task, beside plain."""
+    """Every variant on every task, beside the baseline."""
+    base = baseline(rows)
     found: list[tuple[str, str, Rows, Comparison, Comparison]] = []
     for _, task, own in places(rows):
         found += [
-            (task, name, own, compare(own, name, OVER_TRAINING), compare(own, name, FINAL))
+            (
+                task,
+                name,
+                own,
+                compare(own, name, OVER_TRAINING, base),
+                compare(own, name, FINAL, base),
+            )
             for name in variants(own)
         ]
-    corrected = holm([None if row[1] == PLAIN else row[3].p_value for row in found])
+    corrected = holm([None if row[1] == base else row[3].p_value for row in found])
     lines: list[list[Cell]] = []
     for (task, name, own, whole, final), p in zip(found, corrected, strict=True):
-        plain = name == PLAIN
+        same = name == base
         lines.append(
             [
                 task,
                 CHOICES[name].label,
                 whole.value.total,
                 whole.value,
-                None if plain else whole.difference,
-                None if plain else _percent(whole.gain),
-                None if plain else _percent(gain(*paired(own, name, AFTER_FIRST))),
+                None if same else whole.difference,
+                None if same else _percent(whole.gain),
+                None if same else _percent(gain(*paired(own, name, AFTER_FIRST, base))),
                 p,
-                None if plain else whole.better,
+                None if same else whole.better,
                 final.value,
-                None if plain else final.difference,
-                None if plain else _seconds(own, name) / _seconds(own, PLAIN),
+                None if same else final.difference,
+                None if same else _seconds(own, name) / _seconds(own, base),
             ]
         )
-    signed = ["over training, − plain", "gain, %", "gain after the first epoch, %"]
-    signed += ["final, − plain"]
+    signed = [f"over training, − {base}", "gain, %", "gain after the first epoch, %"]
+    signed += [f"final, − {base}"]
     headings = ["task", "variant", "seeds", "over training", *signed[:3], "p, Holm"]
-    headings += ["P(better)", "final", signed[3], "time, / plain"]
+    headings += ["P(better)", "final", signed[3], f"time, / {base}"]
     note = (
         f"{REGIMES[regime].about}. Returns of deterministic evaluations: means with 95 % intervals "
-        "over seeds; differences to plain over paired seeds. Over training: mean of all epochs; "
-        "final: of their last tenth. Gain: of the mean over training, in percent of plain's size "
+        f"over seeds; differences to {base} over paired seeds. Over training: mean of all epochs; "
+        f"final: of their last tenth. Gain: of the mean over training, in percent of {base}'s size "
         "(bootstrap); in the first epoch of `few` nothing is learned. p: exact sign-flip test, "
         "corrected for all rows of this table. P(better): that a random "
-        "seed is above a random one of plain. * some runs are not finite."
+        f"seed is above a random one of {base}. * some runs are not finite."
     )
     return Table(f"Returns, {regime}", headings, lines, 2, note, signed)
 
@@ -144,16 +156,17 @@ def beside_more(regime: str, rows: Rows) -> Table:
 
 def overview(regime: str, rows: Rows) -> Table:
     """Every variant over all tasks that have it."""
+    base = baseline(rows)
     lines: list[list[Cell]] = []
     for name in variants(rows):
-        if name == PLAIN:
+        if name == base:
             continue
         shares, better, ahead, count = [], [], 0, 0
         for _, _, own in places(rows):
-            if not {name, PLAIN} <= set(variants(own)):
+            if not {name, base} <= set(variants(own)):
                 continue
-            found = compare(own, name, OVER_TRAINING)
-            ours, theirs = paired(own, name, OVER_TRAINING)
+            found = compare(own, name, OVER_TRAINING, base)
+            ours, theirs = paired(own, name, OVER_TRAINING, base)
             shares += list((ours - theirs) / np.abs(np.mean(theirs)))
             better.append(found.better)
             count += 1
@@ -172,11 +185,11 @@ def overview(regime: str, rows: Rows) -> Table:
                 ahead,
             ]
         )
-    headings = ["variant", "kind", "tasks", "gain, %, IQM", "P(better)", "tasks above, plain"]
+    headings = ["variant", "kind", "tasks", "gain, %, IQM", "P(better)", f"tasks above, {base}"]
     note = (
-        "Gain of the return over training, in percent of plain's size: interquartile mean over "
-        "seeds and tasks. P(better): mean over tasks. Above plain: the 95 % interval of the paired "
-        "difference lies above zero, uncorrected."
+        f"Gain of the return over training, in percent of {base}'s size: interquartile mean over "
+        f"seeds and tasks. P(better): mean over tasks. Above {base}: the 95 % interval of the "
+        "paired difference lies above zero, uncorrected."
     )
     return Table(f"All tasks, {regime}", headings, lines, 2, note, ["gain, %, IQM"])
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -198,6 +199,7 @@ def test_gradients_are_compared_with_more_of_plain():
         (["--seeds", "0"], "--seeds 0 must be at least 1"),
         (["--seeds-per-program", "0"], "--seeds-per-program 0 must be at least 1"),
         (["--first-seed", "-1"], "--first-seed -1 must be"),
+        (["--baseline", "layer"], "--baseline layer is none of --variants plain raw shuffled"),
         (["--shrink", "0"], "--shrink 0 must be at least 1"),
     ],
 )
@@ -232,6 +234,20 @@ def test_the_studies_that_share_rows_report_one_anothers_runs(tmp_path):
         both = tmp_path / f"by {study.__name__}"
         assert study.main([*flags, str(both)]) == 0
         assert {row["variant"] for row in kit.read(both)} == {PLAIN, "soft_1"}
+
+
+def test_the_rows_beside_the_page_are_reported_beside_another_baseline(tmp_path):
+    file = Path(__file__).parents[3] / "docs" / "results" / "payoff_walker2d_rows.csv"
+    chosen = ["--variants", "layer", "layer_soft_1", "--first-seed", "20", "--seeds", "10"]
+    flags = ["--report", str(file), *chosen, "--baseline", "layer", "--output"]
+    assert command.main([*flags, str(tmp_path / "new")]) == 0
+    found = kit.read(tmp_path / "new")
+    assert {(row["variant"], row["seed"]) for row in found} == {
+        (variant, seed) for variant in ("layer", "layer_soft_1") for seed in range(20, 30)
+    }
+    page = (tmp_path / "new" / "table.md").read_text()
+    assert "over training, − layer" in page
+    assert "| walker2d | plain, LayerNorm | 10 |" in page
 
 
 def test_variants_of_one_figure_look_different():

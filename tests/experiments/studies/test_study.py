@@ -22,10 +22,12 @@ class Options:
     Attributes:
         numbers: Which.
         scale: Of the noise.
+        marked: One of the numbers, that figures mark.
     """
 
     numbers: tuple[int, ...] = (1, 2, 3)
     scale: float = 0.5
+    marked: int = 1
 
 
 class Squares:
@@ -82,7 +84,15 @@ class Squares:
 def run(flags, stop_before=None):
     made = Squares(stop_before)
     functions = made.prepare, made.measure, made.tables, made.figures
-    squares = study.Study("squares", Options, *functions, fixed=("scale",))
+    squares = study.Study(
+        "squares",
+        Options,
+        *functions,
+        fixed=("scale",),
+        selects={"numbers": lambda row, options: row["number"] in options.numbers},
+        draws={"marked": lambda row, options: row["number"] == options.marked},
+        columns={"job": None, "number": dict.fromkeys(range(10)), "square": None},
+    )
     return command.main(squares, [str(flag) for flag in flags]), made.measured
 
 
@@ -99,7 +109,7 @@ def test_a_run_leaves_rows_tables_and_figures(tmp_path, capsys):
     assert found[0]["square"] == 1 + 0.5 * np.random.default_rng(1).normal(size=4)[0]
     assert (found[0]["note"], found[1]["note"]) == (None, 'a, "b"')
     results = json.loads((folder / "results.json").read_text())
-    assert results["options"] == {"numbers": [1, 2, 3], "scale": 0.5}
+    assert results["options"] == {"numbers": [1, 2, 3], "scale": 0.5, "marked": 1}
     assert not results["interrupted"]
     cell = results["tables"][0]["rows"][0][1]
     assert cell["mean"] == pytest.approx(np.mean([row["square"] for row in found[:4]]))
@@ -143,6 +153,42 @@ def test_runs_are_merged(tmp_path):
     assert len(list((merged / "arrays").iterdir())) == 3
 
 
+def test_a_report_chooses_among_rows_and_says_how_it_was_drawn(tmp_path):
+    part, whole, chosen = (tmp_path / name for name in ("part", "whole", "chosen"))
+    run(["--numbers", 1, 3, "--output", part])
+    run(["--output", whole])
+    flags = ["--numbers", 3, 1, "--marked", 3]
+    assert run(["--report", whole, *flags, "--output", chosen]) == (0, [])
+    assert sorted({row["number"] for row in rows.read(chosen)}) == [1, 3]
+    assert (chosen / "table.md").read_text() == (part / "table.md").read_text()
+    saved = json.loads((chosen / "configuration.json").read_text())
+    assert saved["chosen"] == {"numbers": [3, 1]}
+    assert saved["options"] == {"numbers": [1, 2, 3], "scale": 0.5, "marked": 3}
+
+
+def test_a_file_of_rows_is_reported_where_rows_are_enough(tmp_path, capsys):
+    whole, file = tmp_path / "whole", tmp_path / "kept.csv"
+    run(["--output", whole])
+    file.write_bytes((whole / "rows.csv").read_bytes())
+    drawn = []
+
+    def draw(measured):
+        drawn.extend(measured)
+        return [Table("All squares", ("number",), [(str(row["number"]),) for row in measured])]
+
+    made = Squares()
+    squares = study.Study(
+        "squares", Options, made.prepare, made.measure, draw, made.figures, columns={"job": None}
+    )
+    flags = ["--report", str(file), "--output"]
+    assert command.main(squares, [*flags, str(tmp_path / "new")]) == 0
+    assert drawn == rows.read(whole)
+    without = study.Study("squares", Options, made.prepare, made.measure, draw, made.figures)
+    assert command.main(without, [*flags, str(tmp_path / "newer")]) == 2
+    assert "needs more than rows: name the folder of a run" in capsys.readouterr().err
+    assert not (tmp_path / "newer").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -157,12 +203,19 @@ def test_runs_are_merged(tmp_path):
         (["--report", "run", "run", "--output", "new"], "holds '1 squared', and so does another"),
         (["--report", "run", "--output", "run"], "holds another run"),
         (["--report", "run", "louder", "--output", "new"], "differ in scale: 0.5 -> 2.0"),
+        (["--report", "run", "--scale", "2", "--output", "new"], "--scale says how to measure"),
+        (["--report", "run", "--numbers", "1", "7", "--output", "new"], "--numbers 7 leaves no"),
+        (["--report", "run", "--marked", "7", "--output", "new"], "--marked 7 leaves no row"),
+        (["--report", "bare.csv", "--output", "new"], "bare.csv has no column 'number'"),
+        (["--report", "odd.csv", "--output", "new"], "rows whose number is 77"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(flags, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run(["--output", "run"])
     run(["--output", "louder", "--scale", 2, "--numbers", 4])
+    (tmp_path / "bare.csv").write_text("job,square\n1 squared,2.0\n")
+    (tmp_path / "odd.csv").write_text("job,number,square\n77 squared,77,2.0\n")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "configuration.json").write_text('{"study": "cubes", "options": {}}')
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
