@@ -50,6 +50,16 @@ def _of_replay(config: LoopConfig) -> list[tuple[bool, str, Sequence[str]]]:
             ("teacher-learning-rate", "teacher-tangent-weight"),
         ),
         (
+            getattr(config, "critic_smoothness", "") == "none",
+            "--critic-smoothness none",
+            ("smoothness-weight",),
+        ),
+        (
+            getattr(config, "gradient_target", "bellman") == "zero",
+            "--gradient-target zero, which no target's gradient enters",
+            ("policy-response",),
+        ),
+        (
             derivatives.smoothing_samples == 1,
             "--derivatives.smoothing-samples 1",
             ("derivatives.smoothing-scale",),

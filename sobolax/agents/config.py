@@ -23,6 +23,9 @@ from sobolax.weighting import WEIGHTINGS, Weighting, check_weighting, make_weigh
 
 T = TypeVar("T")
 
+# Controls that put something else in the place of the target's gradient.
+_WITHOUT_TARGET = ("zero", "unit_norm")
+
 
 def register_hyperparameters(cls: type[T]) -> type[T]:
     """Makes a dataclass of numbers a pytree that JAX puts together unchecked.
@@ -247,6 +250,12 @@ class AgentConfig(LoopConfig):
                 f"{what} would do nothing: first_order='off' has no gradients. Choose "
                 "first_order='cached', or leave it out"
             )
+        if trust == "hard" and self.gradient_target in _WITHOUT_TARGET:
+            raise ValueError(
+                f"{what} bounds the target's gradient, and "
+                f"gradient_target={self.gradient_target!r} replaces it: choose trust='soft' or "
+                "'full'"
+            )
         directions = {"state_directions": self.state_directions}
         if trust != "full":
             directions["action_directions"] = self.action_directions
@@ -294,6 +303,11 @@ class AgentConfig(LoopConfig):
         if self.teacher == "simulator":
             return
         what = f"{owner}: teacher={self.teacher!r}"
+        if self.gradient_target in _WITHOUT_TARGET:
+            raise ValueError(
+                f"{what} is fitted for the target's gradient, and "
+                f"gradient_target={self.gradient_target!r} replaces it: choose teacher='simulator'"
+            )
         if self.first_order in ("off", "reverse"):
             raise ValueError(
                 f"{what} is fitted to tangents, and first_order={self.first_order!r} has none: "

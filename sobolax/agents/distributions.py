@@ -37,7 +37,7 @@ def sample_tanh_gaussian(
 def smoothing_noise(key: jax.Array, shape: tuple[int, ...], hyper: Any) -> jax.Array:
     """Clipped normal noise for the target's action (TD3, arXiv 1802.09477, section 5.3).
 
-    A gradient goes through the action as if the noise were not there.
+    A gradient goes through the sum as if the noise were not there, but where an agent clips it.
 
     Example:
         >>> from sobolax.agents.td3 import Hyperparameters

@@ -49,7 +49,10 @@ def clip_norm(gradient: Any, largest: Any) -> tuple[Any, jax.Array]:
         >>> clipped["w"].tolist(), float(norm)
         ([1.5, 2.0], 5.0)
     """
-    norm = optax.tree.norm(gradient)
+    # In units of the largest number, whose square may be more than a float holds.
+    unit = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(gradient)]))
+    unit = jnp.where(unit > 0, unit, 1.0)
+    norm = unit * optax.tree.norm(jax.tree.map(lambda leaf: leaf / unit, gradient))
     share = jnp.where(norm > largest, largest / jnp.where(norm > 0, norm, 1.0), 1.0)
     return jax.tree.map(lambda leaf: leaf * share.astype(leaf.dtype), gradient), norm
 

@@ -119,7 +119,8 @@ def fit_returns(
             still,
         )
 
-    update_keys = jax.random.split(jax.random.fold_in(key, 1), len(rows))
+    # Beyond those of the epochs, which are `fold_in(key, 0)` and on.
+    update_keys = jax.random.split(jax.random.fold_in(key, epochs), len(rows))
     fitted, metrics = jax.lax.scan(one, state, (rows, update_keys))
     target = optax.incremental_update(fitted.parameters, state.target, hyper.tau)
     means = {

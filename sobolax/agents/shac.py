@@ -333,7 +333,7 @@ def make_agent(
 
         gradient, log_probability = jax.grad(actor_loss, has_aux=True)(state.actor)
         gradient, norm = clip_norm(gradient, hyper.actor_gradient_norm)
-        actor_parameters, actor_optimizer = adam_step(
+        moved = adam_step(
             hyper.actor_learning_rate, gradient, state.actor_optimizer, state.actor, BETAS
         )
         # The temperature's logarithm takes the step, so that 0 stays 0.
@@ -343,6 +343,12 @@ def make_agent(
             state.temperature * surplus,
             state.temperature_optimizer,
             jnp.zeros_like(state.temperature),
+        )
+        # Without a window nothing was measured, and a mean of nothing is no zero to step by.
+        (actor_parameters, actor_optimizer), temperature, temperature_optimizer = jax.tree.map(
+            lambda new, old: jnp.where(jnp.any(kept), new, old),
+            (moved, state.temperature * jnp.exp(rise), temperature_optimizer),
+            ((state.actor, state.actor_optimizer), state.temperature, state.temperature_optimizer),
         )
         critic_state, metrics = fit_returns(
             critics,
@@ -363,11 +369,12 @@ def make_agent(
             "windows_cut": jnp.sum(found.cuts, dtype=jnp.int32),
             "outliers_shortened": shortened,
             "windows_nonfinite": jnp.sum(~found.finite, dtype=jnp.int32),
+            "windows_dropped": jnp.mean(~found.finite, dtype=jnp.float32),
         }
         new_state = ShacState(
             actor=actor_parameters,
             critics=critic_state,
-            temperature=state.temperature * jnp.exp(rise),
+            temperature=temperature,
             actor_optimizer=actor_optimizer,
             temperature_optimizer=temperature_optimizer,
         )

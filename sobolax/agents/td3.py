@@ -5,7 +5,7 @@ the deterministic policy. Its gradient goes through that policy as through every
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import jax
@@ -31,7 +31,7 @@ class Config(AgentConfig):
     """What shapes a TD3 training program; see also `sobolax.agents.config.AgentConfig`.
 
     Attributes:
-        actor_delay: Updates of the critics for one of the actor.
+        actor_delay: Updates of the critics for one of the actor and of all targets.
 
     Example:
         >>> Config(actor_delay=3).actor_delay
@@ -128,7 +128,7 @@ def make_agent(
         observation_size: Numbers in an observation.
         action_size: Numbers in an action.
         options: Critics and their update; the actor has hidden layers of the same sizes.
-        actor_delay: Updates of the critics for one of the actor and of its target.
+        actor_delay: Updates of the critics for one of the actor and of all targets.
         actor_inputs: Indices of the numbers of an observation that the actor sees; None for all.
             The critics see all of them.
 
@@ -215,13 +215,14 @@ def make_agent(
         # Every update computes the actor's step, and the delayed ones keep it: under vmap a
         # branch would cost as much.
         due = (state.updates + 1) % actor_delay == 0
-        kept = jax.tree.map(
+        actor, target, optimizer, target_critics = jax.tree.map(
             lambda new, old: jnp.where(due, new, old),
-            (parameters, target, optimizer),
-            (state.actor, state.target_actor, state.actor_optimizer),
+            (parameters, target, optimizer, critic_state.target),
+            (state.actor, state.target_actor, state.actor_optimizer, state.critics.target),
         )
+        critic_state = replace(critic_state, target=target_critics)
         metrics = critic_metrics | {"actor_loss": objective}
-        return Td3State(kept[0], kept[1], critic_state, kept[2], state.updates + 1), metrics
+        return Td3State(actor, target, critic_state, optimizer, state.updates + 1), metrics
 
     return Agent(init, explore, act, sample, value, update, Hyperparameters)
 

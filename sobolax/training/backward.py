@@ -87,7 +87,8 @@ def differentiate(
         reward_scale: c.
         trace: lambda.
         growth_bound: Where the gradient of the objective along the state is longer than this many
-            times its length at the last step of its chain, the chain is cut: it ends there.
+            times its length at the last step of its chain (that has one), the chain is cut: it
+            ends there.
         slopes: Whether the gradient of the lambda-return is wanted too: one more pull-back through
             every step.
 
@@ -148,7 +149,8 @@ def differentiate(
         _, to_local = jax.vjp(lambda along: _moving(environment.perturb(state, along)), still)
         (local,) = jax.vmap(to_local)(moving)
         growth = jnp.sqrt(jnp.sum(jnp.square(local[0])))
-        reference = jnp.where(end | cut, growth, reference)
+        # A last step that earns a constant has no gradient to grow from: the next one has.
+        reference = jnp.where(end | cut | (reference == 0), growth, reference)
         found = objective, along_action[0], returns, end | cut, cut
         if slopes:
             observed = jax.jacfwd(lambda along: environment.perturb(state, along).observation)

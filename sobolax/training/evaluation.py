@@ -11,6 +11,8 @@ from sobolax.environment import Environment, State
 from sobolax.training import sharding
 from sobolax.training.freezing import stays_finite
 
+_LARGEST = 1e10  # that an observation or a reward may be
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -112,8 +114,11 @@ def evaluate(
 def is_finite(next_state: State, state: State) -> jax.Array:
     """Whether a step left every number finite, `()` bool.
 
-    Metrics are for people and left out; an infinity that the physics held before the step is its
-    own (`sobolax.training.freezing.stays_finite`).
+    An observation or a reward beyond 1e10 counts as infinite: what passes there on its way to NaN
+    would overflow where it is squared, in a normalizer or an optimizer, which never recover.
+    MuJoCo's own engine takes 1e10 (`mjMAXVAL`) for a simulation that has diverged. Metrics are for
+    people and left out; an infinity that the physics held before the step is its own
+    (`sobolax.training.freezing.stays_finite`).
 
     Args:
         next_state: The state after the step.
@@ -126,7 +131,8 @@ def is_finite(next_state: State, state: State) -> jax.Array:
         (True, False)
     """
     seen = next_state.observation, next_state.reward, next_state.discount
-    finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in seen]).all()
+    # False for NaN, too.
+    finite = jnp.stack([jnp.all(jnp.abs(leaf) <= _LARGEST) for leaf in seen]).all()
     return finite & stays_finite(state.physics, next_state.physics)
 
 

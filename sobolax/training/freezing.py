@@ -2,8 +2,9 @@
 
 When a round of steps, about 32 updates, leaves a number in agent, normalizer or teacher that is not
 finite, those of the round before are kept from then on (but for counters of updates, which go on):
-the agent is frozen, and evaluated as it is; its environments go on with random actions. The metrics
-`frozen` (0 or 1) and `frozen_at` say so, and those of updates leave the failed round out.
+the agent is frozen, and evaluated as it is; its environments go on, with random actions where a
+replay buffer is filled. The metrics `frozen` (0 or 1) and `frozen_at` say so, and those of updates
+leave the failed round out.
 """
 
 from dataclasses import replace

@@ -57,6 +57,13 @@ def find_warnings(metrics: Mapping[str, Any], environment: str) -> dict[str, str
             "no gradient of the simulator, their fresh steps or tangents not finite or longer than "
             "tangent_bound: raise that, or choose actor_gradient='critic'"
         )
+    dropped = _worst(metrics, "windows_dropped")
+    if dropped > LARGEST_SHARE_DROPPED:
+        found["windows_dropped"] = (
+            f"environment {environment!r}: {100 * dropped:.3g} % of all windows had no finite "
+            "gradient, and the actor learned nothing from them: shorten the horizon, cut chains "
+            "with growth_bound, or look for the entry with sobolax.testing.check_environment"
+        )
     return found
 
 

@@ -86,7 +86,10 @@ class MultiStep:
             current, reward, share = carry
             number, later = item
             goes_on = (number < stretch.steps) & (current.discount > 0)
-            next_state = self.environment.step(current, later)
+            # A step that does not count starts where one did: beyond the end of an episode its
+            # derivative may be NaN, which reverse mode would bring back through the choice below.
+            sound = jax.tree.map(lambda a, b: jnp.where(goes_on, a, b), current, stretch.state)
+            next_state = self.environment.step(sound, later)
             chosen = jax.tree.map(lambda a, b: jnp.where(goes_on, a, b), next_state, current)
             share = jnp.where(goes_on, share * stretch.discount, share)
             reward = reward + jnp.where(goes_on, share * next_state.reward, 0.0)

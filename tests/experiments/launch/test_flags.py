@@ -44,6 +44,12 @@ PARTIAL = "has no effect beside"
         (train, ["--actor-gradient", "simulater"], "did you mean 'simulator'"),
         (train, ["--first-order", "reverse", "--tangent-dtype", "int8"], "stores no tangents"),
         (train, ["--first-order", "reverse", "--tangent-bound", "1"], "computes no tangents"),
+        (train, ["--smoothness-weight", "2"], f"{PARTIAL} --critic-smoothness none"),
+        (
+            train,
+            ["--gradient-target", "zero", "--policy-response", "0"],
+            f"{PARTIAL} --gradient-target zero",
+        ),
         (train, ["--teacher-tangent-weight", "2"], f"{PARTIAL} --teacher simulator"),
         (train, ["--no-checkpoints", "--checkpoint-seconds", "1"], "beside --no-checkpoints"),
         (train, ["--report-states", "0", "--report-draws", "2"], "leaves the critic report out"),

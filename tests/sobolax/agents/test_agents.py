@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from sobolax import make_train
+from sobolax.agents import td3
+from sobolax.agents.critics import CriticOptions
+from sobolax.cart import example_transition
 from sobolax.environment import State
+from sobolax.tangents.sources import Experience
+from sobolax.training import normalization
 
 AGENTS = ("q_learning", "ddpg", "td3", "sac")
 # DDPG is TD3 with another configuration: its training is one too many for the fast tests.
@@ -179,3 +184,33 @@ def test_the_policy_improves_to_the_best_action(name):
     # Q-learning acts on a grid of nine actions, 0.25 apart; the others' actors are exact to 0.1.
     tolerance = 0.2 if name == "q_learning" else 0.12
     np.testing.assert_allclose(act(np.full(9, IMMEDIATE), x), x / 2, atol=tolerance)
+
+
+def test_td3_moves_its_targets_with_the_actor():
+    """All of them, every `actor_delay` updates (arXiv 1802.09477, algorithm 1)."""
+    agent = td3.make_agent(2, 1, CriticOptions(hidden_sizes=(4,)), actor_delay=2)
+    hyper = td3.Hyperparameters(tau=0.25)
+    transition, tangents = example_transition()
+    batch = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), Experience(transition, tangents, None))
+
+    @jax.jit
+    def update(state, key):
+        return agent.update(
+            state, normalization.init(2), batch, lambda e, k, bound: (e.tangents, bound), key, hyper
+        )[0]
+
+    first = agent.init(jax.random.key(0), hyper)
+    second = update(first, jax.random.key(1))
+    third = update(second, jax.random.key(2))
+    for name in ("actor", "target_actor"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(second, name), getattr(first, name))
+    jax.tree.map(np.testing.assert_array_equal, second.critics.target, first.critics.target)
+    assert not np.array_equal(*(jax.tree.leaves(s.critics.parameters)[0] for s in (first, second)))
+    moved = jax.tree.map(
+        lambda new, old: 0.25 * new + 0.75 * old, third.critics.parameters, first.critics.target
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),  # of float32
+        third.critics.target,
+        moved,
+    )

@@ -10,7 +10,7 @@ import pytest
 
 from sobolax import make_training
 from sobolax.agents import shac
-from sobolax.agents.gradients import shorten_outliers
+from sobolax.agents.gradients import clip_norm, shorten_outliers
 from sobolax.cart import Cart
 from sobolax.environment import State
 from sobolax.training import normalization
@@ -159,6 +159,35 @@ def test_an_environment_without_a_finite_gradient_is_left_out_and_counted(cart):
     others = jax.tree.map(lambda leaf: np.asarray(leaf)[:, [0, 2, 3]], rollout)
     sound, _ = update(others, hyper)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4), broken.actor, sound.actor)
+
+
+def test_without_a_single_window_the_actor_and_the_temperature_stay(cart):
+    _, rollout, hyper, update = cart
+    # One step before, so that Adam has a momentum to go on by.
+    agent, _ = update(rollout, hyper)
+    lost = replace(rollout, finite=jnp.zeros_like(rollout.finite))
+
+    @jax.jit
+    def again(agent, rollout):
+        backward, seen = partial(differentiate, Cart()), normalization.init(2)
+        own = TINY.make_agent(Cart())
+        return own.update(agent, seen, rollout, backward, jax.random.key(2), hyper)
+
+    after, metrics = again(agent, lost)
+    assert float(metrics["windows_dropped"]) == 1
+    for name in ("actor", "actor_optimizer", "temperature", "temperature_optimizer"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(agent, name))
+    moved, metrics = again(agent, rollout)
+    assert float(metrics["windows_dropped"]) == 0
+    assert not np.array_equal(*map(first_leaf, (moved.actor, agent.actor)))
+
+
+def test_a_gradient_whose_square_overflows_keeps_its_direction():
+    clipped, norm = clip_norm({"w": jnp.array([3e25, 4e25]), "b": jnp.zeros(1)}, 2.0)
+    np.testing.assert_allclose(clipped["w"], [1.2, 1.6], rtol=1e-6)  # of float32
+    np.testing.assert_allclose(norm, 5e25, rtol=1e-6)
+    zero, norm = clip_norm({"w": jnp.zeros(2)}, 2.0)
+    assert (zero["w"].tolist(), float(norm)) == ([0.0, 0.0], 0.0)
 
 
 def test_a_weight_of_zero_is_plain_shac(cart):

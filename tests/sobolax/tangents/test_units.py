@@ -328,6 +328,9 @@ class Unobserved(Cart):
         ({"trust": "soft", "first_order": "off"}, "would do nothing"),
         ({"gradient_units": "observation_std", "first_order": "off"}, "would do nothing"),
         ({"gradient_units": "state_std", "first_order": "reverse"}, "scales tangents"),
+        ({"trust": "hard", "gradient_target": "zero"}, "'zero' replaces it: choose trust='soft'"),
+        ({"trust": "hard", "gradient_target": "unit_norm"}, "'unit_norm' replaces it"),
+        ({"teacher": "fitted", "gradient_target": "zero"}, "choose teacher='simulator'"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_compiles(options, message):

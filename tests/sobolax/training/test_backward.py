@@ -201,6 +201,16 @@ def test_a_chain_that_grows_is_cut_there(carts):
     np.testing.assert_array_equal(cut.along_state, carts(free, jnp.inf).along_state)
 
 
+def test_a_chain_whose_last_step_has_no_gradient_is_cut_all_the_same(carts):
+    """Of a constant reward at the end: growth counts from the first step that has a gradient."""
+    # At 0 the terminal step has slope 0; the steps before have -2 x, and 9 is not 10 times 1.
+    free = cart_window([19.0, 1.0, 0.0], [False, False, True], [1.0, 1.0, 0.0])
+    assert int(carts(free, jnp.asarray(20.0)).cuts) == 0
+    assert int(carts(free, jnp.asarray(0.5)).cuts) == 1  # the first two are of one length and more
+    none = cart_window([1.0, 0.0, 0.0], [False, False, True], [1.0, 1.0, 0.0])
+    assert int(carts(none, jnp.asarray(0.5)).cuts) == 0
+
+
 def test_what_is_not_finite_is_named_and_stays_where_it_is(carts):
     window = cart_window([1.0, float("nan"), 2.0], [False, True, False], [1.0] * 3)
     found = carts(window, jnp.inf)

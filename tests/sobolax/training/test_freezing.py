@@ -15,6 +15,7 @@ from sobolax.environment import State
 from sobolax.training import freezing
 from sobolax.training.agent import Agent
 from sobolax.training.config import LoopConfig
+from sobolax.training.evaluation import is_finite
 from sobolax.training.freezing import stays_finite
 
 ENVIRONMENTS, UPDATES = 2, 3
@@ -69,7 +70,7 @@ def counting_agent() -> Agent:
 
 
 class Drift:
-    """Observations grow until their squares are no longer finite, at step `far` of an episode."""
+    """Observations grow until their squares would overflow, at step `far` of an episode."""
 
     name, observation_size, action_size, state_size = "drift", 1, 1, 1
     episode_length, reverse_mode = 100, True
@@ -169,12 +170,21 @@ def test_metrics_say_so_and_leave_the_bad_round_out(counted):
     np.testing.assert_array_equal(metrics["evaluation_return"], 100.0)
 
 
-def test_statistics_of_observations_that_overflow_freeze_too():
+def test_what_would_overflow_when_squared_ends_the_episode_and_reaches_no_statistics():
+    """A simulation on its way to NaN passes there, and must not take the agent with it."""
     run = make_training(Drift(far=5), LOOP, counting_agent()).run
     state, metrics = jax.jit(run)(jax.random.key(0), Hyper(jnp.int32(-1), jnp.zeros(())))
-    assert metrics["frozen"][-1] == 1
+    assert metrics["frozen"][-1] == 0
+    assert np.sum(metrics["transitions_nonfinite"]) == 2 * ENVIRONMENTS  # of 12 steps each
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.normalizer))
     assert np.max(np.abs(state.normalizer.mean)) < 5
+
+
+@pytest.mark.parametrize(("seen", "sound"), [(1e10, True), (-1.1e10, False), (np.nan, False)])
+def test_an_observation_beyond_1e10_counts_as_infinite(seen, sound):
+    still = Drift().reset(jax.random.key(0))
+    assert bool(is_finite(replace(still, observation=jnp.array([seen])), still)) is sound
+    assert bool(is_finite(replace(still, reward=jnp.asarray(seen)), still)) is sound
 
 
 # One network and its gradients: it compiles fast.

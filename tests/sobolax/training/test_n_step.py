@@ -11,8 +11,9 @@ import envs
 from sobolax import make_train, make_training
 from sobolax.agents import sac
 from sobolax.environment import State
-from sobolax.losses import Weights, sobolev_td_loss
+from sobolax.losses import Weights, sobolev_errors, sobolev_td_loss
 from sobolax.tangents import basis_directions, forward_tangents
+from sobolax.tangents.sources import make_source
 from sobolax.training import replay
 from sobolax.training.n_step import MultiStep, start_of
 
@@ -164,6 +165,44 @@ def test_what_reaches_the_buffer(first_order, end):
     )
     if first_order == "cached":
         np.testing.assert_array_equal(items.tangents.state.next_observation, 1.0)
+
+
+class Edge(Counter):
+    """Its reward is the root of what is left to the end: beyond, it is no number."""
+
+    name = "edge"
+
+    def step(self, state, action):
+        return self._state(state.physics + 0.5 * action[0], jnp.sqrt(self.end - state.physics))
+
+
+@pytest.mark.parametrize("position", [0.9, 0.0])
+def test_steps_beyond_the_end_leave_reverse_mode_its_gradients(position):
+    env = MultiStep(Edge(episode_length=5, end=1.0), 3)
+    later = jnp.ones((2, 1)) * 0.5
+    start = start_of(
+        env.environment._state(jnp.asarray(position), jnp.zeros(())),
+        later,
+        jnp.int32(3),
+        jnp.asarray(GAMMA),
+    )
+
+    def td_error(t):
+        return t.observation[0] - t.reward - GAMMA * t.discount * t.next_observation[0]
+
+    def errors(first_order):
+        source = make_source(first_order, env)
+        experience, _ = source.collect(jax.random.key(0), start, jnp.ones(1) * 0.5)
+        tangents, bound = source.tangents(experience, jax.random.key(1), 1e3)
+        return sobolev_errors(td_error, experience.transition, tangents, bound)
+
+    forward, reverse = errors("recomputed"), errors("reverse")
+    for kind in ("state", "action"):
+        ours, theirs = getattr(reverse, kind), getattr(forward, kind)
+        assert ours.valid.all()
+        assert theirs.valid.all()
+        # One product of a few float32 factors, in another order.
+        np.testing.assert_allclose(ours.target, theirs.target, rtol=1e-5)
 
 
 def test_a_target_longer_than_an_episode_is_refused():

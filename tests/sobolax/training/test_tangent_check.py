@@ -171,3 +171,6 @@ def test_warnings_are_of_the_worst_run_and_epoch():
     assert "90 % of all gradients were dropped" in found["gradients_dropped"]
     found = find_warnings({"actor_gradients_dropped": [[0.0], [0.9]]}, "cart")
     assert "for 90 % of all samples the actor had" in found["actor_gradients_dropped"]
+    assert find_warnings({"windows_dropped": [0.5]}, "cart") == {}
+    found = find_warnings({"windows_dropped": [0.0, 0.9]}, "cart")
+    assert "90 % of all windows had no finite gradient" in found["windows_dropped"]
