@@ -84,8 +84,7 @@ def choose(args: Evaluate) -> Path:
         ValueError: If the file exists, or its folder does not.
     """
     if args.output is None:
-        names = ("evaluation.json", *(f"evaluation-{count}.json" for count in range(2, 1000)))
-        return next(path for path in map(args.run.joinpath, names) if not path.exists())
+        return run_folder.free_path(args.run / "evaluation.json")
     run_folder.check_new_file(args.output)
     return args.output
 
@@ -101,7 +100,7 @@ def evaluate_run(found: TrainedRun, episodes: int, seed: int) -> dict[str, Any]:
     Returns:
         The content of the file: per variant the mean return with a 95 % interval over seeds (over
         episodes if there is one seed), per seed an interval over episodes, and paired
-        differences.
+        differences. Frozen runs are listed, and left out of all but their own.
     """
     job = found.job
     key = jax.random.fold_in(jax.random.key(seed), _PURPOSE)
@@ -118,15 +117,17 @@ def evaluate_run(found: TrainedRun, episodes: int, seed: int) -> dict[str, Any]:
     returns = np.asarray(result.returns, np.float64).reshape(*shape, episodes)
     lengths = np.asarray(result.lengths, np.float64).reshape(*shape, episodes)
     nonfinite = np.asarray(result.nonfinite).reshape(shape)
-    means = returns.mean(axis=2)
+    sound, stayed = (np.where(found.frozen[..., None], np.nan, x) for x in (returns, lengths))
+    means = sound.mean(axis=2)
     variants = {
         variant.name: {
             "label": variant.label,
             "weights": variant.weights,
-            "return": asdict(estimate(means[i] if job.seeds > 1 else returns[i, 0])),
-            "standard_deviation": float(returns[i].std(axis=1).mean()),
-            "length": float(lengths[i].mean()),
+            "return": asdict(estimate(means[i] if job.seeds > 1 else sound[i, 0])),
+            "standard_deviation": estimate(sound[i].std(axis=1)).mean,
+            "length": estimate(stayed[i]).mean,
             "nonfinite": int(nonfinite[i].sum()),
+            "frozen": np.flatnonzero(found.frozen[i]).tolist(),
             "per_seed": [asdict(estimate(returns[i, j])) for j in range(job.seeds)],
         }
         for i, variant in enumerate(job.variants)
@@ -158,7 +159,13 @@ def table(results: Mapping[str, Any], title: str) -> Table:
     headings = ("variant", "return [95 %]", "deviation, of episodes", "length", "non-finite")
     over = results["interval"].split()[-1]
     caption = f"{title}, {results['episodes']:,} episodes, mean and 95 % interval over {over}"
-    return Table(caption, headings, rows)
+    frozen = [
+        f"{variant['label']}, seed {seed}"
+        for variant in results["variants"].values()
+        for seed in variant["frozen"]
+    ]
+    note = f"Frozen in training, and left out of means: {'; '.join(frozen)}." if frozen else ""
+    return Table(caption, headings, rows, note=note)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from experiments.launch.flags import read_flags
 from experiments.launch.job import Job
 from experiments.launch.policy import TrainedRun, load_run
 from experiments.launch.program import call, keep_compiled_programs
-from experiments.report.viewer import Episode, write_page
+from experiments.report.viewer import Episode, is_drawn, write_page
 
 #: `(policy, observation) -> action`.
 Act = Callable[[Any, jax.Array], jax.Array]
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console()
     try:
         args = read_flags(Replay, argv, "python -m experiments.render")
-        path = args.video or args.output or args.run / run_folder.REPLAY
+        path = args.video or args.output or run_folder.free_path(args.run / run_folder.REPLAY)
         found = load_run(args.run, args.env)
         variant = args.variant
         if args.video is not None:
@@ -86,6 +86,11 @@ def check(found: TrainedRun, path: Path, video: bool = False) -> None:
     if not hasattr(found.environment, "frame"):
         what = "video" if video else "page"
         raise ValueError(f"there is no {what} for {found.experiment.env}: it has no bodies to draw")
+    if not is_drawn(found.environment.mujoco_model):
+        raise ValueError(
+            f"there is nothing to draw of {found.experiment.env}: all geoms of its model are "
+            "transparent or in the groups 3 to 5, which are hidden. Put one into group 0 to 2"
+        )
     if video:
         from experiments.report.video import check_video
 

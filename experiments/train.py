@@ -199,8 +199,30 @@ def execute(prepared: Prepared, progress: Progress) -> dict[str, Any]:
     )
     outcome = train_runs(job, folder, progress, rule, program, check=True, kept=kept)
     history = outcome.history
+    keeps = bool(history.epochs or not prepared.resume)  # otherwise the old results stay
+
+    def write_results(interrupted: bool) -> dict[str, Any]:
+        timing = Timing(
+            compile_seconds=outcome.compile_seconds,
+            initialise_seconds=outcome.initialise_seconds,
+            train_seconds=history.seconds[-1] if history.seconds else 0.0,
+            steady_steps_per_second=steady_steps_per_second(history),
+            wall_seconds=time.perf_counter() - start,
+        )
+        results = summarise(history, timing, interrupted) | {
+            "resumed_from": outcome.resumed_from,
+            "metrics_seconds": outcome.metrics_seconds,
+            "checkpoints": outcome.checkpoints,
+            "warnings": [*warnings, *outcome.warnings],
+        }
+        if keeps:
+            run_folder.replace_json(folder / run_folder.RESULTS, results)
+        return results
+
     drawn: set[str] = set()
     if outcome.policies is not None:
+        # Drawing may fail, or be killed: what was measured is on disk then, and resuming draws.
+        write_results(interrupted=True)
         progress.phase("drawing plots and the 3D page")
         try:
             # The page needs another compilation, so an interrupt skips it.
@@ -211,21 +233,8 @@ def execute(prepared: Prepared, progress: Progress) -> dict[str, Any]:
             progress.figures([folder / name for name in _DRAWN if name in drawn and ".png" in name])
         except KeyboardInterrupt:
             outcome.interrupted = True
-    timing = Timing(
-        compile_seconds=outcome.compile_seconds,
-        initialise_seconds=outcome.initialise_seconds,
-        train_seconds=history.seconds[-1] if history.seconds else 0.0,
-        steady_steps_per_second=steady_steps_per_second(history),
-        wall_seconds=time.perf_counter() - start,
-    )
-    results = summarise(history, timing, outcome.interrupted) | {
-        "resumed_from": outcome.resumed_from,
-        "metrics_seconds": outcome.metrics_seconds,
-        "checkpoints": outcome.checkpoints,
-        "warnings": [*warnings, *outcome.warnings],
-    }
-    if history.epochs or not prepared.resume:  # a resume without an epoch keeps the old results
-        run_folder.replace_json(folder / run_folder.RESULTS, results)
+    results = write_results(outcome.interrupted)
+    if keeps:
         for name in {*_DRAWN} - drawn:  # of before the resume
             (folder / name).unlink(missing_ok=True)
     return results
@@ -270,13 +279,22 @@ def tracked(prepared: Prepared, progress: Progress, names: Sequence[str]) -> Pro
     return Tracking(progress, names, prepared.folder, configurations)
 
 
+def has_page(environment: Any) -> bool:
+    """Whether there are bodies to draw."""
+    if not hasattr(environment, "frame"):
+        return False
+    from experiments.report.viewer import is_drawn
+
+    return is_drawn(environment.mujoco_model)
+
+
 def draw(prepared: Prepared, folder: Path, history: History, policies: Any) -> None:
     """Writes the plots and, if the environment has bodies, the 3D page into a folder.
 
     The page shows the first seed of every variant, from the same start.
     """
     job, page = prepared.job, None
-    if policies is not None and hasattr(prepared.environment, "frame"):
+    if policies is not None and has_page(prepared.environment):
         # Imports MuJoCo, which analytic environments do not need.
         from experiments.render import render_runs
 
@@ -323,8 +341,8 @@ def main(argv: Sequence[str] | None = None, keep: bool = False) -> int:
             progress.close()
     console.print()
     run_table.show(results, prepared.title, console)
-    if not hasattr(prepared.environment, "frame"):
-        console.print(f"No {run_folder.REPLAY}: {prepared.experiment.env} has no bodies to draw.")
+    if not has_page(prepared.environment):
+        console.print(f"No {run_folder.REPLAY}: {prepared.experiment.env} has nothing to draw.")
     console.print(Text(f"Everything is in {prepared.folder}"), soft_wrap=True)
     return INTERRUPTED if results["interrupted"] else 0
 

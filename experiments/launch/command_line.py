@@ -187,13 +187,20 @@ def named_preset(argv: Sequence[str] | None = None) -> str:
     return _first(argv, "--preset")[0] or "fast"
 
 
+def _dashes(word: str) -> str:
+    """A flag as tyro names it, which takes `--first_order` as well."""
+    flag, equals, value = word.partition("=")
+    return flag.replace("_", "-") + equals + value if word.startswith("--") else word
+
+
 def _first(argv: Sequence[str] | None, *flags: str) -> list[str | None]:
     """Values of some flags, read before the others; None for flags that are left out."""
+    words = sys.argv[1:] if argv is None else argv
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for flag in flags:
         first.add_argument(flag, nargs="?")
     with contextlib.suppress(argparse.ArgumentError):
-        found = vars(first.parse_known_args(argv)[0])
+        found = vars(first.parse_known_args(list(map(_dashes, words)))[0])
         return [found[flag.removeprefix("--").replace("-", "_")] for flag in flags]
     return [None] * len(flags)
 

@@ -133,7 +133,8 @@ def parse_environment_arguments(pairs: tuple[str, ...]) -> dict[str, Any]:
     """Turns `("joints=8", "target=fixed")` into `{"joints": 8, "target": "fixed"}`.
 
     Raises:
-        ValueError: If a pair is not of the form `name=value`, or a name is given twice.
+        ValueError: If a pair is not of the form `name=value`, a name is given twice, or a value is
+            none of JSON's.
     """
     arguments = {}
     for pair in pairs:
@@ -143,10 +144,28 @@ def parse_environment_arguments(pairs: tuple[str, ...]) -> dict[str, Any]:
         if name in arguments:
             raise ValueError(f"--env-args gives {name} twice: give it once")
         try:
-            arguments[name] = ast.literal_eval(text)
+            value = ast.literal_eval(text)
         except (ValueError, SyntaxError):
-            arguments[name] = {"true": True, "false": False}.get(text, text)
+            value = {"true": True, "false": False}.get(text, text)
+        try:
+            arguments[name] = _kept(value)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"--env-args {pair}: {error}, and a run keeps its arguments as JSON: use numbers, "
+                "text, truth values, None, lists, and mappings of text"
+            ) from None
     return arguments
+
+
+def _kept(value: Any) -> Any:
+    """What a resumed run reads of an argument: a tuple is a list there."""
+    if isinstance(value, dict):
+        if unnamed := [key for key in value if not isinstance(key, str)]:
+            raise TypeError(f"the key {unnamed[0]!r} is no text")
+        return {key: _kept(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_kept(entry) for entry in value]
+    return json.loads(json.dumps(value, allow_nan=False))
 
 
 _SHAPE = {

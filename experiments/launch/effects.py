@@ -15,6 +15,11 @@ _CRITIC = (
     *("state-weight", "action-weight", "weighting", "huber-delta"),
     *("tangent-dtype", "state-directions", "action-directions"),
 )
+# Of the critic's gradients as far as they have a weight.
+_OF_WEIGHTS = (
+    *("weighting", "huber-delta", "gradient-target", "gradient-units", "trust"),
+    "gradient-fraction",
+)
 _SIMULATOR = ("policy-response", "tangent-bound", *_DERIVATIVES)
 
 
@@ -72,6 +77,12 @@ def _of_replay(config: LoopConfig) -> list[tuple[bool, str, Sequence[str]]]:
     ]
 
 
+def _weightless(config: Any, hyper: Any) -> bool:
+    """Whether nothing takes gradients: no critic, nor an actor that goes through the simulator."""
+    weights = [getattr(hyper, name, 0.0) for name in ("state_weight", "action_weight")]
+    return not any(weights) and getattr(config, "actor_gradient", "critic") == "critic"
+
+
 def check_effects(given: Collection[str], config: Any, hyper: Any, checkpoints: bool) -> None:
     """Checks that every flag that was given has an effect beside the others.
 
@@ -91,6 +102,11 @@ def check_effects(given: Collection[str], config: Any, hyper: Any, checkpoints: 
             config.first_order == "off",
             "--first-order off, which takes no gradients",
             _CRITIC if getattr(config, "keeps_states", False) else (*_CRITIC, *_SIMULATOR),
+        ),
+        (
+            config.first_order != "off" and _weightless(config, hyper),
+            "weights of 0, which leave no gradients in the loss",
+            _OF_WEIGHTS,
         ),
         (
             config.report_states == 0,

@@ -108,6 +108,8 @@ def summary(history: History, variant: int, epoch: int) -> tuple[dict[str, float
     found = {"mean/seconds": history.seconds[epoch]}
     for name, row in measured.items():
         kept = np.isfinite(row) & (~frozen | name.startswith("frozen"))
+        if name == "frozen_at":
+            kept &= row >= 0  # -1 is none
         if kept.any():
             found[f"mean/{name}"] = float(row[kept].mean())
         if kept.sum() > 1:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from experiments.launch import run_folder, snapshot
 from experiments.launch.checkpoint_files import Checkpoint, CheckpointError, newest
@@ -44,6 +45,7 @@ class TrainedRun:
         policies: Policies of all runs, stacked: variants times seeds, seeds innermost.
         epochs: Epochs that they were trained for.
         source: The checkpoint that they were read from.
+        frozen: Which runs were frozen by then, `(variants, seeds)` bool.
     """
 
     experiment: Experiment
@@ -52,6 +54,7 @@ class TrainedRun:
     policies: Any
     epochs: int
     source: Path
+    frozen: np.ndarray
 
     def indices(self, variant: str | None = None, seed: int | None = None) -> list[int]:
         """Indices of runs along the leading axis of `policies`: of a variant, of a seed, or all.
@@ -130,7 +133,22 @@ def load_run(run: str | Path, env: str | None = None) -> TrainedRun:
     environment, training = check_experiment(experiment, None)
     job = make_job(experiment, training)
     policies, checkpoint = load_policies(job, folder)
-    return TrainedRun(experiment, environment, job, policies, checkpoint.epochs, checkpoint.path)
+    frozen = _read_frozen(job, folder, checkpoint.epochs)
+    return TrainedRun(
+        experiment, environment, job, policies, checkpoint.epochs, checkpoint.path, frozen
+    )
+
+
+def _read_frozen(job: Job, folder: Path, epochs: int) -> np.ndarray:
+    """Which runs were frozen after so many epochs, `(variants, seeds)`; none if no file says so."""
+    frozen = np.zeros((len(job.variants), job.seeds), bool)
+    names = [variant.name for variant in job.variants]
+    path = folder / run_folder.METRICS
+    for line in run_folder.read_lines(path) if path.exists() else ():
+        place = line.get("variant"), line.get("seed")
+        if line.get("epoch") == epochs - 1 and place[0] in names and place[1] in range(job.seeds):
+            frozen[names.index(place[0]), place[1]] = (line.get("frozen") or 0) > 0
+    return frozen
 
 
 def load_policy(

@@ -145,6 +145,12 @@ def create(path: Path) -> None:
         raise FolderError(f"{path} cannot be made: {error.strerror}") from error
 
 
+def free_path(path: Path) -> Path:
+    """The path, or the next free one: `replay.html`, `replay-2.html`, ..."""
+    others = (path.with_stem(f"{path.stem}-{count}") for count in itertools.count(2))
+    return next(found for found in itertools.chain([path], others) if not found.exists())
+
+
 def check_new_file(path: Path, flag: str = "--output") -> None:
     """Raises ValueError, naming the flag that gives the path, if no new file can be made there."""
     if path.exists():

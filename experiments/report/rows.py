@@ -67,6 +67,10 @@ class Rows(Sequence[Row]):
         values = [row.get(name) for row in self]
         return np.array([np.nan if value is None else value for value in values], np.float64)
 
+    def sound(self, name: str) -> np.ndarray:
+        """The numbers of a column, `(rows,)`; NaN as well where a run was frozen."""
+        return np.where(self.column("frozen") > 0, np.nan, self.column(name))
+
     def has(self, name: str) -> bool:
         """Whether some row has an entry in a column."""
         return any(row.get(name) is not None for row in self)

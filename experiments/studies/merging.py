@@ -89,7 +89,8 @@ def configuration(
     saved = [run_folder.read_configuration(folder) for folder in folders]
     own = [one for one in saved if one["study"] == study.name]
     base = dict((own or saved)[0]["options"] if saved else asdict(options))
-    base |= {name: getattr(options, name) for name in study.draws}
+    drawn = [name for name in study.draws if name in given or name not in base]
+    base |= {name: getattr(options, name) for name in drawn}
     chosen = {name: getattr(options, name) for name in study.selects if name in given}
     merged = {"merged": [str(source) for source in sources], "chosen": chosen, "runs": saved}
     return {"study": study.name, "options": run_folder.plain(base), **merged}

@@ -105,8 +105,18 @@ def make_configs(axes: Sequence[Axis], draws: int | None, seed: int) -> tuple[Sw
         check_listed(draws)
         generator = np.random.default_rng(seed)
         found: dict[tuple[float, ...], None] = {}
+        misses = 0
         while len(found) < draws:
+            before = len(found)
             found[tuple(_draw(axis, generator) for axis in axes)] = None
+            misses = 0 if len(found) > before else misses + 1
+            # The last of n values is found within n draws in the mean.
+            if misses > 1000 + 50 * len(found):
+                narrow = " ".join(f"{bound:g}" for axis in ranges for bound in axis.bounds or ())
+                raise ValueError(
+                    f"--random {draws}: draws from {narrow} are rounded to {_DIGITS} digits, and "
+                    f"no more than {len(found)} of them differ: ask for fewer, or widen the range"
+                )
         points = list(found)
     return tuple(dict(zip(names, point, strict=True)) for point in points)
 

@@ -192,6 +192,8 @@ def _check_words(argv: Sequence[str], flags: Any, base: Experiment) -> None:
     # Flags that may change on resuming.
     free = {"resume", "merge", "memory", "env", "no-distributed", *dict(_known(flags.machines))}
     others = ", ".join(f"--{flag}" for flag in given if flag not in free)
+    if {"resume", "merge"} <= given.keys():
+        raise ValueError("--resume and --merge exclude each other: give one of them")
     folder = next((flag for flag in ("resume", "merge") if flag in given), None)
     if folder and others:
         raise ValueError(

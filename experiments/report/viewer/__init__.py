@@ -45,6 +45,11 @@ class Episode:
     note: str = ""
 
 
+def is_drawn(model: Any) -> bool:
+    """Whether a model has geoms to show: none are hidden (groups 3 and on) or transparent alone."""
+    return any(_visible(model, geom) for geom in range(model.ngeom))
+
+
 def write_page(path: Path, title: str, model: Any, dt: float, episodes: Sequence[Episode]) -> None:
     """Writes the page, a new file.
 
@@ -66,7 +71,7 @@ def write_page(path: Path, title: str, model: Any, dt: float, episodes: Sequence
 
 
 def scene(model: Any, dt: float, episodes: Sequence[Episode]) -> dict[str, Any]:
-    """Everything the page needs, as JSON holds it."""
+    """Everything the page needs, as JSON holds it, of a model that `is_drawn`."""
     shown = [geom for geom in range(model.ngeom) if _visible(model, geom)]
     geoms = [_geom(model, geom) for geom in shown]
     poses = [_poses(episode, shown) for episode in episodes]

@@ -61,7 +61,7 @@ def curves(rows: Rows, variant: str) -> list[Curve]:
     for _, some in rows.where(variant=variant).groups("seed"):
         compiling = np.nan_to_num(some.column("compile_seconds"))  # of ours it is apart
         seconds = times(some.column("seconds") - compiling)
-        found.append(Curve(some.column("environment_steps"), seconds, some.column(RETURN)))
+        found.append(Curve(some.column("environment_steps"), seconds, some.sound(RETURN)))
     return found
 
 

@@ -148,7 +148,7 @@ def figures(rows: Rows) -> Iterator[tuple[str, Figure]]:
             places, found = [], list[Estimate]()
             for _, some in own.groups("epoch"):
                 places.append(float(np.mean(some.column(across))))
-                found.append(estimate(_sound(some)))
+                found.append(estimate(some.sound(RETURN)))
             band(panel, places, found, color(variant), linestyle=_STYLES[side])
             if panel is axes[0]:
                 panel.lines[-1].set_label(f"{_LABELS.get(variant, variant)} · {_NAMES[side]}")
@@ -158,14 +158,9 @@ def figures(rows: Rows) -> Iterator[tuple[str, Figure]]:
     yield "curves", figure
 
 
-def _sound(rows: Rows) -> np.ndarray:
-    """Returns, NaN where a run was frozen."""
-    return np.where(rows.column("frozen") > 0, np.nan, rows.column(RETURN))
-
-
 def _returns(rows: Rows, last: bool) -> np.ndarray:
     """Of each seed: at the last epoch, or the mean of all."""
-    found = [_sound(some) for _, some in rows.groups("seed")]
+    found = [some.sound(RETURN) for _, some in rows.groups("seed")]
     return np.array([values[-1] if last else values.mean() for values in found])
 
 

@@ -19,6 +19,7 @@ STUDY = study.Study(
     measure,
     tables,
     figures,
+    identity=("task", "regime", "variant", "seed"),
     fixed=("shrink",),
     # The same rows, by other defaults.
     merges=dict.fromkeys(("payoff", "ant", "first_order_agents"), Options),

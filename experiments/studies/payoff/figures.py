@@ -140,7 +140,7 @@ def _by_epoch(rows: Rows, name: str) -> tuple[list[float], list[np.ndarray]]:
     steps, values = [], []
     for _, own in rows.groups("epoch"):
         steps.append(float(np.mean(own.column("environment_steps"))))
-        values.append(own.column(name))
+        values.append(own.sound(name))
     order = np.argsort(steps)
     return [steps[at] for at in order], [values[at] for at in order]
 

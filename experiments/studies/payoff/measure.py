@@ -50,7 +50,7 @@ def _rows(job: Job, history: History) -> Iterator[Row]:
                 "seed": seed,
                 "epoch": epoch,
                 # Seeds are trained together: each has its part of the time.
-                "seconds": round(history.seconds[epoch] / len(job.seeds), 3),
+                "seconds": round(history.seconds[epoch] / len(job.seeds), 6),
                 **({"mean_q": mean_q(own)} if CHOICES[job.variant].agent == "sac" else {}),
                 **own,
             }

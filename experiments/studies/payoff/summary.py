@@ -1,7 +1,7 @@
 """What the numbers say: paired differences, gains, tests, over seeds and over tasks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -41,7 +41,7 @@ def score(rows: Rows, measure: str) -> dict[int, float]:
     """The return of each seed, averaged over all epochs, all but the first, or the last tenth."""
     found = {}
     for (seed,), own in rows.groups("seed"):
-        returns = own.column(RETURN)
+        returns = own.sound(RETURN)
         last = max(1, round(_LAST * len(returns)))
         first = {OVER_TRAINING: 0, AFTER_FIRST: min(1, len(returns) - 1), FINAL: -last}[measure]
         # A run that was frozen has no return from there on, and none as a whole.
@@ -52,9 +52,11 @@ def score(rows: Rows, measure: str) -> dict[int, float]:
 def compare(rows: Rows, variant: str, measure: str, other: str = PLAIN) -> Comparison:
     """A variant beside another, in the rows of one task and regime."""
     values, reference = paired(rows, variant, measure, other)
+    ours, theirs = (score(rows.where(variant=name), measure) for name in (variant, other))
     return Comparison(
-        estimate(list(score(rows.where(variant=variant), measure).values())),
-        paired_difference(values, reference),
+        estimate(list(ours.values())),
+        # Of all seeds that both have, so that those left out show.
+        replace(paired_difference(values, reference), total=len(ours.keys() & theirs.keys())),
         gain(values, reference),
         sign_flip_test(values - reference),
         probability_of_improvement(values, reference),
@@ -115,7 +117,8 @@ def sign_flip_test(differences: ArrayLike) -> float | None:
         lambda d, axis=-1: np.mean(d, axis=axis),
         permutation_type="samples",
         vectorized=True,
-        n_resamples=2**14,  # exact up to 14 pairs
+        n_resamples=2**20,  # exact up to 20 pairs
+        batch=2**14,
         rng=np.random.default_rng(0),
     )
     return float(found.pvalue)

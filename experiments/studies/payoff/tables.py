@@ -87,6 +87,7 @@ def returns(regime: str, rows: Rows) -> Table:
                 task,
                 CHOICES[name].label,
                 whole.value.total,
+                None if same else whole.difference.count,
                 whole.value,
                 None if same else whole.difference,
                 None if same else _percent(whole.gain),
@@ -95,27 +96,27 @@ def returns(regime: str, rows: Rows) -> Table:
                 None if same else whole.better,
                 final.value,
                 None if same else final.difference,
-                None if same else _seconds(own, name) / _seconds(own, base),
+                None if same else _ratio(own, name, base),
             ]
         )
     signed = [f"over training, − {base}", "gain, %", "gain after the first epoch, %"]
     signed += [f"final, − {base}"]
-    headings = ["task", "variant", "seeds", "over training", *signed[:3], "p, Holm"]
+    headings = ["task", "variant", "seeds", "pairs", "over training", *signed[:3], "p, Holm"]
     headings += ["P(better)", "final", signed[3], f"time, / {base}"]
     note = (
         f"{REGIMES[regime].about}. Returns of deterministic evaluations: means with 95 % intervals "
         f"over seeds; differences to {base} over paired seeds. Over training: mean of all epochs; "
         f"final: of their last tenth. Gain: of the mean over training, in percent of {base}'s size "
-        "(bootstrap); in the first epoch of `few` nothing is learned. p: exact sign-flip test, "
-        "corrected for all rows of this table. P(better): that a random "
-        f"seed is above a random one of {base}. * some runs are not finite."
+        "(bootstrap); in the first epoch of `few` nothing is learned. p: sign-flip test, exact up "
+        "to 20 pairs, corrected for all rows of this table. P(better): that a random seed is above "
+        f"a random one of {base}. * some runs are not finite, or were frozen."
     )
     return Table(f"Returns, {regime}", headings, lines, 2, note, signed)
 
 
 def beside_more(regime: str, rows: Rows) -> Table:
     """Every variant with gradients beside plain with more of what time buys."""
-    found: list[tuple[str, str, str, Comparison, Comparison, float]] = []
+    found: list[tuple[str, str, str, Comparison, Comparison, float | None]] = []
     for _, task, own in places(rows):
         there = variants(own)
         for name in (name for name in there if CHOICES[name].kind == "gradients"):
@@ -126,7 +127,7 @@ def beside_more(regime: str, rows: Rows) -> Table:
                     more,
                     compare(own, name, OVER_TRAINING, more),
                     compare(own, name, FINAL, more),
-                    _seconds(own, name) / _seconds(own, more),
+                    _ratio(own, name, more),
                 )
                 for more in MORE
                 if more in there
@@ -202,7 +203,7 @@ def critics(regime: str, rows: Rows) -> Table:
         last = own.where(epoch=max(own.distinct("epoch")))
         for name in variants(own):
             some = last.where(variant=name)
-            cells = [estimate(some.column(column)) for column in names]
+            cells = [estimate(some.sound(column)) for column in names]
             lines.append([task, CHOICES[name].label, *cells])
     headings = ["task", "variant", *(_CRITIC[name] for name in names)]
     note = (
@@ -219,6 +220,12 @@ def _percent(found: Estimate) -> Estimate:
     return Estimate(
         scaled(found.mean), scaled(found.low), scaled(found.high), found.count, found.total
     )
+
+
+def _ratio(rows: Rows, variant: str, other: str) -> float | None:
+    """Of the variants' times; None where one is not known, or too short to be measured."""
+    ours, theirs = _seconds(rows, variant), _seconds(rows, other)
+    return ours / theirs if ours > 0 and theirs > 0 else None
 
 
 def _seconds(rows: Rows, variant: str) -> float:

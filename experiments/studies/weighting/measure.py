@@ -65,11 +65,11 @@ def final_measures(history: History, variant: int, score: str) -> dict[str, np.n
     """What tables are made of, `(seeds,)` each: means over the last two epochs.
 
     The score is averaged over all epochs too, which says how fast a rule learned; the ratios
-    of weights, gradients' to value's, are those of the last epoch.
+    of weights, gradients' to value's, are those of the last epoch. NaN where a run was frozen.
     """
 
     def values(name: str) -> np.ndarray:
-        found = history.values(name)
+        found = history.values(name) if name.startswith("frozen") else history.sound(name)
         assert found is not None
         return found[:, variant]
 

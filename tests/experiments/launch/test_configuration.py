@@ -107,6 +107,7 @@ def test_without_gradients_a_preset_has_no_options_of_theirs():
     assert command_line.parse(words).config.gradient_units == "observation_std"
     found = command_line.parse([*words, "--first-order", "off"])
     assert (found.config.gradient_units, found.config.trust) == ("raw", "full")
+    assert command_line.parse([*words, "--first_order=off"]).config == found.config
     assert found.config.gradient_steps == 32
     sweep = sweep_flags.parse([*words, "--state-weight", "0", "1"])
     assert sweep.sweep.experiment.config.trust == "soft"
@@ -191,6 +192,19 @@ def test_merge_reaches_nested_dataclasses_and_refuses_unknown_names():
 def test_environment_arguments_are_read_as_python_values():
     found = parse_environment_arguments(("joints=8", "x=0.5", "flag=true", "name=euler", "n=None"))
     assert found == {"joints": 8, "x": 0.5, "flag": True, "name": "euler", "n": None}
+
+
+def test_environment_arguments_are_what_a_resumed_run_reads(tuned):
+    found = parse_environment_arguments(("span=(1, 2)", "gains={'a': (0.5, None)}"))
+    assert found == {"span": [1, 2], "gains": {"a": [0.5, None]}}
+    experiment = dataclasses.replace(command_line.parse([]), env_args=found)
+    assert from_json(to_json(experiment)).env_args == found
+
+
+@pytest.mark.parametrize("value", ["{1: 0.5}", "{0, 1}", "1e999", "b'a'", "[1, {2: 3}]", "2j"])
+def test_environment_arguments_that_json_has_not_are_refused(value):
+    with pytest.raises(ValueError, match=r"--env-args x=.*keeps its arguments as JSON"):
+        parse_environment_arguments((f"x={value}",))
 
 
 def test_a_configuration_survives_the_way_to_disk_and_back(tuned):

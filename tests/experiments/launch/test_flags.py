@@ -44,6 +44,11 @@ PARTIAL = "has no effect beside"
         (train, ["--actor-gradient", "simulater"], "did you mean 'simulator'"),
         (train, ["--first-order", "reverse", "--tangent-dtype", "int8"], "stores no tangents"),
         (train, ["--first-order", "reverse", "--tangent-bound", "1"], "computes no tangents"),
+        (
+            train,
+            ["--state-weight", "0", "--action-weight", "0", "--weighting", "guarded"],
+            f"--weighting {PARTIAL} weights of 0",
+        ),
         (train, ["--smoothness-weight", "2"], f"{PARTIAL} --critic-smoothness none"),
         (
             train,

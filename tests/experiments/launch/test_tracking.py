@@ -73,6 +73,7 @@ def test_a_summary_is_means_and_spread_of_sound_seeds():
         "evaluation_return": np.array([1.0, 2.0, 3.0, 1.0, 5.0, 1e9]),
         "value_error": np.array([1.0, np.nan, 3.0, np.inf, np.nan, 2.0]),
         "frozen": np.array(frozen),
+        "frozen_at": np.array([-1.0] * 5 + [32.0]),
     }
     history.add(metrics, 2.5)
     plain, step = summary(history, 0, 0)
@@ -86,6 +87,8 @@ def test_a_summary_is_means_and_spread_of_sound_seeds():
     assert step == 64
     assert sobolev["mean/evaluation_return"] == 3.0  # without the frozen run
     assert sobolev["mean/frozen"] == 1 / 3
+    assert sobolev["mean/frozen_at"] == 32  # of those that were
+    assert "mean/frozen_at" not in plain
     assert "mean/value_error" not in sobolev
     assert "seed/evaluation_return_2" not in sobolev
 

@@ -17,6 +17,7 @@ from experiments.launch.progress import Bar, Lines, status
 from experiments.report import curves, run_table
 from experiments.report.intervals import estimate
 from experiments.report.results import RETURN_OVER_TRAINING, sentence, summarise
+from experiments.report.viewer import is_drawn
 from tests.experiments.synthetic import TIMING, history, two_variants
 
 
@@ -267,3 +268,10 @@ def test_page_holds_every_visible_geom_and_its_poses(tmp_path):
     np.testing.assert_allclose(np.linalg.norm(poses[..., 3:], axis=-1), 1.0, atol=1e-6)
     with pytest.raises(FileExistsError):
         write_page(path, "again", model, 0.02, [episode])
+
+
+def test_a_model_without_a_visible_geom_has_no_page():
+    mujoco = pytest.importorskip("mujoco")
+    bodies = '<mujoco><worldbody><body><freejoint/><geom size=".1" {}/></body></worldbody></mujoco>'
+    for geom, drawn in (("", True), ('group="3"', False), ('rgba="0 0 0 0"', False)):
+        assert is_drawn(mujoco.MjModel.from_xml_string(bodies.format(geom))) is drawn

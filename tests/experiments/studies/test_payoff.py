@@ -63,6 +63,31 @@ def test_differences_are_paired_by_seed_and_leave_out_what_has_no_partner():
     assert (found.difference.mean, found.difference.count) == (3.0, 4)
     assert found.gain.mean == pytest.approx(0.1)
     assert (found.value.count, found.value.total) == (5, 6)
+    # Of five pairs one is left out, which a table marks.
+    assert found.difference.total == 5
+
+
+def test_a_frozen_run_is_no_result():
+    """It is evaluated as it was when it froze, and that is no return of its training."""
+    rows = [
+        {**row, "frozen": float(row["seed"] == 1 and row["epoch"] == 1)}
+        for row in make_rows({PLAIN: [20.0, 30.0, 40.0], "raw": [21.0, 31.0, 41.0]})
+    ]
+    found = summary.compare(Rows(rows), "raw", summary.FINAL)
+    assert (found.value.count, found.value.total) == (2, 3)
+    assert (found.difference.count, found.difference.total) == (2, 3)
+    np.testing.assert_array_equal(
+        Rows(rows).where(variant=PLAIN, epoch=1).sound(RETURN), [20.0, np.nan, 40.0]
+    )
+
+
+def test_times_too_short_to_measure_have_no_ratio():
+    rows = [{**row, "seconds": 1.0} for row in make_rows({PLAIN: [1.0, 2.0], "raw": [1.0, 3.0]})]
+    [table, *_] = tables.tables(Rows(rows))
+    assert [dict(zip(table.headings, row, strict=True))["time, / plain"] for row in table.rows] == [
+        None,
+        None,
+    ]
 
 
 def test_a_gain_is_relative_to_the_size_of_plain_and_its_interval_covers_it():
@@ -79,6 +104,7 @@ def test_a_gain_is_relative_to_the_size_of_plain_and_its_interval_covers_it():
 def test_the_sign_flip_test_is_exact():
     # All of ten differences positive: of 2^10 signs, two are as extreme.
     assert summary.sign_flip_test(np.arange(1.0, 11.0)) == pytest.approx(2 / 2**10)
+    assert summary.sign_flip_test(np.arange(1.0, 21.0)) == pytest.approx(2 / 2**20)
     # 1 and -1: every one of the four is as extreme as a mean of zero.
     assert summary.sign_flip_test([1.0, -1.0]) == 1.0
     assert summary.sign_flip_test([1.0]) is None
@@ -172,8 +198,10 @@ def test_tables_and_figures_of_what_was_measured():
     # Without plain there is nothing to compare with, and no error.
     alone, critics = tables.tables(make_rows({"raw": plain}))
     assert critics.title == "Critics, few"
-    assert alone.rows[0][3].mean == pytest.approx(np.mean(plain) - 5)
-    assert alone.rows[0][4].mean is None
+    only = dict(zip(alone.headings, alone.rows[0], strict=True))
+    assert only["over training"].mean == pytest.approx(np.mean(plain) - 5)
+    assert only["over training, − plain"].mean is None
+    assert only["pairs"] == 0
 
 
 def test_gradients_are_compared_with_more_of_plain():
@@ -234,6 +262,31 @@ def test_the_studies_that_share_rows_report_one_anothers_runs(tmp_path):
         both = tmp_path / f"by {study.__name__}"
         assert study.main([*flags, str(both)]) == 0
         assert {row["variant"] for row in kit.read(both)} == {PLAIN, "soft_1"}
+
+
+def write_run(folder, rows, **options):
+    folder.mkdir()
+    made = run_folder.plain(vars(Options(**options)))
+    written = {"study": "payoff", "options": made}
+    (folder / "configuration.json").write_text(json.dumps(written))
+    kit.write(folder, list(rows))
+
+
+def test_seeds_of_overlapping_blocks_count_once(tmp_path):
+    for name, seeds in (("two", [1.0, 2.0]), ("three", [1.0, 2.0, 3.0])):
+        rows = make_rows({PLAIN: seeds})
+        write_run(tmp_path / name, [{**row, "job": f"hopper few plain {name}"} for row in rows])
+    flags = ["--report", str(tmp_path / "two"), str(tmp_path / "three")]
+    flags += ["--output", str(tmp_path / "new")]
+    assert command.main(flags) == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_report_keeps_the_baseline_that_a_run_was_drawn_beside(tmp_path):
+    rows = make_rows({"layer": [1.0, 2.0], "layer_soft_1": [3.0, 5.0]})
+    write_run(tmp_path / "run", rows, variants=("layer", "layer_soft_1"), baseline="layer")
+    assert command.main(["--report", str(tmp_path / "run"), "--output", str(tmp_path / "new")]) == 0
+    assert "over training, − layer" in (tmp_path / "new" / "table.md").read_text()
 
 
 def test_the_rows_beside_the_page_are_reported_beside_another_baseline(tmp_path):

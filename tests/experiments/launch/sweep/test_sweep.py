@@ -156,6 +156,11 @@ VARIED = [*TINY, "--state-weight", "0.1", "1"]
         ([*TINY, "--state-weight", "1..0.1", "--random", "3"], "0 < LOW < HIGH"),
         ([*TINY, "--state-weight", "0.1..1", "2", "--random", "3"], "mixes a range"),
         ([*VARIED, "--random", "0"], "--random 0 must be at least 1"),
+        (
+            [*TINY, "--discount", "0.99..0.999", "--random", "100"],
+            "draws from 0.99 0.999 are rounded to 4 digits, and no more than 91 of them differ",
+        ),
+        (["--merge", "a", "--resume", "b"], "--resume and --merge exclude each other"),
         ([*VARIED, "--random", "3"], "more than the grid's 2 configurations"),
         ([*VARIED, "--devices", "99"], "--devices 99 must be from 1 to"),
         ([*VARIED, "--devices", "0"], "--devices 0 must be from 1 to"),
