@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 _SMALLEST = 1e-2
+_SETTLED, _FARTHEST = 1_000, 100.0
 
 
 @jax.tree_util.register_dataclass
@@ -41,12 +42,18 @@ def init(size: int) -> Normalizer:
 def update(normalizer: Normalizer, observations: jax.Array) -> Normalizer:
     """Takes in a batch `(n, observation_size)` of finite observations.
 
-    Chan, Golub and LeVeque (1983): merging the batch's own moments loses no digits.
+    Chan, Golub and LeVeque (1983): merging the batch's own moments loses no digits. Once 1,000
+    observations are known, a number beyond 100 standard deviations counts as if it lay there: one
+    state of a simulation that is about to diverge, at 1e6 say, would otherwise make all others look
+    the same for a million steps.
 
     Example:
         >>> update(init(1), jnp.array([[1.0], [3.0]])).mean.tolist()
         [2.0]
     """
+    settled = normalizer.count >= _SETTLED
+    bound = jnp.where(settled, _FARTHEST * deviation(normalizer), jnp.inf)
+    observations = jnp.clip(observations, normalizer.mean - bound, normalizer.mean + bound)
     count = normalizer.count + observations.shape[0]
     batch_mean = observations.mean(axis=0)
     shift = batch_mean - normalizer.mean

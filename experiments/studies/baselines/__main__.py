@@ -1,6 +1,6 @@
 """Agents of other people on our environments: `python -m experiments.studies.baselines --help`."""
 
-from collections.abc import Sequence
+import functools
 
 from experiments.launch.exit_status import leave
 from experiments.studies import command, study
@@ -23,10 +23,7 @@ STUDY = study.Study(
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; see `experiments.studies.command.main`."""
-    return command.main(STUDY, argv)
-
+main = functools.partial(command.main, STUDY)
 
 if __name__ == "__main__":
     leave(main())

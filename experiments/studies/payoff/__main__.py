@@ -1,6 +1,6 @@
 """Where the first-order term pays on MuJoCo: `python -m experiments.studies.payoff --help`."""
 
-from collections.abc import Sequence
+import functools
 
 from experiments.launch.exit_status import leave
 from experiments.report.results import RETURN
@@ -41,10 +41,7 @@ STUDY = study.Study(
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; see `experiments.studies.command.main`."""
-    return command.main(STUDY, argv)
-
+main = functools.partial(command.main, STUDY)
 
 if __name__ == "__main__":
     leave(main())

@@ -51,8 +51,8 @@ def score(rows: Rows, measure: str) -> dict[int, float]:
 
 def compare(rows: Rows, variant: str, measure: str, other: str = PLAIN) -> Comparison:
     """A variant beside another, in the rows of one task and regime."""
-    values, reference = paired(rows, variant, measure, other)
     ours, theirs = (score(rows.where(variant=name), measure) for name in (variant, other))
+    values, reference = _pairs(ours, theirs)
     return Comparison(
         estimate(list(ours.values())),
         # Of all seeds that both have, so that those left out show.
@@ -68,6 +68,10 @@ def paired(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores of a variant and another, of the seeds for which both are finite, `(seeds,)` each."""
     ours, theirs = (score(rows.where(variant=name), measure) for name in (variant, other))
+    return _pairs(ours, theirs)
+
+
+def _pairs(ours: dict[int, float], theirs: dict[int, float]) -> tuple[np.ndarray, np.ndarray]:
     seeds = [seed for seed in ours if np.isfinite(ours[seed] + theirs.get(seed, np.nan))]
     return np.array([ours[s] for s in seeds]), np.array([theirs[s] for s in seeds])
 
