@@ -13,7 +13,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 1
 
 help:
 	@echo "make demo      a trained policy at work, without training: its return, a 3D page, a video"
-	@echo "make train     SAC and Sobolev SAC side by side on MuJoCo physics (about 5 minutes on 2 cores)"
+	@echo "make train     SAC and Sobolev SAC side by side on MuJoCo physics (3 to 5 minutes on 2 cores)"
 	@echo "make test      the fast tests"
 	@echo "make test-all  all tests, the slow ones too"
 	@echo "make coverage  branch coverage of sobolax by the fast tests"

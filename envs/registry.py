@@ -288,5 +288,6 @@ def _imported(where: str, what: str, extra: str) -> type:
         if (error.name or "").partition(".")[0] in ("envs", "sobolax"):
             raise  # a fault of ours, not a package to install
         raise ImportError(
-            f"{what} needs {error.name}, which is not installed: run pip install 'sobolax[{extra}]'"
+            f"{what} needs {error.name}, which is not installed: run pip install --editable "
+            f"'.[{extra}]' in the checkout"
         ) from error

@@ -17,13 +17,13 @@ def load(file: str) -> MjModel:
     if spec is None or not spec.submodule_search_locations:
         raise ImportError(
             f"the model {file!r} comes with gymnasium, which is not installed: "
-            "run pip install 'sobolax[envs]'"
+            "run pip install --editable '.[envs]' in the checkout"
         )
     path = Path(spec.submodule_search_locations[0], "envs", "mujoco", "assets", file)
     if not path.exists():
         raise FileNotFoundError(
             f"the installed gymnasium has no model {file!r} at its usual place; "
-            "install gymnasium 1.2 or newer: run pip install --upgrade 'sobolax[envs]'"
+            "install gymnasium 1.2 or newer: run pip install --upgrade gymnasium"
         )
     spec = mujoco.MjSpec.from_file(str(path))
     # MuJoCo is giving this attribute up, and warns of it in a file in the working directory. What

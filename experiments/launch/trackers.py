@@ -221,7 +221,7 @@ def check(names: Sequence[str]) -> tuple[str, ...]:
         if found is None or found.origin is None:
             raise ValueError(
                 f"--track {name} needs {module}, which is not installed: run pip install "
-                f"'sobolax[{name}]'"
+                f"--editable '.[{name}]' in the checkout"
             )
     return tuple(dict.fromkeys(names))
 

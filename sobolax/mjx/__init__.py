@@ -1,4 +1,4 @@
-"""MuJoCo's MJX physics, differentiable: `pip install 'sobolax[mjx]'`.
+"""MuJoCo's MJX physics, differentiable; needs the extra `mjx`.
 
 - `step`: `mjx.step` with exact derivatives in both modes, at any number of solver iterations.
 - `step_and_jacobian`: a step and its whole Jacobian in local coordinates, for a few steps' time.

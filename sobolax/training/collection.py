@@ -12,7 +12,7 @@ from sobolax.environment import Environment, State
 from sobolax.tangents.forward import plain_transition
 from sobolax.tangents.sources import Experience
 from sobolax.training import normalization, replay, sharding
-from sobolax.training.evaluation import is_finite
+from sobolax.training.evaluation import is_bounded, is_finite
 from sobolax.training.n_step import oldest, open_window, push
 from sobolax.training.state import Setup, TrainingState
 
@@ -159,6 +159,7 @@ def collect(
             lambda collect, key, window: (collect(key, *oldest(window, hyper.discount))[0], ()),
             (jax.random.split(direction_key, config.num_envs), state.windows),
         )
+    experiences = [jax.vmap(_marked)(experience) for experience in experiences]
     normalizer = state.normalizer
     if config.normalize_observations:
         seen = [experience.transition.observation for experience in experiences]
@@ -175,6 +176,13 @@ def collect(
         state = replace(state, coordinates=moved)
     state = sharding.constrain(setup.mesh, state)
     return state, jnp.sum(~finite, dtype=jnp.int32)
+
+
+def _marked(experience: Any) -> Any:
+    """Takes a transition out of the loss where its simulation diverged: what counts as infinite."""
+    transition = experience.transition
+    reward = jnp.where(is_bounded(transition), transition.reward, jnp.nan)
+    return replace(experience, transition=replace(transition, reward=reward))
 
 
 def _advance(

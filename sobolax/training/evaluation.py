@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -131,9 +132,18 @@ def is_finite(next_state: State, state: State) -> jax.Array:
         (True, False)
     """
     seen = next_state.observation, next_state.reward, next_state.discount
+    return is_bounded(seen) & stays_finite(state.physics, next_state.physics)
+
+
+def is_bounded(tree: Any) -> jax.Array:
+    """Whether every number of a pytree is finite and at most 1e10 in size, `()` bool.
+
+    Example:
+        >>> bool(is_bounded((jnp.ones(2), jnp.array([-1.0, 2e10]))))
+        False
+    """
     # False for NaN, too.
-    finite = jnp.stack([jnp.all(jnp.abs(leaf) <= _LARGEST) for leaf in seen]).all()
-    return finite & stays_finite(state.physics, next_state.physics)
+    return jnp.stack([jnp.all(jnp.abs(leaf) <= _LARGEST) for leaf in jax.tree.leaves(tree)]).all()
 
 
 def _select(condition: jax.Array, chosen: State, other: State) -> State:

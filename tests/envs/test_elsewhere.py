@@ -193,7 +193,7 @@ def test_what_cannot_work_is_refused(short, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", absent)
     monkeypatch.delitem(__import__("sys").modules, "envs.elsewhere.brax_view", raising=False)
-    with pytest.raises(ImportError, match=r"needs brax, .*pip install 'sobolax\[brax\]'"):
+    with pytest.raises(ImportError, match=r"needs brax, .*pip install --editable '\.\[brax\]'"):
         envs.brax_env(short)
 
 

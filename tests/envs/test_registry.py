@@ -58,7 +58,7 @@ def test_a_missing_package_is_named_with_its_cure(monkeypatch):
         raise ModuleNotFoundError("No module named 'mujoco'", name="mujoco")
 
     monkeypatch.setattr(registry.importlib, "import_module", absent)
-    with pytest.raises(ImportError, match=r"needs mujoco.*pip install 'sobolax\[envs\]'"):
+    with pytest.raises(ImportError, match=r"needs mujoco.*pip install --editable '\.\[envs\]'"):
         envs.make("ant")
 
 

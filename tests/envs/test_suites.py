@@ -24,7 +24,7 @@ from sobolax.testing import check_environment
 def needs(extra: str):
     absent = importlib.util.find_spec({"playground": "mujoco_playground"}.get(extra, extra)) is None
     return pytest.mark.skipif(
-        absent, reason=f"the extra {extra!r} is not installed: pip install 'sobolax[{extra}]'"
+        absent, reason=f"the extra {extra!r} is not installed: pip install --editable '.[{extra}]'"
     )
 
 
@@ -66,7 +66,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, suite):
         raise ModuleNotFoundError("No module named 'theirs'", name="theirs")
 
     monkeypatch.setattr(registry.importlib, "import_module", absent)
-    with pytest.raises(ImportError, match=rf"{suite}.*theirs.*pip install 'sobolax\[{suite}\]'"):
+    with pytest.raises(ImportError, match=rf"{suite}.*theirs.*pip install --editable '\.\[{suite}\]'"):
         envs.make(f"{suite}:anything")
 
 

@@ -37,7 +37,7 @@ def test_it_is_gymnasiums_pendulum():
 
 @pytest.mark.skipif(
     importlib.util.find_spec("gymnax") is None,
-    reason="the extra 'gymnax' is not installed: pip install 'sobolax[gymnax]'",
+    reason="the extra 'gymnax' is not installed: pip install --editable '.[gymnax]'",
 )
 def test_it_is_gymnaxs_pendulum():
     import gymnax

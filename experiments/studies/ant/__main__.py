@@ -14,7 +14,7 @@ from experiments.studies.payoff.options import Options
 DEFAULTS = Options(
     tasks=("ant",),
     regimes=("long",),
-    variants=("plain", "raw", "shuffled", "zero"),
+    variants=("plain", "raw", "soft_1", "soft_shuffled"),
     seeds=6,
     seeds_per_program=3,
 )

@@ -8,7 +8,7 @@ from typing import Any
 import envs
 from experiments.launch.configuration import agent_module, merge
 from experiments.studies.payoff.tasks import REGIMES, TASKS
-from experiments.studies.payoff.variants import CHOICES, PLAIN
+from experiments.studies.payoff.variants import CHOICES, MAIN, PLAIN
 from experiments.studies.study import Plan, check_flags, check_names
 from sobolax import make_training
 from sobolax.agents.config import ValueHyperparameters
@@ -39,7 +39,7 @@ class Options:
 
     tasks: tuple[str, ...] = ("reacher", "hopper", "walker2d", "pusher", "ant")
     regimes: tuple[str, ...] = ("few",)
-    variants: tuple[str, ...] = (PLAIN, "raw", "shuffled")
+    variants: tuple[str, ...] = (PLAIN, "raw", MAIN, "soft_shuffled")
     seeds: int = 10
     first_seed: int = 0
     seeds_per_program: int = 5

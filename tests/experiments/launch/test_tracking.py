@@ -175,7 +175,10 @@ def test_what_cannot_be_tracked_is_refused_before_anything_compiles(
 ):
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
     tiny = ["--env", "pendulum"]
-    message = "--track wandb needs wandb, which is not installed: run pip install 'sobolax[wandb]'"
+    message = (
+        "--track wandb needs wandb, which is not installed: run pip install --editable '.[wandb]' "
+        "in the checkout"
+    )
     assert_refused(train.main, [*tiny, "--track", "wandb"], message)
     assert_refused(train.main, [*tiny, "--track", "wanb"], "did you mean 'wandb'")
     assert_refused(sweep, [*tiny, "--track", "wandb"], "--track is for experiments.train")

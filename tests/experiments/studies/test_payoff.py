@@ -227,7 +227,7 @@ def test_gradients_are_compared_with_more_of_plain():
         (["--seeds", "0"], "--seeds 0 must be at least 1"),
         (["--seeds-per-program", "0"], "--seeds-per-program 0 must be at least 1"),
         (["--first-seed", "-1"], "--first-seed -1 must be"),
-        (["--baseline", "layer"], "--baseline layer is none of --variants plain raw shuffled"),
+        (["--baseline", "layer"], "--baseline layer is none of --variants plain raw soft_1"),
         (["--shrink", "0"], "--shrink 0 must be at least 1"),
     ],
 )

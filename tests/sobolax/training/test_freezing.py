@@ -12,7 +12,7 @@ import envs
 from sobolax import make_training
 from sobolax.agents import q_learning
 from sobolax.environment import State
-from sobolax.training import freezing
+from sobolax.training import freezing, replay
 from sobolax.training.agent import Agent
 from sobolax.training.config import LoopConfig
 from sobolax.training.evaluation import is_finite
@@ -178,6 +178,16 @@ def test_what_would_overflow_when_squared_ends_the_episode_and_reaches_no_statis
     assert np.sum(metrics["transitions_nonfinite"]) == 2 * ENVIRONMENTS  # of 12 steps each
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.normalizer))
     assert np.max(np.abs(state.normalizer.mean)) < 5
+
+
+def test_a_transition_that_would_overflow_is_in_no_loss():
+    run = make_training(Drift(far=5), LOOP, counting_agent()).run
+    state, _ = jax.jit(run)(jax.random.key(0), Hyper(jnp.int32(-1), jnp.zeros(())))
+    kept = replay.read_all(state.replay).transition
+    beyond = np.asarray(kept.next_observation[:, 0]) > 1e10
+    assert np.sum(beyond) == 2 * ENVIRONMENTS
+    # What is not finite leaves every term (`sobolax.losses`).
+    np.testing.assert_array_equal(np.isnan(kept.reward), beyond)
 
 
 @pytest.mark.parametrize(("seen", "sound"), [(1e10, True), (-1.1e10, False), (np.nan, False)])
