@@ -66,7 +66,9 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, suite):
         raise ModuleNotFoundError("No module named 'theirs'", name="theirs")
 
     monkeypatch.setattr(registry.importlib, "import_module", absent)
-    with pytest.raises(ImportError, match=rf"{suite}.*theirs.*pip install --editable '\.\[{suite}\]'"):
+    with pytest.raises(
+        ImportError, match=rf"{suite}.*theirs.*pip install --editable '\.\[{suite}\]'"
+    ):
         envs.make(f"{suite}:anything")
 
 
