@@ -1,6 +1,7 @@
 """A robot of your own: an MJCF model and a reward function are an environment."""
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from envs import parameters
 from envs.mujoco.base import MujocoEnvironment
+from envs.mujoco.left_out import reason_left_out
 from envs.mujoco.physics import Physics
 from sobolax.mjx import for_cpu, integrate_position, reason_against
 from sobolax.mjx.engine import MjModel, mjx, mujoco
@@ -60,19 +62,22 @@ class MjcfEnvironment(MujocoEnvironment):
         ):
             if count == 0:
                 raise ValueError(f"{self.name}: the model has no {part}: add {add}")
-        if model.opt.noslip_iterations:
-            raise ValueError(
-                f"{self.name}: noslip_iterations={model.opt.noslip_iterations}: MJX has no such "
-                "solver and would step without it: take it out of <option>, and raise impratio "
-                "against slip"
-            )
+        if (reason := reason_left_out(model)) is not None:
+            raise ValueError(f"{self.name}: {reason}")
         limited = model.actuator_ctrllimited.astype(bool)
         low, high = np.where(limited[:, None], model.actuator_ctrlrange, [-1.0, 1.0]).T
         self._middle, self._half_range = (low + high) / 2, (high - low) / 2
         start = mujoco.MjData(model)
         if model.nkey:
             mujoco.mj_resetDataKeyframe(model, start, 0)
-        self._first = start.qpos.copy(), start.qvel.copy()
+        if not np.array_equal(start.mocap_quat, mujoco.MjData(model).mocap_quat):
+            raise ValueError(
+                f"{self.name}: the first keyframe turns a mocap body (mquat), and a state keeps "
+                "their places alone: turn the body in the model instead"
+            )
+        self._first = tuple(
+            part.copy() for part in (start.qpos, start.qvel, start.act, start.mocap_pos)
+        )
         try:
             super().__init__(model, frame_skip, integrator, iterations, ls_iterations)
         except NotImplementedError as error:
@@ -184,8 +189,9 @@ class MjcfEnvironment(MujocoEnvironment):
         limit = self.reset_noise
         noise = jax.random.uniform(key, (count,), jnp.result_type(float), -limit, limit)
         moved, faster = jnp.split(noise, 2)
-        qpos, qvel = (jnp.asarray(part, noise.dtype) for part in self._first)
-        return self._physics(integrate_position(self.mujoco_model, qpos, moved), qvel + faster)
+        qpos, qvel, act, mocap_pos = (jnp.asarray(part, noise.dtype) for part in self._first)
+        qpos = integrate_position(self.mujoco_model, qpos, moved)
+        return replace(self._physics(qpos, qvel + faster, mocap_pos), act=act)
 
     def _observe(self, physics: Physics) -> jax.Array:
         return self.observation(physics)

@@ -19,7 +19,7 @@ from envs.history import History
 from envs.mujoco.base import MujocoEnvironment
 from sobolax.checks import suggestion
 from sobolax.environment import State, actor_observations
-from sobolax.mjx.engine import MjModel, mjx
+from sobolax.mjx.engine import MjModel, mjx, mujoco
 
 # What may be scaled: the fields of the model, and whose they are.
 _PARAMETERS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -224,6 +224,12 @@ def _parsed(model: MjModel, key: str, given: Any, owner: str) -> _Factor:
     owners = _owners(model, kind)
     rows = np.arange(owners.size)
     elements = "joint" if kind == "dof" else kind
+    muscles = kind == "actuator" and np.any(model.actuator_gaintype == mujoco.mjtGain.mjGAIN_MUSCLE)
+    if muscles and "actuator_gainprm" in fields:
+        raise ValueError(
+            f"{owner}: {name} cannot be randomized: the model has muscles, whose lengths and "
+            "speeds are among the same numbers: randomize actuator_gear"
+        )
     if rows.size == 0:
         raise ValueError(f"{owner}: {name} cannot be randomized: the model has no {elements}")
     low, high = _range(key, given, owner)

@@ -16,6 +16,8 @@ from jax import core
 from sobolax.mjx.engine import MjModel, mjx
 from sobolax.mjx.support import with_gradient_of
 
+# An axis like no other: no joint turns about it.
+_AXIS = np.array([0.8, 0.5, 0.3])
 # Joints with a quaternion, and how many numbers stand before it.
 _BEFORE = {int(mjx.JointType.FREE): 3, int(mjx.JointType.BALL): 0}
 
@@ -168,11 +170,12 @@ def _product(left: jax.Array, right: jax.Array) -> jax.Array:
 
 
 def with_servo_gradients(model: mjx.Model, data: mjx.Data) -> mjx.Data:
-    """After `mjx.transmission`: gradients of the lengths of actuators that turn a ball."""
+    """After `mjx.transmission`: gradients of lengths of actuators that turn a ball or a site."""
     if not _turned_by_actuators(model):
         return data
     rows: Any = data._impl
-    near: Any = mjx.transmission(model, data.replace(qpos=_nearby(model, data.qpos)))
+    close = data.replace(qpos=_nearby(model, data.qpos), xquat=_turned_bodies(data.xquat))
+    near: Any = mjx.transmission(model, close)
     length = with_gradient_of(data.actuator_length, near.actuator_length)
     moment = with_gradient_of(rows.actuator_moment, near._impl.actuator_moment)
     result: Any = data.tree_replace({"actuator_length": length, "_impl.actuator_moment": moment})
@@ -193,8 +196,16 @@ def _nearby(model: mjx.Model, qpos: jax.Array) -> jax.Array:
     angle = max(1e-7, 10 * float(jnp.finfo(qpos.dtype).eps))
     turn = np.zeros(model.nv)
     for _, along in _quaternions(model):
-        turn[along : along + 3] = angle * np.array([0.8, 0.5, 0.3])
+        turn[along : along + 3] = angle * _AXIS
     return integrate_position(model, qpos, jnp.asarray(turn, qpos.dtype))
+
+
+def _turned_bodies(xquat: jax.Array) -> jax.Array:
+    """The same of all bodies, `(nbody, 4)`, no two alike: one turns against the other."""
+    angle = max(1e-7, 10 * float(jnp.finfo(xquat.dtype).eps))
+    turns = angle * np.arange(1, len(xquat) + 1)[:, None] * _AXIS
+    half = jnp.asarray(np.pad(turns / 2, ((0, 0), (1, 0)), constant_values=1.0), xquat.dtype)
+    return jax.vmap(_product)(xquat, half)
 
 
 def _stretched(model: mjx.Model, data: mjx.Data) -> jax.Array:
@@ -212,7 +223,10 @@ def _stretched(model: mjx.Model, data: mjx.Data) -> jax.Array:
 def _turned_by_actuators(model: mjx.Model) -> bool:
     of_joint = np.isin(model.actuator_trntype, (mjx.TrnType.JOINT, mjx.TrnType.JOINTINPARENT))
     joints = np.asarray(model.actuator_trnid)[of_joint, 0]
-    return bool(np.isin(np.asarray(model.jnt_type)[joints], list(_BEFORE)).any())
+    of_site = np.asarray(model.actuator_trntype) == mjx.TrnType.SITE
+    between = of_site & (np.asarray(model.actuator_trnid)[:, 1] >= 0)
+    balls = np.isin(np.asarray(model.jnt_type)[joints], list(_BEFORE))
+    return bool(balls.any() or between.any())
 
 
 def _sprung(model: mjx.Model) -> bool:

@@ -149,7 +149,7 @@ def integrate(model: mjx.Model, data: mjx.Data) -> mjx.Data:
         qvel=qvel,
         qpos=with_gradient_of(next_data.qpos, moved),
         act=next_data.act,
-        time=next_data.time,
+        time=with_gradient_of(next_data.time, data.time + timestep),
         qacc_warmstart=data.qacc,
     )
 

@@ -50,7 +50,7 @@ def reason_against(model: mjx.Model) -> str | None:
             f"the model is on MJX's {model.impl.name} implementation, which has no derivatives "
             'in JAX: make model and data with impl="jax"'
         )
-    if model.opt.integrator not in _INTEGRATORS:
+    if model.opt.integrator == mjx.IntegratorType.RK4:
         return (
             f"the integrator {model.opt.integrator.name} solves for contact forces at several "
             "states within a step, and only one has implicit derivatives: use Euler or "
@@ -75,6 +75,11 @@ def reason_against_steps(model: mjx.Model) -> str | None:
         return (
             "the model has no degrees of freedom: MJX steps only what moves; give a body a "
             "<joint> or a <freejoint/>"
+        )
+    if model.opt.integrator not in (*_INTEGRATORS, mjx.IntegratorType.RK4):
+        return (
+            f"MJX does not step with the integrator {model.opt.integrator.name}: use Euler or "
+            "implicitfast"
         )
     disabled = model.opt.disableflags
     rays = np.any(model.sensor_type == mjx.SensorType.RANGEFINDER)

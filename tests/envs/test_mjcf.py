@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
 
 from envs.history import history
+from envs.mujoco.left_out import reason_left_out
 from envs.mujoco.mjcf import MjcfEnvironment
 from experiments.launch.configuration import Experiment
 from experiments.launch.job import check_experiment
@@ -204,3 +206,56 @@ def test_it_keeps_the_protocol():
     report = check_environment(Ball, steps=8, states=2)
     assert report.precision == "float64"
     assert report.judged == 1.0
+
+
+CART = """<mujoco>OPTION<worldbody><body name="b"><joint name="j" type="slide" JOINT/>
+<geom name="g" size=".1" contype="0" conaffinity="0" mass="1" GEOM/></body></worldbody>
+<actuator><general name="a" joint="j" ACTUATOR/></actuator></mujoco>"""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"JOINT": 'damping="0 0 5"'}, "damping with several numbers of the joint 'j'"),
+        ({"JOINT": 'stiffness="0 0 5"'}, "stiffness with several numbers of the joint 'j'"),
+        ({"GEOM": 'fluidshape="ellipsoid"'}, "fluidshape of the geom 'g'"),
+        (
+            {"ACTUATOR": 'dyntype="filter" dynprm="1" actearly="true"'},
+            "actearly of the actuator 'a'",
+        ),
+        (
+            {"OPTION": '<option actuatorgroupdisable="1"/>'},
+            "actuatorgroupdisable: MJX would act with these",
+        ),
+        ({"OPTION": '<option><flag sleep="enable"/></option>'}, "the flag sleep is enabled"),
+    ],
+)
+def test_what_mjx_leaves_out_in_silence_is_refused_by_name(change, message):
+    with pytest.raises(ValueError, match=f"robot: {message}"):
+        type("Robot", (Ball,), {"xml": filled(change)})()
+
+
+def test_a_model_that_asks_for_nothing_of_the_kind_is_left_alone():
+    assert reason_left_out(mujoco.MjModel.from_xml_string(filled({}))) is None
+
+
+def filled(change):
+    xml = CART
+    for word in ("OPTION", "JOINT", "GEOM", "ACTUATOR"):
+        xml = xml.replace(word, change.get(word, ""))
+    return xml
+
+
+MOVED = """<mujoco><worldbody><body name="t" mocap="true"/><body><joint name="j" type="slide"/>
+<geom size=".1" contype="0" conaffinity="0"/><site name="top"/></body></worldbody>
+<actuator><intvelocity joint="j" kp="4" actrange="-3 3"/></actuator>
+<keyframe><key act="0.7" mpos="1 2 3" MORE/></keyframe></mujoco>"""
+
+
+def test_an_episode_starts_with_the_whole_first_keyframe():
+    robot = type("Robot", (Ball,), {"xml": MOVED.replace("MORE", "")})()
+    physics = jax.jit(lambda key: robot._reset_physics(key))(jax.random.key(0))
+    np.testing.assert_allclose(physics.act, [0.7], rtol=1e-6)
+    np.testing.assert_allclose(physics.mocap_pos, [[1.0, 2.0, 3.0]])
+    with pytest.raises(ValueError, match=r"keyframe turns a mocap body \(mquat\)"):
+        type("Robot", (Ball,), {"xml": MOVED.replace("MORE", 'mquat="0 1 0 0"')})()

@@ -221,6 +221,17 @@ def test_what_cannot_be_randomized_is_refused(sled):
         set_factors(envs.make("hopper"), None, {})
 
 
+@pytest.mark.parametrize("parameter", ["actuator_gain", "servo_gain"])
+def test_a_muscle_has_no_gain_to_randomize(parameter):
+    model = mujoco.MjModel.from_xml_string(
+        "<mujoco><worldbody><body><joint name='h'/><geom size='.1'/></body></worldbody>"
+        "<actuator><muscle joint='h' lengthrange='-2 2' force='6'/></actuator></mujoco>"
+    )
+    with pytest.raises(ValueError, match=f"arm: {parameter} .*muscles.*actuator_gear"):
+        Randomization(model, {parameter: (0.5, 1.0)}, "arm")
+    Randomization(model, {"actuator_gear": (0.5, 1.0)}, "arm")
+
+
 def test_factors_are_checked(sled, states):
     state = jax.tree.map(lambda leaf: leaf[0], states)
     with pytest.raises(ValueError, match=r"factors are of actuator_gain:push, .*not of density"):

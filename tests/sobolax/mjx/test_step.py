@@ -11,7 +11,8 @@ import pytest
 
 from sobolax.mjx import reason_against, step, step_and_jacobian
 from sobolax.mjx.engine import mjx
-from sobolax.mjx.quaternions import with_spring_gradients
+from sobolax.mjx.quaternions import with_servo_gradients, with_spring_gradients
+from sobolax.mjx.step import integrate
 from tests.sobolax.mjx.checks import assert_near
 from tests.sobolax.mjx.harness import Harness, compiled_quickly, draw_states
 from tests.sobolax.mjx.harness import harness as harness_of
@@ -303,3 +304,53 @@ def test_both_modes_have_the_shapes_of_what_they_differentiate():
     assert jacobian.state.shape == (2 * plain.nv + plain.na,) * 2
     for one, other in zip(*map(jax.tree.leaves, (next_data, data)), strict=True):
         assert (one.shape, one.dtype) == (other.shape, other.dtype)
+
+
+SITES = """<mujoco><worldbody><site name="fixed"/><body><joint axis="0 1 0"/>
+<geom size="0.1" pos="0.2 0 0"/><site name="tip"/></body></worldbody>
+<actuator><position site="tip" refsite="fixed" gear="0 0 0 0 3 0"/>
+<position site="fixed" refsite="tip" gear="0 0 0 0 2 0"/></actuator></mujoco>"""
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.4])
+def test_a_servo_between_sites_is_stiff_where_their_frames_agree(float64, angle):
+    """There MJX's difference of quaternions has no gradient, at rest of all places."""
+    model = mjx.put_model(mujoco.MjModel.from_xml_string(SITES), impl="jax")
+    data = mjx.make_data(model, impl="jax")
+
+    def lengths(qpos):
+        placed = mjx.com_pos(model, mjx.kinematics(model, data.replace(qpos=qpos)))
+        plain = mjx.transmission(model, placed)
+        return with_servo_gradients(model, plain).actuator_length, plain.actuator_length
+
+    at = jnp.array([angle])
+    found, plain = jax.jit(lengths)(at)
+    np.testing.assert_array_equal(found, plain)
+    for mode in (jax.jacfwd, jax.jacrev):
+        slope = jax.jit(mode(lambda qpos: lengths(qpos)[0]))(at)[:, 0]
+        # Taken 1e-7 away, where the angle's derivative is that much off.
+        np.testing.assert_allclose(slope, [3.0, -2.0], rtol=1e-6)
+
+
+def test_time_passes_in_derivatives_too():
+    body = "<mujoco><worldbody><body><joint/><geom size='.1'/></body></worldbody></mujoco>"
+    model = mjx.put_model(mujoco.MjModel.from_xml_string(body), impl="jax")
+    data = mjx.forward(model, mjx.make_data(model, impl="jax"))
+
+    def time(start, timestep):
+        timed = model.tree_replace({"opt.timestep": timestep})
+        return integrate(timed, integrate(timed, data.replace(time=start))).time
+
+    assert jax.jit(jax.grad(time, (0, 1)))(data.time, model.opt.timestep) == (1.0, 2.0)
+
+
+def test_an_integrator_that_mjx_has_not_is_named():
+    text = (
+        "<mujoco><option integrator='discrete'/><worldbody><body><joint/><geom size='.1'/></body>"
+    )
+    try:
+        plain = mujoco.MjModel.from_xml_string(f"{text}</worldbody></mujoco>")
+        model = mjx.put_model(plain, impl="jax")
+    except (ValueError, NotImplementedError, AttributeError) as error:
+        pytest.skip(f"another version of MuJoCo or MJX refuses it itself: {error}")
+    assert "MJX does not step with the integrator DISCRETE" in str(reason_against(model))
