@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.launch import run_folder, snapshot
+from experiments.launch import json_files, run_folder, snapshot
 from experiments.launch.checkpoint_files import Checkpoint, CheckpointError, newest
 from experiments.launch.configuration import Experiment, check_own
 from experiments.launch.job import Job, check_experiment, fingerprint, make_job, template
@@ -133,18 +133,23 @@ def load_run(run: str | Path, env: str | None = None) -> TrainedRun:
     environment, training = check_experiment(experiment, None)
     job = make_job(experiment, training)
     policies, checkpoint = load_policies(job, folder)
-    frozen = _read_frozen(job, folder, checkpoint.epochs)
+    frozen = read_frozen(job, folder, checkpoint.epochs)
     return TrainedRun(
         experiment, environment, job, policies, checkpoint.epochs, checkpoint.path, frozen
     )
 
 
-def _read_frozen(job: Job, folder: Path, epochs: int) -> np.ndarray:
+def read_frozen(job: Job, folder: Path, epochs: int) -> np.ndarray:
     """Which runs were frozen after so many epochs, `(variants, seeds)`; none if no file says so."""
     frozen = np.zeros((len(job.variants), job.seeds), bool)
     names = [variant.name for variant in job.variants]
     path = folder / run_folder.METRICS
-    for line in run_folder.read_lines(path) if path.exists() else ():
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for row in text.splitlines():
+        try:
+            line = json_files.parse(row, dict[str, Any])
+        except ValueError:
+            continue  # being written, or torn by a kill: of a later epoch than the checkpoint's
         place = line.get("variant"), line.get("seed")
         if line.get("epoch") == epochs - 1 and place[0] in names and place[1] in range(job.seeds):
             frozen[names.index(place[0]), place[1]] = (line.get("frozen") or 0) > 0

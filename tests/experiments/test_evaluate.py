@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import evaluate
-from experiments.launch import run_folder
+from experiments.launch import policy, run_folder
 from sobolax.cart import Cart
 
 
@@ -36,6 +36,21 @@ def test_frozen_runs_are_named_and_left_out_of_means():
     [difference] = results["paired_differences"].values()
     assert difference["count"] == 1
     assert evaluate.table(results, "cart").note.endswith("left out of means: sobolev, seed 0.")
+
+
+def test_what_was_frozen_is_read_from_lines_whose_last_may_be_torn(tmp_path):
+    job = SimpleNamespace(variants=[SimpleNamespace(name=name) for name in ("a", "b")], seeds=2)
+    lines = [
+        {"epoch": epoch, "variant": variant, "seed": seed, "frozen": float(variant == "b") * seed}
+        for epoch in (0, 1)
+        for variant in ("a", "b")
+        for seed in (0, 1)
+    ]
+    run_folder.append_lines(tmp_path / run_folder.METRICS, lines)
+    with (tmp_path / run_folder.METRICS).open("a") as file:
+        file.write('{"epoch": 2, "vari')
+    assert policy.read_frozen(job, tmp_path, 2).tolist() == [[False, False], [False, True]]
+    assert not policy.read_frozen(job, tmp_path / "nowhere", 2).any()
 
 
 def test_the_next_free_path_replaces_nothing(tmp_path):
