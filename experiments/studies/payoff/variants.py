@@ -45,6 +45,12 @@ _SHAC_FAST = {**_SHAC_RATES, "actor_learning_rate": 5e-3}
 _SHAC_TENTH = {**_SHAC_RATES, "state_weight": 0.1}
 _SOFT, _LAYER = {**_STD, "trust": "soft"}, {"critic_norm": "layer"}
 _THREE_STEPS = {"n_step": 3}
+_FAST, _SLOW = (
+    dict.fromkeys(
+        ("critic_learning_rate", "actor_learning_rate", "temperature_learning_rate"), rate
+    )
+    for rate in (1e-3, 1e-4)
+)
 _TEACHER = {"teacher": "fitted"}
 
 CHOICES: dict[str, Choice] = {
@@ -130,6 +136,14 @@ CHOICES: dict[str, Choice] = {
     ),
     "differences": Choice(
         "gradients by differences", "gradients", {"derivatives": {"method": "differences"}}, _TENTH
+    ),
+    "fast": Choice("plain, rates of 1e-3", "baseline", {"first_order": "off"}, _FAST),
+    "slow": Choice("plain, rates of 1e-4", "baseline", {"first_order": "off"}, _SLOW),
+    "fast_soft_1": Choice(
+        "soft trust, λ = 1, rates of 1e-3", "gradients", _SOFT, {**_ONE, **_FAST}
+    ),
+    "slow_soft_1": Choice(
+        "soft trust, λ = 1, rates of 1e-4", "gradients", _SOFT, {**_ONE, **_SLOW}
     ),
     "more_updates": Choice(
         "plain, twice the updates", "control", {"first_order": "off"}, updates=2.0
