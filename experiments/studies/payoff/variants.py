@@ -35,6 +35,11 @@ def _weights(value: float) -> Mapping[str, float]:
     return {"state_weight": value, "action_weight": value}
 
 
+def _rates(value: float) -> Mapping[str, float]:
+    names = ("critic_learning_rate", "actor_learning_rate", "temperature_learning_rate")
+    return dict.fromkeys(names, value)
+
+
 _TENTH, _ONE, _THREE, _TEN = (_weights(w) for w in (0.1, 1.0, 3.0, 10.0))
 _STD = {"gradient_units": "observation_std"}
 _SVG = {"actor_gradient": "simulator"}
@@ -44,13 +49,8 @@ _SHAC_RATES = {"actor_learning_rate": 5e-4, "initial_temperature": 0.1}
 _SHAC_FAST = {**_SHAC_RATES, "actor_learning_rate": 5e-3}
 _SHAC_TENTH = {**_SHAC_RATES, "state_weight": 0.1}
 _SOFT, _LAYER = {**_STD, "trust": "soft"}, {"critic_norm": "layer"}
+_FAST, _SLOW = _rates(1e-3), _rates(1e-4)
 _THREE_STEPS = {"n_step": 3}
-_FAST, _SLOW = (
-    dict.fromkeys(
-        ("critic_learning_rate", "actor_learning_rate", "temperature_learning_rate"), rate
-    )
-    for rate in (1e-3, 1e-4)
-)
 _TEACHER = {"teacher": "fitted"}
 
 CHOICES: dict[str, Choice] = {
