@@ -43,6 +43,7 @@ _PANELS: dict[str, str] = {
     "state_gradient_cosine": "cosine of ∇ₛQ",
     "gradients_dropped": "share of gradients left out",
 }
+_OF_UPDATES = ("mean_q", "gradients_dropped")  # means over the updates of an epoch
 
 
 def figures(rows: Rows) -> Iterator[tuple[str, Figure]]:
@@ -139,6 +140,8 @@ def handles(rows: Rows) -> list[Line2D]:
 def _by_epoch(rows: Rows, name: str) -> tuple[list[float], list[np.ndarray]]:
     steps, values = [], []
     for _, own in rows.groups("epoch"):
+        if name in _OF_UPDATES and rows.has("updates") and not own.column("updates").any():
+            continue  # its zeros were never measured
         steps.append(float(np.mean(own.column("environment_steps"))))
         values.append(own.sound(name))
     order = np.argsort(steps)

@@ -13,7 +13,6 @@ from experiments.studies.payoff.variants import PLAIN
 
 OVER_TRAINING, AFTER_FIRST, FINAL = "over training", "after the first epoch", "final"
 _LAST = 0.1  # share of the epochs that the final return is the mean of, at least one
-_RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,8 @@ class Comparison:
     Attributes:
         value: The variant's mean and interval.
         difference: To the other, paired.
-        gain: The difference over the size of the other's mean.
+        gain: The difference over the size of the other's mean; without an interval where that
+            mean is not told from zero.
         p_value: Two-sided, of the exact sign-flip test of the paired differences; None without
             two pairs.
         better: Probability that a random seed of the variant is above a random one of the other;
@@ -77,36 +77,37 @@ def _pairs(ours: dict[int, float], theirs: dict[int, float]) -> tuple[np.ndarray
 
 
 def gain(values: ArrayLike, reference: ArrayLike) -> Estimate:
-    """Difference of means over the size of the reference's mean, by a paired bootstrap (BCa).
+    """Difference of means over the size of the reference's mean, with Fieller's interval.
+
+    It is exact for normal values, however few, and excludes zero where that of the paired
+    difference does. Where the reference's mean is not told from zero a ratio to it has no finite
+    interval, and none is given. Source: Fieller (1954), Some problems in interval estimation.
 
     Args:
         values: One per seed, `(seeds,)`.
         reference: Those of the plain agent with the same seeds.
     """
-    from scipy import stats
+    from scipy import special
 
     values, reference = np.asarray(values, np.float64), np.asarray(reference, np.float64)
-
-    def ratio(values: np.ndarray, reference: np.ndarray, axis: int = -1) -> np.ndarray:
-        plain = np.mean(reference, axis=axis)
-        return (np.mean(values, axis=axis) - plain) / np.abs(plain)
-
-    if not len(values):
+    count = len(values)
+    if not count:
         return Estimate(None, None, None, 0, 0)
-    middle = float(ratio(values, reference))
-    if len(values) < 3 or np.ptp(values - reference) == 0:
-        return Estimate(middle, None, None, len(values), len(values))
-    found = stats.bootstrap(
-        (values, reference),
-        ratio,
-        paired=True,
-        vectorized=True,
-        n_resamples=_RESAMPLES,
-        confidence_level=COVERAGE,
-        method="BCa",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return Estimate(middle, float(found.low), float(found.high), len(values), len(values))
+    difference, size = values - reference, reference * np.sign(np.mean(reference))
+    over, under = float(np.mean(difference)), float(np.mean(size))
+    without = Estimate(over / under if under else None, None, None, count, count)
+    if count < 2:
+        return without
+    quantile = float(special.stdtrit(count - 1, 0.5 + COVERAGE / 2))
+    # All ratios r for which mean(difference - r * size) is not told from zero: a quadratic in r.
+    spread = np.cov(difference, size) * quantile**2 / count
+    square, half = under**2 - spread[1, 1], over * under - spread[0, 1]
+    if square <= 0:
+        return without
+    root = np.sqrt(max(0.0, half**2 - square * (over**2 - spread[0, 0])))
+    return Estimate(
+        over / under, float((half - root) / square), float((half + root) / square), count, count
+    )
 
 
 def sign_flip_test(differences: ArrayLike) -> float | None:

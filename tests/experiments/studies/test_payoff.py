@@ -10,6 +10,7 @@ import pytest
 
 from experiments.launch import run_folder
 from experiments.report import rows as kit
+from experiments.report.intervals import paired_difference
 from experiments.report.results import RETURN
 from experiments.report.rows import Rows
 from experiments.studies.ant import __main__ as ant
@@ -99,6 +100,38 @@ def test_a_gain_is_relative_to_the_size_of_plain_and_its_interval_covers_it():
     assert found.low is not None
     assert found.high is not None
     assert 0.24 < found.low < found.mean < found.high < 0.26
+
+
+@pytest.mark.parametrize("pairs", [3, 5, 10])
+def test_the_interval_of_a_gain_covers_it_as_often_as_it_says(pairs):
+    """A bootstrap's, with so few pairs, does not."""
+    draw, size, covered = np.random.default_rng(1), 2000, 0
+    for _ in range(size):
+        plain = 20 + draw.normal(size=pairs)
+        found = summary.gain(26 + draw.normal(size=pairs), plain)
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= 0.3 <= found.high
+    # 4 standard deviations of a share of 0.95 in 2,000.
+    assert abs(covered / size - 0.95) < 0.02
+
+
+def test_a_gain_excludes_zero_where_the_paired_difference_does():
+    draw = np.random.default_rng(2)
+    verdicts = set()
+    for shift in np.linspace(0, 6, 60):
+        plain = -10 + draw.normal(size=5)
+        values = plain + shift + 3 * draw.normal(size=5)
+        gain, difference = summary.gain(values, plain), paired_difference(values, plain)
+        verdicts.add(gain.low > 0)
+        assert (gain.low > 0) == (difference.low > 0)
+    assert verdicts == {True, False}
+
+
+def test_a_gain_over_what_may_be_zero_has_no_interval():
+    found = summary.gain([5.0, 6.0, 7.0], [-2.0, 1.0, 2.0])
+    assert found.mean == pytest.approx(17.0)
+    assert found.low is found.high is None
 
 
 def test_the_sign_flip_test_is_exact():
@@ -309,3 +342,12 @@ def test_variants_of_one_figure_look_different():
     without = {found[name]["color"] for name in ("layer", "pave", "half_updates")}
     assert without == {"#777777"}
     assert found["soft_shuffled"]["linestyle"] == ":"
+
+
+def test_an_epoch_without_updates_has_no_mean_q():
+    rows = make_rows({PLAIN: [1.0, 2.0]})
+    rows = [{**row, "mean_q": 3.0 * row["epoch"], "updates": row["epoch"]} for row in rows]
+    steps, values = figures._by_epoch(Rows(rows), "mean_q")
+    assert 0.0 not in np.concatenate(values)
+    assert len(steps) == len({row["epoch"] for row in rows}) - 1
+    assert len(figures._by_epoch(Rows(rows), RETURN)[0]) == len(steps) + 1
