@@ -21,6 +21,7 @@ from experiments.report.figure import (
     YELLOW,
     band,
     legend_below,
+    log_scale,
     panels,
 )
 from experiments.report.intervals import estimate
@@ -43,6 +44,7 @@ _PANELS: dict[str, str] = {
     "state_gradient_cosine": "cosine of ∇ₛQ",
     "gradients_dropped": "share of gradients left out",
 }
+_ERRORS = ("value_error", "state_gradient_error")
 _OF_UPDATES = ("mean_q", "gradients_dropped")  # means over the updates of an epoch
 
 
@@ -76,6 +78,8 @@ def draw_returns(regime: str, rows: Rows) -> Figure:
 def draw_task(title: str, rows: Rows) -> Figure:
     """Return, mean Q and its spread over seeds, and errors of values and gradients."""
     shown = {name: label for name, label in _PANELS.items() if rows.has(name)}
+    if not rows.has("gradients_dropped") or not rows.column("gradients_dropped").any():
+        shown.pop("gradients_dropped", None)  # a panel of zeros says nothing
     count = len(shown) + 1
     height = -(-count // 3)
     figure, grid = panels(height, 3, 10.0, 2.4 * height + 0.6)
@@ -84,6 +88,8 @@ def draw_task(title: str, rows: Rows) -> Figure:
         axes = next(places)
         draw_lines(axes, rows, found_looks, _means(name))
         axes.set_title(label)
+        if name in _ERRORS:
+            _scale_as_needed(axes, rows, name)
         if name == "mean_q":
             axes = next(places)
             draw_lines(axes, rows, found_looks, _spread(name))
@@ -93,6 +99,15 @@ def draw_task(title: str, rows: Rows) -> Figure:
     figure.suptitle(f"{title}; mean and 95 % interval over seeds")
     legend_below(figure, handles(rows), columns=3)
     return figure
+
+
+def _scale_as_needed(axes: Axes, rows: Rows, name: str) -> None:
+    """Logarithmic where means differ by more than a line can show."""
+    found = [own.sound(name) for _, own in rows.groups("variant", "epoch")]
+    means = [mean for mean in (float(np.mean(one)) for one in found) if np.isfinite(mean)]
+    if means and min(means) > 0 and max(means) > 30 * min(means):
+        log_scale(axes, "y")
+        axes.set_ylim(min(means) / 2, max(means) * 4)
 
 
 def draw_lines(
