@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.transforms import Transform
 
 from experiments.report.intervals import Estimate, Median, columns
 
@@ -22,6 +23,8 @@ BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = (
 GREY, BLACK = "#777777", "black"
 # Of variants that every page shows.
 COLORS = {"plain": ORANGE, "sobolev": BLUE}
+
+T = TypeVar("T")
 
 _STYLE: dict[Any, Any] = {
     "figure.titlesize": 10,
@@ -84,6 +87,8 @@ def band(
 ) -> None:
     """Draws estimates as a line with their intervals around it.
 
+    Infinite ends are left out of the band and drawn as `point` draws them.
+
     Args:
         axes: The axes to draw on.
         across: Where they lie.
@@ -92,10 +97,14 @@ def band(
         options: Of `Axes.plot`.
     """
     value, low, high = columns(found)
-    fill(axes, across, low, high, color)
+    bottom, top = (np.where(np.isinf(end), value, end) for end in (low, high))
+    fill(axes, across, bottom, top, color)
     # One alone is a point, which a line would not show.
     options.setdefault("marker", "o" if len(value) == 1 else None)
     axes.plot(across, value, color=color, markersize=3.5, **options)
+    for place, one, ends in zip(across, found, zip(value, low, high, strict=True), strict=True):
+        if np.isinf(ends).any():
+            point(axes, float(place), one, color, upright=True)
 
 
 def fill(axes: Axes, across: Any, low: Any, high: Any, color: str) -> None:
@@ -105,6 +114,9 @@ def fill(axes: Axes, across: Any, low: Any, high: Any, color: str) -> None:
 
 def point(axes: Axes, place: float, found: Estimate | Median, color: str, upright: bool) -> None:
     """Draws one estimate and its interval.
+
+    An interval with an infinite end is an arrow to the edge of the axes, an infinite value a hollow
+    marker there.
 
     Args:
         axes: The axes to draw on.
@@ -116,12 +128,50 @@ def point(axes: Axes, place: float, found: Estimate | Median, color: str, uprigh
     if found.value is None:
         return
     ends = [found.value if end is None else end for end in (found.low, found.high)]
-    here, middle = [place, place], [found.value]
-    axes.plot(*_turned(here, ends, upright), color=color, linewidth=1.7, alpha=0.7)
-    axes.plot(*_turned(here[:1], middle, upright), color=color, marker="o", markersize=4.5)
+    finite = [value for value in (*ends, found.value) if np.isfinite(value)]
+    if finite:
+        span = [min(finite), max(finite)]
+        look = {"color": color, "linewidth": 1.7, "alpha": 0.7}
+        axes.plot(*_turned([place, place], span, upright), **look)
+        for end in filter(np.isinf, ends):
+            _draw_arrow(axes, place, max(span) if end > 0 else min(span), end, upright, look)
+    at_edge = bool(np.isinf(found.value))
+    middle = _edge(found.value) if at_edge else found.value
+    axes.plot(
+        *_turned([place], [middle], upright),
+        color=color,
+        marker="o",
+        markersize=4.5,
+        markerfacecolor="white" if at_edge else color,
+        clip_on=not at_edge,
+        transform=_edge_transform(axes, upright) if at_edge else axes.transData,
+    )
 
 
-def _turned(along: list[float], values: list[float], upright: bool) -> tuple[list, list]:
+def _draw_arrow(
+    axes: Axes, place: float, start: float, end: float, upright: bool, look: Mapping[str, Any]
+) -> None:
+    """From a number to the edge of the axes, wherever their limits will be."""
+    axes.annotate(
+        "",
+        _turned(place, _edge(end), upright),
+        _turned(place, start, upright),
+        xycoords=_turned("data", "axes fraction", upright),
+        textcoords="data",
+        arrowprops={"arrowstyle": "->", "shrinkA": 0, "shrinkB": 0, **look},
+    )
+
+
+def _edge(value: float) -> float:
+    """Where an infinite number is drawn, as a share of the axes."""
+    return 1.0 if value > 0 else 0.0
+
+
+def _edge_transform(axes: Axes, upright: bool) -> Transform:
+    return axes.get_xaxis_transform() if upright else axes.get_yaxis_transform()
+
+
+def _turned(along: T, values: T, upright: bool) -> tuple[T, T]:
     return (along, values) if upright else (values, along)
 
 
