@@ -41,7 +41,7 @@ class Median:
     """A median over seeds and its confidence interval.
 
     Attributes:
-        median: The median, infinite where half of the values are not finite; None without values.
+        median: The median, infinite where half of the values diverged; None without values.
         low: Lower end of the interval; None where there are too few values for one.
         high: Upper end of it.
         count: How many values are finite.
@@ -87,25 +87,29 @@ def paired_difference(values: ArrayLike, reference: ArrayLike) -> Estimate:
         return estimate(values - reference)
 
 
-def median(values: ArrayLike) -> Median:
+def median(values: ArrayLike, worst: float = np.inf) -> Median:
     """Median of independent values, and the interval between two of them that covers the true one.
 
     The interval is that of the sign test, whatever the distribution (of 20 values the 6th to the
-    15th). A value that is not finite counts as larger than any other: an error that diverged.
+    15th).
+
+    Args:
+        values: One per seed, of any shape.
+        worst: What a NaN counts as: by default larger than any number, as an error that diverged;
+            `-np.inf` where larger is better.
     """
     from scipy import stats
 
     values = np.asarray(values, np.float64).ravel()
     if values.size == 0:
         return Median(None, None, None, 0, 0)
-    finite = np.isfinite(values)
-    ordered = np.sort(np.where(finite, values, np.inf))
+    ordered = np.sort(np.where(np.isnan(values), worst, values))
     middle = float((ordered[(ordered.size - 1) // 2] + ordered[ordered.size // 2]) / 2)
     found = stats.quantile_test(ordered, p=0.5).confidence_interval(COVERAGE)
     low, high = (None if np.isnan(end) else float(end) for end in (found.low, found.high))
     if low is None or high is None:
         low = high = None
-    return Median(middle, low, high, int(finite.sum()), ordered.size)
+    return Median(middle, low, high, int(np.isfinite(values).sum()), ordered.size)
 
 
 def columns(found: Sequence[Estimate | Median]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -100,9 +100,18 @@ def best_rates(rows: Rows) -> Table:
 
 
 def factors(rows: Rows, plain: Rows) -> dict[str, Median]:
-    """How many times smaller than plain learning's squared errors are, seed by seed."""
+    """How many times smaller than plain learning's squared errors are, seed by seed.
+
+    An error that diverged makes a factor of 0, even where plain learning's diverged too.
+    """
+
+    def errors(some: Rows, name: str) -> np.ndarray:
+        found = some.column(name)
+        return np.where(np.isnan(found), np.inf, found)
+
     with np.errstate(divide="ignore", invalid="ignore"):
-        return {name: median(plain.column(name) / rows.column(name)) for name in MEASURES}
+        ratios = {name: errors(plain, name) / errors(rows, name) for name in MEASURES}
+    return {name: median(ratio, worst=0.0) for name, ratio in ratios.items()}
 
 
 def _pairs(rows: Rows) -> Rows:

@@ -75,3 +75,10 @@ def test_the_medians_interval_covers_a_skewed_truth_as_often_as_it_says(size):
 def test_what_diverged_is_larger_than_anything():
     found = median([1.0, np.nan, 2.0, np.inf, 3.0, 4.0, 5.0])
     assert (found.median, found.high, found.count, found.total) == (4.0, np.inf, 5, 7)
+
+
+def test_what_diverged_is_smaller_than_anything_where_more_is_better():
+    found = median([0.9, 0.95, np.nan, np.nan, np.nan, -np.inf], worst=-np.inf)
+    assert (found.median, found.low, found.high) == (-np.inf, -np.inf, 0.95)
+    assert (found.count, found.total) == (2, 6)
+    assert median([1.0, np.inf, np.nan], worst=-np.inf).median == 1.0

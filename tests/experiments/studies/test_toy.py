@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import math
 from dataclasses import replace
 
 import jax
@@ -214,6 +215,20 @@ def test_variants_share_their_data_and_have_as_much_as_they_should():
     assert isinstance(
         Job("quadratic", "linear", 2, variants, ("bellman",), 0.1).variants[0], Variant
     )
+
+
+def test_a_seed_that_diverged_is_the_worst():
+    def rows_of(error):
+        return Rows([dict.fromkeys(MEASURES, one) for one in error])
+
+    plain = [1.0] * 20
+    gone = tables.factors(rows_of([math.nan] * 20), rows_of(plain))["value"]
+    assert (gone.median, gone.low, gone.high) == (0, 0, 0)
+    few = tables.factors(rows_of([0.5] * 9 + [math.nan] * 11), rows_of(plain))["value"]
+    assert (few.median, few.high) == (0, 2)
+    other = tables.factors(rows_of(plain), rows_of([math.nan] * 12 + plain[12:]))["value"]
+    assert (other.median, other.low) == (math.inf, 1)
+    assert tables.factors(rows_of([math.inf]), rows_of([math.nan]))["value"].median == 0
 
 
 def test_tuning_says_which_rate_serves_plain_learning_best():
