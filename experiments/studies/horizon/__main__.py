@@ -84,7 +84,15 @@ def prepare(options: Options) -> Plan[Options, Job]:
     return Plan(options, jobs, "-".join(tasks))
 
 
-STUDY = study.Study("horizon", Options, prepare, measure, tables, figures)
+STUDY = study.Study(
+    "horizon",
+    Options,
+    prepare,
+    measure,
+    tables,
+    figures,
+    fixed=("distance", "noises", "directions", "discount", "hidden"),
+)
 
 main = functools.partial(command.main, STUDY)
 

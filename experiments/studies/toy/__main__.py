@@ -9,7 +9,15 @@ from experiments.studies.toy.measure import measure
 from experiments.studies.toy.options import Options, prepare
 from experiments.studies.toy.tables import tables
 
-STUDY = study.Study("toy", Options, prepare, measure, tables, figures)
+STUDY = study.Study(
+    "toy",
+    Options,
+    prepare,
+    measure,
+    tables,
+    figures,
+    fixed=("study", "transitions", "sizes", "iterations", "updates"),
+)
 
 main = functools.partial(command.main, STUDY)
 

@@ -16,7 +16,7 @@ STUDY = study.Study(
     measure,
     tables,
     figures,
-    fixed=("gradient_units", "trust"),
+    fixed=("steps", "gradient_units", "trust"),
 )
 
 main = functools.partial(command.main, STUDY)

@@ -1,6 +1,7 @@
 """Gradients of windows: the statistics by hand, what is differentiated, and a whole small run."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import jax
@@ -8,14 +9,31 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.launch import run_folder
+from experiments.report import rows
 from experiments.report.rows import Rows
+from experiments.studies import merging
 from experiments.studies.horizon import statistics
-from experiments.studies.horizon.__main__ import main
+from experiments.studies.horizon.__main__ import STUDY, Options, main
 from experiments.studies.horizon.measure import compared, returns
 from sobolax.cart import Cart
 from sobolax.environment import State
 from sobolax.training.backward import differentiate
 from sobolax.training.rollouts import Rollout
+
+
+@pytest.mark.parametrize("name", ["distance", "noises", "directions", "discount", "hidden"])
+def test_runs_that_the_note_would_confuse_are_not_merged(name, tmp_path):
+    folders = [tmp_path / "hopper", tmp_path / "half_cheetah"]
+    for folder in folders:
+        options = asdict(Options(tasks=(folder.name,)))
+        options[name] += folder.name == "hopper"
+        folder.mkdir()
+        saved = {"study": "horizon", "options": options}
+        run_folder.write_json(folder / run_folder.CONFIGURATION, saved)
+        rows.write(folder, [{"job": f"{folder.name}, state 0", "task": folder.name}])
+    with pytest.raises(ValueError, match=f"differ in {name}: "):
+        merging.merge(STUDY, folders)
 
 
 @pytest.mark.parametrize(

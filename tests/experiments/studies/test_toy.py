@@ -4,17 +4,19 @@ import functools
 import itertools
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.launch import run_folder
 from experiments.report import rows
 from experiments.report.rows import Rows
 from experiments.report.table import number
 from experiments.studies import command as studies
+from experiments.studies import merging
 from experiments.studies.toy import __main__ as command
 from experiments.studies.toy import tables
 from experiments.studies.toy.critics import CRITICS, MAIN
@@ -229,6 +231,23 @@ def test_a_seed_that_diverged_is_the_worst():
     other = tables.factors(rows_of(plain), rows_of([math.nan] * 12 + plain[12:]))["value"]
     assert (other.median, other.low) == (math.inf, 1)
     assert tables.factors(rows_of([math.inf]), rows_of([math.nan]))["value"].median == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"study": "tuning"}, {"transitions": 8}, {"sizes": (4,)}, {"iterations": 1}, {"updates": 1}],
+    ids=lambda change: next(iter(change)),
+)
+def test_runs_that_tables_and_figures_would_confuse_are_not_merged(change, tmp_path):
+    folders = [tmp_path / "smooth", tmp_path / "linear"]
+    for folder, options in zip(folders, (TINY, replace(TINY, **change)), strict=True):
+        system = folder.name
+        folder.mkdir()
+        saved = {"study": "toy", "options": {**asdict(options), "systems": (system,)}}
+        run_folder.write_json(folder / run_folder.CONFIGURATION, saved)
+        rows.write(folder, [{"job": f"{system}, swish", "system": system, "value": 1.0}])
+    with pytest.raises(ValueError, match=f"differ in {next(iter(change))}: "):
+        merging.merge(command.STUDY, folders)
 
 
 def test_tuning_says_which_rate_serves_plain_learning_best():

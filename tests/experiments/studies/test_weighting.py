@@ -107,6 +107,11 @@ def test_runs_are_merged_into_one_page(tmp_path, capsys):
     assert "in short" in capsys.readouterr().out
     assert command.main(flags) == 2
     assert (output / "table.md").read_text() == page
+    saved = {"study": "weighting", "options": {"steps": 2048}}
+    (folders["toy"] / "configuration.json").write_text(json.dumps(saved))
+    capsys.readouterr()
+    assert command.main([*flags[:-1], str(tmp_path / "other")]) == 2
+    assert "differ in steps: None -> 2048" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
