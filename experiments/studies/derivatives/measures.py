@@ -58,10 +58,17 @@ def errors(computed: DirectionalDerivatives, reference: DirectionalDerivatives) 
 
 
 def percentile(values: np.ndarray, rank: float) -> float | None:
-    """One of the values; what is not finite counts as the largest; None without values."""
+    """The median at rank 50, one of the values at other ranks; None without values.
+
+    What is not finite counts as the largest.
+    """
     values = np.asarray(values, np.float64)
+    if not values.size:
+        return None
     infinite = np.where(np.isfinite(values), values, np.inf)
-    return float(np.percentile(infinite, rank, method="higher")) if values.size else None
+    if rank == 50:
+        return float(np.median(infinite))
+    return float(np.percentile(infinite, rank, method="higher"))
 
 
 def spread(values: np.ndarray) -> dict[str, float | None]:

@@ -217,8 +217,8 @@ def _there(rows: Rows, name: str):
 
 
 def _nonfinite(rows: Rows) -> int:
-    names = ("state_finite", "action_finite")
-    return int(sum((rows.column(name) == 0).sum() for name in names))
+    state, action = rows.column("state_finite"), rows.column("action_finite")
+    return int(((state == 0) | (action == 0)).sum())
 
 
 def _worst_median(rows: Rows, name: str) -> float | None:

@@ -10,7 +10,7 @@ import envs
 from experiments.report import rows as kit
 from experiments.report.rows import Rows
 from experiments.studies.derivatives import __main__ as command
-from experiments.studies.derivatives import solver
+from experiments.studies.derivatives import solver, tables
 from experiments.studies.derivatives.exposed import local
 from experiments.studies.derivatives.measure import prepare
 from experiments.studies.derivatives.measures import errors, norms, percentile
@@ -82,6 +82,8 @@ def test_what_is_not_finite_is_counted():
     both = np.stack([sound, bad])
     assert norms(both).tolist() == [1.0, np.inf]
     assert [percentile(norms(both), rank) for rank in (0, 50, 100)] == [1.0, np.inf, np.inf]
+    assert percentile(np.array([1.0, 9.0]), 50) == 5  # as figures draw it
+    assert percentile(np.array([1.0, 9.0]), 90) == 9
     gradients = DirectionalDerivatives(both, both, both)
     assert gradients.finite().tolist() == [True, False]
     right = DirectionalDerivatives(*[np.stack([sound, sound])] * 3)
@@ -90,6 +92,19 @@ def test_what_is_not_finite_is_counted():
     frames = np.array([[[1.0], [0.0]]])
     assert local(np.array([[[2.0], [np.nan]]]), frames).tolist() == [[[2.0]]]
     assert np.isnan(local(np.array([[[np.nan], [2.0]]]), frames)).all()
+
+
+def test_a_state_without_both_derivatives_is_counted_once():
+    names = ("state_finite", "state_nonzero", "action_finite", "action_nonzero", "finite")
+    about = {"measure": "derivatives", "env": "lqr", "kind": RESET, "method": "forward"}
+    flags = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    found = [
+        {**about, **dict.fromkeys(names, 1), "state_finite": state, "action_finite": action}
+        for state, action in flags
+    ]
+    table = tables.soundness(Rows(found))
+    [row] = table.rows
+    assert dict(zip(table.headings, row, strict=True))["not finite, in all"] == 3
 
 
 @pytest.mark.parametrize(
