@@ -146,8 +146,8 @@ def exponent(sizes: Sequence[Size], family: str, quantity: str = "steps") -> Exp
 
 
 def _middle(values: np.ndarray) -> float:
-    """The median; of an even number the upper one, so that a majority got there."""
-    return float(np.sort(values)[values.size // 2])
+    """The median of `Variant.needed`, without its interval; inf where no majority got there."""
+    return float(np.median(values))
 
 
 def _line(numbers: np.ndarray, medians: np.ndarray) -> tuple[float, float]:

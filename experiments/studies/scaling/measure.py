@@ -75,6 +75,8 @@ def _train(
     for epoch in range(group.config.epochs):
         state, metrics = call(program.epoch, state, hypers, jnp.int32(epoch))
         row = np.asarray(metrics["evaluation_return"], np.float64)
+        # A frozen run is evaluated as it was before it broke: its return stays finite.
+        row = np.where(np.asarray(metrics["frozen"]) > 0, np.nan, row)
         returns.append(row.reshape(len(group.variants), seeds))
         shares = references.shares(np.stack(returns))
         steps = (1 + np.arange(len(returns))) * options.epoch_steps
@@ -112,7 +114,7 @@ def describe(
         job: Its job.
         at: Its place in the job's group.
         steps: Environment steps at each evaluation, `(epochs,)`.
-        returns: `(epochs, seeds)`.
+        returns: `(epochs, seeds)`; NaN from where a run is frozen.
         shares: `(epochs, seeds)`.
     """
     group = job.group

@@ -16,6 +16,7 @@ _QUANTITIES = {
     "updates": "Updates",
     "seconds": "Seconds of a run, where all seeds run side by side; compilation left out",
 }
+_AT_SHARED = "share_at_shared_steps"
 
 
 def tables(rows: Rows) -> list[Table]:
@@ -65,17 +66,20 @@ def advantages(sizes: Sequence[Size]) -> Table:
         steps, seconds = (analysis.advantage(size, name) for name in ("steps", "seconds"))
         if steps is None or seconds is None:
             continue
+        names = (_named(steps.gradients), _named(steps.plain), _named(seconds.plain))
         cells: list[Cell] = []
         for found in (steps, seconds):
             cells += [("> " if found.bound else "") + number(found.ratio), found.careful]
-        lines.append((str(size.n), _named(steps.plain), _named(steps.gradients), *cells))
+        lines.append((str(size.n), *names, *cells))
+    names = ("n", "best with gradients", "plain SAC's best, in steps", "plain SAC's best, in time")
     return Table(
         "Tuned plain SAC over the best variant with gradients",
-        ("n", "plain SAC's best", "best with gradients", "steps", "at least", "time", "at least "),
+        (*names, "steps", "at least", "time", "at least "),
         lines,
-        names=3,
-        note="Ratios of medians; 'at least' is the ratio of the ends of their intervals that are "
-        "nearest to each other. > marks a lower bound: plain SAC spent its budget.",
+        names=len(names),
+        note="Ratios of medians, to the variant with gradients that needs the fewest steps; 'at "
+        "least' is the ratio of the ends of their intervals that are nearest to each other. > "
+        "marks a lower bound: plain SAC spent its budget.",
     )
 
 
@@ -85,7 +89,7 @@ def returns(sizes: Sequence[Size]) -> Table:
     for family in analysis.families_of(sizes):
         best = [size.best([family]) for size in sizes]
         cells = [
-            None if variant is None else median(variant.rows.column("share_at_shared_steps"))
+            None if variant is None else median(variant.rows.column(_AT_SHARED), worst=-math.inf)
             for variant in best
         ]
         lines.append((LABELS[family], *cells))

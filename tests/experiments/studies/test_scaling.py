@@ -7,12 +7,12 @@ import pytest
 
 import envs
 from experiments.launch import run_folder
+from experiments.launch.progress import Progress
 from experiments.report import rows
 from experiments.report.rows import Rows
 from experiments.studies.scaling import __main__ as command
-from experiments.studies.scaling import analysis, figures, tables
+from experiments.studies.scaling import analysis, figures, measure, tables
 from experiments.studies.scaling.families import LABELS
-from experiments.studies.scaling.measure import reaching
 from experiments.studies.scaling.options import DEFAULTS
 from experiments.studies.scaling.references import (
     TASKS,
@@ -97,7 +97,7 @@ def sizes_of(numbers=(1, 2, 4, 8)):
 
 def test_reached_is_the_first_evaluation_at_or_above():
     shares = np.array([[0.1, 0.95, np.nan], [0.9, 0.2, np.nan], [0.5, 0.99, -3.0]])
-    assert reaching(np.array([10, 20, 30]), shares, 0.9) == [20, 10, None]
+    assert measure.reaching(np.array([10, 20, 30]), shares, 0.9) == [20, 10, None]
 
 
 def test_what_is_needed_knows_what_is_censored():
@@ -149,6 +149,62 @@ def test_advantages_are_bounds_where_plain_sac_did_not_get_there():
     assert math.isnan(analysis.advantage(never, "steps").ratio)
 
 
+def test_plain_sacs_best_is_named_for_steps_and_for_time():
+    quick = variant("plain", [200] * 6, 9000, "lr 1", gradient_steps=0.5)
+    frugal = variant("plain_more", [150] * 6, 9000, "lr 2", gradient_steps=8.0)
+    table = tables.advantages([one([quick, frugal, variant("both", [100] * 6, 9000)])])
+    [row] = table.texts()
+    cells = dict(zip(table.headings, row, strict=True))
+    assert cells["plain SAC's best, in steps"] == "plain SAC, more updates; lr 2"
+    assert cells["plain SAC's best, in time"] == "plain SAC; lr 1"
+    assert (cells["steps"], cells["time"]) == ("1.50", "52.0")
+
+
+def test_exponents_are_of_the_medians_in_the_table():
+    half = {n: variant("plain", [100] * 3 + [100 * n**3] * 3, 10_000) for n in (1, 2)}
+    sizes = analysis.sizes_of(measured(*(size(n, [own]) for n, own in half.items())))
+    medians = [own.variants[0].needed("steps").median for own in sizes]
+    assert medians == [100, 450]
+    fitted = analysis.exponent(sizes, "plain")
+    assert fitted is not None
+    assert fitted.value == pytest.approx(math.log2(4.5))
+
+
+def test_returns_of_runs_that_diverged_are_the_worst():
+    rows_of_seeds = variant("both", [1] * 6, 9)
+    shares = [0.9, 0.95, math.nan, math.nan, math.nan, -math.inf]
+    lost = [
+        {**row, "share_at_shared_steps": share}
+        for row, share in zip(rows_of_seeds, shares, strict=True)
+    ]
+    [[_, cell]] = tables.returns([one([lost])]).rows
+    assert (cell.median, cell.high) == (-math.inf, 0.95)
+
+
+def test_a_run_that_was_frozen_does_not_get_there(tmp_path, monkeypatch):
+    options = dataclasses.replace(
+        DEFAULTS["point_mass"], sizes=(2,), seeds=2, groups=("plain",), plain_budget=1,
+        plain_learning_rates=(1e-3,), plain_reward_scales=(1.0,), steps=512, steps_per_dimension=0,
+    )  # fmt: skip
+
+    class Program:
+        def initialise(self, keys, hypers):
+            return None
+
+        def epoch(self, state, hypers, epoch):
+            high = -33.0 if epoch == 0 else 0.0
+            frozen = np.array([epoch > 0, False])
+            return None, {"evaluation_return": np.full(2, high), "frozen": frozen}
+
+    monkeypatch.setattr(measure, "compile_program", lambda *_: Program())
+    [(name, job)] = prepare(options).jobs.items()
+    references = References(np.full(4, -33.0), np.zeros(4))
+    path = tmp_path / "curves.jsonl"
+    found = measure._train(options, name, job, references, path, Progress())
+    assert [row["steps"] for row in found] == [None, 256]
+    assert np.isnan([row["final_share"] for row in found]).tolist() == [True, False]
+
+
 def test_updates_begin_after_the_first_steps():
     (small,) = sizes_of((1,))
     assert small.best(["both"]).costs("updates")[0] == (360 - 100) / 2
@@ -173,7 +229,8 @@ def test_runs_are_merged_variant_by_variant(tmp_path, capsys):
     text = (page / "table.md").read_text()
     assert "| plain SAC | 500 [450, 550] 6/6 | 2,000" in text
     assert "> 20,000 [> 20,000, > 20,000] 0/6" in text
-    assert "| 8 | plain SAC, more updates; lr 1 | λ_s and λ_a; λ = 1 | > 8.84 |" in text
+    plain = "plain SAC, more updates; lr 1 | plain SAC; lr 1"
+    assert f"| 8 | λ_s and λ_a; λ = 1 | {plain} | > 8.84 |" in text
     assert "random gradients, same norm" in text
     assert "0.500 [" in text
     assert (page / "scaling.png").stat().st_size > 10_000
