@@ -34,7 +34,8 @@ def check_td_error(td_error: TDError, transition: Transition, tangents: Tangents
 
     Warns:
         GradientsWarning: If it moves neither with observation nor with action (the critic's
-            gradients are stopped), does not move with the reward (the target's are), or has a ReLU
+            gradients are stopped), does not move with the reward (the target's are) or, though it
+            bootstraps, with the next observation (those of the value after it are), or has a ReLU
             in it, whose gradient is piecewise constant.
 
     Example:
@@ -58,6 +59,12 @@ def check_td_error(td_error: TDError, transition: Transition, tangents: Tangents
             "td_error does not move with transition.reward: gradients of the target are stopped, "
             "and the critic's gradients would be fitted to zero. Take the stop_gradient out: with "
             "jax.grad with respect to the critic's parameters alone, none reaches the target"
+        )
+    elif zero["next_observation"] and not zero["discount"]:
+        _warn(
+            "td_error moves with transition.discount, but not with transition.next_observation: "
+            "gradients of the value after the step are stopped, and the critic's gradients would "
+            "be fitted to those of the reward alone. Take the stop_gradient out of the bootstrap"
         )
     if any(_is_relu(equation) for equation in _equations(closed.jaxpr)):
         _warn(

@@ -26,6 +26,11 @@ def stopped_target(t):
     return hidden(t).sum() - jax.lax.stop_gradient(t.reward + t.next_observation.sum())
 
 
+def stopped_bootstrap(t):
+    value = jax.lax.stop_gradient(jnp.tanh(t.next_observation).sum())
+    return hidden(t).sum() - (t.reward + t.discount * value)
+
+
 def stopped_critic(t):
     return jax.lax.stop_gradient(hidden(t)).sum() - t.reward
 
@@ -37,6 +42,7 @@ def stopped_critic(t):
         (of(lambda x: jnp.maximum(x, 0.0)), "ReLU"),
         (of(jax.nn.leaky_relu), "ReLU"),
         (stopped_target, "transition.reward: gradients of the target are stopped"),
+        (stopped_bootstrap, "transition.next_observation.*stopped"),
         (stopped_critic, "nor with transition.action: the critic has no gradients"),
         (of(jnp.round), "rounding"),
     ],
