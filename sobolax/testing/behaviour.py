@@ -13,13 +13,16 @@ from sobolax.testing.harness import (
     LANES,
     Harness,
     comparable,
+    first_departure,
     first_difference,
     first_not_finite,
     is_float,
-    leaves_of,
     on_host,
 )
 from sobolax.transition import Transition
+
+# So many episodes have to reach the time limit to say what happens there.
+ENOUGH_EPISODES = 2
 
 
 def purity(harness: Harness) -> str | None:
@@ -85,20 +88,13 @@ def batching(harness: Harness) -> str | None:
     for lane in (0, LANES - 1):
         one = jax.tree.map(lambda leaf, lane=lane: leaf[lane], states)
         end = on_host(alone(one, actions[lane].astype(harness.precision.dtype)))
-        for (path, expected), (_, batch) in zip(
-            leaves_of(end), leaves_of(next_states), strict=True
-        ):
-            a, b = np.asarray(comparable(expected)), np.asarray(comparable(batch)[lane])
-            scale = max(1.0, float(np.max(np.abs(a), initial=0)))
-            close = np.allclose(
-                a, b, rtol=0, atol=scale * harness.precision.rounding, equal_nan=True
-            ) if is_float(expected) else np.array_equal(a, b)  # fmt: skip
-            if not close:
-                return (
-                    f"step gives another {path} under vmap than alone. A callback needs a "
-                    "vmap_method that fits what it does with leading axes, and a sum over all "
-                    "axes must not meet the batch"
-                )
+        batch = jax.tree.map(lambda leaf, lane=lane: leaf[lane], next_states)
+        if path := first_departure(end, batch, harness.precision.rounding):
+            return (
+                f"step gives another {path} under vmap than alone. A callback needs a "
+                "vmap_method that fits what it does with leading axes, and a sum over all "
+                "axes must not meet the batch"
+            )
     return None
 
 
@@ -109,6 +105,7 @@ class Rollout:
     Attributes:
         steps: How many.
         terminations: How many episodes ended.
+        reached: How many lasted `episode_length` steps.
         states: `(steps since the start, batch of states, lanes that have not terminated (bool))`,
             some of those that were met.
         faults: Of "rollout", "termination", "automatic reset" and "finite tangents".
@@ -116,6 +113,7 @@ class Rollout:
 
     steps: int
     terminations: int
+    reached: int
     states: list[tuple[int, State, np.ndarray]]
     faults: dict[str, str | None]
 
@@ -132,7 +130,8 @@ def roll(harness: Harness, limit: int) -> Rollout:
     found, terminations = [], 0
     faults: dict[str, str | None] = {}
     forgets: list[np.ndarray] = []
-    ended_at: list[tuple[int, int]] = []  # age, and how many of those of that age went on
+    length = harness.environment.episode_length
+    ended, went_on = 0, 0  # lanes, at the age of `length`
     for step in range(limit):
         if step in kept or step == 0:
             found.append((step, states, live.copy()))
@@ -157,10 +156,16 @@ def roll(harness: Harness, limit: int) -> Rollout:
                 "state.discount moves with the state or the action: an episode ends or goes on, so "
                 "it is 0 or 1; give 1.0 - done.astype(observation.dtype)",
             )
+        if (discount := _neither_zero_nor_one(np.asarray(next_states.discount)[live])) is not None:
+            faults.setdefault(
+                "termination",
+                f"state.discount is {discount:.6g} after {step + 1} steps, but it is 0 where an "
+                "episode ended for good and 1 elsewhere: the discount factor belongs to the agent",
+            )
         forgets.append(_forgotten(tangent) & np.all(np.isfinite(next_states.observation), axis=1))
         over = (np.asarray(next_states.discount) == 0) & live
-        for age in np.unique(ages[over]):
-            ended_at.append((int(age), int(np.sum(live & ~over & (ages == age)))))
+        ended += int(np.sum(live & over & (ages == length)))
+        went_on += int(np.sum(live & ~over & (ages == length)))
         terminations += int(np.sum(over))
         live = live & ~over
         anew = over & restarting
@@ -168,9 +173,13 @@ def roll(harness: Harness, limit: int) -> Rollout:
             next_states = _chosen(anew, harness.reset(), next_states)
             live, ages = live | anew, np.where(anew, 0, ages)
         states = next_states
-    faults.setdefault("termination", _time_limit(ended_at, harness.environment.episode_length))
+    if ended + went_on < ENOUGH_EPISODES and limit > length:
+        more = _gentle_ends(harness, length)
+        ended, went_on = ended + more[0], went_on + more[1]
+    faults.setdefault("termination", _time_limit(length, ended, went_on))
     faults["automatic reset"] = _automatic_reset(np.array(forgets))
-    return Rollout(limit, terminations, [entry for entry in found if np.any(entry[2])], faults)
+    kept_states = [entry for entry in found if np.any(entry[2])]
+    return Rollout(limit, terminations, ended + went_on, kept_states, faults)
 
 
 def _chosen(lanes: np.ndarray, new: State, old: State) -> State:
@@ -185,15 +194,32 @@ def _forgotten(tangent: Transition) -> np.ndarray:
     return np.all(np.asarray(tangent.next_observation) == 0, axis=1)
 
 
-def _time_limit(ended: list[tuple[int, int]], length: int) -> str | None:
-    # All at once, and neither earlier nor later.
-    if len(ended) and all(age == length and others == 0 for age, others in ended):
+def _neither_zero_nor_one(discount: np.ndarray) -> float | None:
+    # What is not finite is a fault of the rollout.
+    others = discount[np.isfinite(discount) & (discount != 0) & (discount != 1)]
+    return float(others[0]) if len(others) else None
+
+
+def _time_limit(length: int, ended: int, went_on: int) -> str | None:
+    # A single episode may end there by chance.
+    if ended >= ENOUGH_EPISODES and went_on == 0:
         return (
-            f"every episode terminates at step {length}, which is episode_length: a time limit is "
-            "no termination, or the value of what comes after would be lost. Leave it to the "
-            "caller, which truncates: drop the counter, or set max_steps far beyond"
+            f"every episode that reaches step {length} terminates there, which is episode_length: "
+            "a time limit is no termination, or the value of what comes after would be lost. Leave "
+            "it to the caller, which truncates: drop the counter, or set max_steps far beyond"
         )
     return None
+
+
+def _gentle_ends(harness: Harness, length: int) -> tuple[int, int]:
+    """How many episodes of small actions end at `length` steps, and how many go on from there."""
+    states, live, over = harness.reset(), np.ones(LANES, bool), np.zeros(LANES, bool)
+    sizes = np.linspace(0, 0.5, LANES)[:, None]
+    for _ in range(length):
+        live = live & ~over
+        _, states, _ = harness.step(states, sizes * harness.actions())
+        over = (np.asarray(states.discount) == 0) & live
+    return int(np.sum(over)), int(np.sum(live & ~over))
 
 
 def _automatic_reset(forgets: np.ndarray) -> str | None:
@@ -208,8 +234,14 @@ def _automatic_reset(forgets: np.ndarray) -> str | None:
     )
 
 
-def perturbation(harness: Harness, states: State) -> str | None:
-    """Whether `perturb` moves the physics state, all of its directions, and nothing else."""
+def perturbation(harness: Harness, states: State, live: np.ndarray) -> str | None:
+    """Whether `perturb` moves the physics state, observes it anew, and moves nothing else.
+
+    Args:
+        harness: Of the environment.
+        states: A batch.
+        live: The lanes that have not terminated (bool); observations of the others do not count.
+    """
     size = harness.environment.state_size
     still = harness.perturb(states, np.zeros((LANES, size)))
     if path := first_difference(states, still):
@@ -218,10 +250,40 @@ def perturbation(harness: Harness, states: State) -> str | None:
             "Compute nothing anew that zero does not change: observation = where(all(displacement "
             "== 0), state.observation, new)"
         )
-    moved = harness.perturb(states, np.full((LANES, size), 1e-2))
+    # Not the same along all directions: an observed difference of two would not move.
+    moved = harness.perturb(states, np.tile(1e-2 * np.linspace(1, 2, size), (LANES, 1)))
     for part in ("reward", "discount", "metrics"):
         if path := first_difference(getattr(states, part), getattr(moved, part), f"state.{part}"):
             return f"perturb changes {path}: it belongs to the step that led here; leave it alone"
+    finite = live & np.all(np.isfinite(states.observation), axis=1)
+    return _observed_anew(harness, states, moved, finite) or _dependence(harness, states)
+
+
+def _observed_anew(harness: Harness, states: State, moved: State, lanes: np.ndarray) -> str | None:
+    """Whether `perturb` observes what it has moved, as `reset` and `step` do."""
+    if not lanes.any():
+        return None
+    seen = states.observation[lanes]
+    if np.array_equal(moved.observation[lanes], seen):
+        return (
+            "perturb moves no number of state.observation: compute the observation from the "
+            "moved physics, as reset and step do"
+        )
+    # Too small to move anything, but not zero, where the stored observation is kept.
+    tiny = 1e-15
+    displaced = harness.perturb(states, np.full((LANES, harness.environment.state_size), tiny))
+    jump = np.max(np.abs(displaced.observation[lanes] - seen))
+    if not jump <= 10 * harness.precision.rounding * max(1.0, np.max(np.abs(seen))):
+        return (
+            f"perturb moves state.observation by {jump:.2g} for a displacement of {tiny:g}: it "
+            "observes by another formula than reset and step. Let all three call one function"
+        )
+    return None
+
+
+def _dependence(harness: Harness, states: State) -> str | None:
+    """Whether `perturb` moves the physics state in as many directions as `state_size` says."""
+    size = harness.environment.state_size
     one = jax.tree.map(lambda leaf: leaf[0], states)
 
     def physics_at(state: State, displacement: jax.Array) -> list[jax.Array]:

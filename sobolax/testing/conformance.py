@@ -184,14 +184,20 @@ def _all(
     yield "vmap and jit", behaviour.batching(harness)
     rollout = behaviour.roll(harness, limit)
     report.steps, report.terminations = rollout.steps, rollout.terminations
+    if limit > harness.environment.episode_length and rollout.reached < behaviour.ENOUGH_EPISODES:
+        report.notes.append(
+            "episodes of random actions ended before the time limit: what happens there was not "
+            "seen"
+        )
     for check in ("rollout", "termination", "automatic reset"):
         yield check, rollout.faults.get(check)
-    yield "perturb", behaviour.perturbation(harness, rollout.states[-1][1])
+    _, last, live = rollout.states[-1]
+    yield "perturb", behaviour.perturbation(harness, last, live)
     yield "finite tangents", rollout.faults.get("finite tangents")
     judgement = gradients.judge(harness, rollout.states, states)
     report.tangent_error, report.judged = judgement.error, judgement.judged
     yield "tangents", judgement.fault
     yield "actions at their limits", gradients.at_the_limits(harness, rollout.states[0][1])
     if harness.environment.reverse_mode:
-        yield "reverse mode", gradients.reverse(harness, rollout.states[-1][1])
-    yield from gradients.own_derivatives(harness, rollout.states[-1][1])
+        yield "reverse mode", gradients.reverse(harness, last)
+    yield from gradients.own_derivatives(harness, last)

@@ -11,7 +11,7 @@ import numpy as np
 from sobolax.environment import State
 from sobolax.tangents.forward import TransitionMap, basis_directions, forward_tangents
 from sobolax.tangents.methods import own_derivatives as own_derivatives_of
-from sobolax.testing.harness import LANES, Harness, lane_of, leaves_of
+from sobolax.testing.harness import LANES, Harness, first_departure, lane_of, leaves_of, on_host
 from sobolax.transition import Transition
 
 _PARTS = ("observation", "reward", "next_observation")
@@ -124,22 +124,36 @@ def _gradients(harness: Harness, states: State, actions: np.ndarray):
 def at_the_limits(harness: Harness, states: State) -> str | None:
     """Whether gradients at actions of exactly ±1 are those just inside."""
     corner = np.repeat(np.sign(harness.actions()[:1]), LANES, axis=0)
-    at = lane_of(states, 0)
-    for _, along in harness.unit_directions(harness.environment.state_size):
+    at, first = lane_of(states, 0), harness.environment.state_size
+    for count, along in harness.unit_directions(first):
         here, inside = (
             harness.push(at, 0 * along, scale * corner, along)[2] for scale in (1.0, 1.0 - 1e-3)
         )
         for part in ("next_observation", "reward"):
-            limit, within = (np.asarray(getattr(tangent, part)) for tangent in (here, inside))
-            counts = np.abs(within) > 0.1 * max(np.max(np.abs(within)), 1e-6)
-            halved = np.abs(limit - 0.5 * within) < 0.02 * np.abs(within)
-            if np.any(counts) and np.all(halved[counts]):
+            limit, within = (
+                np.reshape(getattr(tangent, part), (LANES, -1))[:count]
+                for tangent in (here, inside)
+            )
+            lanes = np.flatnonzero(_halved(limit, within, harness.precision.rounding))
+            if len(lanes):
+                action = int(np.argmax(along[lanes[0]])) - first
                 return (
-                    f"the tangent of transition.{part} along an action is halved at exactly ±1: "
-                    "step clips its action, and a clip has half a derivative at its edge, where a "
-                    "saturated policy sits. Leave the clip out: actions are in [-1, 1] already"
+                    f"the tangent of transition.{part} along action[{action}] is halved at "
+                    "exactly ±1: step clips this action, and a clip has half a derivative at its "
+                    "edge, where a saturated policy sits. Leave the clip out: actions are in "
+                    "[-1, 1] already"
                 )
     return None
+
+
+def _halved(limit: np.ndarray, within: np.ndarray, rounding: float) -> np.ndarray:
+    """The rows in which every number that counts is half of the one within, `(rows,)` bool."""
+    sizes = np.abs(within)
+    # Of an action that moves nothing there is rounding only.
+    smallest = max(1e-6, rounding * float(np.max(sizes)))
+    counts = sizes > 0.1 * np.maximum(np.max(sizes, axis=1, keepdims=True), smallest)
+    halved = np.abs(limit - 0.5 * within) < 0.02 * sizes
+    return np.any(counts, axis=1) & np.all(halved | ~counts, axis=1)
 
 
 def reverse(harness: Harness, states: State) -> str | None:
@@ -170,7 +184,7 @@ def reverse(harness: Harness, states: State) -> str | None:
 
 
 def own_derivatives(harness: Harness, states: State) -> Iterator[tuple[str, str | None]]:
-    """Whether ways of its own give the tangents, or at least their structure.
+    """Whether ways of its own give transition, next state and tangents, or their structure.
 
     The C engine's are those of another simulator: only their structure is looked at.
     """
@@ -197,21 +211,34 @@ def own_derivatives(harness: Harness, states: State) -> Iterator[tuple[str, str 
         )
         fault = _structure_fault(expected, found)
         if fault is None and name != "mujoco_fd":
-            pairs = zip(
-                leaves_of(jax.device_get(jax.jit(forward)(*arguments)[2]), "tangents"),
-                leaves_of(jax.device_get(jax.jit(compute)(key, *arguments)[2]), "tangents"),
-                strict=True,
+            expected, found = (
+                on_host(jax.jit(forward)(*arguments)),
+                on_host(jax.jit(compute)(key, *arguments)),
             )
-            for (path, leaf), (_, other) in pairs:
-                gap = np.max(np.abs(leaf - other), initial=0)
-                scale = max(float(np.max(np.abs(leaf), initial=0)), _SMALLEST_SCALE)
-                if not gap <= harness.precision.tolerance * scale:
-                    fault = (
-                        f"{path} differs by {gap / scale:.2g} of its largest entry from "
-                        "forward mode"
-                    )
-                    break
+            fault = _step_fault(harness, expected, found) or _tangent_fault(
+                harness, expected[2], found[2]
+            )
         yield check, fault
+
+
+def _step_fault(harness: Harness, expected: Any, found: Any) -> str | None:
+    for at, name in enumerate(("transition", "state")):
+        if path := first_departure(expected[at], found[at], harness.precision.rounding, name):
+            return (
+                f"{path} is not that of step: training learns from the transition and goes on from "
+                "the state that it returns"
+            )
+    return None
+
+
+def _tangent_fault(harness: Harness, expected: Any, found: Any) -> str | None:
+    pairs = zip(leaves_of(expected, "tangents"), leaves_of(found, "tangents"), strict=True)
+    for (path, leaf), (_, other) in pairs:
+        gap = np.max(np.abs(leaf - other), initial=0)
+        scale = max(float(np.max(np.abs(leaf), initial=0)), _SMALLEST_SCALE)
+        if not gap <= harness.precision.tolerance * scale:
+            return f"{path} differs by {gap / scale:.2g} of its largest entry from forward mode"
+    return None
 
 
 def _structure_fault(expected: Any, found: Any) -> str | None:

@@ -155,6 +155,24 @@ def first_difference(one: Any, other: Any, name: str = "state") -> str | None:
     return None
 
 
+def first_departure(expected: Any, found: Any, rounding: float, name: str = "state") -> str | None:
+    """The first leaf in which two programs for the same formula come apart.
+
+    Floating-point numbers may differ by `rounding` relative to the largest of their leaf, at least
+    1; everything else must be equal.
+    """
+    for (path, a), (_, b) in zip(leaves_of(expected, name), leaves_of(found, name), strict=True):
+        one, other = np.asarray(comparable(a)), np.asarray(comparable(b))
+        if not (_close(one, other, rounding) if is_float(a) else np.array_equal(one, other)):
+            return path
+    return None
+
+
+def _close(one: np.ndarray, other: np.ndarray, rounding: float) -> bool:
+    scale = np.max(np.abs(one), initial=1.0, where=np.isfinite(one))
+    return np.allclose(one, other, rtol=0, atol=scale * rounding, equal_nan=True)
+
+
 def first_not_finite(tree: Any, lanes: np.ndarray, name: str = "state") -> str | None:
     """The first leaf with a number in one of the `lanes` (bool) that is not finite."""
     for path, leaf in leaves_of(tree, name):

@@ -111,6 +111,12 @@ class SmoothEnd(Sound):
         return replace(next_state, discount=jnp.exp(-(next_state.physics[0] ** 2)))
 
 
+class DiscountedTwice(Sound):
+    def step(self, state, action):
+        next_state = super().step(state, action)
+        return replace(next_state, discount=0.99 * next_state.discount)
+
+
 class MixedBatch(Sound):
     """Its callback adds up all that it is given, lanes included."""
 
@@ -151,6 +157,24 @@ class TimeLimit(Sound):
         return replace(moved, physics=(moved.physics, state.physics[1]))
 
 
+class TimeLimitAndFalls(TimeLimit):
+    """Some of its episodes end for good before the limit."""
+
+    def step(self, state, action):
+        next_state = super().step(state, action)
+        fallen = jnp.abs(next_state.physics[0][0]) > 1.5
+        return replace(next_state, discount=jnp.where(fallen, 0.0, next_state.discount))
+
+
+class TimeLimitAndManyFalls(TimeLimit):
+    """It falls at large actions, so that no random episode lasts."""
+
+    def step(self, state, action):
+        next_state = super().step(state, action)
+        fallen = jnp.abs(action[0]) > 0.5
+        return replace(next_state, discount=jnp.where(fallen, 0.0, next_state.discount))
+
+
 class AutomaticReset(TimeLimit):
     """As a training wrapper does it: the step that ends an episode gives a first state."""
 
@@ -165,6 +189,22 @@ class RestlessPerturb(Sound):
     def perturb(self, state, displacement):
         moved = super().perturb(state, displacement)
         return replace(moved, observation=moved.observation * (1 + 1e-6))
+
+
+class StalePerturb(Sound):
+    """It moves the physics and shows the observation of before."""
+
+    def perturb(self, state, displacement):
+        return replace(state, physics=state.physics + displacement)
+
+
+class OtherUnits(Sound):
+    """Its perturb observes in other units than reset and step."""
+
+    def perturb(self, state, displacement):
+        moved = super().perturb(state, displacement)
+        still = jnp.all(displacement == 0)
+        return replace(moved, observation=jnp.where(still, 1.0, 10.0) * moved.observation)
 
 
 class RewardingPerturb(Sound):
@@ -227,6 +267,13 @@ class Clipped(Sound):
         return super().step(state, jnp.clip(action, -1.0, 1.0))
 
 
+class SecondClipped(Sound):
+    action_size = 2
+
+    def step(self, state, action):
+        return super().step(state, action[:1] + jnp.clip(action[1:], -1.0, 1.0))
+
+
 class NoReverse(Sound):
     def step(self, state, action):
         next_state = super().step(state, action)
@@ -256,6 +303,28 @@ class WrongTangents(Sound):
         self.own_derivatives = {"analytic": tangents}
 
 
+class OtherTransition(Sound):
+    """Its own derivatives are right, and the reward beside them is not."""
+
+    def __init__(self):
+        def tangents(key, *arguments):
+            transition, state, found = forward_tangents(self, *arguments)
+            return replace(transition, reward=2 * transition.reward), state, found
+
+        self.own_derivatives = {"analytic": tangents}
+
+
+class OtherNextState(Sound):
+    """Its own derivatives are right, and the state beside them is the one before the step."""
+
+    def __init__(self):
+        def tangents(key, state, *arguments):
+            transition, _, found = forward_tangents(self, state, *arguments)
+            return transition, state, found
+
+        self.own_derivatives = {"analytic": tangents}
+
+
 BROKEN = [
     (IntegerObservation, "structure", "observation is int.*has no gradients"),
     (TruthValue, "structure", r"discount is bool.*1\.0 - done\.astype"),
@@ -268,11 +337,16 @@ BROKEN = [
     (FirstReward, "reset", "reward other than 0"),
     (Stillborn, "reset", "discount is not 1"),
     (SmoothEnd, "termination", "discount moves with"),
+    (DiscountedTwice, "termination", r"discount is 0\.99 .* discount factor .* agent"),
     (MixedBatch, "vmap and jit", r"state.reward under vmap than alone.*vmap_method"),
     (Exploding, "rollout", r"state.physics is not finite after \d+ steps"),
-    (TimeLimit, "termination", "every episode terminates at step 20.*truncates"),
+    (TimeLimit, "termination", "every episode that reaches step 20 .*truncates"),
+    (TimeLimitAndFalls, "termination", "every episode that reaches step 20 .*truncates"),
+    (TimeLimitAndManyFalls, "termination", "every episode that reaches step 20 .*truncates"),
     (AutomaticReset, "automatic reset", "at step 20 state.observation depends neither"),
     (RestlessPerturb, "perturb", "changes state.observation"),
+    (StalePerturb, "perturb", "moves no number of state.observation"),
+    (OtherUnits, "perturb", r"moves state.observation by [\d.]+ for a displacement of 1e-15"),
     (RewardingPerturb, "perturb", "changes state.reward"),
     (TooManyDirections, "perturb", "direction 2 of perturb moves nothing"),
     (DependentDirections, "perturb", "in 2 independent directions, but state_size is 3"),
@@ -281,9 +355,12 @@ BROKEN = [
     (WrongRule, "tangents", r"transition.\w+(\[\d\])? moves by .* per unit of action\[0\]"),
     (Rough, "tangents", "agree in only"),
     (Clipped, "actions at their limits", "halved at exactly ±1.*clip"),
+    (SecondClipped, "actions at their limits", r"along action\[1\] is halved at exactly ±1"),
     (NoReverse, "reverse mode", "reverse mode fails.*reverse_mode = False"),
     (OtherTangents, "own derivatives: analytic", "tangents_of_block"),
     (WrongTangents, "own derivatives: analytic", "differs by 0.01"),
+    (OtherTransition, "own derivatives: analytic", "transition.reward is not that of step"),
+    (OtherNextState, "own derivatives: analytic", "state.physics is not that of step"),
 ]
 
 
@@ -350,6 +427,17 @@ def test_a_random_key_in_the_state_is_no_trouble():
 
 def test_a_limit_that_is_not_reached_is_told():
     assert "time limit was not seen" in check_environment(Sound(), steps=3).notes[0]
+
+    class Falling(TimeLimit):
+        """Its episodes end after three steps, whatever the policy."""
+
+        def step(self, state, action):
+            next_state = super().step(state, action)
+            fallen = next_state.physics[1] >= 3
+            return replace(next_state, discount=jnp.where(fallen, 0.0, next_state.discount))
+
+    [note] = check_environment(Falling, states=1).notes
+    assert note.startswith("episodes of random actions ended before the time limit")
 
 
 @pytest.mark.parametrize("arguments", [{"steps": 0}, {"states": 0}])
