@@ -1,5 +1,6 @@
 """What all MuJoCo environments share: stepping, perturbing and drawing a model on MJX."""
 
+import copy
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -100,6 +101,7 @@ class MujocoEnvironment(ABC):
         self.action_names = names.of_actions(model)
         # All that a step does not set is constant: taken from here, not carried in the state.
         self._data = mjx.make_data(model, impl="jax")
+        self._drawn: Mapping[str, jax.Array] = {}
         reason = self._reason = reason_against(self._model)
         # A step without constraints (contacts, limits, friction) runs no solver, and the solver's
         # loop is all that reverse mode cannot go through by itself.
@@ -175,7 +177,7 @@ class MujocoEnvironment(ABC):
 
     @abstractmethod
     def _reset_physics(self, key: jax.Array) -> Physics:
-        """Draws the first physics state, often with `_physics`."""
+        """Draws the first physics state, often with `_physics`, which gives it its factors."""
 
     @abstractmethod
     def _observe(self, physics: Physics) -> jax.Array:
@@ -202,17 +204,25 @@ class MujocoEnvironment(ABC):
             act=jnp.zeros(self.mujoco_model.na, qpos.dtype),
             qacc_warmstart=jnp.zeros(self.mujoco_model.nv, qpos.dtype),
             mocap_pos=self._data.mocap_pos if mocap_pos is None else mocap_pos,
+            factors=self._drawn,
         )
 
     def _start(self, key: jax.Array) -> State:
-        physics = self._reset_physics(key)
-        if self.randomization is not None:
-            # Another key than that of the reset, whose draws stay those of the nominal model.
-            factors = self.randomization.draw(jax.random.fold_in(key, _FACTORS))
-            physics = replace(physics, factors=factors)
+        physics = self._first_physics(key)
         state = self._arrive(physics, jnp.zeros(self.action_size, physics.qpos.dtype), physics)
         zero = jnp.zeros_like(state.reward)
         return replace(state, reward=zero, discount=zero + 1)
+
+    def _first_physics(self, key: jax.Array) -> Physics:
+        if self.randomization is None:
+            return self._reset_physics(key)
+        # Another key than that of the reset, whose draws stay those of the nominal model.
+        factors = self.randomization.draw(jax.random.fold_in(key, _FACTORS))
+        # A first state may depend on the robot that was drawn, but `_reset_physics` takes the key
+        # alone: a copy of the environment carries the factors, as tracing must change nothing.
+        drawn = copy.copy(self)
+        drawn._drawn = factors
+        return replace(drawn._reset_physics(key), factors=factors)
 
     def _arrive(self, before: Physics, action: jax.Array, after: Physics) -> State:
         reward, terminated, metrics = self._assess(before, action, after)

@@ -249,3 +249,36 @@ def test_lengths_move_what_a_robot_of_your_own_sees():
         return env.site(physics, "tip")[2] - physics.qpos[1]
 
     assert float(height(jax.random.key(0))) == pytest.approx(0.399, abs=1e-3)
+
+
+REACH = """<mujoco><worldbody><body name="goal" mocap="true"/><body name="link" pos="0 0 1">
+  <joint name="hinge" axis="0 1 0"/><geom size="0.1" contype="0"/><site name="tip" pos="0.3 0 0"/>
+  </body></worldbody><actuator><motor joint="hinge"/></actuator></mujoco>"""
+
+
+class Reach(MjcfEnvironment):
+    """An arm whose goal is 0.1 m above the tip, wherever that starts."""
+
+    xml = REACH
+
+    def _reset_physics(self, key):
+        physics = super()._reset_physics(key)
+        above = jnp.array([0.0, 0.0, 0.1])
+        return replace(physics, mocap_pos=(self.site(physics, "tip") + above)[None])
+
+    def reward(self, before, action, after):
+        return -jnp.sum((self.site(after, "tip") - after.mocap_pos[0]) ** 2)
+
+
+def test_a_first_state_may_take_places_from_the_robot_that_was_drawn():
+    env = randomize(Reach(), {"body_pos:link": (0.5, 2.0)})
+
+    @jax.jit
+    def places(key):
+        physics = env.reset(key).physics
+        return physics.mocap_pos[0], env.site(physics, "tip"), physics.factors["body_pos:link"]
+
+    goal, tip, [factor] = jax.device_get(places(jax.random.key(0)))
+    np.testing.assert_allclose(goal - tip, [0.0, 0.0, 0.1], atol=1e-6)
+    assert tip[2] == pytest.approx(factor, abs=0.01)
+    assert abs(factor - 1) > 0.1  # with the nominal model the goal would be elsewhere
