@@ -1,5 +1,7 @@
 """What a model may ask for that MJX leaves out, silently: another robot would be simulated."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from sobolax.mjx.engine import MjModel, mujoco
@@ -45,8 +47,7 @@ def reason_left_out(model: MjModel) -> str | None:
     for flag, name in _FLAGS.items():
         if model.opt.enableflags & getattr(mujoco.mjtEnableBit, flag, 0):
             return f"the flag {name} is enabled, and MJX would step without it: take it out"
-    for field, (name, kind) in _FIELDS.items():
-        asked = np.asarray(getattr(model, field, np.zeros(0)))
+    for name, kind, asked in _asked(model):
         if asked.any():
             [row, *_] = np.flatnonzero(asked.reshape(len(asked), -1).any(axis=1))
             return (
@@ -54,6 +55,15 @@ def reason_left_out(model: MjModel) -> str | None:
                 "another robot: take it out of the model"
             )
     return None
+
+
+def _asked(model: MjModel) -> Iterator[tuple[str, str, np.ndarray]]:
+    """What MJCF calls a thing, whose it is, and where it is asked for: a row for each element."""
+    # No step depends on sensors, so their plugins may stay.
+    for kind in ("actuator", "body", "geom"):
+        yield "plugin", kind, getattr(model, f"{kind}_plugin") >= 0  # -1 where there is none
+    for field, (name, kind) in _FIELDS.items():
+        yield name, kind, np.asarray(getattr(model, field, np.zeros(0)))
 
 
 def _called(model: MjModel, kind: str, row: int) -> str:

@@ -26,7 +26,7 @@ class MjcfEnvironment(MujocoEnvironment):
 
     Attributes:
         xml: The MJCF as text, or the path of a file; a relative one starts at the folder of the
-            subclass's own file.
+            file whose class sets it, for subclasses of that class too.
         frame_skip: Physics steps per environment step.
         episode_length: Environment steps after which an episode is truncated.
         reset_noise: Largest displacement of the first positions and velocities, in m, rad and per
@@ -108,7 +108,7 @@ class MjcfEnvironment(MujocoEnvironment):
         """Refuses rewards and observations that are not finite where an episode begins.
 
         A reward and an observation are computed, and differentiated if they have to be, around one
-        first state. What goes wrong only elsewhere is not found.
+        first state, and the observation there as well. What goes wrong only elsewhere is not found.
 
         Args:
             gradients: Whether their derivatives, in forward mode, are used.
@@ -120,10 +120,11 @@ class MjcfEnvironment(MujocoEnvironment):
 
         def numbers(
             before: jax.Array, after: jax.Array, action: jax.Array
-        ) -> tuple[jax.Array, jax.Array]:
+        ) -> tuple[jax.Array, jax.Array, jax.Array]:
             physics = self._start(state_key).physics
             earlier, later = (self._perturb_physics(physics, part) for part in (before, after))
-            return self._assess(earlier, action, later)[0], self.observe(later)
+            reward = self._assess(earlier, action, later)[0]
+            return reward, self.observe(later), self.observe(earlier)
 
         still = jnp.zeros(self.state_size)
         # As far as a step may go; two equal states have a distance without a derivative.
@@ -144,8 +145,9 @@ class MjcfEnvironment(MujocoEnvironment):
                     "without gradients: --first-order off"
                 ) from error
             found.append(("the derivative of ", slopes))
+        names = ("reward", "observation", "observation")
         for of, numbers_found in found:
-            for what, value in zip(("reward", "observation"), numbers_found, strict=True):
+            for what, value in zip(names, numbers_found, strict=True):
                 if not np.isfinite(value).all():
                     raise ValueError(
                         f"{self.name}: {of}{what} is not finite where an episode begins: "
@@ -169,9 +171,13 @@ class MjcfEnvironment(MujocoEnvironment):
         try:
             if text.lstrip().startswith("<"):
                 return mujoco.MjModel.from_xml_string(text)
-            return mujoco.MjModel.from_xml_path(str(_folder_of(type(self)) / text))
+            return mujoco.MjModel.from_xml_path(str(_folder_of(self._owner_of_xml()) / text))
         except ValueError as error:
             raise ValueError(f"{self.name}: MuJoCo cannot read the model: {error}") from error
+
+    def _owner_of_xml(self) -> type:
+        owners = (cls for cls in type(self).__mro__ if "xml" in vars(cls))
+        return type(self) if "xml" in vars(self) else next(owners, type(self))
 
     def _kinematics(self, physics: Physics) -> mjx.Data:
         data = self._data.replace(qpos=physics.qpos, mocap_pos=physics.mocap_pos)

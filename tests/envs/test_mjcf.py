@@ -1,7 +1,9 @@
 """Environments from an MJCF model and a reward function."""
 
 import copy
+import sys
 from dataclasses import replace
+from types import ModuleType
 
 import jax
 import jax.numpy as jnp
@@ -86,6 +88,17 @@ def test_a_file_lies_beside_the_class(tmp_path, monkeypatch):
     assert type("FromFile", (Ball,), {"xml": "ball.xml"})().mujoco_model.nv == 1
 
 
+def test_an_inherited_file_lies_beside_the_class_that_names_it(tmp_path, monkeypatch):
+    for name in ("robots", "tasks"):
+        (tmp_path / name).mkdir()
+        module = ModuleType(name)
+        module.__file__ = str(tmp_path / name / "classes.py")
+        monkeypatch.setitem(sys.modules, name, module)
+    (tmp_path / "robots" / "ball.xml").write_text(PLAIN)
+    robot = type("FromFile", (Ball,), {"xml": "ball.xml", "__module__": "robots"})
+    assert type("Task", (robot,), {"__module__": "tasks"})().mujoco_model.nv == 1
+
+
 @pytest.mark.parametrize(
     ("xml", "message"),
     [
@@ -167,6 +180,18 @@ def test_a_reward_that_is_not_finite_or_has_no_derivative_is_refused(ball, part,
         broken.check_rewards(gradients=False)
 
 
+def test_an_observation_without_a_derivative_where_an_episode_begins_is_refused(ball):
+    resting = copy.copy(ball)
+    resting.reset_noise, resting._first = 0.0, tuple(0 * part for part in ball._first)
+    resting.observation = lambda physics: jnp.linalg.norm(physics.qvel)[None]
+    with pytest.raises(ValueError, match="the derivative of observation is not finite"):
+        resting.check_rewards(gradients=True)
+    resting.check_rewards(gradients=False)
+    resting.observation = lambda physics: 1 / physics.qvel
+    with pytest.raises(ValueError, match=r"ball: observation is not finite .*: inf at index 0"):
+        resting.check_rewards(gradients=False)
+
+
 def test_a_sound_reward_is_not_refused(ball):
     ball.check_rewards(gradients=True)
     standing = copy.copy(ball)
@@ -208,9 +233,9 @@ def test_it_keeps_the_protocol():
     assert report.judged == 1.0
 
 
-CART = """<mujoco>OPTION<worldbody><body name="b"><joint name="j" type="slide" JOINT/>
+CART = """<mujoco>OPTION<worldbody><body name="b">MESH<joint name="j" type="slide" JOINT/>
 <geom name="g" size=".1" contype="0" conaffinity="0" mass="1" GEOM/></body></worldbody>
-<actuator><general name="a" joint="j" ACTUATOR/></actuator></mujoco>"""
+<actuator><general name="a" joint="j" ACTUATOR/>MORE</actuator></mujoco>"""
 
 
 @pytest.mark.parametrize(
@@ -228,6 +253,22 @@ CART = """<mujoco>OPTION<worldbody><body name="b"><joint name="j" type="slide" J
             "actuatorgroupdisable: MJX would act with these",
         ),
         ({"OPTION": '<option><flag sleep="enable"/></option>'}, "the flag sleep is enabled"),
+        (
+            {
+                "OPTION": '<extension><plugin plugin="mujoco.pid"/></extension>',
+                "MORE": '<plugin name="servo" plugin="mujoco.pid" joint="j"/>',
+            },
+            "plugin of the actuator 'servo'",
+        ),
+        (
+            {
+                "OPTION": '<extension><plugin plugin="mujoco.sdf.torus"/></extension><asset>'
+                '<mesh name="m"><plugin plugin="mujoco.sdf.torus"/></mesh></asset>',
+                "MESH": '<geom name="ring" type="sdf" mesh="m" contype="0" conaffinity="0">'
+                '<plugin plugin="mujoco.sdf.torus"/></geom>',
+            },
+            "plugin of the geom 'ring'",
+        ),
     ],
 )
 def test_what_mjx_leaves_out_in_silence_is_refused_by_name(change, message):
@@ -241,7 +282,7 @@ def test_a_model_that_asks_for_nothing_of_the_kind_is_left_alone():
 
 def filled(change):
     xml = CART
-    for word in ("OPTION", "JOINT", "GEOM", "ACTUATOR"):
+    for word in ("OPTION", "MESH", "JOINT", "GEOM", "ACTUATOR", "MORE"):
         xml = xml.replace(word, change.get(word, ""))
     return xml
 
