@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.frames import frames
-from envs.parameters import choice
+from envs.parameters import choice, integer
 from envs.suites.gymnasium_host import Host
 from envs.suites.gymnasium_simulator import INTEGRATORS
 from envs.suites.shared import construct, known
@@ -46,10 +46,12 @@ class GymnasiumEnvironment:
     Args:
         name: As Gymnasium calls it, say `"Ant-v5"`.
         integrator: `"euler"`, `"implicitfast"` or `"rk4"`; None for the model's own.
-        **parameters: What Gymnasium's environment takes.
+        **parameters: What Gymnasium's environment takes; `max_episode_steps` as in
+            `gymnasium.make`, which is the time limit.
 
     Raises:
-        ValueError: If Gymnasium has no such environment, or it is not one of MuJoCo's.
+        ValueError: If Gymnasium has no such environment, it is not one of MuJoCo's, or a parameter
+            cannot be.
     """
 
     reverse_mode = True
@@ -60,7 +62,10 @@ class GymnasiumEnvironment:
         if integrator is not None:
             choice("integrator", integrator, tuple(INTEGRATORS))
         self.name = f"gymnasium:{name}"
-        self.episode_length = int(gymnasium.spec(name).max_episode_steps or 1000)
+        limit = parameters.pop("max_episode_steps", None)
+        if limit is None:
+            limit = gymnasium.spec(name).max_episode_steps or 1000
+        self.episode_length = integer("max_episode_steps", limit, 1)
         make = functools.partial(Host, name, integrator, parameters)
         self._host = construct("gymnasium", name, parameters, make)
         self.mujoco_model, self.dt = self._host.model, self._host.dt

@@ -41,6 +41,11 @@ braxs_own_warnings = pytest.mark.filterwarnings("ignore::DeprecationWarning")
         ("gymnasium:Ant", {}, r"'Ant' \(did you mean 'Ant-v5'.*Hopper-v5"),
         ("gymnasium:CartPole-v1", {}, "has no environment 'CartPole-v1'"),
         ("gymnasium:Hopper-v5", {"integrator": "verlet"}, "integrator must be one of euler"),
+        (
+            "gymnasium:Hopper-v5",
+            {"max_episode_steps": 0},
+            "max_episode_steps must be an integer of at least 1, not 0",
+        ),
         pytest.param(
             "gymnax:CartPole-v1",
             {},
@@ -135,6 +140,12 @@ def test_gymnasiums_own_steps_come_back_bit_for_bit(float64, gymnasium, name):
     np.testing.assert_array_equal(positions, theirs.data.geom_xpos)
     np.testing.assert_array_equal(rotations.reshape(-1, 9), theirs.data.geom_xmat)
     assert env.dt == theirs.dt
+
+
+def test_gymnasiums_time_limit_can_be_set(gymnasium):
+    for parameters, length in ({}, 1000), ({"max_episode_steps": 50}, 50):
+        environment = envs.make("gymnasium:InvertedPendulum-v5", **parameters)
+        assert environment.episode_length == length
 
 
 def test_gymnasiums_protocol_is_kept(gymnasium):
