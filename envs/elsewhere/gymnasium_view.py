@@ -168,15 +168,17 @@ class _Batch:
     def reset(
         self, seeds: Sequence[int | None] | None, generator: Callable[[], np.random.Generator]
     ) -> None:
-        """Begins an episode in all: the first one of these seeds or, without any, the next one."""
-        if seeds is None and self._carry is not None:
-            self._carry = self._reset(self._carry[-1], self._carry[2] + 1)
-        else:
+        """Begins an episode in each: the first one of its seed or, without one, the next one."""
+        if self._carry is None:
             drawn = generator().integers(2**32, size=self._num_envs)
-            given = [None] * self._num_envs if seeds is None else seeds
-            whole = [other if one is None else one for one, other in zip(given, drawn, strict=True)]
-            keys = jax.vmap(jax.random.key)(np.array(whole, np.uint32))
-            self._carry = self._reset(keys, jnp.zeros(self._num_envs, jnp.int32))
+            keys, episodes = _keys(drawn), jnp.zeros(self._num_envs, jnp.int32)
+        else:
+            keys, episodes = self._carry[-1], self._carry[2] + 1
+        if seeds is not None:
+            seeded = np.array([seed is not None for seed in seeds])
+            keys = jnp.where(seeded, _keys([seed or 0 for seed in seeds]), keys)
+            episodes = jnp.where(seeded, 0, episodes)
+        self._carry = self._reset(keys, episodes)
         self.over = np.zeros(self._num_envs, bool)
 
     def step(self, actions: Any) -> tuple[Any, ...]:
@@ -240,6 +242,10 @@ def _seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int |
     if len(seeds) != num_envs:
         raise ValueError(f"there are {len(seeds)} seeds, but num_envs is {num_envs}")
     return [None if one is None else integer("seed", one, 0, 2**32 - 1) for one in seeds]
+
+
+def _keys(seeds: Sequence[int] | np.ndarray) -> jax.Array:
+    return jax.vmap(jax.random.key)(np.array(seeds, np.uint32))
 
 
 def _host(array: jax.Array) -> np.ndarray:

@@ -109,6 +109,8 @@ def test_a_vector_is_what_gymnasium_makes_of_single_environments(mode, short, ac
             rows += [info["speed"], info["_speed"]]
             rows.append(info.get("_final_obs", np.zeros(ENVS, bool)))
         rows.append(one.reset()[0])  # the next episodes, as seeded
+        rows.append(one.reset(seed=[3, None, 9])[0])  # the second goes on
+        rows.append(one.reset(seed=[None] * ENVS)[0])
         outcomes.append(rows)
     for ours, reference in zip(*outcomes, strict=True):
         np.testing.assert_allclose(ours, reference, atol=1e-6)
