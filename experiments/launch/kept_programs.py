@@ -27,11 +27,12 @@ from typing import Any
 
 import jax
 import jax.monitoring
+import psutil
 from jax._src.config import persistent_cache_min_compile_time_secs
 from jax.experimental import serialize_executable
 
 import envs
-import sobolax
+from experiments.launch import provenance
 
 #: Beside JAX's compiled programs.
 FOLDER = "programs"
@@ -124,12 +125,15 @@ class Kept:
             state_bytes: See the property.
 
         Raises:
-            NotKept: If it cannot be kept: it calls Python, or the disk is full.
+            NotKept: If it cannot be kept: it calls Python, a source file was edited while it was
+                traced, or the disk is full.
         """
         if name not in self._made:
             return
         digest, fresh = self._made[name]
         try:
+            if _edited():
+                raise ValueError("a source file was edited after this process began")
             if fresh:
                 if _calls_python(compiled):
                     raise ValueError("it calls Python")
@@ -169,6 +173,9 @@ class Kept:
 def find(env: str, identity: Mapping[str, Any], arguments: Any, devices: int) -> Kept | None:
     """The kept programs of a training; None where programs cannot be told apart, or are not kept.
 
+    A file that is edited while the process starts may be imported before and hashed after: then
+    nothing is kept.
+
     Args:
         env: The environment's name. Only this project's own are known by their source.
         identity: Whatever else shapes the programs: agent, configuration, as JSON.
@@ -180,7 +187,7 @@ def find(env: str, identity: Mapping[str, Any], arguments: Any, devices: int) ->
     if not where or not switched_on or "://" in where or jax.process_count() > 1:
         return None
     versions = _versions()
-    if not envs.is_own(env) or versions is None:
+    if not envs.is_own(env) or versions is None or _edited():
         return None
     shapes = [(str(leaf.shape), str(leaf.dtype)) for leaf in jax.tree.leaves(arguments)]
     program = {
@@ -189,7 +196,7 @@ def find(env: str, identity: Mapping[str, Any], arguments: Any, devices: int) ->
         "structure": str(jax.tree.structure(arguments)),
         "shapes": shapes,
         "devices": devices,
-        "source": _source(),
+        "source": provenance.source(),
     }
     setting = {
         "format": _FORMAT,
@@ -285,16 +292,16 @@ def _versions() -> dict[str, str] | None:
     return found
 
 
-def _source() -> str:
-    """A digest of this project's files."""
-    digest = hashlib.sha256()
-    own = Path(__file__).parents[1]
-    for root in (Path(sobolax.__path__[0]), Path(envs.__path__[0]), own):
-        for path in sorted(root.rglob("*")):
-            if path.is_file() and path.suffix != ".pyc":
-                content = hashlib.sha256(path.read_bytes()).digest()
-                digest.update(f"{root.name}/{path.relative_to(root)}".encode() + content)
-    return digest.hexdigest()
+def _edited() -> bool:
+    """Whether a file of this project is newer than this process, which may have imported another.
+
+    Up to a second of the time before the process counts too: the system rounds when it began.
+    """
+    start = psutil.Process().create_time() - 1
+    try:
+        return any(path.stat().st_mtime >= start for path in provenance.source_files().values())
+    except FileNotFoundError:  # removed just now
+        return True
 
 
 def _machine() -> list[str]:

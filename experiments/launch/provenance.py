@@ -1,6 +1,8 @@
-"""What produced the numbers of a run: versions, device, commit."""
+"""What produced the numbers of a run: versions, device, commit, source."""
 
 import datetime
+import functools
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -11,6 +13,7 @@ from typing import Any
 
 import jax
 
+import envs
 import sobolax
 
 #: What `describe` gives.
@@ -18,11 +21,13 @@ WRITER = {
     "versions": dict[str, str | None],
     "device": dict[str, str | int | None],
     "commit": dict[str, str | bool | None] | None,
+    "source_digest?": str,  # older files lack it
 }
+_ROOTS = (Path(sobolax.__path__[0]), Path(envs.__path__[0]), Path(__file__).parents[1])
 
 
 def describe() -> dict[str, Any]:
-    """What produced the numbers: versions, device and commit, but no machine name."""
+    """What produced the numbers: versions, device, commit, source, but no machine name."""
     device = jax.devices()[0]
     return {
         "versions": {
@@ -37,6 +42,7 @@ def describe() -> dict[str, Any]:
             "processor_cores": os.cpu_count(),
         },
         "commit": _commit(),
+        "source_digest": source()[:12],
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
@@ -49,18 +55,41 @@ _MATTERS = (
 )
 
 
-def differences(there: Mapping[str, Any]) -> list[str]:
-    """How a `describe` differs from this process in fields that may change the last bits."""
-    here = describe()
+def differences(there: Mapping[str, Any], here: Mapping[str, Any] | None = None) -> list[str]:
+    """How a `describe` differs from another in fields that may change the last bits.
+
+    Args:
+        there: The one.
+        here: The other; None for this process.
+    """
+    here = describe() if here is None else here
 
     def look(found: Mapping[str, Any], part: str, name: str) -> Any:
         return (found.get(part) or {}).get(name)
 
-    return [
-        f"{name} {look(there, part, name)} -> {look(here, part, name)}"
-        for part, name in _MATTERS
-        if look(there, part, name) != look(here, part, name)
-    ]
+    pairs = [(name, look(there, part, name), look(here, part, name)) for part, name in _MATTERS]
+    if "source_digest" in there and "source_digest" in here:
+        pairs.append(("source", there["source_digest"], here["source_digest"]))
+    return [f"{name} {one} -> {other}" for name, one, other in pairs if one != other]
+
+
+def source_files() -> dict[str, Path]:
+    """The files of this project's packages, by name; hidden ones are an editor's."""
+    return {
+        f"{root.name}/{path.relative_to(root)}": path
+        for root in _ROOTS
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.suffix != ".pyc" and not path.name.startswith(".")
+    }
+
+
+@functools.cache
+def source() -> str:
+    """A digest of this project's files at the first call: later edits are not what runs."""
+    digest = hashlib.sha256()
+    for name, path in source_files().items():
+        digest.update(name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def _version(name: str) -> str | None:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+import time
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 import envs
-from experiments.launch import kept_programs
+from experiments.launch import kept_programs, provenance
 from experiments.launch.kept_programs import Kept, NotKept, find
 from experiments.launch.program import compile_program
 from sobolax import make_training
@@ -31,6 +32,15 @@ CONFIG = sac.Config(
     report_states=0,
 )
 NAMES = ("learn", "init", "look")
+edited = kept_programs._edited
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_edited():
+    """Whoever edits files while the tests run changes none of them."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(kept_programs, "_edited", lambda: False)
+        yield
 
 
 def training(traced):
@@ -216,7 +226,7 @@ def test_the_key_knows_whatever_shapes_a_program(cache, monkeypatch):
         keys.append(key())
     monkeypatch.setenv("XLA_FLAGS", "--xla_something=1")
     keys.append(key())
-    monkeypatch.setattr(kept_programs, "_source", lambda: "another commit")
+    monkeypatch.setattr(provenance, "source", lambda: "another commit")
     keys.append(key())
     assert len(set(keys)) == len(keys)
     assert key() == key()
@@ -232,6 +242,30 @@ def test_what_cannot_be_known_is_not_kept(monkeypatch):
     monkeypatch.undo()
     jax.config.update("jax_enable_compilation_cache", False)
     assert find("point_mass", {}, (), 1) is None
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_file_that_was_edited_after_the_process_began_keeps_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "_ROOTS", (tmp_path / "package",))
+    monkeypatch.setattr(kept_programs, "_edited", edited)
+    names = ("physics.py", "model.xml", ".physics.py.swp", "__pycache__/physics.cpython.pyc")
+    for path in (tmp_path / "package" / name for name in names):
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.touch()
+        os.utime(path, (1e9, 1e9))
+    kept = find("point_mass", {}, (), 1)
+    assert kept is not None
+    for name in names[2:]:  # of an editor, and of Python
+        os.utime(tmp_path / "package" / name)
+    compiled = kept.compile("learn", jax.jit(jnp.sin).lower(jnp.ones(2)), {})
+    kept.save("learn", compiled)
+    now = time.time()
+    for name in names[:2]:
+        os.utime(tmp_path / "package" / name, (now, now))
+        assert find("point_mass", {}, (), 1) is None
+        with pytest.raises(NotKept, match=r"learn is not kept .* a source file was edited"):
+            kept.save("learn", compiled)
+        os.utime(tmp_path / "package" / name, (1e9, 1e9))
 
 
 def test_old_files_make_room(tmp_path, monkeypatch):
