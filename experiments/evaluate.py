@@ -61,17 +61,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = read_flags(Evaluate, argv, "python -m experiments.evaluate")
         check_evaluation(args.episodes, args.seed)
-        path = choose(args)
         found = load_run(args.run, args.env)
+        path = choose(args)
         runs = len(found.job.variants) * found.job.seeds
         check_episodes(found.environment, runs, args.episodes)
     except (ValueError, OSError) as error:
         return bad_input(error)
     keep_compiled_programs()
     results = evaluate_run(found, args.episodes, args.seed)
-    run_folder.write_json(path, results)
     title = environment_title(found.experiment.env, found.experiment.env_args)
     show([table(results, title)], console)
+    run_folder.write_json(path, results)  # after the table: a disk may be full
     text = f"Policies of {found.source}, after {counted(found.epochs, 'epoch')}; all is in {path}"
     console.print(Text(text), soft_wrap=True)
     return 0
@@ -81,12 +81,11 @@ def choose(args: Evaluate) -> Path:
     """The path of the file to write.
 
     Raises:
-        ValueError: If the file exists, or its folder does not.
+        ValueError: If the file exists, or its folder does not or takes no file.
     """
-    if args.output is None:
-        return run_folder.free_path(args.run / "evaluation.json")
-    run_folder.check_new_file(args.output)
-    return args.output
+    path = args.output or run_folder.free_path(args.run / "evaluation.json")
+    run_folder.check_new_file(path)
+    return path
 
 
 def evaluate_run(found: TrainedRun, episodes: int, seed: int) -> dict[str, Any]:

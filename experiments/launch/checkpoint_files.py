@@ -40,6 +40,7 @@ _SHAPE = {
     "format": Any,
     "written_by": provenance.WRITER,
     "arrays": list[dict[str, Any]],
+    "warnings?": list[str],  # older files lack them
 }
 _ARRAY = {"name": str, "shape": list[int], "dtype": str, "crc32": int}
 Arrays = Mapping[str, np.ndarray]
@@ -152,18 +153,21 @@ def newest(
     fingerprint: Mapping[str, Any],
     like: Shapes | None = None,
     names: Collection[str] | None = None,
+    optional: Collection[str] = (),
 ) -> tuple[Checkpoint | None, dict[Path, CheckpointError]]:
     """The last good checkpoint of a folder, and the problems of those after it.
 
     A good one belongs to `fingerprint` and its state has the shapes and types of `like` (None for
-    any). `names` are the arrays to read (None for all).
+    any). `names` are the arrays to read (None for all), and those of `optional` that are there.
     """
     problems: dict[Path, CheckpointError] = {}
     for path in reversed(present(folder)):
         try:
             manifest = read_manifest(path)
             _check(path, manifest, fingerprint, like)
-            arrays = read(path, manifest, names)
+            there = {entry["name"] for entry in manifest["arrays"]}
+            wanted = None if names is None else {*names, *there.intersection(optional)}
+            arrays = read(path, manifest, wanted)
             return Checkpoint(path, int(path.name[6:]), manifest, arrays), problems
         except CheckpointError as error:
             problems[path] = error

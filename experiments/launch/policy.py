@@ -8,10 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.launch import json_files, run_folder, snapshot
+from experiments.launch import run_folder, snapshot
 from experiments.launch.checkpoint_files import Checkpoint, CheckpointError, newest
 from experiments.launch.configuration import Experiment, check_own
+from experiments.launch.history import METRICS
 from experiments.launch.job import Job, check_experiment, fingerprint, make_job, template
+
+_FROZEN = METRICS + "frozen"
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def load_policies(job: Job, folder: Path) -> tuple[Any, Checkpoint]:
     wanted, good, problems = jax.tree.leaves(names), [], []
     places = {run_folder.POLICY: {name: whole[name] for name in wanted}}
     for place, like in (places | {run_folder.CHECKPOINTS: whole}).items():
-        found, bad = newest(folder / place, fingerprint(job), like, wanted)
+        found, bad = newest(folder / place, fingerprint(job), like, wanted, [_FROZEN])
         good += [] if found is None else [found]
         problems += map(str, bad.values())
     if not good:
@@ -133,27 +136,16 @@ def load_run(run: str | Path, env: str | None = None) -> TrainedRun:
     environment, training = check_experiment(experiment, None)
     job = make_job(experiment, training)
     policies, checkpoint = load_policies(job, folder)
-    frozen = read_frozen(job, folder, checkpoint.epochs)
+    frozen = _frozen(job, checkpoint)
     return TrainedRun(
         experiment, environment, job, policies, checkpoint.epochs, checkpoint.path, frozen
     )
 
 
-def read_frozen(job: Job, folder: Path, epochs: int) -> np.ndarray:
-    """Which runs were frozen after so many epochs, `(variants, seeds)`; none if no file says so."""
-    frozen = np.zeros((len(job.variants), job.seeds), bool)
-    names = [variant.name for variant in job.variants]
-    path = folder / run_folder.METRICS
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    for row in text.splitlines():
-        try:
-            line = json_files.parse(row, dict[str, Any])
-        except ValueError:
-            continue  # being written, or torn by a kill: of a later epoch than the checkpoint's
-        place = line.get("variant"), line.get("seed")
-        if line.get("epoch") == epochs - 1 and place[0] in names and place[1] in range(job.seeds):
-            frozen[names.index(place[0]), place[1]] = (line.get("frozen") or 0) > 0
-    return frozen
+def _frozen(job: Job, checkpoint: Checkpoint) -> np.ndarray:
+    # Not from the lines of metrics: a run that resumes removes those after its checkpoint.
+    flags = checkpoint.arrays.get(_FROZEN)
+    return np.zeros((len(job.variants), job.seeds), bool) if flags is None else flags[-1] > 0
 
 
 def load_policy(

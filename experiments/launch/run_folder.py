@@ -157,6 +157,10 @@ def check_new_file(path: Path, flag: str = "--output") -> None:
         raise ValueError(f"{path} exists: name a new file with {flag}")
     if not path.parent.is_dir():
         raise ValueError(f"{flag} {path}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"{path} cannot be made: {path.parent} is not writable; name another file with {flag}"
+        )
 
 
 def check_places(path: Path, files: Iterable[str], folders: Iterable[str] = ()) -> None:

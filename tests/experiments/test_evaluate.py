@@ -1,5 +1,8 @@
 """What an evaluation says of trained policies."""
 
+import errno
+import os
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -7,7 +10,8 @@ import numpy as np
 import pytest
 
 from experiments import evaluate
-from experiments.launch import policy, run_folder
+from experiments.launch import run_folder
+from experiments.report.intervals import estimate
 from sobolax.cart import Cart
 
 
@@ -38,19 +42,58 @@ def test_frozen_runs_are_named_and_left_out_of_means():
     assert evaluate.table(results, "cart").note.endswith("left out of means: sobolev, seed 0.")
 
 
-def test_what_was_frozen_is_read_from_lines_whose_last_may_be_torn(tmp_path):
-    job = SimpleNamespace(variants=[SimpleNamespace(name=name) for name in ("a", "b")], seeds=2)
-    lines = [
-        {"epoch": epoch, "variant": variant, "seed": seed, "frozen": float(variant == "b") * seed}
-        for epoch in (0, 1)
-        for variant in ("a", "b")
-        for seed in (0, 1)
-    ]
-    run_folder.append_lines(tmp_path / run_folder.METRICS, lines)
-    with (tmp_path / run_folder.METRICS).open("a") as file:
-        file.write('{"epoch": 2, "vari')
-    assert policy.read_frozen(job, tmp_path, 2).tolist() == [[False, False], [False, True]]
-    assert not policy.read_frozen(job, tmp_path / "nowhere", 2).any()
+@pytest.fixture
+def evaluated(tmp_path, monkeypatch):
+    """Evaluates the run in `tmp_path`, of which nothing is computed; lists what was."""
+    variant = {
+        "label": "SAC",
+        "return": asdict(estimate([1.0, 2.0])),
+        "standard_deviation": 0.5,
+        "length": 7.0,
+        "nonfinite": 0,
+        "frozen": [],
+    }
+    results = {"variants": {"plain": variant}, "interval": "over seeds", "episodes": 3}
+    found = SimpleNamespace(
+        experiment=SimpleNamespace(env="cart", env_args={}),
+        job=SimpleNamespace(variants=["plain"], seeds=2),
+        environment=Cart(),
+        source="epoch_000003",
+        epochs=3,
+    )
+    made = []
+
+    def evaluate_run(*_):
+        made.append(results)
+        return results
+
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "unused"))
+    monkeypatch.setattr(evaluate, "load_run", lambda *_: found)
+    monkeypatch.setattr(evaluate, "evaluate_run", evaluate_run)
+    return made
+
+
+@pytest.mark.parametrize("flags", [[], ["--output", "RUN/mine.json"]])
+def test_a_folder_that_takes_no_file_is_known_before_anything_is_evaluated(
+    flags, evaluated, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    flags = [flag.replace("RUN", str(tmp_path)) for flag in flags]
+    assert evaluate.main([str(tmp_path), *flags]) == 2
+    assert "is not writable; name another file with --output" in capsys.readouterr().err
+    assert not evaluated
+
+
+def test_what_cannot_be_written_is_printed(evaluated, tmp_path, monkeypatch, capsys):
+    def full(path, values):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(run_folder, "write_json", full)
+    assert evaluate.main([str(tmp_path)]) == 1
+    printed = capsys.readouterr()
+    assert "cart, 3 episodes, mean and 95 % interval over seeds" in printed.out
+    assert "No space left" in printed.err
+    assert len(evaluated) == 1
 
 
 def test_the_next_free_path_replaces_nothing(tmp_path):
