@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,12 +55,13 @@ class Prepared:
         experiment: The experiment.
         environment: Its environment.
         job: All variants and seeds of it.
-        folder: The run's folder.
+        folder: The run's folder; of a new run without `--output`, a name that was free.
         checkpoints: When to take checkpoints; None for never.
         resume: Whether the folder holds a run to continue.
         layout: The devices, and what they share.
         devices: How many were asked for; None for as many as are of use.
         kept: Where its compiled programs may lie, or are put; None for nowhere.
+        claimed: Whether the folder of a new run is made, with its configuration.
     """
 
     experiment: Experiment
@@ -72,6 +73,7 @@ class Prepared:
     layout: Layout
     devices: int | None = None
     kept: Kept | None = None
+    claimed: bool = False
 
     @property
     def name(self) -> str:
@@ -114,8 +116,7 @@ def prepare(
     if resume:
         folder = _to_resume(experiment)
     else:
-        names = [experiment.agent, *(variant.name for variant in members)]
-        folder = run_folder.choose(experiment.output, experiment.env, names)
+        folder = run_folder.choose(experiment.output, experiment.env, _names(experiment))
     job = make_job(experiment, training)
     kept = _find_kept(experiment, job, layout) if keep else None
     check_fits(
@@ -129,6 +130,11 @@ def prepare(
     )
     asked = None if devices is None else layout.devices
     return Prepared(experiment, environment, job, folder, checkpoints, resume, layout, asked, kept)
+
+
+def _names(experiment: Experiment) -> list[str]:
+    """What the name of a run's folder lists."""
+    return [experiment.agent, *(variant.name for variant in variants(experiment))]
 
 
 def _find_kept(experiment: Experiment, job: Job, layout: Layout) -> Kept | None:
@@ -179,25 +185,40 @@ def run(
     return execute(prepare(experiment, checkpoints, resume, devices), progress or Silent())
 
 
+def claim(prepared: Prepared) -> Prepared:
+    """Makes the folder of a new run, with its configuration, if that is not done.
+
+    Returns:
+        The same run, in another folder if a run of the same second took an automatic name.
+    """
+    if prepared.resume or prepared.claimed:
+        return prepared
+    experiment, folder, rule = prepared.experiment, prepared.folder, prepared.checkpoints
+    if experiment.output is None:
+        folder = run_folder.claim(experiment.env, _names(experiment))
+    else:
+        run_folder.create(folder)
+    configuration = {
+        "experiment": to_json(experiment),
+        "checkpoints": None if rule is None else asdict(rule),
+        "devices": prepared.devices,
+        **provenance.describe(),
+    }
+    run_folder.write_json(folder / run_folder.CONFIGURATION, configuration)
+    return replace(prepared, folder=folder, claimed=True)
+
+
 def execute(prepared: Prepared, progress: Progress) -> dict[str, Any]:
     """Trains the agents, then writes results, plots and the page."""
     start = time.perf_counter()
+    prepared = claim(prepared)
     folder, job, rule = prepared.folder, prepared.job, prepared.checkpoints
-    if not prepared.resume:
-        run_folder.create(folder)
-        configuration = {
-            "experiment": to_json(prepared.experiment),
-            "checkpoints": None if rule is None else asdict(rule),
-            "devices": prepared.devices,
-            **provenance.describe(),
-        }
-        run_folder.write_json(folder / run_folder.CONFIGURATION, configuration)
-    warnings = _warn_of_devices(prepared, progress)
+    warnings = _earlier_warnings(prepared) + _warn_of_devices(prepared, progress)
     devices, kept = prepared.layout.runs, prepared.kept
     program = partial(
         compile_program, job.training, job.keys, job.hypers, devices, kept, progress.note
     )
-    outcome = train_runs(job, folder, progress, rule, program, check=True, kept=kept)
+    outcome = train_runs(job, folder, progress, rule, program, True, kept, warnings)
     history = outcome.history
     keeps = bool(history.epochs or not prepared.resume)  # otherwise the old results stay
 
@@ -213,7 +234,7 @@ def execute(prepared: Prepared, progress: Progress) -> dict[str, Any]:
             "resumed_from": outcome.resumed_from,
             "metrics_seconds": outcome.metrics_seconds,
             "checkpoints": outcome.checkpoints,
-            "warnings": [*warnings, *outcome.warnings],
+            "warnings": outcome.warnings,
         }
         if keeps:
             run_folder.replace_json(folder / run_folder.RESULTS, results)
@@ -238,6 +259,13 @@ def execute(prepared: Prepared, progress: Progress) -> dict[str, Any]:
         for name in {*_DRAWN} - drawn:  # of before the resume
             (folder / name).unlink(missing_ok=True)
     return results
+
+
+def _earlier_warnings(prepared: Prepared) -> list[str]:
+    """Those that a run ended with before its resume; a killed one's are in its checkpoints."""
+    if not prepared.resume:
+        return []
+    return (run_folder.read_results(prepared.folder) or {}).get("warnings", [])
 
 
 def _warn_of_devices(prepared: Prepared, progress: Progress) -> list[str]:
@@ -331,6 +359,10 @@ def main(argv: Sequence[str] | None = None, keep: bool = False) -> int:
         text = f"{prepared.folder} is complete, with {epochs} epochs: nothing is left"
         console.print(Text(text), soft_wrap=True)
         return 0
+    try:
+        prepared = claim(prepared)
+    except run_folder.FolderError as error:
+        return bad_input(error)
     progress = tracked(prepared, console_progress(console), given.track)
     with second_interrupt_quits():
         try:

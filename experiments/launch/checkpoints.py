@@ -3,7 +3,7 @@
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +70,14 @@ class Checkpoints:
         share = FIRST_SHARE if first else SHARE
         return now - self._opened >= share * (spent + self._cost)
 
-    def save(self, epochs: int, take: Callable[[], dict[str, np.ndarray]]) -> None:
+    def save(
+        self,
+        epochs: int,
+        take: Callable[[], dict[str, np.ndarray]],
+        warnings: Sequence[str] = (),
+    ) -> None:
         """Starts to write what `take` copies, once the previous checkpoint is written."""
-        about = self._manifest()
+        about = self._manifest(warnings)
         self._began = time.perf_counter()
         self.wait()
         try:
@@ -139,7 +144,9 @@ class Checkpoints:
         self._resumed = found is not None
         return found
 
-    def finish(self, epochs: int, arrays: Mapping[str, np.ndarray]) -> bool:
+    def finish(
+        self, epochs: int, arrays: Mapping[str, np.ndarray], warnings: Sequence[str] = ()
+    ) -> bool:
         """Saves the final policies and history; returns whether it worked (`news` says why not)."""
         self.wait()
         folder = self.folder.with_name(run_folder.POLICY)
@@ -150,7 +157,7 @@ class Checkpoints:
         self._set_aside(problems)
         writer = Writer(folder, keep=1)
         try:
-            writer.start(epochs, arrays, self._manifest())
+            writer.start(epochs, arrays, self._manifest(warnings))
             writer.finish()
             return True
         except Exception as error:
@@ -175,11 +182,11 @@ class Checkpoints:
     def _completed(self) -> None:
         self._ended = time.perf_counter()
 
-    def _manifest(self) -> dict[str, Any]:
+    def _manifest(self, warnings: Sequence[str]) -> dict[str, Any]:
         # In the foreground: it runs git, and forking beside a computation is unsafe.
         if "written_by" not in self._about:
             self._about["written_by"] = provenance.describe()
-        return self._about
+        return self._about | {"warnings": list(warnings)}
 
     def _set_aside(self, problems: Mapping[Path, CheckpointError]) -> None:
         for path, problem in problems.items():

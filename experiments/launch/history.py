@@ -39,7 +39,7 @@ class History:
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The arrays that a checkpoint stores, by name."""
-        metrics = {METRICS + name: np.stack([e[name] for e in self.epochs]) for name in self.names}
+        metrics = {METRICS + name: self._stack(name) for name in self.names}
         return metrics | {SECONDS: np.array(self.seconds, np.float64)}
 
     def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> "History":
@@ -55,14 +55,15 @@ class History:
 
     @property
     def names(self) -> list[str]:
-        """Names of the metrics."""
-        return list(self.epochs[0]) if self.epochs else []
+        """Names of the metrics of any epoch: a resumed run may be of a version with others."""
+        return list(dict.fromkeys(name for epoch in self.epochs for name in epoch))
 
     def values(self, name: str) -> np.ndarray | None:
-        """One metric of all epochs, `(epochs, variants, seeds)`; None if it was not measured."""
-        if name not in self.names:
-            return None
-        return np.stack([epoch[name] for epoch in self.epochs])
+        """One metric of all epochs, `(epochs, variants, seeds)`, NaN in those that lack it.
+
+        None if it was not measured.
+        """
+        return self._stack(name) if name in self.names else None
 
     @property
     def frozen(self) -> np.ndarray:
@@ -79,7 +80,11 @@ class History:
 
     def last(self, name: str) -> np.ndarray | None:
         """One metric of the last epoch, `(variants, seeds)`; None if it was not measured."""
-        return self.epochs[-1][name] if name in self.names else None
+        return self.epochs[-1].get(name) if self.epochs else None
+
+    def _stack(self, name: str) -> np.ndarray:
+        missing = np.full((len(self.variants), self.seeds), np.nan)
+        return np.stack([epoch.get(name, missing) for epoch in self.epochs])
 
     def rows(self, epoch: int) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl` for one epoch: one per run."""

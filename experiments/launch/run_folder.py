@@ -31,7 +31,13 @@ TRACKING = "tracking"
 _NEW = "new-files"
 
 _RULE = CheckpointRule | None
-_RESULTS = {"interrupted?": bool, "epochs?": int, "missing?": list[str], "order?": list[str]}
+_RESULTS = {
+    "interrupted?": bool,
+    "epochs?": int,
+    "warnings?": list[str],
+    "missing?": list[str],
+    "order?": list[str],
+}
 
 
 class FolderError(ValueError):
@@ -143,6 +149,23 @@ def create(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FolderError(f"{path} cannot be made: {error.strerror}") from error
+
+
+def claim(env: str, variants: Iterable[str]) -> Path:
+    """Makes a new folder of the name that `choose` finds: no other run can have the same.
+
+    Raises:
+        FolderError: If the system refuses it.
+    """
+    names = [*variants]
+    while True:
+        path = choose(None, env, names)
+        try:
+            path.mkdir(parents=True)
+            return path
+        except OSError as error:
+            if not path.exists():  # otherwise a run of the same second took the name
+                raise FolderError(f"{path} cannot be made: {error.strerror}") from error
 
 
 def free_path(path: Path) -> Path:

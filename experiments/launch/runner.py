@@ -1,7 +1,7 @@
 """Trains the runs of one program, epoch by epoch, with everything on disk as it goes."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,7 @@ class Outcome:
         metrics_seconds: Time that metrics, copies of policies and `progress` blocked training.
         checkpoints: Checkpoints saved and failed, and the seconds they took: blocking the training,
             and in the background.
-        warnings: Problems that did not stop the training.
+        warnings: Problems that did not stop the training, including those before a resume.
     """
 
     history: History
@@ -62,6 +62,7 @@ def train_runs(
     program: Program | Callable[[], Program] | None = None,
     check: bool = False,
     kept: Kept | None = None,
+    warnings: Sequence[str] = (),
 ) -> Outcome:
     """Trains all runs, from the last good checkpoint in the folder if there is one.
 
@@ -78,6 +79,7 @@ def train_runs(
         program: The job's compiled program, or a function that compiles it when it is needed.
         check: Whether a sample of tangents is checked, beside the training.
         kept: Where the check's program may lie compiled, or is put.
+        warnings: Earlier ones, which are kept with those of the training.
 
     Returns:
         The outcome; after Ctrl-C, that of the epochs until then.
@@ -90,7 +92,7 @@ def train_runs(
         folder, [run_folder.METRICS], [run_folder.POLICY, run_folder.CHECKPOINTS]
     )
     made = Checkpoints(folder, jobs.fingerprint(job), checkpoints)
-    running = _Running(job, folder, progress, made, check, kept)
+    running = _Running(job, folder, progress, made, check, kept, warnings)
     with run_folder.locked(folder):
         try:
             running.restore()
@@ -116,14 +118,18 @@ class _Running:
         checkpoints: Checkpoints,
         check: bool,
         kept: Kept | None,
+        warnings: Sequence[str],
     ):
-        self.outcome = Outcome(History(job.variants, job.seeds))
+        self.outcome = Outcome(
+            History(job.variants, job.seeds), warnings=[*dict.fromkeys(warnings)]
+        )
         self._job, self._folder, self._progress = job, folder, progress
         self._checkpoints = checkpoints
         self._start: Any = None  # the state of a checkpoint, in the host's memory
         self._policy_names: Any = None
         self._lines_whole = True
         self._judged: set[str] = set()  # metrics that there was a warning of
+        self._shown: set[str] = set()  # warnings of this process
         self._check = TangentCheck(job, kept) if check else None
 
     @property
@@ -201,7 +207,7 @@ class _Running:
             self._progress.phase("saving policies")
             names, values = map(jax.tree.leaves, (self._policy_names, outcome.policies))
             arrays = dict(zip(names, values, strict=True)) | outcome.history.to_arrays()
-            saved = call(made.finish, done, arrays)
+            saved = call(made.finish, done, arrays, outcome.warnings)
         made.wait()
         made.close()
         if saved and self.complete:
@@ -228,6 +234,8 @@ class _Running:
         outcome = self.outcome
         outcome.history = outcome.history.from_arrays(found.arrays)
         outcome.resumed_from = found.epochs
+        earlier = found.manifest.get("warnings", [])
+        outcome.warnings = list(dict.fromkeys([*earlier, *outcome.warnings]))
         if self._policy_names is not None:
             outcome.policies = jax.tree.map(found.arrays.__getitem__, self._policy_names)
         if self.complete:
@@ -281,6 +289,7 @@ class _Running:
                 snapshot.to_arrays(state, len(self._job.keys), snapshot.STATE)
                 | self.outcome.history.to_arrays()
             ),
+            self.outcome.warnings,
         )
 
     def _rows(self) -> list[dict[str, Any]]:
@@ -321,6 +330,8 @@ class _Running:
     def _warn(self, text: str) -> None:
         if text not in self.outcome.warnings:
             self.outcome.warnings.append(text)
+        if text not in self._shown:
+            self._shown.add(text)
             self._progress.warn(text)
 
     def _report_news(self) -> None:
