@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(Text(str(stopped)), soft_wrap=True)
         return stopped.status
     report.show(merged.folder, console)
+    if merged.mixed:
+        console.print(Text(merged.mixed, style="yellow"), soft_wrap=True)
     for text in merged.missing:
         console.print(Text(f"not complete, and left out: {text}", style="bold red"), soft_wrap=True)
     return FAILED if merged.missing else 0

@@ -25,8 +25,9 @@ def write(merged: Merged, start: float) -> None:
     """
     results, history, folder = make_results(merged, start), merged.history, merged.folder
     run_folder.check_places(folder, (run_folder.RESULTS, run_folder.METRICS, tables.TABLE))
-    shards.begin(folder, merged.sweep)
+    run_folder.create(folder)
     with run_folder.locked(folder):
+        shards.begin(folder, merged.sweep)
         rows = [row for epoch in range(len(history.epochs)) for row in history.rows(epoch)]
         run_folder.replace_lines(folder / run_folder.METRICS, rows)
         table.save(folder, [tables.make_table(results)], tables.TABLE)

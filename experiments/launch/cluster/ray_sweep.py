@@ -59,8 +59,9 @@ def run(command: Command, console: Console) -> Merged:
         several, some = "s" * (len(nodes) > 1), "s" * (places > 1)
         text = f"{len(nodes)} machine{several} of the cluster can train {places} shard{some}"
         console.print(f"{text} at a time.")
-        shards.begin(folder, sweep)
+        run_folder.create(folder)
         with run_folder.locked(folder):
+            shards.begin(folder, sweep)
             planned = _plan(ray, machines, nodes, prepared)
             parts = [range(*ends) for ends in planned["shards"]]
             text = f"{sweep.runs:,} runs are {len(parts)} shards of up to {len(parts[0])}."
@@ -184,7 +185,7 @@ def _plan(ray: Any, machines: Machines, nodes: Sequence[Node], prepared: Prepare
         )
         planned = _get(ray, answer, "on a worker of the cluster: ")
     except (ValueError, KeyboardInterrupt):
-        if not prepared.resumes:
+        if not prepared.resumes and not (folder / shards.PLAN).exists():
             shutil.rmtree(folder)  # it was new, and nothing is trained
         raise
     shards.begin(folder, prepared.sweep, planned)

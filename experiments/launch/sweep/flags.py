@@ -189,16 +189,20 @@ def _check_words(argv: Sequence[str], flags: Any, base: Experiment) -> None:
                 f"--{flag} {' '.join(words)}: {flag.replace('-', '_')} is static, it shapes the "
                 f"compiled program: run one sweep for each value. What may vary is {hyper}"
             )
-    # Flags that may change on resuming.
-    free = {"resume", "merge", "memory", "env", "no-distributed", *dict(_known(flags.machines))}
-    others = ", ".join(f"--{flag}" for flag in given if flag not in free)
     if {"resume", "merge"} <= given.keys():
         raise ValueError("--resume and --merge exclude each other: give one of them")
-    folder = next((flag for flag in ("resume", "merge") if flag in given), None)
-    if folder and others:
+    # Flags that may change on resuming.
+    free = {"resume", "memory", "env", "no-distributed", *dict(_known(flags.machines))}
+    others = ", ".join(f"--{flag}" for flag in given if flag not in free)
+    if "resume" in given and others:
         raise ValueError(
-            f"--{folder} takes everything but --memory, and where it runs, from the folder: leave "
+            "--resume takes everything but --memory, and where it runs, from the folder: leave "
             f"out {others}, or start another sweep"
+        )
+    others = ", ".join(f"--{flag}" for flag in given if flag not in ("merge", "env"))
+    if "merge" in given and others:
+        raise ValueError(
+            f"--merge trains nothing and takes everything from the folder: leave out {others}"
         )
 
 

@@ -16,6 +16,7 @@ from experiments.launch.sweep.sweep import (
     Command,
     Prepared,
     Stopped,
+    check_env,
     check_same,
     part_folders,
     prepare,
@@ -70,6 +71,7 @@ def _merge(command: Command, whole: Path) -> Merged:
     folders = [path for path in part_folders(whole) if (path / run_folder.CONFIGURATION).exists()]
     sweeps = {path: read(path) for path in folders or [whole]}
     sweep = command.sweep or next(iter(sweeps.values()))
+    check_env(command, sweep)
     for path, other in sweeps.items():
         check_same(path, other, sweep)
     parts = [shards.collect(sweep, whole, each) for each in shards.parts_of(whole)]

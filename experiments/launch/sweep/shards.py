@@ -19,7 +19,14 @@ from experiments.launch.runner import train_runs
 from experiments.launch.sweep import memory
 from experiments.launch.sweep.memory import Plan
 from experiments.launch.sweep.progress import Overview
-from experiments.launch.sweep.sweep import Part, Prepared, Sweep, part_folders
+from experiments.launch.sweep.sweep import (
+    Part,
+    Prepared,
+    Sweep,
+    check_same,
+    part_folders,
+    read,
+)
 
 PLAN, MEASURED = "plan.json", "measured.json"
 _PLAN = {"width": int, "shards": list[tuple[int, int]]}
@@ -29,6 +36,8 @@ _MEASURED = {
     "compile_seconds": float,
     "initialise_seconds": float,
     "warnings": list[str],
+    "fingerprint?": dict[str, Any],  # older files lack these
+    "written_by?": provenance.WRITER,
 }
 
 
@@ -45,6 +54,8 @@ class Merged:
         plan: How the sweep was divided.
         warnings: Problems that did not stop it.
         missing: Incomplete shards, whose configurations are left out.
+        mixed: A warning, which `warnings` has too, if shards are of different versions, devices
+            or commits; else empty.
     """
 
     sweep: Sweep
@@ -55,6 +66,7 @@ class Merged:
     plan: Mapping[str, Any]
     warnings: Sequence[str]
     missing: Sequence[str]
+    mixed: str = ""
 
 
 def plan(
@@ -97,14 +109,27 @@ def compile_for(prepared: Prepared, width: int) -> Program:
 
 
 def begin(folder: Path, sweep: Sweep, planned: Mapping[str, Any] | None = None) -> None:
-    """Makes the folder of a sweep with configuration and plan; keeps existing files."""
+    """Writes configuration and plan into the locked folder of a sweep; keeps existing files.
+
+    Raises:
+        ValueError: If they are of another sweep, or of other shards: a process that started at the
+            same time may have written them since the checks.
+    """
     run_folder.check_places(folder, [run_folder.CONFIGURATION, PLAN])
-    run_folder.create(folder)
-    if not (folder / run_folder.CONFIGURATION).exists():
+    if (folder / run_folder.CONFIGURATION).exists():
+        check_same(folder, read(folder), sweep)
+    else:
         configuration = {"sweep": sweep.to_json(), **provenance.describe()}
         run_folder.write_json(folder / run_folder.CONFIGURATION, configuration)
-    if planned is not None and not (folder / PLAN).exists():
+    if planned is None:
+        return
+    if not (folder / PLAN).exists():
         run_folder.write_json(folder / PLAN, planned)
+    elif json_files.read(folder / PLAN, _PLAN)["shards"] != planned["shards"]:
+        raise ValueError(
+            f"another process divided the sweep in {folder} into other shards: continue it with "
+            "--resume"
+        )
 
 
 def train_all(prepared: Prepared, made: Plan, overview: Overview) -> bool:
@@ -113,8 +138,9 @@ def train_all(prepared: Prepared, made: Plan, overview: Overview) -> bool:
     Returns:
         Whether all are complete; False after Ctrl-C.
     """
-    begin(prepared.folder, prepared.sweep, made.to_json())
+    run_folder.create(prepared.folder)
     with overview, run_folder.locked(prepared.folder):
+        begin(prepared.folder, prepared.sweep, made.to_json())
         for index, runs in enumerate(made.shards):
             progress = overview.shard(index)
             if not train_shard(prepared, runs, index, made.program, progress):
@@ -155,11 +181,17 @@ def train_shard(
         return False
     history = outcome.history
     measured = {
-        "metrics": {name: [row[name].ravel() for row in history.epochs] for name in history.names},
+        "metrics": {
+            name: values.reshape(len(values), -1)
+            for name in history.names
+            if (values := history.values(name)) is not None
+        },
         "seconds": history.seconds,
         "compile_seconds": outcome.compile_seconds,
         "initialise_seconds": outcome.initialise_seconds,
         "warnings": outcome.warnings,
+        "fingerprint": _fingerprint(prepared.sweep, runs),
+        "written_by": provenance.describe(),
     }
     run_folder.write_json(folder / MEASURED, measured)
     return True
@@ -173,7 +205,6 @@ def make_job(sweep: Sweep, training: Any, runs: range) -> Job:
         for seed in range(sweep.experiment.seeds)
     ]
     keys, hypers = _take(all_runs(sweep), runs)
-    values = sweep.to_json()
     return Job(
         training,
         variants[runs.start : runs.stop],
@@ -181,8 +212,18 @@ def make_job(sweep: Sweep, training: Any, runs: range) -> Job:
         keys,
         hypers,
         sweep.experiment.config.epochs,
-        {name: values[name] for name in ("experiment", "configs")},
+        _identity(sweep),
     )
+
+
+def _identity(sweep: Sweep) -> dict[str, Any]:
+    values = sweep.to_json()
+    return {name: values[name] for name in ("experiment", "configs")}
+
+
+def _fingerprint(sweep: Sweep, runs: range) -> dict[str, Any]:
+    """Tells the measurements of some runs from those of others, without a device."""
+    return run_folder.plain(_identity(sweep) | {"runs": [runs.start, runs.stop]})
 
 
 def all_runs(sweep: Sweep) -> tuple[jax.Array, Any]:
@@ -214,10 +255,10 @@ def find_shards(sweep: Sweep, whole: Path, part: Part) -> list[tuple[range, Path
 
 def collect(sweep: Sweep, whole: Path, part: Part) -> dict[str, Any]:
     """The plan of a part and the measurements of its shards, as JSON."""
-    shards, epochs = [], sweep.experiment.config.epochs
+    shards = []
     for runs, path in find_shards(sweep, whole, part):
         missing = f"{path} (runs {runs.start + 1} to {runs.stop})"
-        found = _read_measured(path, runs, epochs) or {"missing": missing}
+        found = _read_measured(path, runs, sweep) or {"missing": missing}
         shards.append({"runs": [runs.start, runs.stop], **found})
     return {"plan": _read_plan(part.runs(sweep.runs), part.folder(whole)), "shards": shards}
 
@@ -271,6 +312,7 @@ def merge(
                 row[slice(*shard["runs"])] = np.array(shard["metrics"][name][epoch], np.float64)
             metrics[name] = row.reshape(-1, seeds)[whole_configs].ravel()
         history.add(metrics, sum(shard["seconds"][epoch] for shard in done) / at_a_time)
+    mixed = _mixed(done)
     return Merged(
         sweep,
         whole,
@@ -278,8 +320,22 @@ def merge(
         compile_seconds=max(shard["compile_seconds"] for shard in done),
         initialise_seconds=sum(shard["initialise_seconds"] for shard in done) / at_a_time,
         plan=parts[0]["plan"] if len(parts) == 1 else {"parts": [part["plan"] for part in parts]},
-        warnings=[text for shard in done for text in shard["warnings"]],
+        warnings=[*filter(None, [mixed]), *(text for shard in done for text in shard["warnings"])],
         missing=missing,
+        mixed=mixed,
+    )
+
+
+def _mixed(done: Sequence[Mapping[str, Any]]) -> str:
+    writers = [shard["written_by"] for shard in done if "written_by" in shard]
+    unlike = dict.fromkeys(
+        text for other in writers[1:] for text in provenance.differences(writers[0], other)
+    )
+    if not unlike:
+        return ""
+    return (
+        f"shards were trained by different versions, devices or commits ({', '.join(unlike)}): "
+        "configurations may differ for that reason too"
     )
 
 
@@ -309,12 +365,13 @@ def _read_plan(runs: range, path: Path) -> Any:
     return planned
 
 
-def _read_measured(path: Path, runs: range, epochs: int) -> Any:
+def _read_measured(path: Path, runs: range, sweep: Sweep) -> Any:
     """The measurements of a shard; None if it is not complete.
 
     Raises:
-        ValueError: If they are damaged, or not of so many runs and epochs.
+        ValueError: If they are damaged, or not of these runs of this sweep.
     """
+    epochs = sweep.experiment.config.epochs
     try:
         found = json_files.read(path / MEASURED, _MEASURED)
     except FileNotFoundError:
@@ -324,5 +381,12 @@ def _read_measured(path: Path, runs: range, epochs: int) -> Any:
     if not found["metrics"] or counts != {epochs} or any(len(row) != len(runs) for row in rows):
         raise ValueError(
             f"{path / MEASURED} is damaged: it is not of {epochs} epochs and {len(runs)} runs"
+        )
+    there = found.pop("fingerprint", {})
+    unlike = run_folder.differences(there, _fingerprint(sweep, runs), known=True)
+    if unlike:
+        raise ValueError(
+            f"{path / MEASURED} is of another sweep (there -> here): {'; '.join(unlike[:5])}. Name "
+            "another --output"
         )
     return found

@@ -247,6 +247,7 @@ def prepare(command: Command, part: Part = Part(), here: bool = True) -> Prepare
         sweep = dataclasses.replace(own, memory=command.memory)
         assert whole is not None
         check_own(sweep.experiment.env, command.env, whole)
+        check_env(command, sweep)
     elif whole is None or (not saved and not part_folders(whole)):
         whole = run_folder.choose(whole, sweep.experiment.env, [sweep.experiment.agent, "sweep"])
     assert whole is not None
@@ -281,6 +282,15 @@ def _saved(command: Command, part: Part) -> dict[Path, Sweep]:
             "where its folder is"
         )
     return found
+
+
+def check_env(command: Command, sweep: Sweep) -> None:
+    """Raises ValueError if the command line names another environment than its folder."""
+    if command.env not in (None, sweep.experiment.env):
+        raise ValueError(
+            f"{command.folder} is a sweep of {sweep.experiment.env}, but --env says {command.env}: "
+            "leave it out, or start another sweep"
+        )
 
 
 def check_same(path: Path, there: Sweep, here: Sweep) -> None:
