@@ -20,9 +20,12 @@ from sobolax.training import sharding
 _SHARE = {"cpu": 0.85, "other": 0.95}
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 _LISTED = 2**10  # bytes of a run's name, key and hyperparameters
-_CGROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+_CGROUPS, _OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+# Of control groups, version 2 and 1: the controller, their folder, files of limit and use, and in
+# `memory.stat` the part of that use that is a cache, which gives way.
+_CGROUP_FILES = (
+    ("", "", "memory.max", "memory.current", "inactive_file"),
+    ("memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
 
 
@@ -99,13 +102,26 @@ def largest_held() -> int:
 def free_memory() -> int:
     """Free memory of the host in bytes, within a container's limit."""
     free = psutil.virtual_memory().available
-    for limit, used in _CGROUPS:
-        try:
-            left = int(Path(limit).read_text()) - int(Path(used).read_text())
-        except (OSError, ValueError):  # not there, or "max"
-            continue
-        free = min(free, max(left, 0))
+    own = [line.split(":", 2) for line in _read(_OWN_CGROUPS).splitlines()]
+    for controller, folder, limit, used, cache in _CGROUP_FILES:
+        root = _CGROUPS / folder
+        names = [name for _, names, name in own if controller in names.split(",")]
+        group = root.joinpath(*(name.strip("/") for name in names))
+        for path in (group, *group.parents):  # the limits of all groups hold
+            try:
+                left = int((path / limit).read_text()) - int((path / used).read_text())
+            except (OSError, ValueError):  # not there, or "max"
+                continue
+            found = re.search(rf"^{cache} (\d+)$", _read(path / "memory.stat"), re.MULTILINE)
+            free = min(free, max(left + int(found[1] if found else 0), 0))
     return free
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def parse_size(flag: str, text: str) -> int:
