@@ -18,7 +18,8 @@ _CRITIC = (
 # Of the critic's gradients as far as they have a weight.
 _OF_WEIGHTS = (
     *("weighting", "huber-delta", "gradient-target", "gradient-units", "trust"),
-    "gradient-fraction",
+    *("gradient-fraction", "gradients-at"),
+    *("teacher", "teacher-learning-rate", "teacher-tangent-weight"),
 )
 _SIMULATOR = ("policy-response", "tangent-bound", *_DERIVATIVES)
 

@@ -15,6 +15,8 @@ VARIED = [*PENDULUM, "--state-weight", "0.1", "1"]
 LONG, HUGE = "x" * 300, str(2**30)
 MANY = ["--num-envs", str(2**26), "--replay-capacity", HUGE, "--total-timesteps", HUGE]
 PARTIAL = "has no effect beside"
+WEIGHTLESS = ["--state-weight", "0", "--action-weight", "0"]
+TRAINS_NOTHING = "--merge trains nothing and takes everything from the folder: leave out"
 
 
 @pytest.mark.parametrize(
@@ -46,9 +48,13 @@ PARTIAL = "has no effect beside"
         (train, ["--first-order", "reverse", "--tangent-bound", "1"], "computes no tangents"),
         (
             train,
-            ["--state-weight", "0", "--action-weight", "0", "--weighting", "guarded"],
+            [*WEIGHTLESS, "--weighting", "guarded"],
             f"--weighting {PARTIAL} weights of 0",
         ),
+        (train, [*WEIGHTLESS, "--teacher", "fitted"], f"--teacher {PARTIAL} weights of 0"),
+        (train, [*WEIGHTLESS, "--teacher-learning-rate", "1"], f"{PARTIAL} weights of 0"),
+        (train, [*WEIGHTLESS, "--teacher-tangent-weight", "1"], f"{PARTIAL} weights of 0"),
+        (train, [*WEIGHTLESS, "--gradients-at", "policy"], f"{PARTIAL} weights of 0"),
         (train, ["--smoothness-weight", "2"], f"{PARTIAL} --critic-smoothness none"),
         (
             train,
@@ -72,6 +78,9 @@ PARTIAL = "has no effect beside"
         (sweep, [*VARIED, "--first-order", "off"], PARTIAL),
         (sweep, [*VARIED, "--join-seconds", "5"], "no effect without --distributed"),
         (sweep, [*VARIED, "--seed", "1", "--seed", "2"], "contradict each other"),
+        (sweep, ["--merge", "x", "--ray", "local"], f"{TRAINS_NOTHING} --ray"),
+        (sweep, ["--merge", "x", "--distributed"], f"{TRAINS_NOTHING} --distributed"),
+        (sweep, ["--merge", "x", "--part", "1/2", "--memory", "1GB"], "out --part, --memory"),
         (evaluate.main, [""], "'' is empty"),
         (evaluate.main, [LONG], "holds a name of 300 bytes"),
         (evaluate.main, ["a-run", "--output", ""], "--output '' is empty"),
