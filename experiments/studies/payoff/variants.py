@@ -56,6 +56,7 @@ _TEACHER = {"teacher": "fitted"}
 CHOICES: dict[str, Choice] = {
     PLAIN: Choice("plain", "baseline", {"first_order": "off"}),
     "raw": Choice("gradients as in the paper, λ = 0.1", "gradients", hyper=_TENTH),
+    "raw_001": Choice("gradients as in the paper, λ = 0.001", "gradients", hyper=_weights(1e-3)),
     "raw_1": Choice("gradients as in the paper, λ = 1", "gradients", hyper=_ONE),
     "std": Choice("per standard deviation, λ = 0.1", "gradients", _STD, _TENTH),
     "std_1": Choice("per standard deviation, λ = 1", "gradients", _STD, _ONE),
