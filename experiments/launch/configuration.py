@@ -97,15 +97,17 @@ def defaults(
 ) -> Experiment:
     """The experiment of an environment before the command line: presets over defaults.
 
-    Hyperparameters of a preset that the agent lacks are ignored: Q-learning has no actor. So are
-    sizes and counts of a fast one, which are tuned for a replay buffer, where the agent has none.
+    Hyperparameters and gradient options of a preset that the agent lacks are ignored: Q-learning
+    has no actor. So are sizes and counts of a fast one, which are tuned for a replay buffer, where
+    the agent has none.
 
     Args:
         env: Name of the environment.
         tuned: The preset; None for the environment's own.
         agent: Name of the agent.
         kind: "fast" or "best", of the environment's own.
-        first_order: As the command line has it; "off" leaves a preset's gradient options out.
+        first_order: As the command line has it; "off" and "reverse" leave a preset's gradient
+            options out.
 
     Raises:
         ValueError: If there is no such agent, or no such preset.
@@ -113,9 +115,11 @@ def defaults(
     tuned = preset(env, agent, kind) if tuned is None else tuned
     module = agent_module(agent)
     config, hyper = module.Config(), module.Hyperparameters()
-    known = {entry.name for entry in dataclasses.fields(hyper)}
+    known, options = ({entry.name for entry in dataclasses.fields(x)} for x in (hyper, config))
     sizes = tuned.config if kind == "best" or isinstance(config, LoopConfig) else {}
-    gradients = {} if first_order == "off" else tuned.gradients
+    # Reverse mode does not know how much a step stretches, which trust goes by.
+    there = set() if first_order in ("off", "reverse") else options
+    gradients = {name: value for name, value in tuned.gradients.items() if name in there}
     return Experiment(
         env=env,
         env_args=dict(tuned.environment),

@@ -263,12 +263,14 @@ class AgentConfig(LoopConfig):
             if count:
                 raise ValueError(
                     f"{what} goes by coordinates, but {name}={count} draws random directions: "
-                    f"leave {name} at None, for the full basis"
+                    f"leave {name} at None, for the full basis, or take gradient_units='raw' and "
+                    "trust='full'"
                 )
         if trust != "full" and self.first_order == "reverse":
             raise ValueError(
                 f"{what} needs to know how much the step stretches every direction, which "
-                "first_order='reverse' never computes: choose 'cached' or 'recomputed'"
+                "first_order='reverse' never computes: choose 'cached' or 'recomputed', or "
+                "trust='full'"
             )
         if units == "observation_std" and not self.normalize_observations:
             raise ValueError(
