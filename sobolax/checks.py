@@ -277,10 +277,11 @@ def check_environment(environment: Environment) -> None:
 
 
 def check_transition(transition: Transition) -> None:
-    """Checks that all parts of a transition have gradients.
+    """Checks that a transition is one, and that all of its parts have gradients.
 
     Raises:
-        ValueError: Naming the part that is no array of floating-point numbers.
+        ValueError: Naming the part that is no array of floating-point numbers, or a reward or
+            discount that is not `()`.
 
     Example:
         >>> check_transition(Transition(jnp.zeros(2, int), jnp.zeros(1), 1.0, 1.0, jnp.zeros(2)))
@@ -288,12 +289,26 @@ def check_transition(transition: Transition) -> None:
         ValueError: transition.observation is int32, which has no gradients: ...
     """
     for name in _PARTS:
-        dtype = jnp.result_type(getattr(transition, name))
+        value = getattr(transition, name, None)
+        if not isinstance(value, jax.Array | np.ndarray | np.generic | float | int):
+            found = "None" if value is None else f"a {type(value).__name__}"
+            fix = f"give all of its numbers in one, say jax.flatten_util.ravel_pytree({name})[0]"
+            if value is None:
+                fix = "give the floating-point numbers that the TD error is a function of"
+            if name == "discount":
+                fix = "give 1.0 where the episode goes on, and 0.0 where it ended for good"
+            raise ValueError(f"transition.{name} is {found}, but must be an array: {fix}")
+        dtype = jnp.result_type(value)
         if not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(
                 f"transition.{name} is {dtype}, which has no gradients: hand over floating-point "
                 "numbers. Counts and pixels can be converted, but their gradients mean nothing; "
                 "for discrete actions there is no Sobolev loss"
+            )
+        if name in ("reward", "discount") and jnp.shape(value) != ():
+            raise ValueError(
+                f"transition.{name} has shape {jnp.shape(value)}, but must be one number, (): the "
+                "loss takes one transition: vmap it over a batch"
             )
 
 

@@ -142,25 +142,28 @@ def sobolev_errors(
 
     With tangents the derivative of the TD error is one reverse pass through networks alone. With a
     transition map it is pulled back through the simulator too, at the state where the map is
-    anchored: nothing needs to be stored, and every call costs the simulator's reverse pass.
+    anchored: nothing needs to be stored, and every call costs the simulator's reverse pass. What it
+    gives can be differentiated once more in reverse mode, not in forward mode.
 
     Args:
         td_error: TD error of a transition, `()`.
-        transition: One unbatched transition, as it was collected.
+        transition: One unbatched transition, as it was collected. Halves (float16, bfloat16) are
+            computed with in float32.
         tangents: Its tangents, where parts that are `None` are zero; or its
             `sobolax.tangents.forward.TransitionMap`, for gradients along the full basis in reverse
             mode; or None for the ordinary TD error, without any gradient.
         tangent_bound: Tangents of larger Euclidean norm are taken out (and not valid). A reverse
             pass sees no single tangent: there the bound is on the gradients of the TD error, and
-            one that is too long or not finite takes out all gradients of its kind.
+            one that is too long takes out all gradients of its kind; derivatives of the step that
+            are not finite take out both kinds, those of the first observation the state's.
 
     Returns:
         The errors; the TD error's gradient is `critic - target`.
 
     Raises:
-        ValueError: Naming the leaf, if a part of the transition is not floating-point, tangents are
-            not those of such a transition, or the TD error is no single number.
-            `sobolax.testing.check_td_error` finds what is not that plain.
+        ValueError: Naming the leaf, if a part of the transition is not floating-point or belongs to
+            a batch, tangents are not those of such a transition, or the TD error is no single
+            number. `sobolax.testing.check_td_error` finds what is not that plain.
 
     Example:
         >>> from sobolax.cart import Cart, example_transition
@@ -179,8 +182,9 @@ def sobolev_errors(
     check_transition(transition)
     if not (tangents is None or isinstance(tangents, TransitionMap)):
         check_tangents(transition, tangents)
+    transition = _at_least_single(transition)
     finite = all_finite(transition)
-    transition = zero_unless(finite, transition)
+    transition = _stay_unless(finite, transition)
 
     def delta_of(transition: Transition) -> jax.Array:
         return check_one_number(td_error(transition))
@@ -281,10 +285,13 @@ def mean_terms(terms: Terms) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Masked means over a batch, with squared gradients summed over directions.
 
     Args:
-        terms: Terms with a leading batch axis.
+        terms: Terms with one leading batch axis.
 
     Returns:
         Of the value, of gradients along the state and along the action, each `()`.
+
+    Raises:
+        ValueError: If terms have no batch axis, or several.
 
     Example:
         >>> from sobolax.cart import example_transition
@@ -293,6 +300,7 @@ def mean_terms(terms: Terms) -> tuple[jax.Array, jax.Array, jax.Array]:
         >>> [float(mean) for mean in mean_terms(batch)]
         [6.56640625, 13.8125, 0.390625]
     """
+    _check_batch("value", terms.value, "(batch,)")
     state, action = mean_squares(terms)
     return masked_mean(terms.value, terms.value_valid), jnp.sum(state), jnp.sum(action)
 
@@ -301,10 +309,13 @@ def mean_squares(terms: Terms) -> tuple[jax.Array, jax.Array]:
     """Masked means of squared gradients over a batch, one for every direction.
 
     Args:
-        terms: Terms with a leading batch axis.
+        terms: Terms with one leading batch axis.
 
     Returns:
         Along the state, `(state directions,)`, and along the action, `(action directions,)`.
+
+    Raises:
+        ValueError: If terms have no batch axis, or several.
 
     Example:
         >>> from sobolax.cart import example_transition
@@ -313,6 +324,8 @@ def mean_squares(terms: Terms) -> tuple[jax.Array, jax.Array]:
         >>> [squares.tolist() for squares in mean_squares(batch)]
         [[12.25, 1.5625], [0.390625]]
     """
+    _check_batch("state", terms.state, "(batch, directions)")
+    _check_batch("action", terms.action, "(batch, directions)")
     return (
         masked_mean(terms.state, terms.state_valid),
         masked_mean(terms.action, terms.action_valid),
@@ -322,10 +335,26 @@ def mean_squares(terms: Terms) -> tuple[jax.Array, jax.Array]:
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
     """Means over a batch, the first axis, of what the mask keeps; 0 where that is nothing.
 
+    Args:
+        values: `(batch, ...)`.
+        mask: Bool, of the same shape, or 1 in the place of any axis but the first.
+
+    Raises:
+        ValueError: If the mask has another shape, which would be broadcast.
+
     Example:
         >>> float(masked_mean(jnp.array([1.0, 2.0, 6.0]), jnp.array([True, False, True])))
         3.5
     """
+    shape, given = jnp.shape(values), jnp.shape(mask)
+    if len(given) != len(shape) or any(
+        size != own and (size != 1 or axis == 0)
+        for axis, (size, own) in enumerate(zip(given, shape, strict=True))
+    ):
+        raise ValueError(
+            f"masked_mean: the mask has shape {given}, but values have {shape}: give it the same "
+            "axes, of size 1 where it does not depend on one, say with mask[:, None]"
+        )
     return jnp.sum(jnp.where(mask, values, 0.0), axis=0) / jnp.maximum(jnp.sum(mask, axis=0), 1)
 
 
@@ -362,11 +391,15 @@ def batch_loss(terms: Terms, weights: Weights) -> jax.Array:
     """The loss of a batch: the weighted sum of the means of its terms.
 
     Args:
-        terms: Terms with a leading batch axis.
+        terms: Terms with one leading batch axis.
         weights: Weights of the gradients.
 
     Returns:
         The loss, `()`.
+
+    Raises:
+        ValueError: If terms have no batch axis, or several; or a weight is negative, not finite, or
+            no single number.
 
     Example:
         >>> from sobolax.cart import example_transition
@@ -411,6 +444,48 @@ def sobolev_td_loss(
     return batch_loss(jax.tree.map(lambda term: term[None], terms), weights)
 
 
+def _check_batch(name: str, term: jax.Array, wanted: str) -> None:
+    shape = jnp.shape(term)
+    if len(shape) != len(wanted.split(", ")):
+        raise ValueError(
+            f"terms.{name} has shape {shape}, but must be {wanted}, with one leading batch axis: "
+            "reshape time and environments into one axis, vmap over critics, and make one "
+            "transition a batch with jax.tree.map(lambda term: term[None], terms)"
+        )
+
+
+def _at_least_single(tree: Any) -> Any:
+    """The same pytree, with halves as float32: a residual is a difference of large numbers."""
+
+    def convert(leaf: jax.Array) -> jax.Array:
+        dtype = jnp.result_type(leaf)
+        half = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
+        return leaf.astype(jnp.float32) if half else leaf
+
+    return jax.tree.map(convert, tree)
+
+
+def _stay_unless(finite: jax.Array, transition: Transition) -> Transition:
+    """The same transition; where it is not finite, a step that stays in place and earns nothing.
+
+    Its TD error does not count, but is differentiated all the same. Zeros would be no place for one
+    that divides by `|o|`, and a next observation may be finite and still too large for a network.
+    """
+    observation, action = (
+        jnp.where(jnp.isfinite(part), part, 0.0)
+        for part in (transition.observation, transition.action)
+    )
+    still = {"observation": observation, "action": action, "next_observation": observation}
+
+    def choose(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        return jnp.where(
+            finite, leaf, still.get(getattr(path[0], "name", ""), jnp.zeros_like(leaf))
+        )
+
+    # By name: it may be a class of the agent's own, with more in it.
+    return jax.tree_util.tree_map_with_path(choose, transition)
+
+
 def _contract(
     gradient: Transition,
     tangents: Transition,
@@ -452,22 +527,58 @@ def _pull_back(
     finite: jax.Array,
 ) -> tuple[DirectionalDerivatives, DirectionalDerivatives]:
     """The derivatives along state and action, by a reverse pass through the simulator."""
-    zero = jnp.zeros(transition_map.state_size, transition.observation.dtype)
-    _, through_physics = jax.vjp(lambda *where: transition_map(*where)[0], zero, transition.action)
+    zero = jnp.zeros(transition_map.state_size, transition_map.state.observation.dtype)
+    action = transition.action.astype(zero.dtype)
+
+    def moved(displacement: jax.Array, action: jax.Array) -> Transition:
+        return _at_least_single(transition_map(displacement, action)[0])
+
+    def outcome(displacement: jax.Array, action: jax.Array) -> tuple[jax.Array, ...]:
+        return _outcome_of(moved(displacement, action))
+
+    _, through_physics = jax.vjp(outcome, zero, action)
     # The observation before the step needs no simulation, and what is left of its pass is cheap.
-    _, through_observation = jax.vjp(
-        lambda displacement: transition_map(displacement, transition.action)[0].observation, zero
-    )
-
-    def derivatives(whole: jax.Array, critic: jax.Array) -> DirectionalDerivatives:
-        size = jnp.sqrt(jnp.sum(jnp.square(jax.lax.stop_gradient(whole))))
-        valid = finite & jnp.isfinite(size) & (size <= bound)
-        critic, whole = (jnp.where(valid, part, 0.0) for part in (critic, whole))
-        return DirectionalDerivatives(critic, critic - whole, jnp.broadcast_to(valid, whole.shape))
-
+    _, through_observation = jax.vjp(lambda along: moved(along, action).observation, zero)
+    gradient = _nan_to_zero_behind(gradient)
     (along_state,) = through_observation(gradient.observation)
-    state, action = map(derivatives, through_physics(gradient), (along_state, gradient.action))
-    return state, action
+    after = through_physics(_outcome_of(gradient))
+    # One pass for both kinds: where it is not finite, neither can be trained. Forward mode, which
+    # pushes all directions through together, has tangents of neither there.
+    sound = finite & all_finite(jax.lax.stop_gradient(after))
+
+    def derivatives(critic: jax.Array, after: jax.Array) -> DirectionalDerivatives:
+        critic, after = _at_least_single((critic, after))
+        size = jnp.sqrt(jnp.sum(jnp.square(jax.lax.stop_gradient(critic + after))))
+        valid = sound & jnp.isfinite(size) & (size <= bound)
+        critic, after = (jnp.where(valid, part, 0.0) for part in (critic, after))
+        return DirectionalDerivatives(critic, -after, jnp.broadcast_to(valid, critic.shape))
+
+    return derivatives(along_state, after[0]), derivatives(gradient.action, after[1])
+
+
+def _outcome_of(transition: Transition) -> tuple[jax.Array, jax.Array, jax.Array]:
+    return transition.reward, transition.discount, transition.next_observation
+
+
+@jax.custom_vjp
+def _nan_to_zero_behind(gradient: Transition) -> Transition:
+    """The same gradient, whose cotangent is 0 where it would be NaN.
+
+    What is not valid has a cotangent of zero, and zero times a derivative that is not finite is
+    NaN.
+    """
+    return gradient
+
+
+def _forward(gradient: Transition) -> tuple[Transition, None]:
+    return gradient, None
+
+
+def _backward(_: None, cotangent: Transition) -> tuple[Transition]:
+    return (jax.tree.map(lambda leaf: jnp.where(jnp.isnan(leaf), 0.0, leaf), cotangent),)
+
+
+_nan_to_zero_behind.defvjp(_forward, _backward)
 
 
 def _huber(squared: jax.Array, bound: jax.typing.ArrayLike) -> jax.Array:

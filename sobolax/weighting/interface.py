@@ -59,6 +59,9 @@ def measure_signals(
         gradients: Of the three means with respect to the critics' parameters, each leaf with
             the three as its leading axis; None for a weighting that does not need them.
 
+    Raises:
+        ValueError: If values are not those of the errors, by their shape.
+
     Example:
         >>> from sobolax.losses import DirectionalDerivatives
         >>> still, known = jnp.zeros((2, 1, 1)), jnp.ones((2, 1), bool)
@@ -68,6 +71,12 @@ def measure_signals(
         >>> float(signals.target_variance), float(signals.state_target_square)
         (1.0, 9.0)
     """
+    if jnp.shape(values) != jnp.shape(errors.value):
+        raise ValueError(
+            f"measure_signals: values have shape {jnp.shape(values)}, but errors.value has "
+            f"{jnp.shape(errors.value)}: give the critics' values of the same transitions, "
+            "(batch, critics) both"
+        )
     valid = errors.value_valid
     targets = jnp.where(valid, values - errors.value, 0.0)
     centred = targets - masked_mean(targets, valid)

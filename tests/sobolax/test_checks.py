@@ -33,6 +33,25 @@ def test_parts_without_gradients_are_refused_by_name(part, value):
         sobolev_errors(td_error, replace(TRANSITION, **{part: value}), TANGENTS)
 
 
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("reward", jnp.zeros(3), r"reward has shape \(3,\), but must be one.*vmap it over a batch"),
+        ("discount", jnp.ones((3, 1)), r"discount has shape \(3, 1\), but must be one number"),
+        ("discount", None, r"discount is None, but must be an array: give 1\.0 where"),
+        (
+            "observation",
+            {"x": jnp.zeros(2)},
+            r"observation is a dict, but must be an array: .*ravel",
+        ),
+        ("action", None, r"action is None, but must be an array: give"),
+    ],
+)
+def test_what_is_not_one_transition_is_refused_by_name(part, value, message):
+    with pytest.raises(ValueError, match=rf"transition\.{message}"):
+        sobolev_errors(td_error, replace(TRANSITION, **{part: value}), TANGENTS)
+
+
 def state_part(**parts):
     return replace(TANGENTS, state=replace(TANGENTS.state, **parts))
 

@@ -1,16 +1,22 @@
 """The loss against its formula and against a problem with a known Q*."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import envs
+from sobolax.cart import Cart, example_transition
 from sobolax.losses import (
     DirectionalDerivatives,
     Errors,
     Weights,
     batch_loss,
+    masked_mean,
+    mean_squares,
+    mean_terms,
     sobolev_errors,
     sobolev_td_loss,
     sobolev_terms,
@@ -245,6 +251,46 @@ def test_a_transition_that_is_not_finite_leaves_the_batch():
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-6)
 
 
+@pytest.mark.parametrize("part", ["reward", "next_observation", "discount", "action"])
+def test_a_transition_that_is_not_finite_leaves_td_errors_alone_that_divide_by_the_observation(
+    part,
+):
+    transition, tangents = example_transition()
+    broken = replace(transition, **{part: jnp.full_like(getattr(transition, part), jnp.nan)})
+
+    @jax.jit
+    @jax.value_and_grad
+    def look(parameter, transition):
+        def value(o):
+            return jnp.sum(jnp.sin(parameter * o / jnp.linalg.norm(o)))
+
+        def td_error(t):
+            return value(t.observation) - t.reward - t.discount * value(t.next_observation)
+
+        return sobolev_td_loss(td_error, transition, tangents, WEIGHTS)
+
+    assert look(0.5, broken) == (0.0, 0.0)
+    sound, gradient = look(0.5, transition)
+    assert sound > 0
+    assert gradient != 0
+
+
+def test_what_follows_a_broken_transition_is_not_looked_at():
+    # A simulation that diverged: marked by its reward, and beyond what a network can take.
+    transition, tangents = example_transition()
+    broken = replace(transition, reward=jnp.nan, next_observation=jnp.array([1e30, -1e30]))
+
+    @jax.jit
+    @jax.grad
+    def look(parameter):
+        def td_error(t):
+            return parameter * (jnp.sum(t.observation) - jnp.sum(t.next_observation**2)) - t.reward
+
+        return sobolev_td_loss(td_error, broken, tangents, WEIGHTS)
+
+    assert look(0.5) == 0.0
+
+
 def test_a_terminal_transition_knows_nothing_of_what_follows():
     transition, tangents = jax.tree.map(lambda leaf: leaf[0], simple_batch())
     elsewhere = Transition(
@@ -303,3 +349,125 @@ def test_a_bounded_gradient_error_by_hand(float64):
     np.testing.assert_array_equal(terms.state, state**2)
     np.testing.assert_array_equal(gradients[0], 2 * state)
     np.testing.assert_array_equal(gradients[1], 2 * action)
+
+
+@pytest.mark.parametrize("look", [mean_terms, mean_squares, lambda t: batch_loss(t, WEIGHTS)])
+@pytest.mark.parametrize("shape", [(), (5, 3), (2, 5, 3)], ids=str)
+def test_a_batch_has_one_axis(look, shape):
+    terms = squares(gradient_errors(np.ones((*shape, 2)), np.ones((*shape, 1))))
+    with pytest.raises(ValueError, match=r"terms\.(value|state) has .*one leading batch axis"):
+        look(terms)
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 3), (3, 3, 1), (3, 2)], ids=str)
+def test_a_mask_is_not_broadcast_by_accident(shape):
+    with pytest.raises(ValueError, match=r"the mask has shape .* but values have \(3, 3\)"):
+        masked_mean(jnp.arange(9.0).reshape(3, 3), jnp.ones(shape, bool))
+
+
+def test_a_mask_may_have_an_axis_of_size_one():
+    kept = jnp.array([True, False, True])[:, None]
+    found = masked_mean(jnp.arange(9.0).reshape(3, 3), kept)
+    np.testing.assert_array_equal(found, [3.0, 4.0, 5.0])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_halves_are_computed_with_in_single(dtype):
+    # All of these are exact in halves; 300^2, and 100.3 - 100.29, are not.
+    transition = Transition(
+        jnp.array([1.0, 0.0]), jnp.array([0.5]), jnp.ones(()), jnp.ones(()), jnp.ones(2)
+    )
+    tangents = Tangents(
+        state=Transition(jnp.eye(2), None, jnp.array([300.0, 1.0]), None, jnp.eye(2)),
+        action=Transition(None, jnp.eye(1), jnp.ones(1), None, jnp.ones((2, 1))),
+    )
+
+    @jax.jit
+    def look(transition):
+        def td_error(t):
+            return t.observation @ jnp.array([100.3, 0.7]) - t.reward / 3
+
+        return sobolev_errors(td_error, transition, tangents, 1e3)
+
+    expected = look(transition)
+    found = look(jax.tree.map(lambda leaf: leaf.astype(dtype), transition))
+    assert found.state.valid.all()
+    assert found.action.valid.all()
+    for kind in ("state", "action"):
+        one, other = (getattr(errors, kind) for errors in (expected, found))
+        assert other.target.dtype == jnp.float32
+        residuals = (errors.critic - errors.target for errors in (other, one))
+        np.testing.assert_allclose(*residuals, rtol=1e-6)
+
+
+class Resting(Cart):
+    """A cart that sees its speed's size as well, which has no derivative at rest."""
+
+    observation_size = 3
+
+    def seen(self, physics):
+        return jnp.append(physics, jnp.linalg.norm(physics[1:]))
+
+    def at(self, position, speed):
+        state = super().at(position, speed)
+        return replace(state, observation=self.seen(state.physics))
+
+    def step(self, state, action):
+        after = super().step(state, action)
+        return replace(after, observation=self.seen(after.physics))
+
+    def perturb(self, state, displacement):
+        physics = state.physics + displacement
+        return replace(state, physics=physics, observation=self.seen(physics))
+
+
+class Pushing(Cart):
+    """A cart that any push speeds up a little, by a size that has no derivative without one."""
+
+    def step(self, state, action):
+        after = super().step(state, action)
+        physics = after.physics + jnp.append(0.0, 0.1 * jnp.linalg.norm(action))
+        return replace(after, physics=physics, observation=physics)
+
+
+@pytest.mark.parametrize(
+    ("cart", "action", "valid"),
+    [
+        (Resting(), 0.5, {"state": False, "action": True}),
+        (Pushing(), 0.0, {"state": False, "action": False}),
+        (Pushing(), 0.5, {"state": True, "action": True}),
+    ],
+    ids=["at rest", "no push", "sound"],
+)
+def test_derivatives_that_are_not_finite_leave_the_loss_in_reverse_as_in_forward_mode(
+    cart, action, valid
+):
+    state, action = cart.at(1.0, 0.0), jnp.full(1, action)
+    parameters = jnp.asarray(np.random.default_rng(0).normal(size=(4, cart.observation_size + 1)))
+
+    def loss(parameters, transition, given):
+        def q(o, a):
+            return jnp.sum(jnp.tanh(parameters @ jnp.concatenate([o, a])))
+
+        def td_error(t):
+            target = t.reward + 0.9 * t.discount * q(t.next_observation, -t.next_observation[1:2])
+            return q(t.observation, t.action) - target
+
+        terms = squares(sobolev_errors(td_error, transition, given))
+        return terms.value + jnp.sum(terms.state) + jnp.sum(terms.action), terms
+
+    @jax.jit
+    def look(parameters):
+        transition, _, tangents = forward_tangents(cart, state, action, jnp.eye(2), jnp.eye(1))
+        graded = jax.value_and_grad(loss, has_aux=True)
+        return [
+            graded(parameters, transition, given)
+            for given in (tangents, TransitionMap(cart, state))
+        ]
+
+    ((value, terms), gradient), ((reverse, found), other) = look(parameters)
+    for each in (terms, found):
+        assert np.all(each.state_valid == valid["state"])
+        assert np.all(each.action_valid == valid["action"])
+    np.testing.assert_allclose(reverse, value, rtol=1e-5)
+    np.testing.assert_allclose(other, gradient, rtol=1e-4, atol=1e-5)  # sums of float32

@@ -114,6 +114,15 @@ def test_signals_are_means_of_what_is_valid_summed_over_critics():
     assert float(half.state_target_square) == 2 * 4.0
 
 
+@pytest.mark.parametrize("shape", [(4, 1), (4,), (2, 4)], ids=str)
+def test_signals_are_of_the_values_that_the_errors_are_of(shape):
+    still = jnp.zeros((4, 2, 1))
+    gradients = DirectionalDerivatives(still, still, still == 0)
+    errors = Errors(jnp.zeros((4, 2)), jnp.ones((4, 2), bool), gradients, gradients)
+    with pytest.raises(ValueError, match=r"values have shape .* but errors.value has \(4, 2\)"):
+        measure_signals(tuple(jnp.zeros(3)), errors, jnp.zeros(shape))
+
+
 def test_targets_without_gradients_weigh_nothing():
     found = run(scale_free(BASE), [make_signals(target=(4.0, 0.0, 8.0))])
     assert_weights(found, [(1.0, 0.0, 1.5)])
