@@ -83,6 +83,9 @@ def shuffled(errors: Errors, key: jax.Array) -> Errors:
 
     A gradient is valid where both are.
 
+    Raises:
+        ValueError: If errors have no batch axis.
+
     Example:
         >>> critic, target = jnp.zeros((2, 1)), jnp.array([[1.0], [2.0]])
         >>> valid = jnp.ones((2, 1), bool)
@@ -91,6 +94,7 @@ def shuffled(errors: Errors, key: jax.Array) -> Errors:
         >>> sorted(shuffled(errors, jax.random.key(0)).state.target.tolist())
         [[1.0], [2.0]]
     """
+    _check_batch("shuffled", errors)
     order = jax.random.permutation(key, errors.state.target.shape[0])
 
     def one(gradients: DirectionalDerivatives) -> DirectionalDerivatives:
@@ -106,6 +110,9 @@ def shuffled(errors: Errors, key: jax.Array) -> Errors:
 def random(errors: Errors, key: jax.Array) -> Errors:
     """Keeps the norm of every target's gradient, and draws its direction anew.
 
+    Raises:
+        ValueError: If errors have no batch axis: under one key all would be drawn alike.
+
     Example:
         >>> critic, target = jnp.array([[0, 4.0]]), jnp.array([[3.0, 0]])
         >>> valid = jnp.ones((1, 2), bool)
@@ -115,6 +122,7 @@ def random(errors: Errors, key: jax.Array) -> Errors:
         >>> round(float(jnp.sum(drawn**2)), 3)  # as long as the target's gradient
         9.0
     """
+    _check_batch("random", errors)
     keys = iter(jax.random.split(key))
 
     def one(gradients: DirectionalDerivatives) -> DirectionalDerivatives:
@@ -167,6 +175,14 @@ def check_gradient_target(
                 "along them another transition's gradient is noise, and no norm is 1. Leave "
                 f"{kind}_directions at None, or choose 'zero'"
             )
+
+
+def _check_batch(name: str, errors: Errors) -> None:
+    if jnp.ndim(errors.value) == 0:
+        raise ValueError(
+            f"{name}: the errors are of one transition, but the batch is the first axis: apply it "
+            "to the errors of the whole batch, after the vmap that makes them"
+        )
 
 
 def _each(

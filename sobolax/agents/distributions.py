@@ -16,12 +16,12 @@ def sample_tanh_gaussian(
     `tanh` rounds to one and `arctanh` or `log(1 - a^2 + epsilon)` would not be.
 
     Args:
-        mean: Of the normal distribution, `(action_size,)`.
-        log_deviation: Logarithm of its standard deviation, `(action_size,)`.
-        noise: A standard normal draw, `(action_size,)`.
+        mean: Of the normal distribution, `(..., action_size)`.
+        log_deviation: Logarithm of its standard deviation, `(..., action_size)`.
+        noise: A standard normal draw, `(..., action_size)`.
 
     Returns:
-        The action `(action_size,)` and its log-probability `()`.
+        The action `(..., action_size)` and its log-probability `(...)`.
 
     Example:
         >>> action, log_probability = sample_tanh_gaussian(jnp.zeros(1), jnp.zeros(1), jnp.zeros(1))
@@ -31,7 +31,7 @@ def sample_tanh_gaussian(
     pre_image = mean + jnp.exp(log_deviation) * noise
     normal = -0.5 * jnp.square(noise) - log_deviation - 0.5 * jnp.log(2.0 * jnp.pi)
     squash = 2.0 * (jnp.log(2.0) - pre_image - jax.nn.softplus(-2.0 * pre_image))
-    return jnp.tanh(pre_image), jnp.sum(normal - squash)
+    return jnp.tanh(pre_image), jnp.sum(normal - squash, axis=-1)
 
 
 def smoothing_noise(key: jax.Array, shape: tuple[int, ...], hyper: Any) -> jax.Array:

@@ -157,11 +157,11 @@ class GaussianActor(nn.Module):
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Maps `(observation_size,)` to two `(action_size,)`."""
+        """Maps `(..., observation_size)` to two `(..., action_size)`."""
         size = 2 * self.action_size
         network = MLP(self.hidden_sizes, size, self.activation, inputs=self.inputs)
         output = network(observation)
-        mean, raw = jnp.split(output, 2)
+        mean, raw = jnp.split(output, 2, axis=-1)
         low, high = self.log_deviation_range
         # Squashed, not clipped: a clipped deviation would have no gradient.
         return mean, low + 0.5 * (high - low) * (nn.tanh(raw) + 1.0)

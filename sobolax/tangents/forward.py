@@ -119,7 +119,14 @@ class TransitionMap:
         return self.environment.state_size
 
     def __call__(self, displacement: jax.Array, action: jax.Array) -> tuple[Transition, State]:
-        """The transition from the moved state, and the state that follows."""
+        """The transition from the moved state, and the state that follows.
+
+        Raises:
+            ValueError: If state, displacement or action are batched or of another size than the
+                environment's.
+        """
+        _check_sizes(self.environment, self.state, action)
+        _check_shape("displacement", displacement, self.environment, (self.state_size,))
         start = self.environment.perturb(self.state, displacement)
         next_state = self.environment.step(start, action)
         return transition_to(next_state, start.observation, action), next_state
@@ -130,12 +137,21 @@ def plain_transition(
 ) -> tuple[Transition, State]:
     """One step and its transition, with nothing differentiated.
 
+    Args:
+        environment: The environment.
+        state: One unbatched state.
+        action: `(action_size,)`.
+
+    Raises:
+        ValueError: If state or action are batched or of another size than the environment's.
+
     Example:
         >>> from sobolax.cart import Cart
         >>> transition, next_state = plain_transition(Cart(), Cart().at(1.0, 0.0), jnp.ones(1))
         >>> float(transition.reward), next_state.observation.tolist()
         (-1.5625, [1.25, 0.5])
     """
+    _check_sizes(environment, state, action)
     next_state = environment.step(state, action)
     return transition_to(next_state, state.observation, action), next_state
 
@@ -228,6 +244,10 @@ def forward_tangents(
         The transition, the state that follows, and the tangents. Parts that cannot move are
         `None` (`tangents_of_block`).
 
+    Raises:
+        ValueError: If state, action or directions are batched or of another size than the
+            environment's.
+
     Example:
         >>> from sobolax.cart import Cart
         >>> where = Cart().at(1.0, 0.0), jnp.ones(1)
@@ -236,6 +256,12 @@ def forward_tangents(
         >>> tangents.state.reward.tolist(), tangents.action.reward.tolist()
         ([-2.5, -1.25], [-0.625])
     """
+    _check_sizes(environment, state, action)
+    for what, directions, size in (
+        ("state_directions", state_directions, environment.state_size),
+        ("action_directions", action_directions, environment.action_size),
+    ):
+        _check_shape(what, directions, environment, (size, "directions"))
     apply = TransitionMap(environment, state)
     zero = jnp.zeros(environment.state_size, state.observation.dtype)
     displacements, actions = direction_block(
@@ -249,3 +275,26 @@ def forward_tangents(
         displacements, actions
     )
     return transition, next_state, tangents_of_block(tangent, state_directions.shape[-1])
+
+
+def _check_sizes(environment: Environment, state: State, action: jax.Array) -> None:
+    """Raises ValueError for a state or an action that is none of this environment."""
+    _check_shape(
+        "state.observation", state.observation, environment, (environment.observation_size,)
+    )
+    _check_shape("action", action, environment, (environment.action_size,))
+
+
+def _check_shape(
+    what: str, value: jax.Array, environment: Environment, wanted: tuple[int | str, ...]
+) -> None:
+    """Raises ValueError for another shape; a name stands for any size."""
+    shape = jnp.shape(value)
+    if len(shape) != len(wanted) or any(
+        isinstance(size, int) and size != own for size, own in zip(wanted, shape, strict=True)
+    ):
+        expected = f"({', '.join(map(str, wanted))}{',' * (len(wanted) == 1)})"
+        raise ValueError(
+            f"{what} has shape {shape}, but environment {environment.name!r} takes {expected}, "
+            "unbatched: jax.vmap over a batch"
+        )

@@ -47,10 +47,20 @@ def update(normalizer: Normalizer, observations: jax.Array) -> Normalizer:
     state of a simulation that is about to diverge, at 1e6 say, would otherwise make all others look
     the same for a million steps.
 
+    Raises:
+        ValueError: If observations are no batch of such ones: another axis would be the batch.
+
     Example:
         >>> update(init(1), jnp.array([[1.0], [3.0]])).mean.tolist()
         [2.0]
     """
+    shape, size = jnp.shape(observations), normalizer.mean.shape
+    if not shape or shape[1:] != size:
+        raise ValueError(
+            f"normalization.update: observations have shape {shape}, but must be a batch "
+            f"(n, {', '.join(map(str, size))}): give one as observation[None], and several axes as "
+            "observations.reshape(-1, observations.shape[-1])"
+        )
     settled = normalizer.count >= _SETTLED
     bound = jnp.where(settled, _FARTHEST * deviation(normalizer), jnp.inf)
     observations = jnp.clip(observations, normalizer.mean - bound, normalizer.mean + bound)

@@ -103,6 +103,12 @@ def test_shuffled_counts_a_gradient_only_where_both_transitions_have_one():
     assert (np.asarray(changed.state.critic)[~np.asarray(changed.state.valid)] == 0).all()
 
 
+@pytest.mark.parametrize("name", ["shuffled", "random"])
+def test_controls_that_mix_a_batch_are_refused_inside_its_vmap(name):
+    with pytest.raises(ValueError, match=f"{name}: .* the batch is the first axis"):
+        jax.vmap(lambda errors: GRADIENT_TARGETS[name](errors, KEY))(batch_of_errors())
+
+
 def test_random_keeps_the_norm_and_forgets_the_direction():
     errors = batch_of_errors(512)
     changed = change("random", errors)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sobolax.agents import sac
+from sobolax.agents import sac, shac
 from sobolax.agents.distributions import sample_tanh_gaussian
 from sobolax.agents.networks import ACTIVATIONS, Critic
 from sobolax.cart import Cart
@@ -71,6 +71,30 @@ def test_the_density_of_actions_integrates_to_one():
     actions, densities = density(grid)
     total = np.trapezoid(np.asarray(densities, np.float64), np.asarray(actions, np.float64))
     assert total == pytest.approx(1.0, abs=1e-4)  # trapezoids of width 1e-3
+
+
+def test_a_batch_of_samples_is_many_samples():
+    draws = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
+    batched, each = jax.jit(
+        lambda *where: (sample_tanh_gaussian(*where), jax.vmap(sample_tanh_gaussian)(*where))
+    )(*draws)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), batched, each)
+
+
+@pytest.mark.parametrize("module", [sac, shac])
+def test_a_policy_takes_a_batch_of_observations(module):
+    agent = module.Config(hidden_sizes=(4,)).make_agent(Cart())
+    seen, observations = normalization.init(2), np.float32([[1, 0], [0, 1], [0.5, 0.5], [-1, 2]])
+
+    @jax.jit
+    def act(key):
+        state = agent.init(key, module.Hyperparameters())
+        one = lambda observation: agent.act(state, seen, observation)  # noqa: E731
+        return one(observations), jax.vmap(one)(observations)
+
+    batched, each = act(jax.random.key(0))
+    assert batched.shape == (4, 1)
+    np.testing.assert_allclose(batched, each, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))

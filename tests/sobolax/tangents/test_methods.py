@@ -9,10 +9,16 @@ import numpy as np
 import pytest
 
 import envs
+from sobolax.cart import Cart
 from sobolax.environment import State
 from sobolax.losses import sobolev_terms
 from sobolax.tangents import filters
-from sobolax.tangents.forward import forward_tangents, random_directions
+from sobolax.tangents.forward import (
+    TransitionMap,
+    forward_tangents,
+    plain_transition,
+    random_directions,
+)
 from sobolax.tangents.methods import Derivatives, make_tangent_function, reason_against
 from sobolax.transition import Tangents, Transition
 
@@ -105,6 +111,46 @@ def test_tangents_are_the_jacobian_times_the_directions(float64):
     ):
         np.testing.assert_allclose(side.next_observation, jacobian @ directions, rtol=1e-12)
         assert side.reward.shape == directions.shape[1:]
+
+
+def cart_arguments(**changes):
+    """A state of the cart, an action, and directions, some of them of another shape."""
+    plain = {"state": 1.0, "action": (1,), "along_state": (2, 2), "along_action": (1, 1)}
+    position, *shapes = (plain | changes).values()
+    at = Cart().at if jnp.ndim(position) == 0 else jax.vmap(Cart().at)
+    return at(position, jnp.zeros_like(position)), *map(jnp.zeros, shapes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"state": jnp.ones(2)}, r"state\.observation has shape \(2, 2\), but .* takes \(2,\)"),
+        ({"action": (2, 1)}, r"action has shape \(2, 1\), but .* takes \(1,\)"),
+        ({"action": (3,)}, r"action has shape \(3,\)"),
+        ({"action": ()}, r"action has shape \(\)"),
+        ({"along_state": (3, 2)}, r"state_directions has .* takes \(2, directions\)"),
+        ({"along_action": (1,)}, r"action_directions has .* takes \(1, directions\)"),
+    ],
+    ids=str,
+)
+def test_what_is_not_one_step_is_refused_by_name(changes, message):
+    state, action, *directions = cart_arguments(**changes)
+    with pytest.raises(ValueError, match=f"{message}.*, unbatched: jax.vmap over a batch"):
+        forward_tangents(Cart(), state, action, *directions)
+    if "along_state" not in changes and "along_action" not in changes:
+        for compute in (
+            lambda: plain_transition(Cart(), state, action),
+            lambda: TransitionMap(Cart(), state)(jnp.zeros(2), action),
+        ):
+            with pytest.raises(ValueError, match=f"{message}.*, unbatched: jax.vmap"):
+                compute()
+
+
+def test_a_displacement_is_one_of_the_state():
+    with pytest.raises(
+        ValueError, match=r"displacement has shape \(1, 2\), but .* \(2,\), unbatched"
+    ):
+        TransitionMap(Cart(), Cart().at(1.0, 0.0))(jnp.zeros((1, 2)), jnp.zeros(1))
 
 
 def test_differences_take_the_step_asked_for():

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from sobolax.training import normalization
 
@@ -53,3 +54,11 @@ def test_the_first_observations_count_as_they_are():
     batches[0, 0] = 1e6
     known = normalization.update(normalization.init(1), jnp.asarray(batches[0]))
     np.testing.assert_allclose(known.mean, 1e6 / BATCH, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3,), (5, 4, 3), (4, 2), ()], ids=str)
+def test_statistics_are_of_a_batch(shape):
+    with pytest.raises(
+        ValueError, match=r"must be a batch \(n, 3\): give one as observation\[None\]"
+    ):
+        normalization.update(normalization.init(3), jnp.ones(shape))
