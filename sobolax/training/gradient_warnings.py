@@ -41,7 +41,8 @@ def find_warnings(metrics: Mapping[str, Any], environment: str) -> dict[str, str
         found["tangent_disagreement"] = (
             f"environment {environment!r}: tangents {how}: it learns from wrong gradients. "
             "sobolax.testing.check_environment names the entry; Derivatives(method='differences') "
-            "does without derivatives of the simulator"
+            "does without derivatives of the simulator. Where the discount moves with the state, "
+            "only first_order='reverse' has its gradient"
         )
     dropped = _worst(metrics, "gradients_dropped")
     if dropped > LARGEST_SHARE_DROPPED:

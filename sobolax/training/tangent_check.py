@@ -26,7 +26,7 @@ from sobolax.training.base_config import TrainingConfig
 from sobolax.training.n_step import oldest
 from sobolax.training.state import Setup, TrainingState
 
-PARTS = ("observation", "reward", "next_observation")
+PARTS = ("observation", "reward", "next_observation", "discount")
 # States of a sample: their median survives a few contacts.
 _STATES = 8
 # A part of a transition is judged where the doubt is at most this share of its change, and a part
@@ -61,9 +61,10 @@ def compare_tangents(setup: Setup, state: TrainingState, hyper: Any, key: jax.Ar
 
     Returns:
         `tangent_disagreement`: the difference relative to the central difference, the median over
-        the sample, of the worst of observation, reward and next observation; infinite where
-        tangents are not finite, NaN where too little could be judged. `tangents_judged`: the share
-        of the sample that could be, of the part that moves most often. Both `()`.
+        the sample, of the worst of observation, reward, next observation and discount; infinite
+        where tangents are not finite, NaN where too little could be judged. A discount that jumps
+        at the end of an episode is not judged. `tangents_judged`: the share of the sample that
+        could be, of the part that moves most often. Both `()`.
 
     Example:
         >>> from sobolax.agents import sac

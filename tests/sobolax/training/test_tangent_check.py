@@ -55,6 +55,11 @@ def paid(change):
     return lambda end, action: replace(end, reward=change(end))
 
 
+def fading(end):
+    """A discount that moves with the state."""
+    return jnp.exp(-0.1 * end.observation[0] ** 2)
+
+
 # What is wrong with a step, and how large the disagreement is then.
 WRONG = {
     "half": (seen(scaled(0.5)), 0.5),
@@ -63,6 +68,7 @@ WRONG = {
     "stopped": (seen(jax.lax.stop_gradient), 1.0),
     "reward": (paid(lambda end: scaled(1.5)(end.reward)), 0.5),
     "not a number": (paid(lambda end: scaled(jnp.nan)(end.reward)), np.inf),
+    "fading": (lambda end, action: replace(end, discount=fading(end)), 1.0),
     "root": (paid(lambda end: jnp.sqrt(jnp.abs(0.0 * end.reward)) + end.reward), np.inf),
 }
 # Right tangents, of physics that is hard or beyond what differences can say.
@@ -76,6 +82,9 @@ RIGHT = {
     "constant": paid(lambda end: jnp.ones(())),
     "stiff": paid(lambda end: jnp.sin(1e6 * end.observation[0])),
     "impact": lambda end, action: bounced(end),
+    "over": lambda end, action: replace(
+        end, discount=(jnp.sin(1e3 * end.observation[0]) > 0).astype(jnp.float32)
+    ),
 }
 STEPS = {name: step for name, (step, _) in WRONG.items()} | RIGHT
 
@@ -135,6 +144,11 @@ def test_every_source_is_checked(changes):
     right, wrong = looked("plain", "half", **changes)
     assert right["tangent_disagreement"] < 1e-2
     assert wrong["tangent_disagreement"] == pytest.approx(0.5, rel=2e-2)
+
+
+def test_a_reverse_pass_has_the_gradient_of_a_discount_that_moves():
+    [metrics] = looked("fading", first_order="reverse")
+    assert metrics["tangent_disagreement"] < 1e-2
 
 
 def test_what_filters_do_on_purpose_is_no_fault():
