@@ -103,8 +103,9 @@ def add(replay: Replay, items: Any) -> Replay:
 
     Args:
         replay: The buffer.
-        items: Items with leading axis `n`, which must divide the capacity: a block of items then
-            never wraps around, and is one contiguous write.
+        items: Items with leading axis `n`, which must divide the capacity. As many as the
+            buffer's width never wrap around, and are one contiguous write; other blocks, whose
+            `n` may change, are written row by row.
 
     Raises:
         ValueError: If `n` does not divide the capacity or is no multiple of the buffer's width, or
@@ -126,7 +127,13 @@ def add(replay: Replay, items: Any) -> Replay:
         )
     check_multiple("items of a ring", "count", count, "width", width)
     new = _encode(replay.layout, items).reshape(-1, width, words)
-    rows = jax.lax.dynamic_update_slice_in_dim(replay.rows, new, replay.position // width, axis=0)
+    first = replay.position // width
+    if count == width:
+        rows = jax.lax.dynamic_update_slice_in_dim(replay.rows, new, first, axis=0)
+    else:
+        # After blocks of another size this one may wrap around, where a slice would be moved back.
+        places = (first + jnp.arange(len(new))) % blocks
+        rows = replay.rows.at[places].set(new, unique_indices=True, mode="promise_in_bounds")
     position, size = (
         (replay.position + count) % capacity,
         jnp.minimum(replay.size + count, capacity),

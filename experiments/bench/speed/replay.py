@@ -1,6 +1,7 @@
 """Row `replay`: our buffer beside a bare ring of the same bytes, both written in place."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -49,9 +50,11 @@ def measure(setup: Setup, bench: Bench, progress: Progress) -> Iterator[Table]:
         for count in dict.fromkeys(row.buffers):
             buffers = "1 buffer" if count == 1 else f"{count} buffers"
             progress.phase(f"replay, tangents {kept}, {buffers}")
+            # As wide as what is written at once, as trainings have it.
+            ours = partial(replay.init, width=row.block), replay.add, replay.sample
             alternatives = [
                 _alternative("bare ring", _BARE, words, row, count),
-                _alternative("replay", (replay.init, replay.add, replay.sample), item, row, count),
+                _alternative("replay", ours, item, row, count),
             ]
             measured = timing.measure(alternatives, bench.repetitions, _ROUNDS)
             del alternatives  # their buffers, before the next ones are made

@@ -17,9 +17,9 @@ def items(start, count):
     return {"x": np.repeat(np.float32(number)[:, None], 3, axis=1), "n": number.astype(np.int32)}
 
 
-def empty(capacity=6):
+def empty(capacity=6, width=1):
     example = {"x": jax.ShapeDtypeStruct((3,), "float32"), "n": jax.ShapeDtypeStruct((), "int32")}
-    return replay.init(example, capacity)
+    return replay.init(example, capacity, width)
 
 
 def test_the_newest_items_are_kept_and_the_oldest_overwritten():
@@ -85,8 +85,19 @@ def test_a_block_that_would_wrap_around_is_refused():
         replay.add(empty(), items(0, 4))
 
 
-def test_a_donated_buffer_is_written_in_place():
-    buffer = empty(1 << 16)
+@pytest.mark.parametrize("width", [1, 2])
+def test_blocks_may_differ_in_size(width):
+    example = {"n": jax.ShapeDtypeStruct((), "int32")}
+    buffer = replay.init(example, 12, width)
+    for start, count in ((1, 4), (5, 6), (11, 6), (17, 2)):
+        buffer = add(buffer, {"n": np.arange(start, start + count, dtype=np.int32)})
+        newest = range(max(1, start + count - 12), start + count)
+        assert sorted(read_all(buffer)["n"].tolist())[-buffer.size :] == [*newest]
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_a_donated_buffer_is_written_in_place(width):
+    buffer = empty(1 << 16, width)
     insert = jax.jit(replay.add, donate_argnums=0)
     memory = insert.lower(buffer, items(0, 4)).compile().memory_analysis()
     size = replay.bytes_per_item(buffer) * (1 << 16)
