@@ -106,6 +106,8 @@ def differentiate(
     still = jnp.zeros(environment.state_size, dtype)
     push = jnp.zeros(environment.action_size, dtype)
     next_values, next_gradients = jax.vmap(jax.value_and_grad(value))(rollout.next_observations)
+    # Networks in float64 make it so, whatever the environment computes in.
+    next_values = next_values.astype(dtype)
     ends = rollout.ended | (jnp.arange(horizon) == horizon - 1)
     first = jax.tree.map(lambda leaf: leaf[0], rollout.states)
     # An axis of chains: that of the objective, and that of the lambda-return.

@@ -254,3 +254,26 @@ def test_counts_and_keys_in_physics_have_no_gradient():
         run = partial(differentiate, env, brake, lambda o: o[0], discount=0.5)
         results.append(run(rollout).actions)
     np.testing.assert_array_equal(*results)
+
+
+class Single(Cart):
+    """A cart in float32, whatever JAX computes in."""
+
+    def at(self, position, speed):
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), super().at(position, speed))
+
+
+def test_an_environment_in_single_has_networks_in_double(float64):
+    cart = Single()
+    noise, weight = jnp.zeros((3, 1), jnp.float32), jnp.ones((), jnp.float64)
+    rollout = roll(cart, lambda observation, noise: (noise, 0.0), cart.at(1.0, 0.0), noise)
+
+    def policy(observation, noise):
+        return weight * noise, weight * observation[0]
+
+    found = differentiate(cart, policy, lambda o: weight * o[0], rollout, discount=0.5, slopes=True)
+    assert {leaf.dtype for leaf in (found.objective, found.actions, found.returns)} == {
+        jnp.dtype("float32")
+    }
+    # 1 - 1 at every step, and half of half of half of V in the end.
+    np.testing.assert_allclose(found.objective, [0.125, 0.25, 0.5], rtol=1e-6)
