@@ -13,9 +13,12 @@ from experiments.report.table import Table
 def prepare(bench: Bench) -> Setup:
     """The environment, with no update; raises ValueError."""
     setup = update.prepare(bench)
-    # Actions are random to the end: learning never starts.
-    starts = setup.config.total_timesteps - 1
-    return replace(setup, config=replace(setup.config, gradient_steps=0, learning_starts=starts))
+    steps = setup.config.total_timesteps
+    # Actions are random: learning starts with a second epoch, which is not run.
+    changes = {"epochs": 2, "total_timesteps": 2 * steps, "learning_starts": steps}
+    config = replace(setup.config, gradient_steps=0, **changes)
+    config.check(setup.environment)
+    return replace(setup, config=config)
 
 
 def measure(setup: Setup, bench: Bench, progress: Progress) -> Iterator[Table]:

@@ -122,11 +122,9 @@ def test_whole_steps_and_sweeps_are_measured():
     rows = ("environment_step", "training_step", "sweep")
     collected, steps, sweep = measure_rows(replace(TINY, rows=rows))
     assert names(collected) == ["plain", "with tangents"]
-    assert names(steps) == ["plain", "Sobolev", "Sobolev, a quarter"]
+    assert names(steps) == ["plain", "Sobolev", "Sobolev, action alone", "Sobolev, a quarter"]
     assert names(sweep) == ["one run alone", "2 runs in one program"]
-    # Of one of its runs: both programs of a run's size take microseconds to milliseconds.
-    alone, together = sweep.rows
-    assert together[1] == pytest.approx(alone[1] * together[2], rel=5)
+    assert all(row[1] > 0 and row[2] > 0 for row in sweep.rows)
 
 
 def test_windows_change_one_size_at_a_time():
@@ -178,15 +176,24 @@ def test_imports_are_measured_beside_that_of_jax():
 
 
 def test_alternatives_take_turns():
-    calls = []
+    calls, seconds = [], [0.0]
 
-    def alternative(name):
-        return Alternative(name, lambda: (calls.append(name), jnp.zeros(())), 1.0)
+    def alternative(name, takes, runs=1):
+        def run():
+            calls.append(name)
+            seconds[0] += takes
+            return jnp.zeros(())
 
-    measured = measure([alternative("A"), alternative("B")], repetitions=3, units=2)
+        return Alternative(name, run, 1.0, runs)
+
+    alternatives = [alternative("A", 2.0), alternative("B", 12.0, runs=3)]
+    measured = measure(alternatives, repetitions=3, units=4, clock=lambda: seconds[0])
     assert calls == ["A", "B"] * 4  # the first of each is not timed
     assert [entry.name for entry in measured] == ["A", "B"]
-    assert (measured[0].ratio, measured[0].compile_seconds) == (1.0, 1.0)
+    # One of B's three runs takes 4 s.
+    assert [entry.seconds for entry in measured] == [2 / 4, 4 / 4]
+    assert [entry.ratio for entry in measured] == [1.0, 2.0]
+    assert measured[0].compile_seconds == 1.0
 
 
 def test_bytes_per_transition_count_every_number():

@@ -23,7 +23,7 @@ from sobolax.tangents.forward import TransitionMap, forward_tangents
 from sobolax.tangents.storage import make_storage
 from sobolax.tangents.trust import clip_growth, clip_singular_values, soft_trust
 from sobolax.tangents.units import gradient_scales, is_observed, observed_motion
-from sobolax.training import replay
+from sobolax.training import normalization, replay
 from sobolax.training.loop import make_training
 from sobolax.training.state import Setup
 from sobolax.training.updates import find_tangents
@@ -284,8 +284,16 @@ def test_a_state_unit_without_directions_of_the_state_leaves_tangents_as_they_ar
     cart, config = Cart(), sac.Config(gradient_units="state_std", state_directions=0)
     training, hyper = make_training(cart, config), sac.Hyperparameters()
     state = jax.eval_shape(training.init, jax.random.key(0), hyper)
-    _, metrics = jax.eval_shape(training.learn, state, hyper, jnp.int32(0))
-    assert metrics["action_gradient_loss"].shape == ()
+    far_apart = normalization.update(normalization.init(2), jnp.eye(2) * 8)
+    state = replace(state, coordinates=far_apart)
+    source = config.make_source(cart)
+    experience, _ = source.collect(jax.random.key(0), cart.at(1.0, 0.0), jnp.ones(1))
+    setup = Setup(cart, config.make_agent(cart), config, source)
+    found, bound = find_tangents(setup, state)(experience, jax.random.key(0), 7.0)
+    assert bound == 7.0
+    jax.tree.map(np.testing.assert_array_equal, found, experience.tangents)
+    assert found.state.next_observation.shape == (2, 0)
+    assert np.any(found.action.next_observation)
 
 
 def test_coordinates_move_as_the_state_does():
