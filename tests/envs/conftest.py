@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import envs
-from tests.envs.harness import Harness, named
+from tests.envs.harness import ANALYTIC, Harness, named
 
 
 @functools.cache
@@ -13,9 +13,14 @@ def _harness(name: str) -> Harness:
     return Harness(name)
 
 
-@pytest.fixture(scope="session", params=named(*envs.names()))
+@pytest.fixture(
+    scope="session", params=named(*(name for name in envs.names() if name not in ANALYTIC))
+)
 def harness(request) -> Harness:
-    """Every environment in turn, compiled once for all tests."""
+    """Every MuJoCo environment in turn, compiled once for all tests.
+
+    `check_environment` checks the analytic ones as thoroughly (`test_conformance.py`).
+    """
     return _harness(request.param)
 
 

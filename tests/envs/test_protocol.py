@@ -92,9 +92,8 @@ def test_perturb_moves_the_observation_and_leaves_the_rest(harness):
         ("lqr", {}, True),
         ("point_mass", {}, True),
         ("pendulum", {}, True),
-        ("cartpole", {}, True),
-        # What it shares with the cartpole, and the limits of joints, which the ball of
-        # tests/sobolax/mjx has.
+        # Physics in reverse is fast in `tests/sobolax/training/test_backward_impact.py`.
+        pytest.param("cartpole", {}, True, marks=pytest.mark.slow),
         pytest.param("reacher", {}, True, marks=pytest.mark.slow),
         pytest.param("reacher", {"integrator": "implicitfast"}, True, marks=pytest.mark.slow),
         # Four solvers in a step take half a minute to trace.
