@@ -3,6 +3,14 @@
 import jax
 import pytest
 
+from experiments.launch import provenance
+
+
+@pytest.fixture
+def one_commit(monkeypatch):
+    """Whoever commits while the tests run brings no warning into them."""
+    monkeypatch.setattr(provenance, "_commit", lambda: None)
+
 
 @pytest.fixture
 def assert_refused(tmp_path, monkeypatch, capsys):

@@ -1,9 +1,13 @@
-"""A training of which nothing is compiled: what commands do around it, in a second."""
+"""What tests of trainings share; one of which nothing is compiled takes a second."""
+
+import json
 
 import jax
 import numpy as np
 
+from experiments.launch import run_folder
 from experiments.launch.program import Memory, Program
+from experiments.launch.progress import Silent
 
 EPOCHS, SEEDS = 3, 2
 TINY = [
@@ -13,6 +17,45 @@ TINY = [
     *("--replay-capacity", "64", "--hidden-sizes", "4", "--evaluation-episodes", "2"),
     *("--report-states", "0", "--checkpoint-seconds", "0"),
 ]
+
+
+def small_training(epochs, replay_capacity=128):
+    """Flags of one that learns: two variants, two seeds, 64 steps an epoch."""
+    return [
+        *("--env", "point_mass", "--env-args", "dimension=2", "--seeds", "2"),
+        *("--total-timesteps", str(64 * epochs), "--epochs", str(epochs), "--num-envs", "4"),
+        *("--gradient-steps", "1", "--learning-starts", "16", "--batch-size", "16"),
+        *("--replay-capacity", str(replay_capacity), "--hidden-sizes", "16"),
+        *("--evaluation-episodes", "4"),
+    ]
+
+
+class Interrupting(Silent):
+    """Records messages, and interrupts after some epochs."""
+
+    def __init__(self, after=None):
+        self.after, self.notes, self.warnings = after, [], []
+
+    def epoch(self, history, epochs):
+        if len(history.epochs) == self.after:
+            raise KeyboardInterrupt
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+
+def lines(folder):
+    """Metrics without their times, which no two runs share."""
+    rows = run_folder.read_lines(folder / run_folder.METRICS)
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def outcome(folder):
+    """What a sweep measured, without its times."""
+    return json.loads((folder / run_folder.RESULTS).read_text())["variants"], lines(folder)
 
 
 def compile_nothing(training, keys, hypers, devices=1, kept=None, tell=None):

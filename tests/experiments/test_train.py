@@ -18,26 +18,14 @@ import sobolax
 from experiments import train
 from experiments.launch import program, run_folder
 from experiments.launch.policy import load_policy
-from experiments.launch.progress import Silent
 from experiments.launch.run_folder import read_lines
+from tests.experiments import stubs
 
 ROOT = Path(__file__).parents[2]
 SEEDS, EPOCHS = 2, 3
 TINY = [
-    *("--env", "point_mass", "--env-args", "dimension=2", "--seeds", str(SEEDS)),
-    *(
-        "--total-timesteps",
-        "192",
-        "--epochs",
-        str(EPOCHS),
-        "--num-envs",
-        "4",
-        "--gradient-steps",
-        "1",
-    ),
-    *("--learning-starts", "16", "--batch-size", "16", "--replay-capacity", "256"),
-    *("--hidden-sizes", "16", "--evaluation-episodes", "4", "--report-states", "4"),
-    *("--report-horizon", "5"),
+    *stubs.small_training(EPOCHS, replay_capacity=256),
+    *("--report-states", "4", "--report-horizon", "5"),
 ]
 
 
@@ -122,17 +110,8 @@ def test_a_run_leaves_everything(compile_once, tmp_path, monkeypatch, capsys):
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-class Interrupting(Silent):
-    def __init__(self, after: int):
-        self.after = after
-
-    def epoch(self, history, epochs):
-        if len(history.epochs) == self.after:
-            raise KeyboardInterrupt
-
-
 def test_an_interrupted_run_keeps_what_was_done(compile_once, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(train, "console_progress", lambda console: Interrupting(after=2))
+    monkeypatch.setattr(train, "console_progress", lambda console: stubs.Interrupting(2))
     folder = tmp_path / "run"
     assert train.main([*TINY, "--output", str(folder)]) == 130
     assert len(read_lines(folder / "metrics.jsonl")) == 2 * 2 * SEEDS
@@ -155,17 +134,6 @@ def test_an_interrupt_while_compiling_leaves_a_readable_folder(tmp_path, monkeyp
     assert files(folder) == {"configuration.json", "results.json"}
     assert json.loads((folder / "results.json").read_text())["epochs"] == 0
     assert "No epoch was finished" in capsys.readouterr().out
-
-
-def test_a_run_is_reproducible(compile_once, tmp_path):
-    results = [train.run(_experiment(TINY, tmp_path / name)) for name in ("one", "two")]
-    assert results[0]["variants"] == results[1]["variants"]
-
-
-def _experiment(flags, output):
-    from experiments.launch import command_line
-
-    return command_line.parse([*flags, "--output", str(output)])
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import re
+import shutil
 import threading
 import zipfile
 from dataclasses import replace
@@ -31,49 +32,17 @@ from experiments.launch.program import compile_program, size_of
 from experiments.launch.progress import Silent, console_progress
 from experiments.launch.runner import train_runs
 from sobolax import make_training
+from tests.experiments import stubs
 
 EPOCHS = 4
 EVERY = CheckpointRule(seconds=0)
 FLAGS = [
-    *("--env", "point_mass", "--env-args", "dimension=2", "--seeds", "2", "--n-step", "2"),
-    *(
-        "--total-timesteps",
-        "256",
-        "--epochs",
-        str(EPOCHS),
-        "--num-envs",
-        "4",
-        "--gradient-steps",
-        "1",
-    ),
-    *("--learning-starts", "16", "--batch-size", "16", "--replay-capacity", "128"),
-    *("--hidden-sizes", "16", "--evaluation-episodes", "4", "--report-states", "0"),
-    *("--tangent-dtype", "bfloat16"),
+    *stubs.small_training(EPOCHS),
+    *("--n-step", "2", "--tangent-dtype", "bfloat16", "--report-states", "0"),
 ]
 
 
-class Recorded(Silent):
-    """Records messages, and interrupts after an epoch."""
-
-    def __init__(self, stop_after: int | None = None):
-        self.stop_after = stop_after
-        self.notes, self.warnings = [], []
-
-    def epoch(self, history, epochs):
-        if len(history.epochs) == self.stop_after:
-            raise KeyboardInterrupt
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def warn(self, text):
-        self.warnings.append(text)
-
-
-@pytest.fixture(autouse=True)
-def one_commit(monkeypatch):
-    """Whoever commits while the tests run brings no warning into them."""
-    monkeypatch.setattr(provenance, "_commit", lambda: None)
+pytestmark = pytest.mark.usefixtures("one_commit")
 
 
 @pytest.fixture(scope="module")
@@ -96,16 +65,25 @@ def reference(job, program, tmp_path_factory):
     return train_runs(job, folder, Silent(), None, program), folder
 
 
-@pytest.fixture
-def stopped(job, program, tmp_path):
+@pytest.fixture(scope="module")
+def once_stopped(job, program, tmp_path_factory):
     """The folder of a run that was stopped in its fourth epoch, with two checkpoints."""
-    stop(job, program, tmp_path)
-    assert names(tmp_path) == ["epoch_000001", "epoch_000002"]
-    return tmp_path
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(provenance, "_commit", lambda: None)
+        stop(job, program, folder)
+    assert names(folder) == ["epoch_000001", "epoch_000002"]
+    return folder
+
+
+@pytest.fixture
+def stopped(once_stopped, tmp_path):
+    """A copy of it."""
+    return Path(shutil.copytree(once_stopped, tmp_path / "stopped"))
 
 
 def stop(job, program, folder, after=3, rule=EVERY):
-    outcome = train_runs(job, folder, Recorded(stop_after=after), rule, program)
+    outcome = train_runs(job, folder, stubs.Interrupting(after), rule, program)
     assert outcome.interrupted
     assert len(outcome.history.epochs) == after
     return outcome
@@ -115,18 +93,10 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "checkpoints").glob("*"))
 
 
-def lines(folder: Path) -> list[dict]:
-    """Metrics without the times, which no two runs share."""
-    return [
-        {name: value for name, value in row.items() if name != "seconds"}
-        for row in run_folder.read_lines(folder / "metrics.jsonl")
-    ]
-
-
 def assert_same(outcome, folder, reference):
     expected, where = reference
     assert not outcome.interrupted
-    assert lines(folder) == lines(where)
+    assert stubs.lines(folder) == stubs.lines(where)
     assert_equal_bits(outcome.policies, expected.policies)
 
 
@@ -207,7 +177,7 @@ def test_empty_arrays_and_partial_reads(tmp_path):
 
 
 def test_checkpoints_change_nothing(job, program, reference, tmp_path):
-    progress = Recorded()
+    progress = stubs.Interrupting()
     outcome = train_runs(job, tmp_path, progress, EVERY, program)
     assert_same(outcome, tmp_path, reference)
     assert outcome.checkpoints["saved"] == EPOCHS - 1  # the last epoch leaves the policies
@@ -233,7 +203,7 @@ def test_a_stopped_run_ends_as_if_it_never_stopped(after, job, program, referenc
     assert {row["epoch"] for row in rows} == set(range(after))
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "ar')  # as kill -9 leaves it
-    progress = Recorded()
+    progress = stubs.Interrupting()
     outcome = train_runs(job, tmp_path, progress, EVERY, program)
     assert_same(outcome, tmp_path, reference)
     assert outcome.resumed_from == (after - 1 or None)
@@ -321,19 +291,30 @@ BAD = {
 
 
 @pytest.mark.parametrize("how", BAD)
-def test_a_bad_checkpoint_is_named_and_the_last_good_one_taken(
-    how, job, program, reference, stopped
-):
+def test_a_bad_checkpoint_is_named_and_passed_over(how, job, stopped):
     damage, what = BAD[how]
     path = stopped / "checkpoints" / "epoch_000002"
     damage(path)
-    progress = Recorded()
+    like = snapshot.describe(jobs.template(job))
+    found, problems = checkpoint_files.newest(path.parent, jobs.fingerprint(job), like)
+    assert found is not None
+    assert (found.path, found.epochs) == (path.with_name("epoch_000001"), 1)
+    assert list(problems) == [path]
+    assert str(path) in str(problems[path])
+    assert re.search(what, str(problems[path])), problems[path]
+
+
+def test_a_bad_checkpoint_is_set_aside_and_the_last_good_one_taken(
+    job, program, reference, stopped
+):
+    path = stopped / "checkpoints" / "epoch_000002"
+    corrupt(path)
+    progress = stubs.Interrupting()
     outcome = train_runs(job, stopped, progress, EVERY, program)
     assert outcome.resumed_from == 1
     [warning] = outcome.warnings
     assert progress.warnings == [warning]
-    assert str(path) in warning
-    assert re.search(what, warning), warning
+    assert f"{path} is damaged" in warning
     assert "set aside as epoch_000002.unusable" in warning
     assert_same(outcome, stopped, reference)
     # What could not be read is the user's to remove.
@@ -400,7 +381,7 @@ def test_a_full_disk_stops_nothing_but_the_checkpoint(
         original(path, arrays)
 
     monkeypatch.setattr(checkpoint_files, "write_arrays", full)
-    progress = Recorded()
+    progress = stubs.Interrupting()
     outcome = train_runs(job, tmp_path, progress, EVERY, program)
     assert_same(outcome, tmp_path, reference)
     assert len(tries) == EPOCHS  # every one is tried, and the policies
@@ -463,7 +444,7 @@ def test_parameters_that_are_not_finite_make_no_checkpoint(job, program, tmp_pat
         return replace(state, agent=jax.tree.unflatten(structure, leaves)), metrics
 
     sick = replace(program, epoch=poisoned)
-    outcome = train_runs(job, tmp_path, Recorded(stop_after=3), EVERY, sick)
+    outcome = train_runs(job, tmp_path, stubs.Interrupting(3), EVERY, sick)
     assert names(tmp_path) == ["epoch_000001"]
     [warning] = outcome.warnings
     assert "parameters are not finite: those of sobolev, seed 0" in warning
@@ -568,7 +549,7 @@ def test_wrong_and_dropped_gradients_are_warned_of_once(job, program, tmp_path):
         state, metrics = program.epoch(*arguments)
         return state, metrics | wrong
 
-    progress = Recorded()
+    progress = stubs.Interrupting()
     outcome = train_runs(job, tmp_path, progress, None, replace(program, epoch=epoch))
     assert len(outcome.history.epochs) == EPOCHS
     assert progress.warnings == outcome.warnings
@@ -585,7 +566,7 @@ def test_a_sample_of_tangents_is_checked_once_beside_the_training(job, program, 
         return {"tangent_disagreement": hyper.state_weight / 2}  # 1 / 2 where gradients are used
 
     checked = replace(job, training=replace(job.training, check=check))
-    progress = Recorded()
+    progress = stubs.Interrupting()
     train_runs(checked, tmp_path, progress, None, program, check=True)
     [warning] = progress.warnings
     assert "environment 'point_mass': tangents are off by 50 %" in warning
@@ -597,7 +578,7 @@ def test_a_check_that_fails_costs_no_training(job, program, tmp_path):
         raise RuntimeError("no memory")
 
     checked = replace(job, training=replace(job.training, check=check))
-    outcome = train_runs(checked, tmp_path, Recorded(), None, program, check=True)
+    outcome = train_runs(checked, tmp_path, stubs.Interrupting(), None, program, check=True)
     assert len(outcome.history.epochs) == EPOCHS
     [warning] = outcome.warnings
     assert "could not be checked: RuntimeError: no memory" in warning

@@ -13,7 +13,6 @@ import pytest
 from experiments import evaluate, train
 from experiments.launch import checkpoint_files, provenance, run_folder
 from experiments.launch.policy import load_policy
-from experiments.launch.progress import Silent
 from experiments.launch.sweep import shards
 from experiments.sweep.__main__ import main as sweep
 from tests.experiments import stubs
@@ -24,18 +23,11 @@ MANIFEST = f"{CHECKPOINT}/default/manifest.json"
 CONFIGURATION = "configuration.json"
 
 
-class Stopping(Silent):
-    def epoch(self, history, epochs):
-        if len(history.epochs) == 2:
-            raise KeyboardInterrupt
-
-
 @pytest.fixture(autouse=True)
-def nothing_is_compiled(tmp_path, monkeypatch):
+def nothing_is_compiled(one_commit, tmp_path, monkeypatch):
     # The cache of compiled programs is the process's: leave its place alone.
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "unused"))
     monkeypatch.setattr(train, "compile_program", stubs.compile_nothing)
-    monkeypatch.setattr(provenance, "_commit", lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +37,7 @@ def killed(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("JAX_COMPILATION_CACHE_DIR", str(folder.parent / "unused"))
         patched.setattr(train, "compile_program", stubs.compile_nothing)
-        patched.setattr(train, "console_progress", lambda console: Stopping())
+        patched.setattr(train, "console_progress", lambda console: stubs.Interrupting(2))
         patched.setattr(provenance, "_commit", lambda: None)
         assert train.main([*stubs.TINY, "--output", str(folder)]) == 130
     shutil.rmtree(folder / "policy")

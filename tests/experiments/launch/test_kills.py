@@ -14,26 +14,16 @@ import pytest
 
 from experiments.launch import checkpoint_files
 from experiments.launch.progress import Silent
-from experiments.launch.run_folder import read_lines
 from experiments.launch.runner import train_runs
+from tests.experiments import stubs
 from tests.experiments.launch.killed_training import EPOCHS, toy_job
 
 ROOT = Path(__file__).parents[3]
 DRIVER = Path(__file__).with_name("killed_training.py")
 TIMEOUT = 600  # seconds; for a machine that is busy with other work
 LQR = [
-    *(
-        "--env",
-        "lqr",
-        "--agent",
-        "ddpg",
-        "--seeds",
-        "1",
-        "--total-timesteps",
-        "3200",
-        "--epochs",
-        "200",
-    ),
+    *("--env", "lqr", "--agent", "ddpg", "--seeds", "1"),
+    *("--total-timesteps", "3200", "--epochs", "200"),
     *("--num-envs", "4", "--gradient-steps", "1", "--learning-starts", "16"),
     *("--batch-size", "8", "--replay-capacity", "256", "--hidden-sizes", "8", "--n-step", "2"),
     *("--evaluation-episodes", "2", "--report-states", "0", "--tangent-dtype", "bfloat16"),
@@ -89,13 +79,6 @@ class Life:
         return out
 
 
-def lines(folder: Path) -> list[dict]:
-    return [
-        {name: value for name, value in row.items() if name != "seconds"}
-        for row in read_lines(folder / "metrics.jsonl")
-    ]
-
-
 def policy(folder: Path) -> dict[str, bytes]:
     [path] = (folder / "policy").glob("epoch_??????")
     arrays = checkpoint_files.read(path, checkpoint_files.read_manifest(path))
@@ -131,7 +114,7 @@ def test_a_killed_training_ends_as_if_nothing_happened(tmp_path):
     assert was_inside_a_write(folder)
     assert done < last_checkpoint(folder) < EPOCHS
     Life(folder, cache, "toy", str(folder)).end()
-    assert lines(folder) == lines(reference)
+    assert stubs.lines(folder) == stubs.lines(reference)
     assert policy(folder) == policy(reference)
     assert not was_inside_a_write(folder)
 
@@ -154,7 +137,7 @@ def test_processes_of_one_run_keep_checkpoints_of_their_own(tmp_path):
     ]
     for index, (life, folder) in enumerate(zip(lives, folders, strict=True)):
         assert f"resumed from {2 + 4 * index}, warnings: []" in life.end()
-        assert lines(folder) == lines(reference)
+        assert stubs.lines(folder) == stubs.lines(reference)
         assert policy(folder) == policy(reference)
 
 
@@ -187,7 +170,7 @@ def test_twenty_kills_leave_the_same_metrics(tmp_path, capsys):
     assert life.wait_for(lambda: any((folder / "policy").glob("epoch_??????")))
     assert life.kill(0.0)
     Life(folder, cache, "train", "--resume", str(folder)).end()
-    assert lines(folder) == lines(reference)
+    assert stubs.lines(folder) == stubs.lines(reference)
     assert policy(folder) == policy(reference)
     results = [json.loads((path / "results.json").read_text()) for path in (folder, reference)]
     assert results[0]["variants"] == results[1]["variants"]

@@ -20,42 +20,17 @@ from experiments.launch import (
 from experiments.launch import job as jobs
 from experiments.launch.configuration import to_json
 from experiments.launch.policy import load_policy, load_run, policy_names
-from experiments.launch.progress import Silent
-from experiments.launch.run_folder import read_lines
 from sobolax import make_training
+from tests.experiments import stubs
 
 EPOCHS = 4
 TINY = [
-    *("--env", "point_mass", "--env-args", "dimension=2", "--seeds", "2", "--teacher", "fitted"),
-    *(
-        "--total-timesteps",
-        "256",
-        "--epochs",
-        str(EPOCHS),
-        "--num-envs",
-        "4",
-        "--gradient-steps",
-        "1",
-    ),
-    *("--learning-starts", "16", "--batch-size", "16", "--replay-capacity", "128"),
-    *("--hidden-sizes", "16", "--evaluation-episodes", "4", "--report-states", "0"),
-    *("--checkpoint-seconds", "0"),
+    *stubs.small_training(EPOCHS),
+    *("--teacher", "fitted", "--report-states", "0", "--checkpoint-seconds", "0"),
 ]
 
 
-class Interrupting(Silent):
-    def __init__(self, after):
-        self.after = after
-
-    def epoch(self, history, epochs):
-        if len(history.epochs) == self.after:
-            raise KeyboardInterrupt
-
-
-@pytest.fixture(autouse=True)
-def one_commit(monkeypatch):
-    """Whoever commits while the tests run brings no warning into them."""
-    monkeypatch.setattr(provenance, "_commit", lambda: None)
+pytestmark = pytest.mark.usefixtures("one_commit")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +48,7 @@ def command(program, tmp_path, monkeypatch):
     """Runs the command with that program, interrupted after some epochs."""
 
     def run(*flags, after=None):
-        monkeypatch.setattr(train, "console_progress", lambda console: Interrupting(after))
+        monkeypatch.setattr(train, "console_progress", lambda console: stubs.Interrupting(after))
         return train.main([str(flag) for flag in flags])
 
     # The cache of compiled programs is the process's: leave its place alone.
@@ -96,13 +71,6 @@ def interrupted(command, kept, tmp_path):
     return tmp_path / "run"
 
 
-def lines(folder):
-    return [
-        {name: value for name, value in row.items() if name != "seconds"}
-        for row in read_lines(folder / "metrics.jsonl")
-    ]
-
-
 def as_killed(folder):
     """Leaves what a run has that was killed."""
     for name in ("results.json", "learning_curves.png", "gradient_error.png"):
@@ -119,7 +87,7 @@ def test_resume_finishes_as_if_it_never_stopped(command, interrupted, tmp_path, 
         json.loads((folder / "results.json").read_text())
         for folder in (tmp_path / "whole", interrupted)
     )
-    assert lines(interrupted) == lines(tmp_path / "whole")
+    assert stubs.lines(interrupted) == stubs.lines(tmp_path / "whole")
     assert resumed["variants"] == whole["variants"]
     assert resumed["paired_differences"] == whole["paired_differences"]
     assert (resumed["interrupted"], resumed["epochs"]) == (False, EPOCHS)
@@ -140,13 +108,6 @@ def test_resume_finishes_as_if_it_never_stopped(command, interrupted, tmp_path, 
     assert command("--resume", interrupted) == 0
     assert "is complete, with 4 epochs" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in interrupted.rglob("*") if path.is_file()} == before
-
-
-def test_interrupted_twice(command, interrupted, tmp_path):
-    assert command("--resume", interrupted, after=3) == 130
-    assert json.loads((interrupted / "results.json").read_text())["epochs"] == 3
-    assert command("--resume", interrupted) == 0
-    assert len(lines(interrupted)) == EPOCHS * 2 * 2
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import train
-from experiments.launch import command_line, provenance, run_folder, trackers
+from experiments.launch import command_line, run_folder, trackers
 from experiments.launch.configuration import to_json
 from experiments.launch.history import History, summary
 from experiments.launch.progress import Silent
@@ -138,19 +138,12 @@ def test_a_tracker_that_fails_is_left_out_and_says_so_once(broken, recorder, tmp
     assert len(works.logged) == 6
 
 
-class Stopping(Told):
-    def epoch(self, history, epochs):
-        if len(history.epochs) == 2:
-            raise KeyboardInterrupt
-
-
-def test_a_run_is_tracked_and_resumed(recorder, tmp_path, monkeypatch):
+def test_a_run_is_tracked_and_resumed(recorder, one_commit, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "unused"))
     monkeypatch.setattr(train, "compile_program", stubs.compile_nothing)
-    monkeypatch.setattr(provenance, "_commit", lambda: None)
     told = Told()
     folder = tmp_path / "run"
-    monkeypatch.setattr(train, "console_progress", lambda console: Stopping())
+    monkeypatch.setattr(train, "console_progress", lambda console: stubs.Interrupting(2))
     assert train.main([*stubs.TINY, "--track", "wandb", "--output", str(folder)]) == 130
     assert [step for _, step in recorder.logged] == [8, 8]
     assert recorder.closed == ["plain", "sobolev"]

@@ -1,10 +1,7 @@
 """A tiny sweep trained whole, in shards, after an interrupt and over several devices."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +15,8 @@ from experiments.launch.sweep.policies import load_policy
 from experiments.launch.sweep.progress import Relay
 from experiments.report.results import RETURN
 from experiments.sweep.__main__ import main
+from tests.experiments import stubs
+from tests.forced_devices import run_on_eight_devices
 
 ROOT = Path(__file__).parents[3]
 SEEDS, EPOCHS = 2, 3
@@ -87,12 +86,6 @@ def results(folder):
     return json.loads((folder / run_folder.RESULTS).read_text())
 
 
-def metrics(folder):
-    """All rows of all epochs, but for their times."""
-    rows = run_folder.read_lines(folder / run_folder.METRICS)
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
-
-
 def test_a_sweep_leaves_everything_and_flags_the_frozen(whole_sweep):
     found = results(whole_sweep)
     assert found["order"][-1] == "critic_learning_rate=1e+30"
@@ -101,7 +94,7 @@ def test_a_sweep_leaves_everything_and_flags_the_frozen(whole_sweep):
     assert all(0 < step <= 192 for step in frozen["critic_learning_rate=1e+30"])
     assert found["variants"]["critic_learning_rate=1e+30"]["metrics"][RETURN]["mean"] is None
     assert found["plan"]["width"] == RUNS
-    rows = metrics(whole_sweep)
+    rows = stubs.lines(whole_sweep)
     assert len(rows) == EPOCHS * RUNS
     assert all(value is not None for row in rows for value in row.values())
     assert rows[1]["variant"] == "critic_learning_rate=0.001"
@@ -128,7 +121,7 @@ def test_a_split_sweep_finds_the_same(whole_sweep, split_sweep):
     assert "6 runs are 2 shards of up to 3" in printed
     assert f"shard 2/2: epoch {EPOCHS}/{EPOCHS}" in printed
     assert results(split_sweep)["plan"]["shards"] == [[0, 3], [3, 6]]
-    assert_close(metrics(split_sweep), metrics(whole_sweep))
+    assert_close(stubs.lines(split_sweep), stubs.lines(whole_sweep))
 
 
 class Interrupting(Relay):
@@ -169,7 +162,7 @@ def test_a_sweep_goes_on_within_a_shard(split_sweep, too_little, tmp_path, capsy
         "shard 2/2: epoch 3",
     ]
     assert "goes on after epoch 1" in printed
-    assert metrics(folder) == metrics(split_sweep)
+    assert stubs.lines(folder) == stubs.lines(split_sweep)
     assert results(folder)["order"] == results(split_sweep)["order"]
 
 
@@ -195,7 +188,7 @@ def test_parts_share_a_folder_and_the_last_one_merges(whole_sweep, tmp_path, cap
     for again in ([*command, "--part", "3/3"], command, ["--resume", str(folder)]):
         assert main(again) == 0
         assert "is complete: nothing is left to do" in capsys.readouterr().out
-    assert_close(metrics(folder), metrics(whole_sweep))
+    assert_close(stubs.lines(folder), stubs.lines(whole_sweep))
     assert len(results(folder)["plan"]["parts"]) == 3
     assert not results(folder)["missing"]
     policy = load_policy(folder, "critic_learning_rate=0.003", seed=1)
@@ -212,74 +205,35 @@ def test_too_little_memory_for_one_is_an_error_before_anything_is_written(tmp_pa
 DEVICES = """
 import sys
 import jax
-import jax.numpy as jnp
-import numpy as np
-from experiments.launch import snapshot
-from experiments.launch.program import compile_program
-from experiments.launch.sweep import flags
 from experiments.launch.sweep import shards
+from experiments.sweep.__main__ import main
 
-found = {}
-for devices in (1, 8):
-    prepared = flags.parse([*sys.argv[1:], "--devices", str(devices)])
-    keys, hypers = shards.all_runs(prepared.sweep)
-    program = compile_program(prepared.training, keys, hypers, devices)
+compile_program = shards.compile_program
+
+def compile_and_look(training, keys, hypers, devices):
+    program = compile_program(training, keys, hypers, devices)
     state = program.initialise(keys, hypers)
-    found[devices, "start"] = snapshot.to_arrays(state, len(keys))
-    assert program.width == (8 if devices == 8 else len(keys))
     for leaf in jax.tree.leaves(state):
-        assert leaf.sharding.device_set == set(jax.devices()[:devices])
-        assert leaf.addressable_shards[0].data.shape[0] == program.width // devices
-    for epoch in range(2):
-        state, metrics = program.epoch(state, hypers, jnp.int32(epoch))
-    assert all(len(row) == len(keys) for row in metrics.values())
-    found[devices, "end"] = snapshot.to_arrays((metrics, state), len(keys))
+        assert leaf.sharding.device_set == set(jax.devices())
     # What was brought to the host goes on where it was.
-    assert jax.tree.leaves(program.place(state.agent))[0].sharding.is_equivalent_to(
-        jax.tree.leaves(state.agent)[0].sharding, 2
-    )
-for when in ("start", "end"):
-    one, eight = found[1, when], found[8, when]
-    assert one.keys() == eight.keys()
-    for name in one:
-        np.testing.assert_allclose(eight[name], one[name], rtol=1e-3, atol=1e-4, err_msg=name)
-print("equal", len(one))
+    placed, first = (jax.tree.leaves(tree)[0] for tree in (program.place(state.agent), state.agent))
+    assert placed.sharding.is_equivalent_to(first.sharding, 2)
+    return program
+
+shards.compile_program = compile_and_look
+assert main(sys.argv[1:]) == 0
+print("equal")
 """
-
-
-def run_on_eight_devices(*command):
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-    environment = os.environ | {"XLA_FLAGS": flags}
-    environment["PYTHONPATH"] = str(ROOT)
-    return subprocess.run(
-        [sys.executable, *command],
-        env=environment,
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=1800,
-    )
-
-
-@pytest.mark.slow
-def test_members_on_eight_devices_are_those_on_one():
-    # To rounding: the compiler takes other passes for a program in eight parts.
-    sound = ["--critic-learning-rate", "1e-3", "3e-3", "1e-2"]
-    done = run_on_eight_devices("-c", DEVICES, *TINY, *sound)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("equal")
 
 
 @pytest.mark.slow
 def test_a_sweep_over_eight_devices(whole_sweep, tmp_path):
     folder = tmp_path / "devices"
     flags = [*TINY, *CONFIGS, "--devices", "8", "--output", str(folder)]
-    done = run_on_eight_devices("-m", "experiments.sweep", *flags)
-    assert done.returncode == 0, done.stderr
+    run_on_eight_devices(DEVICES, *flags)
     assert results(folder)["plan"]["width"] == 8
     assert results(folder)["plan"]["need"]["devices"] == 8
-    one, eight = metrics(whole_sweep), metrics(folder)
+    one, eight = stubs.lines(whole_sweep), stubs.lines(folder)
     assert len(one) == len(eight)
     for row, other in zip(one, eight, strict=True):
         assert (row["variant"], row["seed"], row["frozen_at"]) == (

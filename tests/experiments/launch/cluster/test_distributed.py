@@ -19,6 +19,7 @@ from experiments.launch import memory, run_folder
 from experiments.launch.sweep import flags as command_line
 from experiments.launch.sweep.machines import Machines
 from experiments.launch.sweep.policies import load_policy
+from tests.experiments import stubs
 
 ROOT = Path(__file__).parents[4]
 SWEEP = [
@@ -63,14 +64,6 @@ def pair(*arguments, each=((), ())):
     return [start([*arguments, *found, "--process", index, *own]) for index, own in enumerate(each)]
 
 
-def outcome(folder):
-    """What a sweep measured, without its times."""
-    rows = run_folder.read_lines(folder / run_folder.METRICS)
-    for row in rows:
-        del row["seconds"]
-    return json.loads((folder / run_folder.RESULTS).read_text())["variants"], rows
-
-
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """The sweep in one process: the same devices, with the same runs on each."""
@@ -106,7 +99,7 @@ def test_two_processes_find_what_one_finds(tmp_path, alone):
     assert "Best: " in first
     assert "Best: " not in second
     found, expected = tmp_path / "pair", alone(SHORT, "short")
-    assert outcome(found) == outcome(expected)
+    assert stubs.outcome(found) == stubs.outcome(expected)
     folders = sorted(path for path in found.iterdir() if path.is_dir())
     assert [path.name for path in folders] == ["part-0001-of-0002", "part-0002-of-0002", "tables"]
     for process in pair("--resume", found):
@@ -137,7 +130,7 @@ def test_killed_processes_go_on_from_their_own_checkpoints(tmp_path, alone):
     taken = [int(re.search(r"goes on after epoch (\d+)", text)[1]) for text in (first, second)]
     assert taken[0] >= 12  # the one of 14 may still have been in writing
     assert 2 <= taken[1] < taken[0]
-    assert outcome(folder) == outcome(alone(LONG, "long"))
+    assert stubs.outcome(folder) == stubs.outcome(alone(LONG, "long"))
 
 
 def wait_until(happens, processes):

@@ -1,7 +1,6 @@
 """One sweep over a Ray cluster: a real one on this machine, whose workers get killed."""
 
 import io
-import json
 import os
 import re
 import shutil
@@ -22,6 +21,7 @@ from experiments.launch.progress import Step
 from experiments.launch.sweep import shards
 from experiments.launch.sweep.machines import Machines
 from experiments.launch.sweep.progress import Overview
+from tests.experiments import stubs
 
 ROOT = Path(__file__).parents[4]
 SWEEP = [
@@ -88,14 +88,6 @@ def drive():
         driver.end()
 
 
-def outcome(folder):
-    """What a sweep measured, without its times."""
-    rows = run_folder.read_lines(folder / run_folder.METRICS)
-    for row in rows:
-        del row["seconds"]
-    return json.loads((folder / run_folder.RESULTS).read_text())["variants"], rows
-
-
 def planned_alike(folder, copy):
     """A new sweep with the same shards, of which nothing is trained."""
     copy.mkdir()
@@ -125,7 +117,7 @@ def test_a_shard_goes_on_where_its_worker_was_killed(tmp_path, drive):
     # The same shards, one after the other, in one process and without Ray.
     plain = planned_alike(folder, tmp_path / "plain")
     drive("--resume", plain).finish()
-    assert outcome(folder) == outcome(plain)
+    assert stubs.outcome(folder) == stubs.outcome(plain)
     text = drive("--resume", folder, *LOCAL).finish()
     assert "is complete: nothing is left to do" in text
 
@@ -156,7 +148,7 @@ def test_a_shard_that_fails_for_good_stops_no_other(tmp_path, drive):
     assert "Best: " in text
     plain = planned_alike(folder, tmp_path / "plain")
     drive("--resume", plain).finish()
-    assert outcome(folder) == outcome(plain)
+    assert stubs.outcome(folder) == stubs.outcome(plain)
 
 
 # A cluster of two machines that are none, beside one that trains nothing; a line removes one.
@@ -201,7 +193,7 @@ def test_shards_of_a_lost_machine_go_on_at_another(tmp_path, drive):
     assert "(2 of 2 shards are over)" in text
     plain = planned_alike(folder, tmp_path / "plain")
     drive("--resume", plain).finish()
-    assert outcome(folder) == outcome(plain)
+    assert stubs.outcome(folder) == stubs.outcome(plain)
 
 
 @pytest.mark.slow
