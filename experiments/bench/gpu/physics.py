@@ -59,16 +59,7 @@ def prepare(options: Options) -> dict[str, Any]:
         for count in value if isinstance(value, tuple) else (value,):
             if count < 1:
                 raise ValueError(f"--{name} {count} must be 1 or more")
-    return made_environments(options.envs)
-
-
-def made_environments(names: Sequence[str]) -> dict[str, Any]:
-    """MuJoCo environments of these names.
-
-    Raises:
-        ValueError: For one that is none, or whose derivatives are not exact.
-    """
-    made = {name: envs.make(name) for name in names}
+    made = {name: envs.make(name) for name in options.envs}
     for name, environment in made.items():
         if not isinstance(environment, MujocoEnvironment):
             raise ValueError(f"--envs {name} is no MuJoCo environment")
