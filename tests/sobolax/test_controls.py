@@ -1,5 +1,6 @@
 """Controls: each against numbers worked out by hand."""
 
+import functools
 from dataclasses import replace
 
 import jax
@@ -181,6 +182,15 @@ def test_options_that_cannot_work_are_refused_before_compilation(changes, messag
         make_training(envs.make("pendulum"), sac.Config(**changes))
 
 
+def updated_once(critics, hyper, batch, td_error):
+    @jax.jit
+    def update(batch):
+        state, seen = critics.init(KEY, hyper), normalization.init(2)
+        return critics.update(state, seen, batch, td_error, jnp.zeros(2), given, KEY, hyper)
+
+    return update(batch)
+
+
 @pytest.mark.parametrize(
     ("name", "each"), [("bellman", 0.0), ("shuffled", 0.0), ("zero", 1.0), ("unit_norm", 0.0858)]
 )
@@ -205,15 +215,14 @@ def test_trust_weighs_what_a_control_asks_for_and_does_not_change_it(name, each)
 
     options = CriticOptions((4,), gradient_target=name, trust="soft")
     critics, hyper = make_critics(2, 1, options), sac.Hyperparameters(discount=0.5)
-    state, seen = critics.init(KEY, hyper), normalization.init(2)
-    _, metrics = critics.update(state, seen, batch, td_error, jnp.zeros(2), given, KEY, hyper)
+    _, metrics = updated_once(critics, hyper, batch, td_error)
     trusted = [1.0, 1.0 / (1.0 + (0.5 * float(transition.discount) * 100.0) ** 2)]
     expected = 2 * 2 * each * np.mean(trusted)  # critics, directions; (1 - 1 / sqrt(2))^2 = 0.0858
     np.testing.assert_allclose(metrics["state_gradient_loss"], expected, rtol=1e-3, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["zero", "unit_norm", "random"])
-def test_a_weighting_sees_bellmans_gradients_whatever_a_control_asks_for(name):
+@functools.cache
+def weights_of(gradient_target):
     transition, tangents = example_transition()
     batch = jax.tree.map(
         lambda leaf: jnp.stack([leaf, 2 * leaf]), Experience(transition, tangents, None)
@@ -222,15 +231,15 @@ def test_a_weighting_sees_bellmans_gradients_whatever_a_control_asks_for(name):
     def td_error(critic, _):
         return lambda t: critic(t.observation, t.action) - t.reward
 
-    def weights(name):
-        options = CriticOptions(
-            (4,), gradient_target=name, weighting=lambda hyper: scale_free(hyper.weights)
-        )
-        critics, hyper = make_critics(2, 1, options), sac.Hyperparameters()
-        state, seen = critics.init(KEY, hyper), normalization.init(2)
-        _, found = critics.update(state, seen, batch, td_error, jnp.zeros(2), given, KEY, hyper)
-        return found["weight_state"], found["weight_action"]
+    options = CriticOptions(
+        (4,), gradient_target=gradient_target, weighting=lambda hyper: scale_free(hyper.weights)
+    )
+    _, found = updated_once(make_critics(2, 1, options), sac.Hyperparameters(), batch, td_error)
+    return found["weight_state"], found["weight_action"]
 
-    expected = weights("bellman")
+
+@pytest.mark.parametrize("name", ["zero", "unit_norm", "random"])
+def test_a_weighting_sees_bellmans_gradients_whatever_a_control_asks_for(name):
+    expected = weights_of("bellman")
     assert expected[0] > 0
-    np.testing.assert_allclose(weights(name), expected, rtol=1e-5)
+    np.testing.assert_allclose(weights_of(name), expected, rtol=1e-5)

@@ -23,6 +23,8 @@ from experiments.studies.payoff.options import configure
 from sobolax import make_training
 from tests.markdown import ROOT
 
+MANY_BODIES = ("ant", "half_cheetah", "humanoid", "pusher", "walker2d")
+
 
 @pytest.fixture
 def tuned(monkeypatch):
@@ -77,9 +79,16 @@ def test_every_environment_of_ours_is_sized():
     assert set(presets.PRESETS) == set(envs.names())
 
 
-@pytest.mark.parametrize("name", [None, *presets.PRESETS])
+# Bodies take the compiler of models seconds; the fast ones have a preset of each kind.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in MANY_BODIES else ())
+        for name in presets.PRESETS
+    ],
+)
 def test_presets_name_fields_that_exist_and_make_an_environment(name):
-    found = defaults(name or "chain")
+    found = defaults(name)
     # What `make_training` checks before it asks the environment for its shapes.
     found.config.check(envs.make(found.env, **found.env_args))
 
@@ -109,8 +118,9 @@ def test_without_gradients_a_preset_has_no_options_of_theirs():
     assert (found.config.gradient_units, found.config.trust) == ("raw", "full")
     assert command_line.parse([*words, "--first_order=off"]).config == found.config
     assert found.config.gradient_steps == 32
-    sweep = sweep_flags.parse([*words, "--state-weight", "0", "1"])
-    assert sweep.sweep.experiment.config.trust == "soft"
+    sweep = sweep_flags.read([*words, "--state-weight", "0", "1"]).sweep
+    assert sweep is not None
+    assert sweep.experiment.config.trust == "soft"
 
 
 @pytest.mark.parametrize(

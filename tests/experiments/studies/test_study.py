@@ -1,6 +1,7 @@
 """The skeleton of all studies: rows on disk as they come, resuming, merging, refusing."""
 
 import json
+import shutil
 from dataclasses import dataclass
 
 import numpy as np
@@ -189,6 +190,19 @@ def test_a_file_of_rows_is_reported_where_rows_are_enough(tmp_path, capsys):
     assert not (tmp_path / "newer").exists()
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Two runs, rows of others, and a run of another study."""
+    folder = tmp_path_factory.mktemp("written")
+    run(["--output", folder / "run"])
+    run(["--output", folder / "louder", "--scale", 2, "--numbers", 4])
+    (folder / "bare.csv").write_text("job,square\n1 squared,2.0\n")
+    (folder / "odd.csv").write_text("job,number,square\n77 squared,77,2.0\n")
+    (folder / "other").mkdir()
+    (folder / "other" / "configuration.json").write_text('{"study": "cubes", "options": {}}')
+    return folder
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -210,14 +224,9 @@ def test_a_file_of_rows_is_reported_where_rows_are_enough(tmp_path, capsys):
         (["--report", "odd.csv", "--output", "new"], "rows whose number is 77"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(flags, message, tmp_path, monkeypatch, capsys):
+def test_bad_input_is_one_line_and_status_2(flags, message, written, tmp_path, monkeypatch, capsys):
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    run(["--output", "run"])
-    run(["--output", "louder", "--scale", 2, "--numbers", 4])
-    (tmp_path / "bare.csv").write_text("job,square\n1 squared,2.0\n")
-    (tmp_path / "odd.csv").write_text("job,number,square\n77 squared,77,2.0\n")
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "configuration.json").write_text('{"study": "cubes", "options": {}}')
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     capsys.readouterr()
     assert run(flags) == (2, [])

@@ -12,12 +12,12 @@ from sobolax import make_training
 from sobolax.agents import shac
 from sobolax.agents.gradients import clip_norm, shorten_outliers
 from sobolax.cart import Cart
-from sobolax.environment import State
 from sobolax.training import normalization
 from sobolax.training.backward import differentiate
 from sobolax.training.collection import begin
 from sobolax.training.rollouts import roll_out
 from sobolax.training.state import Setup
+from tests.sobolax.agents.probe import DELAYED, ENDLESS, IMMEDIATE, Probe
 
 GAMMA = 0.8
 SIZES = {"num_envs": 4, "horizon": 4, "hidden_sizes": (8,), "evaluation_episodes": 1}
@@ -25,40 +25,6 @@ SIZES |= {"report_states": 0}
 TINY = shac.Config(
     total_timesteps=64, epochs=2, critic_epochs=2, minibatches=2, activation="tanh", **SIZES
 )
-
-
-class Probe:
-    """Three systems in one, by the observation `(kind (3), x, step)`: their values are known.
-
-    - one step, reward `x - (a - x/2)^2`: whether the policy finds `a = x/2`, and termination;
-    - nothing, then `2 x` and the end: bootstrapping within and across windows;
-    - 1 for ever, cut by the time limit: truncation is no termination.
-    """
-
-    name, observation_size, action_size, state_size = "probe", 5, 1, 1
-    episode_length, reverse_mode = 3, True
-
-    def _state(self, physics, reward, discount):
-        kind, x, step = physics
-        observation = jnp.concatenate([jax.nn.one_hot(kind, 3), x[None], step[None]])
-        return State(physics, observation, reward, discount, {})
-
-    def reset(self, key):
-        kind = jax.random.randint(key, (), 0, 3)
-        x = jax.random.uniform(jax.random.fold_in(key, 1), (), minval=-1.0, maxval=1.0)
-        return self._state((kind, x, jnp.zeros(())), jnp.zeros(()), jnp.ones(()))
-
-    def step(self, state, action):
-        kind, x, step = state.physics
-        immediate = x - (action[0] - x / 2) ** 2
-        reward = jnp.stack([immediate, jnp.where(step == 1, 2 * x, 0.0), jnp.ones(())])[kind]
-        over = (kind == 0) | ((kind == 1) & (step == 1))
-        step = jnp.where(kind == 1, step + 1, step)
-        return self._state((kind, x, step), reward, 1.0 - over.astype(reward.dtype))
-
-    def perturb(self, state, displacement):
-        kind, x, step = state.physics
-        return self._state((kind, x + displacement[0], step), state.reward, state.discount)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +75,7 @@ VALUE, SLOPE = 0.15, 0.35
 def test_values_slopes_and_policy_of_the_probe(probed):
     x, see, metrics = probed
     assert metrics["windows_nonfinite"].tolist() == [0, 0]
-    (value, action), slope = see(0)
+    (value, action), slope = see(IMMEDIATE)
     # The policy's noise costs what its variance is, about the same everywhere.
     cost = np.mean(x - value, axis=1, keepdims=True)
     assert ((cost > -0.05) & (cost < 0.2)).all()
@@ -117,10 +83,10 @@ def test_values_slopes_and_policy_of_the_probe(probed):
     np.testing.assert_allclose(slope, np.ones((2, 9)), atol=SLOPE)
     np.testing.assert_allclose(action, np.stack([x, x]) / 2, atol=0.12)
     for step, share in ((0.0, GAMMA), (1.0, 1.0)):
-        (value, _), slope = see(1, step)
+        (value, _), slope = see(DELAYED, step)
         np.testing.assert_allclose(value, np.stack([x, x]) * 2 * share, atol=VALUE)
         np.testing.assert_allclose(slope, np.full((2, 9), 2 * share), atol=SLOPE)
-    (value, _), _ = see(2)
+    (value, _), _ = see(ENDLESS)
     # Were the time limit an end, three steps would be worth 1 + 0.8 + 0.64 at most.
     np.testing.assert_allclose(value, np.full((2, 9), 1 / (1 - GAMMA)), atol=2 * VALUE)
 
@@ -138,46 +104,42 @@ def cart():
 
     state, rollout = window(jax.random.key(0))
 
-    @jax.jit
-    def update(rollout, hyper):
-        backward = partial(differentiate, Cart())
-        seen = normalization.init(2)
-        return agent.update(state.agent, seen, rollout, backward, jax.random.key(1), hyper)
+    return state.agent, rollout, hyper, updates_of(agent)
 
-    return state.agent, rollout, hyper, update
+
+def updates_of(agent):
+    @jax.jit
+    def update(state, rollout, hyper):
+        backward, seen = partial(differentiate, Cart()), normalization.init(2)
+        return agent.update(state, seen, rollout, backward, jax.random.key(1), hyper)
+
+    return update
 
 
 def test_an_environment_without_a_finite_gradient_is_left_out_and_counted(cart):
-    _, rollout, hyper, update = cart
+    state, rollout, hyper, update = cart
     sick = np.array(rollout.states.physics)
     sick[2, 1] = np.nan
     states = replace(rollout.states, physics=sick)
-    broken, metrics = update(replace(rollout, states=states), hyper)
+    broken, metrics = update(state, replace(rollout, states=states), hyper)
     assert int(metrics["windows_nonfinite"]) == 1
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(broken))
     # The actor moves as if the others were all.
     others = jax.tree.map(lambda leaf: np.asarray(leaf)[:, [0, 2, 3]], rollout)
-    sound, _ = update(others, hyper)
+    sound, _ = update(state, others, hyper)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4), broken.actor, sound.actor)
 
 
 def test_without_a_single_window_the_actor_and_the_temperature_stay(cart):
-    _, rollout, hyper, update = cart
+    agent, rollout, hyper, update = cart
     # One step before, so that Adam has a momentum to go on by.
-    agent, _ = update(rollout, hyper)
+    agent, _ = update(agent, rollout, hyper)
     lost = replace(rollout, finite=jnp.zeros_like(rollout.finite))
-
-    @jax.jit
-    def again(agent, rollout):
-        backward, seen = partial(differentiate, Cart()), normalization.init(2)
-        own = TINY.make_agent(Cart())
-        return own.update(agent, seen, rollout, backward, jax.random.key(2), hyper)
-
-    after, metrics = again(agent, lost)
+    after, metrics = update(agent, lost, hyper)
     assert float(metrics["windows_dropped"]) == 1
     for name in ("actor", "actor_optimizer", "temperature", "temperature_optimizer"):
         jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(agent, name))
-    moved, metrics = again(agent, rollout)
+    moved, metrics = update(agent, rollout, hyper)
     assert float(metrics["windows_dropped"]) == 0
     assert not np.array_equal(*map(first_leaf, (moved.actor, agent.actor)))
 
@@ -192,22 +154,15 @@ def test_a_gradient_whose_square_overflows_keeps_its_direction():
 
 def test_a_weight_of_zero_is_plain_shac(cart):
     """And so is any weight, for the actor of the same window."""
-    _, rollout, hyper, update = cart
+    state, rollout, hyper, update = cart
     plain = replace(TINY, first_order="off").make_agent(Cart())
-    state, *_ = cart
-
-    @jax.jit
-    def update_plain(rollout, hyper):
-        backward, seen = partial(differentiate, Cart()), normalization.init(2)
-        return plain.update(state, seen, rollout, backward, jax.random.key(1), hyper)
-
-    without, _ = update_plain(rollout, hyper)
-    zero, _ = update(rollout, replace(hyper, state_weight=0.0))
+    without, _ = updates_of(plain)(state, rollout, hyper)
+    zero, _ = update(state, rollout, replace(hyper, state_weight=0.0))
     # Two programs: XLA may contract a product and a sum in one of them, which is one rounding.
     one_rounding = partial(np.testing.assert_allclose, rtol=2.4e-7)
     jax.tree.map(one_rounding, zero.critics, without.critics)
     jax.tree.map(one_rounding, zero.actor, without.actor)
-    weighted, metrics = update(rollout, hyper)
+    weighted, metrics = update(state, rollout, hyper)
     jax.tree.map(one_rounding, weighted.actor, without.actor)
     assert float(metrics["state_gradient_loss"]) > 0
     assert not np.array_equal(*map(first_leaf, (weighted.critics, without.critics)))
@@ -219,7 +174,7 @@ def first_leaf(tree):
 
 def test_the_target_moves_once_after_a_window(cart):
     before, rollout, hyper, update = cart
-    after, _ = update(rollout, replace(hyper, tau=0.25))
+    after, _ = update(before, rollout, replace(hyper, tau=0.25))
     for new, old, target in zip(
         *(
             map(np.asarray, jax.tree.leaves(tree))
@@ -231,8 +186,10 @@ def test_the_target_moves_once_after_a_window(cart):
 
 
 def test_too_little_entropy_raises_the_temperature(cart):
-    _, rollout, hyper, update = cart
-    warm, cool = (update(rollout, replace(hyper, target_entropy=at))[0] for at in (5.0, -50.0))
+    state, rollout, hyper, update = cart
+    warm, cool = (
+        update(state, rollout, replace(hyper, target_entropy=at))[0] for at in (5.0, -50.0)
+    )
     assert float(cool.temperature) < 0.1 < float(warm.temperature)
 
 
@@ -262,11 +219,11 @@ def test_a_median_is_of_what_counts():
 
 
 def test_the_bound_on_outliers_reaches_the_actor(cart):
-    _, rollout, hyper, update = cart
+    state, rollout, hyper, update = cart
 
     def moved(rollout, bound):
-        state, metrics = update(rollout, replace(hyper, outlier_bound=bound))
-        return jax.flatten_util.ravel_pytree(state.actor)[0], metrics
+        after, metrics = update(state, rollout, replace(hyper, outlier_bound=bound))
+        return jax.flatten_util.ravel_pytree(after.actor)[0], metrics
 
     plain, metrics = moved(rollout, jnp.inf)
     assert metrics["outliers_shortened"] == 0

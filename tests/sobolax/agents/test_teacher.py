@@ -237,32 +237,6 @@ SMALL = {"num_envs": 4, "batch_size": 4, "replay_capacity": 64, "learning_starts
          "total_timesteps": 64, "epochs": 2, "hidden_sizes": (4,), "report_states": 0}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"trust": "hard", "gradient_fraction": 0.5, "gradient_units": "state_std"},
-        {"first_order": "recomputed", "state_directions": 1, "action_directions": 1},
-        {
-            "trust": "soft",
-            "gradient_units": "observation_std",
-            "tangent_dtype": "int8",
-            "actor_gradient": "simulator",
-        },
-    ],
-)
-def test_a_training_with_a_teacher_keeps_its_shapes(options):
-    hyper = sac.Hyperparameters()
-    training = make_training(CART, sac.Config(**SMALL | options, teacher="fitted"))
-    state = jax.eval_shape(training.init, jax.random.key(0), hyper)
-    after, metrics = jax.eval_shape(training.learn, state, hyper, jnp.int32(0))
-    shapes = [
-        jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), found) for found in (state, after)
-    ]
-    assert shapes[0] == shapes[1]
-    names = {f"teacher_{name}" for name in ("value_error", "tangent_error", "dropped")}
-    assert names <= metrics.keys()
-
-
 def test_without_a_teacher_nothing_is_kept_or_reported():
     hyper = td3.Hyperparameters()
     training = make_training(CART, td3.Config(**SMALL))

@@ -170,19 +170,24 @@ def test_metrics_say_so_and_leave_the_bad_round_out(counted):
     np.testing.assert_array_equal(metrics["evaluation_return"], 100.0)
 
 
-def test_what_would_overflow_when_squared_ends_the_episode_and_reaches_no_statistics():
-    """A simulation on its way to NaN passes there, and must not take the agent with it."""
+@pytest.fixture(scope="module")
+def overflowing():
+    """A run that is never wrong itself, of episodes that would overflow at their fifth step."""
     run = make_training(Drift(far=5), LOOP, counting_agent()).run
-    state, metrics = jax.jit(run)(jax.random.key(0), Hyper(jnp.int32(-1), jnp.zeros(())))
+    return jax.jit(run)(jax.random.key(0), Hyper(jnp.int32(-1), jnp.zeros(())))
+
+
+def test_what_would_overflow_when_squared_ends_the_episode_and_reaches_no_statistics(overflowing):
+    """A simulation on its way to NaN passes there, and must not take the agent with it."""
+    state, metrics = overflowing
     assert metrics["frozen"][-1] == 0
     assert np.sum(metrics["transitions_nonfinite"]) == 2 * ENVIRONMENTS  # of 12 steps each
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.normalizer))
     assert np.max(np.abs(state.normalizer.mean)) < 5
 
 
-def test_a_transition_that_would_overflow_is_in_no_loss():
-    run = make_training(Drift(far=5), LOOP, counting_agent()).run
-    state, _ = jax.jit(run)(jax.random.key(0), Hyper(jnp.int32(-1), jnp.zeros(())))
+def test_a_transition_that_would_overflow_is_in_no_loss(overflowing):
+    state, _ = overflowing
     kept = replay.read_all(state.replay).transition
     beyond = np.asarray(kept.next_observation[:, 0]) > 1e10
     assert np.sum(beyond) == 2 * ENVIRONMENTS

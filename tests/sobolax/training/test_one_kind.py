@@ -1,8 +1,10 @@
 """Gradients along the action alone, or along the state alone: none of the other is computed."""
 
+import functools
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -41,15 +43,19 @@ def test_no_rule_counts_a_kind_without_directions(kind):
     assert float(weights.value) == pytest.approx(1.0)  # the terms stay as they are
 
 
-def learned(config, **weights):
-    hyper = sac.Hyperparameters(**weights)
+@functools.cache
+def epoch_of(config):
     training = make_training(envs.make("pendulum"), config)
-    state = training.init(jax.random.key(0), hyper)
-    state, metrics = jax.jit(training.learn)(state, hyper, 0)
-    return state, metrics
+    return jax.jit(
+        lambda hyper: training.learn(training.init(jax.random.key(0), hyper), hyper, jnp.int32(0))
+    )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def learned(config, **weights):
+    return epoch_of(config)(sac.Hyperparameters(**weights))
+
+
+@pytest.mark.parametrize("kind", [pytest.param("state", marks=pytest.mark.slow), "action"])
 @pytest.mark.parametrize(
     "options",
     [

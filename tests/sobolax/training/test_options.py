@@ -12,7 +12,6 @@ from sobolax.cart import Cart
 from sobolax.tangents import Derivatives
 from sobolax.training.n_step import MultiStep
 
-SMALL = {"num_envs": 4, "batch_size": 4, "replay_capacity": 64, "learning_starts": 8}
 UNITS = ("raw", "observation_std")
 PAIRED = {
     ("raw", "soft", 0.5),
@@ -20,26 +19,45 @@ PAIRED = {
     ("observation_std", "soft", 1.0),
     ("observation_std", "hard", 0.5),
 }
+TAUGHT = [
+    {"trust": "hard", "gradient_fraction": 0.5, "gradient_units": "state_std"},
+    {"first_order": "recomputed", "state_directions": 1, "action_directions": 1},
+    {
+        "trust": "soft",
+        "gradient_units": "observation_std",
+        "tangent_dtype": "int8",
+        "actor_gradient": "simulator",
+    },
+]
 
 
 @pytest.mark.parametrize(
-    ("units", "trust", "fraction"),
+    "options",
     [
         # Every pair of options; all three together, where they are not among these, are slow.
-        pytest.param(*options, marks=() if options in PAIRED else pytest.mark.slow)
-        for options in itertools.product(UNITS, ("soft", "hard"), (0.5, 1.0))
+        *(
+            pytest.param(
+                dict(
+                    zip(("gradient_units", "trust", "gradient_fraction"), options, strict=True),
+                    critic_norm="layer",
+                ),
+                marks=() if options in PAIRED else pytest.mark.slow,
+            )
+            for options in itertools.product(UNITS, ("soft", "hard"), (0.5, 1.0))
+        ),
+        *({"teacher": "fitted", "report_states": 0, **options} for options in TAUGHT),
     ],
 )
-def test_units_trust_and_fractions_fit_together(units, trust, fraction):
+def test_options_fit_together(options):
     config = sac.Config(
         total_timesteps=64,
         epochs=2,
+        num_envs=4,
+        batch_size=4,
+        replay_capacity=64,
+        learning_starts=8,
         hidden_sizes=(4,),
-        gradient_units=units,
-        trust=trust,
-        gradient_fraction=fraction,
-        critic_norm="layer",
-        **SMALL,
+        **options,
     )
     training, hyper = make_training(Cart(), config), sac.Hyperparameters()
     state = jax.eval_shape(training.init, jax.random.key(0), hyper)
@@ -49,6 +67,9 @@ def test_units_trust_and_fractions_fit_together(units, trust, fraction):
         lambda leaf: (leaf.shape, leaf.dtype), state
     )
     assert metrics["state_gradient_loss"].shape == ()
+    if "teacher" in options:
+        names = {f"teacher_{name}" for name in ("value_error", "tangent_error", "dropped")}
+        assert names <= metrics.keys()
 
 
 @pytest.mark.parametrize(("size", "points"), [(1, 1), (12, 5)])
