@@ -16,6 +16,7 @@ import sobolax
 from experiments import train
 from experiments.launch import command_line
 from experiments.launch.sweep import flags as sweep_flags
+from experiments.launch.sweep.sweep import prepare as prepare_sweep
 from tests.markdown import ROOT, blocks, read, run
 
 GUIDES = sorted(path.name for path in (ROOT / "docs/guides").glob("*.md"))
@@ -61,7 +62,7 @@ def test_the_lines_for_an_actor_through_the_simulator_run():
     train_words, sweep_words, *step_words = words
     prepared = train.prepare(command_line.parse(train_words))
     assert prepared.experiment.config.horizon == 16
-    assert len(sweep_flags.parse(sweep_words).sweep.configs) == 3
+    assert len(prepare_sweep(sweep_flags.read(sweep_words)).sweep.configs) == 3
     experiments = [command_line.parse(words) for words in step_words]
     found = [(each.config.actor_gradient, each.config.first_order) for each in experiments]
     assert found == [("simulator", "off"), ("mixed", "cached")]

@@ -157,7 +157,7 @@ def test_commands_are_understood(line, capsys):
 def test_sweeps_are_understood(line, monkeypatch):
     # What fits into this machine's memory is traced at length, and no question here.
     monkeypatch.setattr(sweep, "check_fits", lambda *_: None)
-    assert len(flags.parse(shlex.split(line)[3:]).sweep.configs) > 1
+    assert len(sweep.prepare(flags.read(shlex.split(line)[3:])).sweep.configs) > 1
 
 
 def test_commands_are_found():

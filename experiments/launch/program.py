@@ -97,8 +97,11 @@ class Program:
         return self.find_memory()
 
 
-def compiler_options() -> dict[str, str | bool]:
+def compiler_options(quickly: bool = False) -> dict[str, Any]:
     """How programs are compiled here, on whatever device JAX finds.
+
+    `quickly` is for what is called a few times only: on CPU it compiles in half the time and runs
+    slower.
 
     On CPU two things are switched off:
 
@@ -115,7 +118,8 @@ def compiler_options() -> dict[str, str | bool]:
     if jax.default_backend() != "cpu":
         return {}
     options = {"xla_cpu_multi_thread_eigen": False, "xla_cpu_experimental_ynn_fusion_type": ""}
-    return {name: value for name, value in options.items() if _is_known(name, value)}
+    known = {name: value for name, value in options.items() if _is_known(name, value)}
+    return known | ({"xla_backend_optimization_level": 0} if quickly else {})
 
 
 @functools.cache

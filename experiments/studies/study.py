@@ -87,7 +87,7 @@ class Study(Generic[Options]):
     prepare: Callable[[Options], Plan[Options, Any]]
     measure: Callable[[Plan[Options, Any], Progress], Iterator[Done]]
     tables: Callable[[Rows], list[Table]]
-    figures: Callable[[Rows], Iterator[tuple[str, Figure]]]
+    figures: Callable[[Rows], Iterator[tuple[str, Figure]]] = lambda rows: iter(())
     identity: Sequence[str] = ("job",)
     fixed: Sequence[str] = ()
     merges: Mapping[str, type] = field(default_factory=dict)

@@ -89,9 +89,7 @@ def clip_growth(
     return Tangents(clip(tangents.state, motion), clip(tangents.action, ones))
 
 
-def clip_singular_values(
-    matrix: jax.Array, bound: Any, count: int = _CLIPPED, products: int = _PRODUCTS
-) -> jax.Array:
+def clip_singular_values(matrix: jax.Array, bound: Any) -> jax.Array:
     """A matrix whose singular values are at most `bound`; the rest of it stays.
 
     The largest are found one after the other by power iterations (large batches of LAPACK's SVD
@@ -102,8 +100,6 @@ def clip_singular_values(
     Args:
         matrix: `(m, n)`, finite.
         bound: `()`.
-        count: Singular values to clip one by one, at most.
-        products: Products with `matrix.T @ matrix` for each of them.
 
     Example:
         >>> clipped = clip_singular_values(jnp.diag(jnp.array([9.0, 0.5])), 2.0)
@@ -120,14 +116,14 @@ def clip_singular_values(
         """The largest singular value, its left vector and its right one."""
         # The longest columns lead.
         guess = start * jnp.sum(jnp.square(matrix), axis=0)
-        for _ in range(products):
+        for _ in range(_PRODUCTS):
             guess = _unit(guess)[0]
             guess = product(matrix.T, product(matrix, guess))
         right = _unit(guess)[0]
         left, value = _unit(product(matrix, right))
         return value, left, right
 
-    for _ in range(min(count, *matrix.shape)):
+    for _ in range(min(_CLIPPED, *matrix.shape)):
         value, left, right = largest(matrix)
         matrix = matrix - jnp.maximum(value - bound, 0.0) * jnp.outer(left, right)
     value, _, _ = largest(matrix)

@@ -89,21 +89,19 @@ def hold(normalizer: Normalizer, count: jax.Array) -> Normalizer:
     return Normalizer(count, normalizer.mean, normalizer.sum_of_squares * share)
 
 
-def normalize(
-    normalizer: Normalizer, observation: jax.Array, smallest_deviation: float = _SMALLEST
-) -> jax.Array:
+def normalize(normalizer: Normalizer, observation: jax.Array) -> jax.Array:
     """Centres and scales an observation `(..., observation_size)`; affine, hence smooth.
 
-    A number that hardly varies is scaled as if its standard deviation were `smallest_deviation`:
-    rounding noise would otherwise be blown up to the size of a signal. Nothing is clipped: a
-    clipped observation has no gradient.
+    A number that hardly varies is scaled as if its standard deviation were 0.01: rounding noise
+    would otherwise be blown up to the size of a signal. Nothing is clipped: a clipped observation
+    has no gradient.
 
     Example:
         >>> seen = update(init(1), jnp.array([[1.0], [3.0]]))
         >>> normalize(seen, jnp.array([4.0])).tolist()
         [2.0]
     """
-    return (observation - normalizer.mean) / deviation(normalizer, smallest_deviation)
+    return (observation - normalizer.mean) / deviation(normalizer)
 
 
 def deviation(normalizer: Normalizer, smallest: float = _SMALLEST) -> jax.Array:

@@ -21,7 +21,7 @@ from experiments.launch.flags import given_flags, read_flags
 from experiments.launch.memory import parse_size
 from experiments.launch.sweep.configs import make_configs, parse_axis
 from experiments.launch.sweep.machines import Machines
-from experiments.launch.sweep.sweep import PROGRAM, Command, Prepared, Sweep, prepare
+from experiments.launch.sweep.sweep import PROGRAM, Command, Sweep
 from sobolax.checks import suggestion
 
 
@@ -71,16 +71,6 @@ class _General:
     output: Path | None = None
     resume: Path | None = None
     merge: Path | None = None
-
-
-def parse(argv: Sequence[str] | None = None) -> Prepared:
-    """Reads and checks a command line for this process alone; compiles nothing.
-
-    Raises:
-        ValueError: If the sweep cannot work; the message names the fix.
-        SystemExit: With status 2 on unreadable flags, with status 0 after `--help`.
-    """
-    return prepare(read(argv))
 
 
 def read(argv: Sequence[str] | None = None) -> Command:

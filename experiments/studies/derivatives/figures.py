@@ -30,7 +30,7 @@ Series = tuple[str, str, bool, str, Rows]
 
 
 def figures(rows: Rows) -> Iterator[tuple[str, Figure]]:
-    """Errors, norms, growth and costs, as far as they are measured."""
+    """Errors, growth and costs, as far as they are measured."""
     found = rows.where(measure="derivatives")
     if found:
         methods = [(name, found.where(method=name)) for name in found.distinct("method")]
@@ -43,10 +43,6 @@ def figures(rows: Rows) -> Iterator[tuple[str, Figure]]:
         own = "the differences' own uncertainty"
         series.append((own, kit.GREY, True, "uncertainty", methods[0][1]))
         yield "errors", _strips(rows, series, "relative error against float64 central differences")
-        series = [(name, _COLORS[name], False, "norm", some) for name, some in methods]
-        figure = _strips(rows, series, r"spectral norm of $\partial s'/\partial s$")
-        _draw_bound(figure.axes[0], rows.options["bound"])
-        yield "norms", figure
     if rows.where(measure="growth"):
         yield "growth", growth(rows)
     if rows.where(measure="cost"):
@@ -158,15 +154,6 @@ def _draw_growth(axes: Axes, rows: Rows, index: int, label: str, shade: bool) ->
     axes.plot(steps, middle, line, color=color, marker=marker, markersize=4, lw=1.2, label=label)
     if shade:
         kit.fill(axes, steps, middle, high, color)
-
-
-def _draw_bound(axes: Axes, bound: float) -> None:
-    low, high = axes.get_ylim()
-    if high > bound / 10:
-        axes.set_ylim(low, max(high, 2 * bound))
-        axes.axhline(bound, color=kit.GREY, linewidth=0.8, linestyle="--")
-        place = {"xycoords": ("axes fraction", "data"), "va": "bottom", "color": kit.GREY}
-        axes.annotate(f"extreme above {bound:g}", (0.01, bound), fontsize=7, **place)
 
 
 def _logarithmic(axes: Axes, least: float) -> None:

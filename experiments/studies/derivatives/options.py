@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import envs
 from experiments.launch.configuration import defaults, parse_environment_arguments
@@ -25,8 +25,6 @@ class Options:
         methods: Derivative methods to audit; by default analytic where there is one, and forward.
         states: States of each kind (reset, random policy, airborne, ...).
         compared: How many of them are compared with float64 central differences.
-        in_float64: Which methods are compared in float64 too, beside float32: the "first", "all"
-            or "none". Each is compiled once more for it.
         chain: Numbers of environment steps whose Jacobians are multiplied.
         rollout_states: States of rollouts with tangents, from which chains, exponents and counts
             of what is not finite come; 100000 for a thorough count.
@@ -46,7 +44,6 @@ class Options:
     methods: tuple[str, ...] = ()
     states: int = 32
     compared: int = 8
-    in_float64: Literal["first", "all", "none"] = "first"
     chain: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     rollout_states: int = 2048
     discount: float = 0.99

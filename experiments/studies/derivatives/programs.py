@@ -107,7 +107,7 @@ class Programs:
             start = time.perf_counter()
             with self.precision(), without_cache() if timed else contextlib.nullcontext():
                 lowered = jax.jit(function).lower(*arguments)
-                self._compiled[name] = lowered.compile(_compiler_options(timed))
+                self._compiled[name] = lowered.compile({**compiler_options(quickly=not timed)})
             self.compile_seconds[name] = time.perf_counter() - start
         return self._compiled[name]
 
@@ -208,11 +208,3 @@ class Programs:
 
             several.append(self._split(ends, *map(difference, found)))
         return several
-
-
-def _compiler_options(timed: bool) -> dict[str, Any]:
-    """What is called a few times only is compiled in half the time, and runs slower."""
-    options: dict[str, Any] = {**compiler_options()}
-    if not timed and jax.default_backend() == "cpu":
-        options["xla_backend_optimization_level"] = 0
-    return options

@@ -1,11 +1,10 @@
 """What finite differences of the C engine lose and cost: `python -m experiments.studies.engine`."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from experiments.launch.exit_status import leave
 from experiments.report.rows import Rows
@@ -91,12 +90,7 @@ def costs(rows: Rows) -> Table:
     return Table("What Jacobians cost", headings, lines, note=note)
 
 
-def figures(rows: Rows) -> Iterator[tuple[str, Figure]]:
-    """There are none."""
-    yield from ()
-
-
-STUDY = study.Study("engine", Options, prepare, measure, tables, figures)
+STUDY = study.Study("engine", Options, prepare, measure, tables)
 
 main = functools.partial(command.main, STUDY)
 

@@ -1,6 +1,5 @@
 """Jacobians of one task by both engines at the same states, and what either costs."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import envs
+from experiments.bench import timing
 from experiments.launch.program import call
 from experiments.launch.progress import Progress
 from experiments.report.rows import Row
@@ -111,12 +111,12 @@ def _touches(model: Any, qpos: np.ndarray, qvel: np.ndarray) -> bool:
 def _numerical(theirs: Any, state: list[np.ndarray], actions: np.ndarray, repetitions: int):
     host, still = theirs._host, np.zeros((len(actions), theirs.state_size))
     found: np.ndarray = host.step_gradients(*state, still, actions)[0]
-    seconds = {
-        "engine step": _timed(lambda: host.step(*state, still, actions), repetitions),
-        "engine Jacobian": _timed(lambda: host.step_gradients(*state, still, actions), repetitions),
+    functions = {
+        "engine step": lambda: host.step(*state, still, actions),
+        "engine Jacobian": lambda: host.step_gradients(*state, still, actions),
     }
     gradients = {"next_observation": found[:, theirs.state_size : -1], "reward": found[:, -1:]}
-    return gradients, {name: value / len(actions) for name, value in seconds.items()}
+    return gradients, _timed(functions, repetitions, len(actions))
 
 
 def _exact(ours: Any, state: list[np.ndarray], actions: np.ndarray, repetitions: int):
@@ -136,17 +136,16 @@ def _exact(ours: Any, state: list[np.ndarray], actions: np.ndarray, repetitions:
     step = jax.jit(jax.vmap(ours.step))
     at = jnp.asarray(actions)
     found = jax.device_get(tangents(states, at))
-    jax.block_until_ready(step(states, at))
     gradients = {}
     for part in PARTS:
         columns = [np.asarray(getattr(side, part)) for side in (found.state, found.action)]
         both = np.concatenate(columns, axis=-1)
         gradients[part] = both.reshape(len(both), -1, both.shape[-1])
-    seconds = {
-        "MJX step": _timed(lambda: jax.block_until_ready(step(states, at)), repetitions),
-        "MJX Jacobian": _timed(lambda: jax.block_until_ready(tangents(states, at)), repetitions),
+    functions = {
+        "MJX step": lambda: step(states, at),
+        "MJX Jacobian": lambda: tangents(states, at),
     }
-    return gradients, {name: value / len(actions) for name, value in seconds.items()}
+    return gradients, _timed(functions, repetitions, len(actions))
 
 
 def compared(found: np.ndarray, expected: np.ndarray) -> list[tuple[float, float]]:
@@ -158,10 +157,9 @@ def compared(found: np.ndarray, expected: np.ndarray) -> list[tuple[float, float
     return list(zip(cosines.tolist(), errors.tolist(), strict=True))
 
 
-def _timed(run: Callable[[], Any], repetitions: int) -> float:
-    found = []
-    for _ in range(repetitions):
-        start = time.perf_counter()
-        run()
-        found.append(time.perf_counter() - start)
-    return float(np.median(found))
+def _timed(
+    functions: Mapping[str, Callable[[], Any]], repetitions: int, states: int
+) -> dict[str, float]:
+    """Seconds of one of the states, by name."""
+    alternatives = [timing.Alternative(name, run) for name, run in functions.items()]
+    return {one.name: one.seconds for one in timing.measure(alternatives, repetitions, states)}

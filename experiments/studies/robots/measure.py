@@ -210,11 +210,8 @@ def compiled_derivatives(
     def of_arrays(point: Point) -> tuple[jax.Array, ...]:
         return tuple(jnp.asarray(part) for part in (point.qpos, point.qvel, point.ctrl))
 
-    options: dict[str, Any] = {**compiler_options()}
-    if jax.default_backend() == "cpu":
-        options["xla_backend_optimization_level"] = 0  # it is called a few times only
     lowered = jax.jit(for_cpu(both)).lower(*of_arrays(first))
-    program = lowered.compile(options)
+    program = lowered.compile({**compiler_options(quickly=True)})
     return lambda point: program(*of_arrays(point))
 
 

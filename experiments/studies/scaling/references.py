@@ -53,16 +53,11 @@ class References:
     nothing: np.ndarray
     controller: np.ndarray
 
-    def shares(self, returns: np.ndarray, start: int = 0) -> np.ndarray:
-        """The share of the way from doing nothing to the controller, `(epochs, ...)`.
-
-        Args:
-            returns: Of runs, `(epochs, ...)`.
-            start: The first of these epochs.
-        """
-        places = slice(start, start + len(returns))
+    def shares(self, returns: np.ndarray) -> np.ndarray:
+        """The share of the way from doing nothing to the controller, of runs' `(epochs, ...)`."""
         shape = (-1, *(1,) * (np.ndim(returns) - 1))
-        low, high = (part[places].reshape(shape) for part in (self.nothing, self.controller))
+        parts = self.nothing, self.controller
+        low, high = (part[: len(returns)].reshape(shape) for part in parts)
         return (returns - low) / (high - low)
 
 

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
-from matplotlib.figure import Figure
-
 from experiments.launch.exit_status import leave
 from experiments.launch.progress import Progress
 from experiments.report.rows import Rows
@@ -96,12 +94,7 @@ def tables(rows: Rows) -> list[Table]:
     return [Table("Which environments work", headings, lines, names=2, note=note)]
 
 
-def figures(rows: Rows) -> Iterator[tuple[str, Figure]]:
-    """There are none."""
-    yield from ()
-
-
-STUDY = study.Study("suites", Options, prepare, measure, tables, figures, fixed=("steps", "states"))
+STUDY = study.Study("suites", Options, prepare, measure, tables, fixed=("steps", "states"))
 
 main = functools.partial(command.main, STUDY)
 

@@ -57,7 +57,7 @@ def test_an_audit_of_lqr_finds_its_closed_form_and_merges(tmp_path, capsys):
     rough = found.where(method="differences", kind=RESET)[:2].column("error_float32")
     assert (rough < 1e-1).all()
     assert {path.name for path in folder.glob("*.png")} == {
-        "errors.png", "norms.png", "growth.png", "cost.png",
+        "errors.png", "growth.png", "cost.png",
     }  # fmt: skip
     page = (folder / "table.md").read_text()
     assert "| airborne | no MuJoCo physics | lqr (dimension = 3, actions = 2) |" in page

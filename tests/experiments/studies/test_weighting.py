@@ -97,8 +97,7 @@ def test_runs_are_merged_into_one_page(tmp_path, capsys):
     output = tmp_path / "merged"
     flags = ["--report", str(folders["pendulum"]), str(folders["toy"]), "--output", str(output)]
     assert command.main(flags) == 0
-    for name in ("weighting", "weighting_over_training"):
-        assert (output / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert (output / "weighting.png").read_bytes().startswith(b"\x89PNG")
     page = (output / "table.md").read_text()
     for rule in RULES.values():
         assert page.count(f"\n| {rule.label} |") == 5  # in short, and two tables for each task
@@ -182,7 +181,7 @@ def test_a_tiny_run_leaves_everything(tmp_path, capsys):
     assert command.main([*flags, "--output", str(folder)]) == 0
     assert {path.name for path in folder.iterdir()} == {
         "configuration.json", "rows.csv", "training", "results.json", "table.md", "tables",
-        "weighting.png", "weighting_over_training.png",
+        "weighting.png",
     }  # fmt: skip
     measured = Rows(rows.read(folder))
     assert set(measured.distinct("rule")) == {PLAIN, *rules}
