@@ -78,10 +78,13 @@ def returns(regime: str, rows: Rows) -> Table:
             )
             for name in variants(own)
         ]
-    corrected = holm([None if row[1] == base else row[3].p_value for row in found])
+    corrected = holm(
+        [row[3].p_value if row[1] != base and _same_steps(row[1], base) else None for row in found]
+    )
     lines: list[list[Cell]] = []
     for (task, name, own, whole, final), p in zip(found, corrected, strict=True):
         same = name == base
+        apart = same or not _same_steps(name, base)
         lines.append(
             [
                 task,
@@ -89,11 +92,11 @@ def returns(regime: str, rows: Rows) -> Table:
                 whole.value.total,
                 None if same else whole.difference.count,
                 whole.value,
-                None if same else whole.difference,
-                None if same else _percent(whole.gain),
-                None if same else _percent(gain(*paired(own, name, AFTER_FIRST, base))),
+                None if apart else whole.difference,
+                None if apart else _percent(whole.gain),
+                None if apart else _percent(gain(*paired(own, name, AFTER_FIRST, base))),
                 p,
-                None if same else whole.better,
+                None if apart else whole.better,
                 final.value,
                 None if same else final.difference,
                 None if same else _ratio(own, name, base),
@@ -133,14 +136,14 @@ def beside_more(regime: str, rows: Rows) -> Table:
                 for more in MORE
                 if more in there
             ]
-    corrected = holm([row[3].p_value for row in found])
+    corrected = holm([row[3].p_value if _same_steps(*row[1:3]) else None for row in found])
     lines: list[list[Cell]] = [
         [
             task,
             CHOICES[name].label,
             CHOICES[more].label,
-            whole.difference,
-            _percent(whole.gain),
+            whole.difference if _same_steps(name, more) else None,
+            _percent(whole.gain) if _same_steps(name, more) else None,
             p,
             final.difference,
             time,
@@ -150,7 +153,8 @@ def beside_more(regime: str, rows: Rows) -> Table:
     signed = ["over training, difference", "gain, %", "final, difference"]
     headings = ["task", "variant", "beside", *signed[:2], "p, Holm", signed[2], "time, ratio"]
     note = (
-        "As above, but beside plain SAC with more updates or transitions, which take longer, too. "
+        "As above, but beside plain SAC with more updates or transitions, which take longer, too; "
+        "with more transitions only the ends compare, as epochs are longer. "
         "p is corrected for all rows of this table."
     )
     return Table(f"Beside more of plain, {regime}", headings, lines, 3, note, signed)
@@ -161,7 +165,7 @@ def overview(regime: str, rows: Rows) -> Table:
     base = baseline(rows)
     lines: list[list[Cell]] = []
     for name in variants(rows):
-        if name == base:
+        if name == base or not _same_steps(name, base):
             continue
         shares, better, ahead, count = [], [], 0, 0
         for _, _, own in places(rows):
@@ -212,6 +216,11 @@ def critics(regime: str, rows: Rows) -> Table:
         "derivatives, in raw units (docs/concepts/overview.md)."
     )
     return Table(f"Critics, {regime}", headings, lines, 2, note)
+
+
+def _same_steps(name: str, other: str) -> bool:
+    """Whether epochs of two variants are as long, so that means over them compare."""
+    return CHOICES[name].steps == CHOICES[other].steps
 
 
 def _percent(found: Estimate) -> Estimate:

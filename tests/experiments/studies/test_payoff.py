@@ -251,6 +251,22 @@ def test_gradients_are_compared_with_more_of_plain():
     assert row["time, ratio"] == 1.0
 
 
+def test_with_more_transitions_only_the_ends_compare():
+    """Their epochs are longer: means over them are over other steps."""
+    returns = {PLAIN: [1.0, 2.0, 4.0], "more_data": [3.0, 4.0, 5.0], "raw": [2.0, 3.0, 6.0]}
+    by_title = {table.title: table for table in tables.tables(make_rows(returns))}
+    whole, beside = by_title["Returns, few"], by_title["Beside more of plain, few"]
+    rows = {row[1]: dict(zip(whole.headings, row, strict=True)) for row in whole.rows}
+    longer, raw = rows[CHOICES["more_data"].label], rows[CHOICES["raw"].label]
+    assert longer["gain, %"] is longer["p, Holm"] is longer["over training, − plain"] is None
+    assert longer["final, − plain"].mean == pytest.approx(5 / 3)
+    assert raw["gain, %"] is not None
+    [row] = [dict(zip(beside.headings, row, strict=True)) for row in beside.rows]
+    assert row["over training, difference"] is row["gain, %"] is row["p, Holm"] is None
+    assert row["final, difference"].mean == pytest.approx(-1 / 3)
+    assert [row[0] for row in by_title["All tasks, few"].rows] == [CHOICES["raw"].label]
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
