@@ -11,6 +11,7 @@ from experiments.launch.program import Memory, Program
 from experiments.launch.sweep import flags as command
 from experiments.launch.sweep.configs import make_configs, name_of, parse_axis
 from experiments.launch.sweep.memory import Need, make_plan
+from experiments.launch.sweep.sweep import prepare
 from experiments.sweep.__main__ import main
 
 
@@ -184,7 +185,7 @@ def test_bad_input_is_one_line_and_status_2(flags, message, assert_refused):
 
 def test_flags_reach_the_sweep(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    prepared = command.parse(
+    given = command.read(
         [
             *(
                 "--env",
@@ -201,6 +202,7 @@ def test_flags_reach_the_sweep(tmp_path, monkeypatch):
             *("--tau=0.01", "--seeds", "2", "--memory", "2GB", "--no-checkpoints"),
         ]
     )
+    prepared = prepare(given)
     sweep = prepared.sweep
     assert sweep.experiment.config.hidden_sizes == (8, 8)
     assert sweep.experiment.config.total_timesteps == 2048
