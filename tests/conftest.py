@@ -20,11 +20,13 @@ _CACHE = os.environ.setdefault(
 jax.config.update("jax_compilation_cache_dir", _CACHE)
 _STARTED = pytest.StashKey[float]()
 _QUICKLY = flags_to_compile_quickly()
-# Files that compile the same environments, as one.
+# Files that compile the same environments, or the same training, as one.
 _TOGETHER = {
     f"tests/envs/test_{name}.py": "environments"
     for name in ("derivatives", "host_engine", "mujoco", "protocol")
-}
+} | dict.fromkeys(
+    ("tests/experiments/test_train.py", "tests/experiments/launch/test_resume.py"), "trainings"
+)
 # What takes longest begins first, or one process would be left with it at the end.
 _FIRST = ("tests/envs", "tests/sobolax/mjx")
 

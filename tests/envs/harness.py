@@ -16,7 +16,7 @@ PARAMETERS = {"chain": {"joints": 2}, "lqr": {"dimension": 3, "actions": 2}}
 STEP = 1e-6
 # Two are enough to compile for what holds for all: the hopper has contacts, the reacher limits.
 ANALYTIC = ("lqr", "pendulum", "point_mass", "scalar")
-SLOW = {"ant", "cartpole", "half_cheetah", "humanoid", "pusher", "walker2d"}
+SLOW = {"ant", "cartpole", "chain", "half_cheetah", "humanoid", "pusher", "walker2d"}
 
 
 def named(*names: str) -> list:

@@ -70,7 +70,6 @@ def test_a_reacher_at_the_limit_of_its_joint(harness_of):
     assert harness.derivative_error(harness.moved(states, qpos=qpos)) < CONTACT
 
 
-@pytest.mark.slow
 def test_a_reacher_on_its_target_has_a_gradient(harness_of):
     """A norm has none at zero, and its derivative is NaN: the reacher says zero."""
     harness = harness_of("reacher")

@@ -221,7 +221,8 @@ def test_a_pusher_pushes_as_one_with_a_cylinder(harness_of, pushing):
         np.testing.assert_allclose(moved[lane], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", named("chain", "cartpole"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["chain", "cartpole"])
 def test_smooth_models_step_as_the_c_engine(harness_of, name):
     harness = harness_of(name)
     states, actions = harness.roll(harness.reset(), 5), harness.actions(0)
@@ -255,7 +256,7 @@ def test_displacements_are_mujocos_and_zero_keeps_every_bit(float64):
     np.testing.assert_allclose(tangent @ dq, (ends[0] - ends[1]) / 2e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["chain", "reacher"])
+@pytest.mark.parametrize("name", named("chain", "reacher"))
 def test_frames_place_every_geom(harness_of, name):
     harness = harness_of(name)
     states, env = harness.reset(), harness.env

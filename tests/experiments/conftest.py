@@ -3,7 +3,28 @@
 import jax
 import pytest
 
+from experiments import train
 from experiments.launch import provenance
+
+
+@pytest.fixture(scope="session")
+def compiled():
+    return {}
+
+
+@pytest.fixture
+def compile_once(compiled, tmp_path, monkeypatch):
+    """The program of `stubs.TRAINED` is compiled by the first run that needs it."""
+    # The cache of compiled programs is the process's: leave its place alone.
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "unused"))
+    original = train.compile_program
+
+    def compile_program(*arguments):
+        if not compiled:
+            compiled["program"] = original(*arguments)
+        return compiled["program"]
+
+    monkeypatch.setattr(train, "compile_program", compile_program)
 
 
 @pytest.fixture

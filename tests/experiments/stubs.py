@@ -19,15 +19,20 @@ TINY = [
 ]
 
 
-def small_training(epochs, replay_capacity=128):
+def small_training(epochs):
     """Flags of one that learns: two variants, two seeds, 64 steps an epoch."""
     return [
         *("--env", "point_mass", "--env-args", "dimension=2", "--seeds", "2"),
         *("--total-timesteps", str(64 * epochs), "--epochs", str(epochs), "--num-envs", "4"),
         *("--gradient-steps", "1", "--learning-starts", "16", "--batch-size", "16"),
-        *("--replay-capacity", str(replay_capacity), "--hidden-sizes", "16"),
-        *("--evaluation-episodes", "4"),
+        *("--replay-capacity", "128", "--hidden-sizes", "16", "--evaluation-episodes", "4"),
     ]
+
+
+# Of the program that test_train.py and test_resume.py share.
+TRAINED_EPOCHS = 4
+WITH_REPORT = ["--teacher", "fitted", "--report-states", "4", "--report-horizon", "5"]
+TRAINED = [*small_training(TRAINED_EPOCHS), *WITH_REPORT]
 
 
 class Interrupting(Silent):

@@ -22,31 +22,7 @@ from experiments.launch.run_folder import read_lines
 from tests.experiments import stubs
 
 ROOT = Path(__file__).parents[2]
-SEEDS, EPOCHS = 2, 3
-TINY = [
-    *stubs.small_training(EPOCHS, replay_capacity=256),
-    *("--report-states", "4", "--report-horizon", "5"),
-]
-
-
-@pytest.fixture(scope="module")
-def compiled():
-    """The one program of this file: compiled by the first run, taken over by the others."""
-    return {}
-
-
-@pytest.fixture
-def compile_once(compiled, tmp_path, monkeypatch):
-    # The cache of compiled programs is the process's: leave its place alone.
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "unused"))
-    original = train.compile_program
-
-    def compile_program(*arguments):
-        if "program" not in compiled:
-            compiled["program"] = original(*arguments)
-        return compiled["program"]
-
-    monkeypatch.setattr(train, "compile_program", compile_program)
+SEEDS, EPOCHS = 2, stubs.TRAINED_EPOCHS
 
 
 def files(folder: Path) -> set[str]:
@@ -55,7 +31,7 @@ def files(folder: Path) -> set[str]:
 
 def test_a_run_leaves_everything(compile_once, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert train.main(TINY) == 0
+    assert train.main(stubs.TRAINED) == 0
     printed = capsys.readouterr().out
     [folder] = (tmp_path / "runs").iterdir()
     assert files(tmp_path) == {"runs"}
@@ -81,7 +57,12 @@ def test_a_run_leaves_everything(compile_once, tmp_path, monkeypatch, capsys):
     assert configuration["versions"]["jax"] == jax.__version__
     for path in folder.rglob("*"):  # a run's folder may be handed on
         assert not path.is_file() or str(tmp_path).encode() not in path.read_bytes()
-    for part in ("epoch 3/3", "No replay.html", "Paired difference of returns", str(folder.name)):
+    for part in (
+        f"epoch {EPOCHS}/{EPOCHS}",
+        "No replay.html",
+        "Paired difference of returns",
+        str(folder.name),
+    ):
         assert part in printed
 
     # Variants are paired: with random actions only, before any update, they see the same.
@@ -106,14 +87,14 @@ def test_a_run_leaves_everything(compile_once, tmp_path, monkeypatch, capsys):
 
     # A second run into the same folder is refused and changes nothing.
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert train.main([*TINY, "--output", str(folder)]) == 2
+    assert train.main([*stubs.TRAINED, "--output", str(folder)]) == 2
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_an_interrupted_run_keeps_what_was_done(compile_once, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train, "console_progress", lambda console: stubs.Interrupting(2))
     folder = tmp_path / "run"
-    assert train.main([*TINY, "--output", str(folder)]) == 130
+    assert train.main([*stubs.TRAINED, "--output", str(folder)]) == 130
     assert len(read_lines(folder / "metrics.jsonl")) == 2 * 2 * SEEDS
     results = json.loads((folder / "results.json").read_text())
     assert results["interrupted"] is True
@@ -130,7 +111,7 @@ def test_an_interrupt_while_compiling_leaves_a_readable_folder(tmp_path, monkeyp
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "unused"))
     monkeypatch.setattr(train, "compile_program", interrupted)
     folder = tmp_path / "run"
-    assert train.main([*TINY, "--output", str(folder)]) == 130
+    assert train.main([*stubs.TRAINED, "--output", str(folder)]) == 130
     assert files(folder) == {"configuration.json", "results.json"}
     assert json.loads((folder / "results.json").read_text())["epochs"] == 0
     assert "No epoch was finished" in capsys.readouterr().out
@@ -139,8 +120,7 @@ def test_an_interrupt_while_compiling_leaves_a_readable_folder(tmp_path, monkeyp
 @pytest.mark.slow
 def test_ctrl_c_stops_a_process_in_good_order(tmp_path):
     folder = tmp_path / "run"
-    long = {"192": "19200000", str(EPOCHS): "100000"}
-    flags = [*(long.get(word, word) for word in TINY), "--output", str(folder)]
+    flags = [*stubs.small_training(100_000), *stubs.WITH_REPORT, "--output", str(folder)]
     process = subprocess.Popen(
         [sys.executable, "-m", "experiments.train", *flags],
         cwd=tmp_path,

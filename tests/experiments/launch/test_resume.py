@@ -23,37 +23,21 @@ from experiments.launch.policy import load_policy, load_run, policy_names
 from sobolax import make_training
 from tests.experiments import stubs
 
-EPOCHS = 4
-TINY = [
-    *stubs.small_training(EPOCHS),
-    *("--teacher", "fitted", "--report-states", "0", "--checkpoint-seconds", "0"),
-]
+EPOCHS = stubs.TRAINED_EPOCHS
+TINY = [*stubs.TRAINED, "--checkpoint-seconds", "0"]
 
 
 pytestmark = pytest.mark.usefixtures("one_commit")
 
 
-@pytest.fixture(scope="module")
-def program():
-    """The one program of this file."""
-    experiment = command_line.parse(TINY)
-    environment = envs.make(experiment.env, **experiment.env_args)
-    training = make_training(environment, experiment.config)
-    job = jobs.make_job(experiment, training)
-    return train.compile_program(training, job.keys, job.hypers)
-
-
 @pytest.fixture
-def command(program, tmp_path, monkeypatch):
-    """Runs the command with that program, interrupted after some epochs."""
+def command(compile_once, monkeypatch):
+    """Runs the command with the program of `stubs.TRAINED`, interrupted after some epochs."""
 
     def run(*flags, after=None):
         monkeypatch.setattr(train, "console_progress", lambda console: stubs.Interrupting(after))
         return train.main([str(flag) for flag in flags])
 
-    # The cache of compiled programs is the process's: leave its place alone.
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "unused"))
-    monkeypatch.setattr(train, "compile_program", lambda *_: program)
     return run
 
 
