@@ -70,6 +70,18 @@ REGIMES = {
             "batch_size": 128,
         },
     ),
+    "few_16": Regime(
+        "5,120 transitions, 16 updates each",
+        _SIZES
+        | {
+            "total_timesteps": 5_120,
+            "replay_capacity": 5_120,
+            "epochs": 10,
+            "gradient_steps": 128,
+            "learning_starts": 512,
+            "batch_size": 128,
+        },
+    ),
     "many": Regime(
         "102,400 transitions, half an update each",
         _SIZES
