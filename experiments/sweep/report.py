@@ -7,7 +7,7 @@ from rich.text import Text
 
 from experiments.launch import json_files, run_folder
 from experiments.launch.sweep import shards
-from experiments.launch.sweep.shards import Merged
+from experiments.launch.sweep.merging import Merged
 from experiments.report import table
 from experiments.sweep import plots, tables
 from experiments.sweep.summary import make_results

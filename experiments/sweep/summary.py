@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.launch.history import steady_steps_per_second
-from experiments.launch.sweep.shards import Merged
+from experiments.launch.sweep.merging import Merged
 from experiments.report.intervals import Estimate
 from experiments.report.results import RETURN, Timing, counted, metric, summarise
 

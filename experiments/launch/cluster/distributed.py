@@ -23,10 +23,10 @@ from experiments.launch import json_files, provenance, run_folder
 from experiments.launch.exit_status import INTERRUPTED
 from experiments.launch.program import call, keep_compiled_programs
 from experiments.launch.progress import console_progress
-from experiments.launch.sweep import shards
+from experiments.launch.sweep import merging, shards
 from experiments.launch.sweep.machines import Machines
+from experiments.launch.sweep.merging import Merged
 from experiments.launch.sweep.progress import Overview
-from experiments.launch.sweep.shards import Merged
 from experiments.launch.sweep.sweep import Command, Part, Stopped, prepare
 
 T = TypeVar("T")
@@ -75,8 +75,8 @@ def _run(command: Command, processes: "Processes", console: Console) -> Merged:
             f"{part.count} processes on {machines} machine{'s' * (machines > 1)} share the sweep; "
             f"this one has its runs {prepared.runs.start + 1} to {prepared.runs.stop}."
         )
-        left = bool(shards.missing_in([shards.collect(sweep, whole, part)]))
-        states = processes.gather([left, shards.is_merged(whole)])
+        left = bool(merging.missing_in([merging.collect(sweep, whole, part)]))
+        states = processes.gather([left, merging.is_merged(whole)])
         if states[0][1] and not any(left for left, _ in states):
             raise Stopped(f"{whole} is complete: nothing is left to do.", 0)
         progress.phase("compiling")
@@ -87,13 +87,13 @@ def _run(command: Command, processes: "Processes", console: Console) -> Merged:
             progress.note(text)
     overview = Overview(console, len(made.shards), sweep.experiment.config.epochs)
     processes.agree(lambda: shards.train_all(prepared, made, overview))
-    parts = processes.gather(shards.collect(sweep, whole, part))
-    if shards.missing_in(parts):
+    parts = processes.gather(merging.collect(sweep, whole, part))
+    if merging.missing_in(parts):
         text = f"Interrupted. Go on with --resume {whole} in place of what defined the sweep."
         raise Stopped(text, INTERRUPTED)
     if part.index:
         raise Stopped(f"Process {part.index} is complete; process 0 writes the results.", 0)
-    return shards.merge(sweep, whole, parts)
+    return merging.merge(sweep, whole, parts)
 
 
 @dataclass

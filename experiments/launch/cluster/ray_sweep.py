@@ -22,10 +22,10 @@ from rich.text import Text
 from experiments.launch import json_files, provenance, run_folder
 from experiments.launch.cluster import ray_tasks
 from experiments.launch.exit_status import FAILED, INTERRUPTED
-from experiments.launch.sweep import shards
+from experiments.launch.sweep import merging, shards
 from experiments.launch.sweep.machines import LOCAL, Machines
+from experiments.launch.sweep.merging import Merged
 from experiments.launch.sweep.progress import Overview
-from experiments.launch.sweep.shards import Merged
 from experiments.launch.sweep.sweep import PROGRAM, Command, Prepared, Stopped, prepare
 
 ERROR = "error.txt"
@@ -49,7 +49,7 @@ def run(command: Command, console: Console) -> Merged:
         prepared = prepare(command, here=False)
         prepared = replace(prepared, whole=prepared.whole.absolute())
         sweep, folder = prepared.sweep, prepared.folder
-        if shards.is_merged(folder):
+        if merging.is_merged(folder):
             raise Stopped(f"{folder} is complete: nothing is left to do.", 0)
         if sweep.devices != machines.devices:
             count = sweep.devices
@@ -79,8 +79,8 @@ def run(command: Command, console: Console) -> Merged:
             f"others are complete. {again}"
         )
         raise Stopped("\n".join(lines), FAILED)
-    found = shards.collect(sweep, folder, prepared.part)
-    return shards.merge(sweep, folder, [found], at_a_time=min(places, len(parts)))
+    found = merging.collect(sweep, folder, prepared.part)
+    return merging.merge(sweep, folder, [found], at_a_time=min(places, len(parts)))
 
 
 @contextlib.contextmanager

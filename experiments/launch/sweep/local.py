@@ -8,9 +8,9 @@ from experiments.launch import run_folder
 from experiments.launch.exit_status import INTERRUPTED
 from experiments.launch.program import keep_compiled_programs
 from experiments.launch.progress import console_progress
-from experiments.launch.sweep import shards
+from experiments.launch.sweep import merging, shards
+from experiments.launch.sweep.merging import Merged
 from experiments.launch.sweep.progress import Overview
-from experiments.launch.sweep.shards import Merged
 from experiments.launch.sweep.sweep import (
     PROGRAM,
     Command,
@@ -37,20 +37,20 @@ def run(command: Command, console: Console) -> Merged:
         return _merge(command, whole)
     prepared = prepare(command, part)
     sweep, whole = prepared.sweep, prepared.whole
-    left = shards.missing_in([shards.collect(sweep, whole, part)])
+    left = merging.missing_in([merging.collect(sweep, whole, part)])
     if left:
         _train(prepared, console, f" --part {command.machines.part}" if part.count > 1 else "")
-    parts = [shards.collect(sweep, whole, each) for each in shards.parts_of(whole)]
-    missing = shards.missing_in(parts)
+    parts = [merging.collect(sweep, whole, each) for each in shards.parts_of(whole)]
+    missing = merging.missing_in(parts)
     if missing:
         raise Stopped(
             f"Part {command.machines.part} is complete. The last part to finish writes the "
             f"results; not complete yet: {'; '.join(missing)}",
             0,
         )
-    if not left and shards.is_merged(whole):
+    if not left and merging.is_merged(whole):
         raise Stopped(f"{whole} is complete: nothing is left to do.", 0)
-    return shards.merge(sweep, whole, parts)
+    return merging.merge(sweep, whole, parts)
 
 
 def _train(prepared: Prepared, console: Console, flags: str) -> None:
@@ -74,14 +74,14 @@ def _merge(command: Command, whole: Path) -> Merged:
     check_env(command, sweep)
     for path, other in sweeps.items():
         check_same(path, other, sweep)
-    parts = [shards.collect(sweep, whole, each) for each in shards.parts_of(whole)]
-    missing, count = shards.missing_in(parts), len(parts)
+    parts = [merging.collect(sweep, whole, each) for each in shards.parts_of(whole)]
+    missing, count = merging.missing_in(parts), len(parts)
     if missing and not command.merge:
         raise ValueError(
             f"{whole} is a sweep in {count} parts, which are not complete: {'; '.join(missing)}. "
             f"Run each of them with --part I/{count}, or add --distributed and start {count} "
             f"processes; --merge {whole} leaves out what is missing"
         )
-    if not command.merge and shards.is_merged(whole):
+    if not command.merge and merging.is_merged(whole):
         raise Stopped(f"{whole} is complete: nothing is left to do.", 0)
-    return shards.merge(sweep, whole, parts)
+    return merging.merge(sweep, whole, parts)
