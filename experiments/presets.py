@@ -70,7 +70,7 @@ _SMALL = Preset(
     },
     hyper={**_SMOOTH_TASK, **_TENTH},
 )
-# In other units, or with full trust, gradients do harm where steps stretch.
+# Raw units did harm on Ant, and full trust on pusher (docs/results/payoff.md).
 _SOFT = {"gradient_units": "observation_std", "trust": "soft"}
 _LEGS = Preset(config={"total_timesteps": 65_536, "report_states": 8}, gradients=_SOFT, seeds=3)
 

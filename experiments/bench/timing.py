@@ -85,7 +85,7 @@ def compile_ahead(
 
     def work() -> Callable[..., Any]:
         lowered = jax.jit(function, donate_argnums=donate).lower(*arguments)
-        return lowered.compile({**compiler_options()})
+        return lowered.compile(compiler_options())
 
     start = time.perf_counter()
     compiled = call(work)

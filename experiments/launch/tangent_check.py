@@ -11,9 +11,6 @@ from experiments.launch.job import Job
 from experiments.launch.kept_programs import Kept, NotKept
 from experiments.launch.program import begin, compiler_options
 
-# It runs once: on CPU, optimising it takes longer than running it.
-_QUICKLY: Any = {"xla_backend_optimization_level": 0}
-
 
 class TangentCheck:
     """Checks the first run that uses gradients, once, in a thread of its own.
@@ -67,8 +64,7 @@ class TangentCheck:
             with contextlib.suppress(NotKept):  # the training's programs have said it
                 if (loaded := self._kept.load("check")) is not None:
                     return loaded
-        quickly = _QUICKLY if jax.default_backend() == "cpu" else {}
-        options = compiler_options() | quickly
+        options = compiler_options(quickly=True)  # it runs once
         lowered = jax.jit(self._check).lower(*arguments)
         if self._kept is None:
             return lowered.compile(options)

@@ -59,7 +59,7 @@ def update(normalizer: Normalizer, observations: jax.Array) -> Normalizer:
         raise ValueError(
             f"normalization.update: observations have shape {shape}, but must be a batch "
             f"(n, {', '.join(map(str, size))}): give one as observation[None], and several axes as "
-            "observations.reshape(-1, observations.shape[-1])"
+            f"observations.reshape({', '.join(map(str, (-1, *size)))})"
         )
     settled = normalizer.count >= _SETTLED
     bound = jnp.where(settled, _FARTHEST * deviation(normalizer), jnp.inf)

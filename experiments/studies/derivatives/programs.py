@@ -107,7 +107,7 @@ class Programs:
             start = time.perf_counter()
             with self.precision(), without_cache() if timed else contextlib.nullcontext():
                 lowered = jax.jit(function).lower(*arguments)
-                self._compiled[name] = lowered.compile({**compiler_options(quickly=not timed)})
+                self._compiled[name] = lowered.compile(compiler_options(quickly=not timed))
             self.compile_seconds[name] = time.perf_counter() - start
         return self._compiled[name]
 

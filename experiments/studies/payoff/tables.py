@@ -137,19 +137,11 @@ def beside_more(regime: str, rows: Rows) -> Table:
                 if more in there
             ]
     corrected = holm([row[3].p_value if _same_steps(*row[1:3]) else None for row in found])
-    lines: list[list[Cell]] = [
-        [
-            task,
-            CHOICES[name].label,
-            CHOICES[more].label,
-            whole.difference if _same_steps(name, more) else None,
-            _percent(whole.gain) if _same_steps(name, more) else None,
-            p,
-            final.difference,
-            time,
-        ]
-        for (task, name, more, whole, final, time), p in zip(found, corrected, strict=True)
-    ]
+    lines: list[list[Cell]] = []
+    for (task, name, more, whole, final, time), p in zip(found, corrected, strict=True):
+        names = (task, CHOICES[name].label, CHOICES[more].label)
+        over = (whole.difference, _percent(whole.gain)) if _same_steps(name, more) else (None, None)
+        lines.append([*names, *over, p, final.difference, time])
     signed = ["over training, difference", "gain, %", "final, difference"]
     headings = ["task", "variant", "beside", *signed[:2], "p, Holm", signed[2], "time, ratio"]
     note = (

@@ -211,7 +211,7 @@ def compiled_derivatives(
         return tuple(jnp.asarray(part) for part in (point.qpos, point.qvel, point.ctrl))
 
     lowered = jax.jit(for_cpu(both)).lower(*of_arrays(first))
-    program = lowered.compile({**compiler_options(quickly=True)})
+    program = lowered.compile(compiler_options(quickly=True))
     return lambda point: program(*of_arrays(point))
 
 
