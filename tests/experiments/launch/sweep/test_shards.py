@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.launch import provenance, run_folder
-from experiments.launch.sweep import local, shards
+from experiments.launch.sweep import local, merging, shards
 from experiments.launch.sweep.sweep import read
 from experiments.sweep.__main__ import main
 from tests.experiments import stubs
@@ -61,7 +61,7 @@ def begin_another_before(module, name, flags, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "seam", [(shards, "collect"), (local, "_train"), (shards, "plan"), (shards, "train_all")]
+    "seam", [(merging, "collect"), (local, "_train"), (shards, "plan"), (shards, "train_all")]
 )
 def test_a_sweep_takes_no_numbers_of_another_that_took_its_folder(
     seam, tmp_path, monkeypatch, capsys
