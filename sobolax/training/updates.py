@@ -52,8 +52,9 @@ def learn(
         filling = number < config.first_update_step
         # What a frozen agent makes of the rest of a round is lost: it need not act on it.
         state, broken = collect(setup, state, hyper, filling | (state.frozen_at >= 0))
-        count = jnp.where(filling, 0, config.gradient_steps)
-        state, totals = _updates(setup, state, hyper, totals, count)
+        if config.gradient_steps:  # without any, no update need be compiled
+            count = jnp.where(filling, 0, config.gradient_steps)
+            state, totals = _updates(setup, state, hyper, totals, count)
         return (state, totals, nonfinite + broken), None
 
     def one_round(carry, numbers):

@@ -28,7 +28,7 @@ class Options:
     Attributes:
         tasks: Which, of reacher, hopper, walker2d, pusher, ant, half_cheetah, humanoid, chain,
             pendulum.
-        regimes: How much data and how many updates: few, few_16, many, long.
+        regimes: How much data and how many updates: few, few_16, many, long, long_64.
         variants: Which.
         seeds: How many seeds each variant gets.
         first_seed: The first of them.

@@ -108,4 +108,20 @@ REGIMES = {
             "tangent_dtype": "bfloat16",
         },
     ),
+    # As one program on a GPU.
+    "long_64": Regime(
+        "204,800 transitions of 64 environments, half an update each",
+        _SIZES
+        | {
+            "num_envs": 64,
+            "total_timesteps": 204_800,
+            "replay_capacity": 204_800,
+            "epochs": 8,
+            "gradient_steps": 32,
+            "learning_starts": 4_096,
+            "batch_size": 256,
+            "tangent_dtype": "bfloat16",
+            "report_states": 0,
+        },
+    ),
 }
