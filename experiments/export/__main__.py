@@ -64,9 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console()
     try:
         args = read_flags(Export, argv, "python -m experiments.export")
-        path = choose(args)
+        check_format(args.format)
         found = load_run(args.run, args.env)
         check_agent(found.experiment.agent)
+        path = choose(args)
         name = found.job.variants[-1].name if args.variant is None else args.variant
         [index] = found.indices(name, args.seed)
     except (ValueError, OSError) as error:
@@ -84,24 +85,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if worst <= _TOLERANCE else FAILED
 
 
-def choose(args: Export) -> Path:
-    """The path of the file to write.
-
-    Raises:
-        ValueError: If the format is unknown or lacks a package, the file exists, or its folder
-            does not.
-    """
-    check_choice("--format ", args.format, tuple(FORMATS))
+def check_format(name: str) -> None:
+    """Raises ValueError if the format is unknown or lacks a package."""
+    check_choice("--format ", name, tuple(FORMATS))
     missing = [
-        name
-        for name in ("onnx", "onnxruntime")
-        if args.format == "onnx" and importlib.util.find_spec(name) is None
+        package
+        for package in ("onnx", "onnxruntime")
+        if name == "onnx" and importlib.util.find_spec(package) is None
     ]
     if missing:
         raise ValueError(
             f"--format onnx needs {' and '.join(missing)}: install the extra 'export', or choose "
             "--format numpy"
         )
+
+
+def choose(args: Export) -> Path:
+    """The path of the file to write.
+
+    Raises:
+        ValueError: If the file exists, or its folder does not or takes no file.
+    """
     path = args.output or args.run / f"policy{FORMATS[args.format][1]}"
     run_folder.check_new_file(path)
     return path

@@ -116,16 +116,23 @@ def test_files_say_what_they_are_and_run_nothing(trained, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["nowhere"], "--output nowhere/policy.onnx: there is no folder nowhere"),
+        (["nowhere"], "nowhere holds no configuration.json: name the folder of a run"),
         (["run"], "holds no configuration.json: name the folder of a run"),
         (["run", "--format", "tflite"], "'tflite'"),
-        (["run", "--output", "kept.onnx"], "kept.onnx exists: name a new file with --output"),
+        (["run", "--format", "numpy"], "run holds no configuration.json"),
     ],
 )
 def test_bad_input(flags, message, assert_refused, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "kept.onnx").write_text("kept")
     assert_refused(export.main, flags, message)
+
+
+def test_a_file_that_exists_is_kept(assert_refused, tmp_path, monkeypatch):
+    (tmp_path / "kept.onnx").write_text("kept")
+    run = SimpleNamespace(experiment=SimpleNamespace(agent="sac"))
+    monkeypatch.setattr(export, "load_run", lambda *_: run)
+    words = ["run", "--output", "kept.onnx"]
+    assert_refused(export.main, words, "kept.onnx exists: name a new file with --output")
 
 
 def test_what_is_missing_is_named(assert_refused, tmp_path, monkeypatch):

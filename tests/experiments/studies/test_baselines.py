@@ -117,7 +117,10 @@ def test_a_library_that_cannot_be_installed_is_left_out_with_its_reason(run, tmp
         (["--tasks", "hoper"], "did you mean 'hopper'?"),
         (["--peers", "brax"], "--peers 'brax' is unknown"),
         (["--peers"], "--peers names none: choose from brax_ppo, brax_sac"),
-        (["--regime", "all"], "--regime 'all' is unknown: choose one of few, few_16, many, long, long_64"),
+        (
+            ["--regime", "all"],
+            "--regime 'all' is unknown: choose one of few, few_16, many, long, long_64",
+        ),
         (["--seeds", "0"], "--seeds 0 must be at least 1"),
         (["--first-seed", "-1"], "--first-seed -1 must be from 0"),
         (["--timeout", "0"], "--timeout 0.0 must be above 0"),

@@ -276,7 +276,10 @@ def test_with_more_transitions_only_the_ends_compare():
     ("flags", "message"),
     [
         (["--tasks", "hoper"], "did you mean 'hopper'?"),
-        (["--regimes", "all"], "--regimes 'all' is unknown: choose one of few, few_16, many, long, long_64"),
+        (
+            ["--regimes", "all"],
+            "--regimes 'all' is unknown: choose one of few, few_16, many, long, long_64",
+        ),
         (["--variants"], "--variants names none: choose from plain, raw"),
         (["--seeds", "0"], "--seeds 0 must be at least 1"),
         (["--seeds-per-program", "0"], "--seeds-per-program 0 must be at least 1"),
