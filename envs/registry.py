@@ -231,11 +231,20 @@ def _check_parameters(name: str, factory: Callable[..., Any], parameters: dict[s
         raise ValueError(f"environment {name!r} needs the parameter {missing[0]!r}")
 
 
+def _as_place(module: str, attribute: str) -> str:
+    """`package.module:Class` as a hint, of what may be a file's path; empty if there is none."""
+    module = module.removesuffix(".py").removeprefix("./").replace("/", ".")
+    known = all(part.isidentifier() for part in [*module.split("."), attribute])
+    return f" (did you mean '{module}:{attribute}'?)" if known else ""
+
+
 def _load_own(module_name: str, attribute: str) -> Callable[..., Any]:
     """The class (or function) of somebody else's module."""
     what = f"environment '{module_name}:{attribute}'"
-    if not all(part.isidentifier() for part in module_name.split(".")):
-        raise ValueError(f"{what}: {module_name!r} is no name of a module; {_HELP}")
+    named = all(part.isidentifier() for part in module_name.split("."))
+    if not named or module_name.endswith(".py"):
+        hint = _as_place(module_name, attribute)
+        raise ValueError(f"{what}: {module_name!r} is no name of a module{hint}; {_HELP}")
     # As `python -m` does; commands that were installed do not.
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.insert(0, os.getcwd())
@@ -268,9 +277,10 @@ def _load_own(module_name: str, attribute: str) -> Callable[..., Any]:
 
 def _load(name: str) -> type:
     if name not in _CLASSES:
+        module, _, attribute = name.rpartition(".")
+        hint = _as_place(module, attribute) or suggestion(name, names(), 3)
         raise ValueError(
-            f"there is no environment {name!r}{suggestion(name, names(), 3)}; "
-            f"the environments are {', '.join(names())}"
+            f"there is no environment {name!r}{hint}; the environments are {', '.join(names())}"
         )
     return _imported(_CLASSES[name], f"environment {name!r}", "envs")
 
