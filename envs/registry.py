@@ -63,6 +63,26 @@ def is_own(name: str) -> bool:
     return name in _CLASSES
 
 
+def is_own_mujoco(name: str) -> bool:
+    """Whether somebody's own class of this name is one of MuJoCo's environments; it is not made.
+
+    Its module is imported, as `make` will do. Functions that make environments are not known, and
+    what cannot be imported is left to `make`, which says why.
+    """
+    place, colon, attribute = name.partition(":")
+    if name not in _REGISTERED and (not colon or place in _SUITES):
+        return False
+    try:
+        found = _REGISTERED.get(name) or _load_own(place, attribute)
+    except ValueError:
+        return False
+    # The module of its base class is loaded by then, if it is one.
+    base = sys.modules.get("envs.mujoco.base")
+    return (
+        base is not None and isinstance(found, type) and issubclass(found, base.MujocoEnvironment)
+    )
+
+
 def register(name: str, factory: Callable[..., Environment]) -> None:
     """Gives an environment of your own a name for `make`, in this process.
 

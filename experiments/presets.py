@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import envs
 from sobolax.checks import check_choice
 
 
@@ -72,6 +73,8 @@ _SMALL = Preset(
 )
 # Raw units did harm on Ant, and full trust on pusher (docs/results/payoff.md).
 _SOFT = {"gradient_units": "observation_std", "trust": "soft"}
+#: Of a MuJoCo environment of the user's own.
+OWN_MUJOCO = Preset(gradients=_SOFT)
 _LEGS = Preset(config={"total_timesteps": 65_536, "report_states": 8}, gradients=_SOFT, seeds=3)
 
 # `make train` runs `chain`: three seeds keep it under five minutes on two slow cores.
@@ -226,7 +229,9 @@ KINDS = ("fast", "best")
 
 
 def preset(name: str, agent: str = "sac", kind: str = "fast") -> Preset:
-    """The tuned numbers of an environment; the defaults if it has none.
+    """The tuned numbers of an environment; if it has none, the defaults.
+
+    A MuJoCo environment of the user's own takes units and trust of the gradients from those here.
 
     Args:
         name: The environment's name.
@@ -238,6 +243,8 @@ def preset(name: str, agent: str = "sac", kind: str = "fast") -> Preset:
     """
     check_choice("--preset ", kind, KINDS)
     if kind == "fast":
+        if name not in PRESETS and envs.is_own_mujoco(name):
+            return OWN_MUJOCO
         return PRESETS.get(name, Preset())
     if (name, agent) not in BEST:
         there = ", ".join(f"--env {env} --agent {which}" for env, which in sorted(BEST))

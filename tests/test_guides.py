@@ -102,7 +102,12 @@ def test_the_lines_for_a_robot_are_a_robot(tmp_path, monkeypatch):
     # The command's flags are those of the page; it says what it would run, and trains nothing here.
     command, _, _ = blocks("sh", read("docs/guides/robot.md"))
     words = command.splitlines()[-1].partition("experiments.train ")[2].split()
-    robot, _ = train.check_experiment(command_line.parse(words), None)
+    experiment = command_line.parse(words)
+    assert (experiment.config.gradient_units, experiment.config.trust) == (
+        "observation_std",
+        "soft",
+    )
+    robot, _ = train.check_experiment(experiment, None)
     assert (robot.name, robot.state_size, robot.action_size) == ("robot", 4, 2)
     tip = jax.jit(lambda qpos: robot.site(robot._physics(qpos, jnp.zeros(2)), "tip"))
     expected = jnp.array([-0.3, 0.0, 0.7])

@@ -1,5 +1,6 @@
 import dataclasses
 import re
+import sys
 
 import pytest
 
@@ -121,6 +122,31 @@ def test_without_gradients_a_preset_has_no_options_of_theirs():
     sweep = sweep_flags.read([*words, "--state-weight", "0", "1"]).sweep
     assert sweep is not None
     assert sweep.experiment.config.trust == "soft"
+
+
+def test_a_robot_of_ones_own_takes_units_and_trust(tmp_path, monkeypatch):
+    # Only the class is looked at: what would fail if it were made is none of a preset's concern.
+    robot = """
+from envs.mujoco.mjcf import MjcfEnvironment
+
+class Robot(MjcfEnvironment):
+    def __init__(self):
+        raise AssertionError("it was made")
+
+def make_robot():
+    return Robot()
+"""
+    (tmp_path / "some_robot.py").write_text(robot)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    found = command_line.parse(["--env", "some_robot:Robot"])
+    assert (found.config.gradient_units, found.config.trust) == ("observation_std", "soft")
+    assert (found.hyper.state_weight, found.hyper.action_weight) == (1.0, 1.0)
+    raw = ["--env", "some_robot:Robot", "--gradient-units", "raw", "--trust", "full"]
+    assert command_line.parse(raw).config.trust == "full"
+    # What is no class, no robot or cannot be imported, takes the library's defaults.
+    for name in ("some_robot:make_robot", "sobolax.cart:Cart", "no_module:Robot", "no_robot"):
+        assert command_line.parse(["--env", name]).config == sobolax.agents.sac.Config()
 
 
 @pytest.mark.parametrize(
