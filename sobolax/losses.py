@@ -366,13 +366,19 @@ def weighted_sum(parts: tuple[Any, Any, Any], weights: Weights) -> Any:
         weights: How much each of them counts.
 
     Raises:
-        ValueError: If a weight is negative, not finite, or no single number.
+        ValueError: If weights are no `Weights`, or one is negative, not finite, or no single
+            number.
 
     Example:
         >>> weighted_sum((1.0, 10.0, 100.0), Weights(state=0.5, action=0.25))
         31.0
     """
     names = ("value", "state", "action")
+    if not all(hasattr(weights, name) for name in names):
+        raise ValueError(
+            f"weights is a {type(weights).__name__}, but must be sobolax.losses.Weights: give "
+            "Weights(state=1.0, action=1.0)"
+        )
     check_scalars("Weights", weights, at_least_zero=names)
     for name in names:
         if shape := jnp.shape(getattr(weights, name)):
@@ -398,8 +404,8 @@ def batch_loss(terms: Terms, weights: Weights) -> jax.Array:
         The loss, `()`.
 
     Raises:
-        ValueError: If terms have no batch axis, or several; or a weight is negative, not finite, or
-            no single number.
+        ValueError: If terms have no batch axis, or several; weights are no `Weights`; or one is
+            negative, not finite, or no single number.
 
     Example:
         >>> from sobolax.cart import example_transition

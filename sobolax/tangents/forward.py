@@ -246,7 +246,7 @@ def forward_tangents(
 
     Raises:
         ValueError: If state, action or directions are batched or of another size than the
-            environment's.
+            environment's, or the action is no floating-point number.
 
     Example:
         >>> from sobolax.cart import Cart
@@ -257,6 +257,11 @@ def forward_tangents(
         ([-2.5, -1.25], [-0.625])
     """
     _check_sizes(environment, state, action)
+    if not jnp.issubdtype(jnp.result_type(action), jnp.floating):
+        raise ValueError(
+            f"action is {jnp.result_type(action)}, which has no gradients: give floating-point "
+            "numbers, say with action.astype(jnp.float32); discrete actions have no tangents"
+        )
     for what, directions, size in (
         ("state_directions", state_directions, environment.state_size),
         ("action_directions", action_directions, environment.action_size),

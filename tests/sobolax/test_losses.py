@@ -359,6 +359,15 @@ def test_a_batch_has_one_axis(look, shape):
         look(terms)
 
 
+@pytest.mark.parametrize("weights", [(1.0, 1.0), 1.0, {"state": 1.0, "action": 1.0}], ids=str)
+def test_weights_are_named(weights):
+    terms = squares(gradient_errors(np.ones((3, 2)), np.ones((3, 1))))
+    with pytest.raises(
+        ValueError, match=r"weights is a \w+, but .* Weights\(state=1.0, action=1.0\)"
+    ):
+        batch_loss(terms, weights)
+
+
 @pytest.mark.parametrize("shape", [(3,), (1, 3), (3, 3, 1), (3, 2)], ids=str)
 def test_a_mask_is_not_broadcast_by_accident(shape):
     with pytest.raises(ValueError, match=r"the mask has shape .* but values have \(3, 3\)"):

@@ -146,6 +146,12 @@ def test_what_is_not_one_step_is_refused_by_name(changes, message):
                 compute()
 
 
+def test_an_action_without_gradients_is_refused():
+    state, _, *directions = cart_arguments()
+    with pytest.raises(ValueError, match=r"action is int32, which has no gradients: give float"):
+        forward_tangents(Cart(), state, jnp.zeros(1, int), *directions)
+
+
 def test_a_displacement_is_one_of_the_state():
     with pytest.raises(
         ValueError, match=r"displacement has shape \(1, 2\), but .* \(2,\), unbatched"
