@@ -49,7 +49,7 @@ def _report(no_checks: bool) -> int:
     from sobolax.self_check import checks  # it compiles for jax, which takes a second to import
 
     passed = True
-    for check in checks():
+    for check in checks(lambda name: print(f"checking {name}", flush=True)):
         print(check, flush=True)
         passed &= check.passed
     return 0 if passed else 1

@@ -1,4 +1,4 @@
-"""Whether an installation computes what it should, in seconds: what the command `sobolax` runs."""
+"""Whether an installation computes what it should: what the command `sobolax` runs."""
 
 import importlib.util
 import time
@@ -54,19 +54,27 @@ class Check:
         return f"{'ok' if self.passed else 'FAILED':7} {self.name}: {found} ({self.seconds:.1f} s)"
 
 
-def checks() -> Iterator[Check]:
+def checks(starting: Callable[[str], object] = lambda _: None) -> Iterator[Check]:
     """Runs every check that this installation can run, in full matrix precision.
+
+    Args:
+        starting: Called with the name of a check before it runs.
 
     Example:
         >>> next(checks()).passed
         True
     """
     # A few roundings in float32 of sums of up to 10, times up to 4.
-    yield _run("Sobolev loss and its gradient at a known Q*", loss_at_known_q, 1e-5)
-    yield _run("sums of many rows, as XLA compiles them", sums_of_rows, 1e-6)
+    found = [
+        ("Sobolev loss and its gradient at a known Q*", loss_at_known_q, 1e-5),
+        ("sums of many rows, as XLA compiles them", sums_of_rows, 1e-6),
+    ]
     if importlib.util.find_spec("mujoco") and importlib.util.find_spec("mujoco.mjx"):
         # The solver's rounding over the step of the differences, relative to the largest entry.
-        yield _run("contact Jacobian against differences", contact_jacobian, 1e-5)
+        found.append(("contact Jacobian against differences", contact_jacobian, 1e-5))
+    for name, check, tolerance in found:
+        starting(name)
+        yield _run(name, check, tolerance)
 
 
 def _run(name: str, check: Callable[[], float], tolerance: float) -> Check:

@@ -82,12 +82,22 @@ def test_a_loss_without_gradient_terms_is_found_out(monkeypatch):
 @pytest.mark.parametrize(("error", "status"), [(1e-7, 0), (1e-5, 1), (float("nan"), 1)])
 def test_the_exit_status_is_1_if_a_check_failed(monkeypatch, capsys, error, status):
     found = [Check("first", error, 1e-6, 0.1), Check("second", 0.0, 1e-6, 0.1)]
-    monkeypatch.setattr(self_check, "checks", lambda: iter(found))
+    monkeypatch.setattr(self_check, "checks", lambda starting: iter(found))
     assert main([]) == status
     *_, first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("FAILED" if status else "ok")
     assert f"error {error:.1e}, tolerance 1e-06" in first
     assert second.startswith("ok")
+
+
+def test_a_check_is_named_before_it_runs(monkeypatch, capsys):
+    def check():
+        assert capsys.readouterr().out.splitlines()[-1].startswith("checking ")
+        return 0.0
+
+    for name in ("loss_at_known_q", "sums_of_rows", "contact_jacobian"):
+        monkeypatch.setattr(self_check, name, check)
+    assert main([]) == 0
 
 
 def test_nobody_has_to_read_on(monkeypatch):
