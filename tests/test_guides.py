@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -52,6 +53,25 @@ def test_the_lines_for_an_agent_run():
     assert jnp.allclose(losses(w, w, transitions, tangents, none), plain, rtol=1e-6)
     assert losses(w, w, transitions, tangents, sobolax.losses.Weights(1.0, 1.0)) > plain
     assert float(names["weights"].state) == 1.0
+    # Units and trust: the value's part stays, gradients are others.
+    scaled, ones = names["scaled"], sobolax.losses.Weights(1.0, 1.0)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(scaled))
+    assert not jnp.allclose(scaled["in"], gradient["in"], rtol=0.1)
+    losses = jax.jit(names["scaled_loss"])
+    deviation = names["deviation"]
+    assert jnp.allclose(losses(w, w, *names["batch"], none, deviation), plain, rtol=1e-6)
+    assert losses(w, w, *names["batch"], ones, deviation) > plain
+    # The page's own test finds a stopped target.
+    names["test_gradients_go_through_the_td_error"]()
+    whole = names["td_error"]
+
+    def stopped(w, target, t):
+        fixed = jax.lax.stop_gradient(t)
+        return whole(w, target, replace(fixed, observation=t.observation, action=t.action))
+
+    names["td_error"] = stopped
+    with pytest.raises(sobolax.testing.GradientsWarning, match="gradients of the target are"):
+        names["test_gradients_go_through_the_td_error"]()
 
 
 def test_the_lines_for_an_actor_through_the_simulator_run():
