@@ -104,6 +104,18 @@ def test_the_lines_for_devices_are_traced():
     assert names["metrics"]["evaluation_return"].shape == ()
 
 
+def test_the_lines_for_a_sweep_in_python_are_traced():
+    [block] = blocks("python", read("docs/guides/sweeps.md"))
+    assert block.count("jax.jit(") == 1
+    traced = {"traced": lambda function: functools.partial(jax.eval_shape, function)}
+    names = run(block.replace("jax.jit(", "traced("), traced)
+    assert names["returns"].shape == (3, sobolax.agents.sac.Config().epochs)
+    # What the page says of the other way.
+    several = sobolax.agents.sac.Hyperparameters(state_weight=jnp.array([0.0, 0.1, 1.0]))
+    with pytest.raises(ValueError, match="vmap"):
+        jax.vmap(lambda hyper: names["train"](names["key"], hyper))(several)
+
+
 def test_the_lines_for_an_environment_run():
     block, stacks, hidden = blocks("python", read("docs/guides/environment.md"))
     names = run(block)
