@@ -23,9 +23,8 @@ from sobolax.mjx import (
     StepJacobian,
     advice,
     for_cpu,
-    in_full_precision,
     integrate_position,
-    reason_against,
+    reason_against_jacobian,
     reason_against_steps,
     step,
     step_and_jacobian,
@@ -55,7 +54,8 @@ class MujocoEnvironment(ABC):
         model: The model; it is changed in place.
         substeps: Physics steps of `model.opt.timestep` per environment step.
         integrator: `"euler"` (semi-implicit, damping implicit), `"implicitfast"` or `"rk4"`; the
-            last has derivatives in forward mode only. None leaves the model's own.
+            last costs four times as much, and has derivatives but no analytic Jacobian. None
+            leaves the model's own.
         iterations: Newton iterations of the constraint solver, at most; too few give another map
             with other derivatives.
         ls_iterations: Line-search iterations of each of them, at most.
@@ -72,6 +72,7 @@ class MujocoEnvironment(ABC):
     name: str
     episode_length: int
     sees_geometry: bool = False
+    reverse_mode: bool = True
 
     def __init__(
         self,
@@ -102,12 +103,6 @@ class MujocoEnvironment(ABC):
         # All that a step does not set is constant: taken from here, not carried in the state.
         self._data = mjx.make_data(model, impl="jax")
         self._drawn: Mapping[str, jax.Array] = {}
-        reason = self._reason = reason_against(self._model)
-        # A step without constraints (contacts, limits, friction) runs no solver, and the solver's
-        # loop is all that reverse mode cannot go through by itself.
-        unconstrained = self._data._impl.efc_J.shape[0] == 0  # pyright: ignore
-        self.reverse_mode = reason is None or unconstrained
-        self._step = in_full_precision(mjx.step) if reason else step
         self._set_randomization(None, observed=False)
 
     def _set_randomization(self, randomization: Any, observed: bool | str) -> None:
@@ -118,7 +113,7 @@ class MujocoEnvironment(ABC):
         self._substep_jacobian = jax.jit(for_cpu(self._linearize_model))
         nominal = "the C engine would differentiate the nominal model, not the one that was drawn"
         self.own_derivatives: Mapping[str, TangentFunction | str] = {
-            "analytic": self._reason or self._structured_tangents,
+            "analytic": reason_against_jacobian(self._model) or self._structured_tangents,
             "mujoco_fd": self._engine_tangents if randomization is None else nominal,
         }
         zero = jax.eval_shape(self._start, jax.eval_shape(lambda: jax.random.key(0)))
@@ -290,7 +285,7 @@ class MujocoEnvironment(ABC):
         )
 
     def _step_model(self, physics: Physics, control: jax.Array) -> Physics:
-        data = self._step(self._model_of(physics), self._data_at(physics, control))
+        data = step(self._model_of(physics), self._data_at(physics, control))
         return physics_of(data, physics.factors)
 
     def _linearize_model(

@@ -13,7 +13,7 @@ from envs import parameters
 from envs.mujoco.base import MujocoEnvironment
 from envs.mujoco.left_out import reason_left_out
 from envs.mujoco.physics import Physics
-from sobolax.mjx import for_cpu, integrate_position, reason_against
+from sobolax.mjx import for_cpu, integrate_position
 from sobolax.mjx.engine import MjModel, mjx, mujoco
 
 
@@ -82,11 +82,6 @@ class MjcfEnvironment(MujocoEnvironment):
             super().__init__(model, frame_skip, integrator, iterations, ls_iterations)
         except NotImplementedError as error:
             raise ValueError(f"{self.name}: MJX cannot simulate this model: {error}") from error
-        if integrator is None and (reason := reason_against(self._model)) is not None:
-            raise ValueError(
-                f"{self.name}: {reason}; write <option integrator='implicitfast'/> into the model, "
-                "or give integrator='rk4' for forward mode"
-            )
 
     # ---- what a subclass defines
 

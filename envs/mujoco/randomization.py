@@ -39,6 +39,7 @@ _PARAMETERS: dict[str, tuple[tuple[str, ...], str]] = {
     "actuator_gain": (("actuator_gainprm",), "actuator"),
     "servo_gain": (("actuator_gainprm", "actuator_biasprm"), "actuator"),
 }
+_LOSS, _LEAST_LOSS = "dof_frictionloss", 1e-10
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,9 @@ class Randomization:
                 fields[field] = value.at[factor.rows].multiply(
                     per_row[columns], unique_indices=True
                 )
+        if (loss := fields.get(_LOSS)) is not None:
+            # MJX locks a joint that has a row for dry friction and none of it.
+            fields[_LOSS] = jnp.maximum(loss, _LEAST_LOSS * jnp.asarray(getattr(model, _LOSS)))
         return model.replace(**fields)
 
     def checked(self, factors: Mapping[str, Any]) -> dict[str, jax.Array]:

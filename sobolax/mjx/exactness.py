@@ -66,10 +66,16 @@ def _of_solver(model: MjModel) -> str | None:
 
 
 def _may_be_constrained(model: MjModel) -> bool:
-    collides = np.any((model.geom_contype != 0) | (model.geom_conaffinity != 0))
+    disabled, bit = model.opt.disableflags, mujoco.mjtDisableBit
+    collides = np.any((model.geom_contype != 0) | (model.geom_conaffinity != 0)) or model.npair
     limited = model.jnt_limited.any() or model.tendon_limited.any()
     rubbing = (model.dof_frictionloss > 0).any() or (model.tendon_frictionloss > 0).any()
-    return bool(collides or limited or rubbing or model.neq or model.npair)
+    return not disabled & bit.mjDSBL_CONSTRAINT and bool(
+        (collides and not disabled & bit.mjDSBL_CONTACT)
+        or (limited and not disabled & bit.mjDSBL_LIMIT)
+        or (rubbing and not disabled & bit.mjDSBL_FRICTIONLOSS)
+        or (model.neq and not disabled & bit.mjDSBL_EQUALITY)
+    )
 
 
 def _of_precision(model: MjModel) -> str | None:

@@ -34,7 +34,7 @@ from sobolax.mjx.step import (
     residual,
     unconstrained,
 )
-from sobolax.mjx.support import check_step
+from sobolax.mjx.support import check_step, reason_against_jacobian
 from sobolax.mjx.tendons import tendon
 
 
@@ -82,7 +82,7 @@ def step_and_jacobian(model: mjx.Model, data: mjx.Data) -> tuple[mjx.Data, StepJ
         >>> jacobian.state.shape, jacobian.control.shape
         ((2, 2), (2, 0))
     """
-    check_step(model, data)
+    check_step(model, data, reason_against_jacobian(model))
     solved = acceleration(model, unconstrained(model, data))
     next_data = integrate(model, solved)
     qacc = solved.qacc

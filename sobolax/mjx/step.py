@@ -29,7 +29,7 @@ from sobolax.mjx.quaternions import (
     with_servo_gradients,
     with_spring_gradients,
 )
-from sobolax.mjx.support import check_step, with_gradient_of
+from sobolax.mjx.support import check_step, reason_against, with_gradient_of
 from sobolax.mjx.tendons import tendon
 
 T = TypeVar("T")
@@ -39,14 +39,15 @@ T = TypeVar("T")
 def step(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     """`mjx.step`, differentiable by `jax.jvp` and `jax.vjp` at any number of solver iterations.
 
-    The value is that of `mjx.step`: the same public functions of `mujoco.mjx` in the same order.
-    The derivative is that of the solver's exact optimum at the acceleration that it returned, with
-    respect to everything in `data` and `model` that is real: positions, velocities, activations,
-    controls, applied forces, mocap poses, masses, friction, ... It does not depend on the warm
-    start. It may itself be differentiated: `jax.hessian`, or a loss that contains a `jax.jvp`.
+    The value is that of `mjx.step`: the same public functions of `mujoco.mjx` in the same order
+    (with RK4, whose stages are written anew, up to rounding). The derivative is that of the
+    solver's exact optimum at the acceleration that it returned, with respect to everything in
+    `data` and `model` that is real: positions, velocities, activations, controls, applied forces,
+    mocap poses, masses, friction, ... It does not depend on the warm start. It may itself be
+    differentiated: `jax.hessian`, or a loss that contains a `jax.jvp`.
 
     Args:
-        model: From `mjx.put_model(..., impl="jax")`; integrator Euler or implicitfast.
+        model: From `mjx.put_model(..., impl="jax")`; integrator Euler, implicitfast or RK4.
         data: From `mjx.make_data(..., impl="jax")`.
 
     Returns:
@@ -68,8 +69,10 @@ def step(model: mjx.Model, data: mjx.Data) -> mjx.Data:
         >>> jax.eval_shape(jax.grad(height), data.qvel).shape
         (1,)
     """
-    check_step(model, data)
+    check_step(model, data, reason_against(model))
     data = acceleration(model, unconstrained(model, data))
+    if model.opt.integrator == mjx.IntegratorType.RK4:
+        return _runge_kutta(model, data)
     return integrate(model, data)
 
 
@@ -150,6 +153,51 @@ def integrate(model: mjx.Model, data: mjx.Data) -> mjx.Data:
         qpos=with_gradient_of(next_data.qpos, moved),
         act=next_data.act,
         time=with_gradient_of(next_data.time, data.time + timestep),
+        qacc_warmstart=data.qacc,
+    )
+
+
+def _runge_kutta(model: mjx.Model, start: mjx.Data) -> mjx.Data:
+    """`mjx.rungekutta4`, with the gradient of the optimum at each of its four accelerations.
+
+    A solver that starts at its optimum stops at once, and differentiated as a loop it has lost the
+    stiffness of what is in contact.
+    """
+    timestep = model.opt.timestep
+
+    def moved(rates: tuple[jax.Array, ...], over: Any) -> mjx.Data:
+        speed, qacc, act_dot = rates
+        return start.replace(
+            qpos=integrate_position(model, start.qpos, over * speed, normalise=True),
+            qvel=start.qvel + over * qacc,
+            act=start.act + over * act_dot,
+            time=start.time + over,
+        )
+
+    def stage(carry: Any, numbers: jax.Array):
+        data, rates, mean = carry
+        share, weight = numbers
+        there = moved(rates, share * timestep)
+        data = data.replace(qpos=there.qpos, qvel=there.qvel, act=there.act, time=there.time)
+        data = acceleration(model, unconstrained(model, data))
+        rates = data.qvel, data.qacc, data.act_dot
+        mean = jax.tree.map(lambda mean, rate: mean + weight * rate, mean, rates)
+        return (data, rates, mean), None
+
+    rates = start.qvel, start.qacc, start.act_dot
+    mean = jax.tree.map(lambda rate: rate / 6, rates)
+    # How far along the rates of the stage before, and how much those of this one count.
+    numbers = jnp.asarray([(0.5, 1 / 3), (0.5, 1 / 3), (1.0, 1 / 6)], start.qpos.dtype)
+    (data, _, mean), _ = jax.lax.scan(stage, (start, rates, mean), numbers)
+    there = moved(mean, timestep)
+    still = frozen(data).tree_replace(
+        {"act": start.act, "act_dot": mean[2], "actuator_length": data.actuator_length}
+    )
+    return data.replace(
+        qpos=there.qpos,
+        qvel=there.qvel,
+        act=mjx.euler(model, still).act,
+        time=there.time,
         qacc_warmstart=data.qacc,
     )
 

@@ -38,10 +38,9 @@ def reason_against(model: mjx.Model) -> str | None:
         TypeError: If it is MuJoCo's own model, not MJX's.
 
     Example:
-        >>> body = "<body><joint type='slide'/><geom size='0.1'/></body>"
-        >>> xml = f"<mujoco><option integrator='RK4'/><worldbody>{body}</worldbody></mujoco>"
-        >>> print(reason_against(mjx.put_model(mujoco.MjModel.from_xml_string(xml), impl="jax")))
-        the integrator RK4 solves for contact forces at several states within a step, ...
+        >>> model = mujoco.MjModel.from_xml_string("<mujoco/>")
+        >>> print(reason_against(mjx.put_model(model, impl="jax")))
+        the model has no degrees of freedom: MJX steps only what moves; give a body a <joint> ...
     """
     if isinstance(model, mujoco.MjModel):
         raise TypeError("the model is a mujoco.MjModel: hand over mjx.put_model(model, impl='jax')")
@@ -50,14 +49,30 @@ def reason_against(model: mjx.Model) -> str | None:
             f"the model is on MJX's {model.impl.name} implementation, which has no derivatives "
             'in JAX: make model and data with impl="jax"'
         )
-    if model.opt.integrator == mjx.IntegratorType.RK4:
-        return (
-            f"the integrator {model.opt.integrator.name} solves for contact forces at several "
-            "states within a step, and only one has implicit derivatives: use Euler or "
-            "implicitfast, or differentiate mjx.step itself in forward mode (the derivatives "
-            "named 'forward')"
-        )
     return reason_against_steps(model)
+
+
+def reason_against_jacobian(model: mjx.Model) -> str | None:
+    """Why `sobolax.mjx.step_and_jacobian` cannot take this model, or None if it can.
+
+    Raises:
+        TypeError: If it is MuJoCo's own model, not MJX's.
+
+    Example:
+        >>> body = "<body><joint type='slide'/><geom size='0.1'/></body>"
+        >>> xml = f"<mujoco><option integrator='RK4'/><worldbody>{body}</worldbody></mujoco>"
+        >>> model = mjx.put_model(mujoco.MjModel.from_xml_string(xml), impl="jax")
+        >>> print(reason_against_jacobian(model))
+        the integrator RK4 solves for contact forces at four states within a step, ...
+    """
+    reason = reason_against(model)
+    if reason is None and model.opt.integrator == mjx.IntegratorType.RK4:
+        return (
+            "the integrator RK4 solves for contact forces at four states within a step, and a "
+            "step's Jacobian goes through one: use Euler or implicitfast, or sobolax.mjx.step in "
+            "forward or reverse mode (the derivatives named 'forward')"
+        )
+    return reason
 
 
 def reason_against_steps(model: mjx.Model) -> str | None:
@@ -133,17 +148,18 @@ def _constrained(model: mjx.Model) -> bool:
     )
 
 
-def check_step(model: mjx.Model, data: mjx.Data) -> None:
-    """Checks what a step is given.
+def check_step(model: mjx.Model, data: mjx.Data, reason: str | None) -> None:
+    """Checks what a step is given, and raises for a reason against its model.
 
     Raises:
-        NotImplementedError: Where `reason_against` has something to say.
+        NotImplementedError: If there is a reason.
         TypeError: If model or data are MuJoCo's own, not MJX's.
         ValueError: If the data is a batch.
     """
-    reason = reason_against(model)
     if reason is not None:
-        raise NotImplementedError(f"sobolax.mjx.step cannot differentiate this model: {reason}")
+        raise NotImplementedError(
+            f"sobolax.mjx cannot differentiate a step of this model: {reason}"
+        )
     if isinstance(data, mujoco.MjData):
         raise TypeError(
             "the data is a mujoco.MjData: hand over mjx.put_data(model, data, impl='jax') with "

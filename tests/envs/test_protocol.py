@@ -97,7 +97,7 @@ def test_perturb_moves_the_observation_and_leaves_the_rest(harness):
         pytest.param("reacher", {}, True, marks=pytest.mark.slow),
         pytest.param("reacher", {"integrator": "implicitfast"}, True, marks=pytest.mark.slow),
         # Four solvers in a step take half a minute to trace.
-        pytest.param("reacher", {"integrator": "rk4"}, False, marks=pytest.mark.slow),
+        pytest.param("reacher", {"integrator": "rk4"}, True, marks=pytest.mark.slow),
         pytest.param("humanoid", {}, True, marks=pytest.mark.slow),
     ],
 )

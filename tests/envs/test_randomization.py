@@ -206,6 +206,19 @@ def test_a_parameter_of_a_joint_is_that_joints(parameter, expected):
     np.testing.assert_allclose(getattr(applied, parameter.partition(":")[0]), expected)
 
 
+def test_a_joint_without_any_of_its_dry_friction_slides():
+    model = mujoco.MjModel.from_xml_string(
+        "<mujoco><option gravity='1 0 0'/><worldbody><body>"
+        "<joint type='slide' axis='1 0 0' frictionloss='0.5'/>"
+        "<geom size='0.1' mass='1' contype='0'/></body></worldbody></mujoco>"
+    )
+    randomization = Randomization(model, {"dof_frictionloss": (0.0, 0.0)}, "slide")
+    put = mjx.put_model(model, impl="jax")
+    applied = randomization.applied(put, randomization.draw(jax.random.key(0)))
+    after = jax.jit(mjx.step)(applied, mjx.make_data(model, impl="jax"))
+    np.testing.assert_allclose(after.qvel, 1.0 * model.opt.timestep, rtol=1e-5)
+
+
 def test_what_cannot_be_randomized_is_refused(sled):
     with pytest.raises(TypeError, match="pendulum: randomize is for MuJoCo environments"):
         envs.make("pendulum", randomize={"density": (0.5, 1)})

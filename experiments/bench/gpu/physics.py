@@ -22,7 +22,7 @@ from experiments.launch.program import call
 from experiments.launch.progress import Progress
 from experiments.report.table import Table
 from sobolax.environment import State
-from sobolax.mjx import reason_against
+from sobolax.mjx import reason_against_jacobian
 from sobolax.tangents.sources import make_source
 from sobolax.training.evaluation import is_finite
 
@@ -63,8 +63,8 @@ def prepare(options: Options) -> dict[str, Any]:
     for name, environment in made.items():
         if not isinstance(environment, MujocoEnvironment):
             raise ValueError(f"--envs {name} is no MuJoCo environment")
-        if reason := reason_against(environment._model):
-            raise ValueError(f"--envs {name} has no exact derivatives: {reason}")
+        if reason := reason_against_jacobian(environment._model):
+            raise ValueError(f"--envs {name} has no analytic Jacobian: {reason}")
     return made
 
 

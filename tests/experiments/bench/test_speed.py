@@ -24,6 +24,7 @@ from experiments.bench.speed.options import (
 from experiments.bench.timing import Alternative, measure
 from experiments.launch import run_folder
 from experiments.launch.progress import Silent
+from sobolax.cart import Cart
 from sobolax.tangents.storage import TANGENT_DTYPES
 
 TINY = Bench(
@@ -262,13 +263,17 @@ def test_every_row_can_do_what_it_does_by_default():
     assert tuple(bench.prepare(Bench(rows=ROWS))) == ROWS
 
 
+class NoReverse(Cart):
+    reverse_mode = False
+
+
 def test_reverse_mode_only_where_there_is_one():
     def alternatives(options):
         return tuple(update.alternatives_of(update.prepare(options), options))
 
     options = replace(TINY, sources=("cached", "reverse"))
     assert alternatives(options) == ("off", "cached", "reverse")
-    without = replace(options, env="reacher", env_args=("integrator=rk4",))
+    without = replace(options, env=f"{__name__}:NoReverse")
     assert alternatives(without) == ("off", "cached")
 
 

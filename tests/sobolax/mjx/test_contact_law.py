@@ -371,6 +371,29 @@ TOWER = """
 """
 
 
+@pytest.mark.parametrize(
+    ("flag", "part"),
+    [
+        ("contact", "<geom size='0.1'/>"),
+        ("limit", "<geom size='0.1' contype='0' conaffinity='0'/>"),
+        ("frictionloss", "<geom size='0.1' contype='0' conaffinity='0'/>"),
+        ("constraint", "<geom size='0.1'/>"),
+    ],
+)
+def test_advice_is_silent_about_a_solver_that_has_nothing_to_solve(flag, part):
+    joint = {"limit": "limited='true' range='0 1'", "frictionloss": "frictionloss='1'"}
+    text = (
+        "<mujoco><option iterations='1'>FLAG</option><worldbody><body>"
+        f"<joint type='slide' {joint.get(flag, '')}/>{part}</body></worldbody></mujoco>"
+    )
+    given, disabled = (
+        advice(mujoco.MjModel.from_xml_string(text.replace("FLAG", option)))
+        for option in ("", f"<flag {flag}='disable'/>")
+    )
+    assert "set iterations=" in given
+    assert disabled is None
+
+
 def test_advice_measures_what_precision_is_enough():
     light, heavy = (
         mujoco.MjModel.from_xml_string(TOWER.replace("MASS", mass)) for mass in ("100", "10000")

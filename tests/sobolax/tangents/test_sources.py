@@ -11,6 +11,7 @@ import envs
 from sobolax.agents import sac
 from sobolax.agents.critics import CriticOptions
 from sobolax.agents.sac import Hyperparameters
+from sobolax.cart import Cart
 from sobolax.losses import Weights, batch_loss, sobolev_errors, squares
 from sobolax.tangents.methods import Derivatives
 from sobolax.tangents.sources import SOURCES, make_source
@@ -137,9 +138,13 @@ def test_bad_input(arguments, message):
         make_source(name, envs.make(environment), *counts)
 
 
-def test_no_reverse_mode_through_several_solves_in_a_step():
-    env = envs.make("reacher", integrator="rk4")
+class NoReverse(Cart):
+    reverse_mode = False
+
+
+def test_what_an_environment_lacks_is_refused():
     with pytest.raises(ValueError, match=r"no reverse mode .* use the source 'cached'"):
-        make_source("reverse", env)
+        make_source("reverse", NoReverse())
+    env = envs.make("reacher", integrator="rk4")
     with pytest.raises(ValueError, match=r"analytic.* RK4 .* These work: auto, forward"):
         make_source("cached", env, derivatives=Derivatives(method="analytic"))
