@@ -36,7 +36,8 @@ class WindowGradients:
         actions: `dJ_t / da_t`, with all that follows from it, `(horizon, action_size)`.
         weights: What `dJ_t / da_t` counts in the gradient of the window's objective, the sum of
             `J` over the first steps of its chains: gamma for every step since, `(horizon,)`.
-        returns: `G_t`, `(horizon,)`.
+        returns: `G_t`, `(horizon,)`; NaN where it builds on a step that was not finite, so that no
+            critic learns from it.
         along_state: `dG_t / dx_t` in local coordinates, `(horizon, state_size)`; None if not
             wanted.
         observations: `do_t / dx_t`, `(horizon, observation_size, state_size)`; None likewise.
@@ -116,7 +117,7 @@ def differentiate(
 
     def step(carry, now):
         cotangents, objective, returns, growth, reference = carry
-        state, noise, end, discounts, next_value, next_gradient = now
+        state, noise, end, finite, discounts, next_value, next_gradient = now
         bound = jnp.asarray(growth_bound, dtype) * reference
         cut = ~end & (reference > 0) & (growth > bound)
         onward = (discount * discounts).astype(dtype)
@@ -131,12 +132,14 @@ def differentiate(
         # What follows the step, as a function of its next state: V, or what was carried here.
         bootstrap = _moving_like(state, next_gradient)
         share = jnp.asarray(trace, dtype)
+        # By choice, not by a share of 0: what was carried here may be NaN.
+        alone = end | (share == 0)
 
         def follow(carried, of_value):
             chained = [jnp.where(end | cut, of_value, carried[0])]
             if slopes:
                 mixed = (1 - share) * of_value + share * carried[1]
-                chained.append(jnp.where(end, of_value, mixed))
+                chained.append(jnp.where(alone, of_value, mixed))
             return (onward * jnp.stack(chained)).astype(of_value.dtype)
 
         after = jax.tree.map(follow, cotangents, bootstrap)
@@ -145,7 +148,8 @@ def differentiate(
         )
         objective = gain + onward * jnp.where(end | cut, next_value, objective)
         mixed = (1 - share) * next_value + share * returns
-        returns = gain + onward * jnp.where(end, next_value, mixed)
+        returns = gain + onward * jnp.where(alone, next_value, mixed)
+        returns = jnp.where(finite, returns, jnp.nan)
 
         # In local coordinates, of the state as it was.
         _, to_local = jax.vjp(lambda along: _moving(environment.perturb(state, along)), still)
@@ -160,10 +164,11 @@ def differentiate(
         return (moving, objective, returns, growth, reference), found
 
     nothing = jnp.zeros((), dtype)
+    steps = rollout.states, rollout.noise, ends, rollout.finite, rollout.discounts
     _, found = jax.lax.scan(
         step,
         (zero, nothing, nothing, nothing, nothing),
-        (rollout.states, rollout.noise, ends, rollout.discounts, next_values, next_gradients),
+        (*steps, next_values, next_gradients),
         reverse=True,
     )
     objective, actions, returns, ended, cuts = found[:5]

@@ -130,6 +130,19 @@ def test_an_environment_without_a_finite_gradient_is_left_out_and_counted(cart):
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4), broken.actor, sound.actor)
 
 
+def test_the_critic_learns_nothing_from_a_step_that_diverged(cart):
+    """A reward of -1e24 is a finite number, and would be the whole of the loss."""
+    state, rollout, hyper, update = cart
+    physics = np.array(rollout.states.physics)
+    physics[2, 1] = 1e12
+    finite = rollout.finite.at[2, 1].set(False)
+    diverged = replace(rollout, states=replace(rollout.states, physics=physics), finite=finite)
+    after, metrics = update(state, diverged, hyper)
+    assert int(metrics["windows_nonfinite"]) == 1
+    assert metrics["value_loss"] < 100
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after))
+
+
 def test_without_a_single_window_the_actor_and_the_temperature_stay(cart):
     agent, rollout, hyper, update = cart
     # One step before, so that Adam has a momentum to go on by.

@@ -155,7 +155,10 @@ def carts():
         return jnp.zeros(1), 0.0
 
     run = partial(differentiate, Cart(), still, lambda o: 3.0 * o[0], discount=0.5, slopes=True)
-    return jax.jit(lambda rollout, bound: run(rollout, growth_bound=bound))
+    compiled = jax.jit(
+        lambda rollout, *bounds: run(rollout, growth_bound=bounds[0], trace=bounds[1])
+    )
+    return lambda rollout, bound, trace=0.95: compiled(rollout, bound, trace)
 
 
 def cart_window(positions, ended, discounts):
@@ -218,6 +221,21 @@ def test_what_is_not_finite_is_named_and_stays_where_it_is(carts):
     np.testing.assert_array_equal(np.isfinite(found.returns), [False, False, True])
     huge = carts(cart_window([1.0, 1e25, 2.0], [False, True, False], [1.0] * 3), jnp.inf)
     assert not bool(huge.finite)  # finite, but its square is not
+
+
+def test_no_return_builds_on_a_step_that_was_not_finite(carts):
+    """Its numbers may be finite and absurd: a reward of -1e24 is, and no critic should learn it."""
+    sound = carts(cart_window([1.0, 1.0, 2.0], [False, True, False], [1.0] * 3), jnp.inf)
+    absurd = cart_window([1.0, 1e12, 2.0], [False, True, False], [1.0] * 3)
+    absurd = replace(absurd, finite=jnp.array([True, False, True]))
+    found = carts(absurd, jnp.inf)
+    assert not bool(found.finite)
+    np.testing.assert_array_equal(np.isnan(found.returns), [True, True, False])
+    assert found.returns[2] == sound.returns[2]
+    # One step ahead nothing builds on another: the first ends in V(o_1), which is 3.
+    alone = carts(absurd, jnp.inf, 0.0)
+    np.testing.assert_allclose(alone.returns, [-1.0 + 1.5, np.nan, sound.returns[2]])
+    np.testing.assert_allclose(alone.along_state[0], [-0.5, -0.25])  # (-2 + 3/2) (1, 1/2)
 
 
 class Counted:
