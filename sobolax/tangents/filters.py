@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from sobolax.environment import Environment, State
-from sobolax.tangents.differences import central_difference
+from sobolax.tangents.differences import central_difference, default_step
 from sobolax.tangents.forward import TangentFunction, TransitionMap, plain_transition
 from sobolax.transition import Tangents, Transition
 
@@ -50,7 +50,10 @@ def clip_norm(tangents_at: TangentFunction, max_norm: float) -> TangentFunction:
 
 
 def reject_disagreeing(
-    tangents_at: TangentFunction, environment: Environment, tolerance: float, step: float
+    tangents_at: TangentFunction,
+    environment: Environment,
+    tolerance: float,
+    step: float | None = None,
 ) -> TangentFunction:
     """Keeps tangents that predict what a small random displacement does; the others become NaN.
 
@@ -62,7 +65,7 @@ def reject_disagreeing(
         environment: Whose steps they are held to.
         tolerance: The largest relative difference between the predicted and the true change of
             reward and next observation.
-        step: Length of the displacement.
+        step: Length of the displacement; None for `default_step`.
 
     Example:
         >>> from sobolax.cart import Cart
@@ -84,8 +87,9 @@ def reject_disagreeing(
         weights, displacement, move = random_combination(
             for_weights, state_directions.astype(dtype), action_directions.astype(dtype)
         )
+        size = default_step(dtype) if step is None else step
         difference = central_difference(
-            TransitionMap(environment, state), action, displacement, move, step
+            TransitionMap(environment, state), action, displacement, move, size
         )
         square_error = square_change = jnp.zeros((), dtype)
         for part in ("reward", "next_observation"):

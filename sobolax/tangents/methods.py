@@ -24,7 +24,7 @@ import jax
 from sobolax.checks import check_choice, check_counts
 from sobolax.environment import Environment, State
 from sobolax.tangents import filters
-from sobolax.tangents.differences import default_step, difference_tangents
+from sobolax.tangents.differences import difference_tangents
 from sobolax.tangents.forward import TangentFunction, forward_tangents
 
 #: Their names.
@@ -43,7 +43,7 @@ class Derivatives:
     Attributes:
         method: "auto", "analytic", "forward", "differences" or "mujoco_fd".
         difference_step: How far `differences` and `max_disagreement` go to both sides, in the units
-            of state and action; None for the cube root of the rounding, 5e-3 in float32.
+            of state and action; None for the cube root of the state's rounding, 5e-3 in float32.
         max_norm: The length to which longer tangents are shortened; None for no such limit.
         max_disagreement: The largest relative difference to a central difference along one random
             direction with which tangents are kept; None to keep them all.
@@ -165,8 +165,9 @@ def make_tangent_function(environment: Environment, options: Derivatives) -> Tan
             compute, environment, options.smoothing_samples, options.smoothing_scale
         )
     if options.max_disagreement is not None:
-        step = options.difference_step or default_step(jax.numpy.result_type(float))
-        compute = filters.reject_disagreeing(compute, environment, options.max_disagreement, step)
+        compute = filters.reject_disagreeing(
+            compute, environment, options.max_disagreement, options.difference_step
+        )
     if options.max_norm is not None:
         compute = filters.clip_norm(compute, options.max_norm)
     return compute

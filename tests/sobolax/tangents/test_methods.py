@@ -297,6 +297,27 @@ def test_at_a_kink_no_tangent_agrees():
     assert kept(-1e-5) < 0.2
 
 
+class Single(Cart):
+    """A cart in float32, whatever JAX computes in."""
+
+    def at(self, position, speed):
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), super().at(position, speed))
+
+
+def test_disagreement_goes_by_the_precision_of_the_state(float64):
+    """Exact tangents of a float32 step: by float64's step the differences are rounding alone."""
+    compute = make_tangent_function(Single(), Derivatives(max_disagreement=0.01))
+
+    @jax.jit
+    @jax.vmap
+    def rewards(key):
+        position, speed = jax.random.uniform(key, (2,), minval=-2.0, maxval=2.0)
+        where = Single().at(position, speed), jnp.zeros(1, jnp.float32), jnp.eye(2), jnp.eye(1)
+        return compute(key, *where)[2].state.reward
+
+    assert np.isfinite(rewards(jax.random.split(KEY, 50))).mean() > 0.9
+
+
 def test_a_bundle_of_a_square_is_its_gradient_in_the_mean(float64):
     line, samples, spread = Line(), 4000, 0.1
     compute = filters.smooth(exact(line), line, samples, spread)
