@@ -106,6 +106,16 @@ class TrainingConfig:
         """Whole states of environments that an update keeps, beside the training's own state."""
         return 0
 
+    @property
+    def counts_coordinates(self) -> bool:
+        """Whether running statistics of the environment's local coordinates are kept."""
+        return False
+
+    @property
+    def bonus_interval(self) -> int:
+        """Steps from one entropy bonus to the next in what the critic learns."""
+        return 1
+
     def look_ahead(self, environment: Environment) -> Environment:
         """The environment whose steps are differentiated."""
         return environment

@@ -28,7 +28,8 @@ class LoopConfig(TrainingConfig):
         batch_size: Transitions of an update.
         n_step: Steps that a target looks ahead before it bootstraps (`sobolax.training.n_step`).
             Transitions reach the buffer `n_step - 1` steps late; that many steps of every
-            environment, with random actions, come before the first one and are not counted.
+            environment, with random actions, come before the first one and are not counted. SAC's
+            entropy bonus then comes with the bootstrapped value alone, once in `n_step` steps.
         replay_capacity: Transitions that the replay buffer holds.
         first_order: Where gradients come from: "cached", "recomputed", "reverse", or "off" (see
             `sobolax.tangents.sources`).
@@ -64,11 +65,6 @@ class LoopConfig(TrainingConfig):
     def first_update_step(self) -> int:
         """Steps of every environment before the first update."""
         return math.ceil(self.learning_starts / self.num_envs)
-
-    @property
-    def counts_coordinates(self) -> bool:
-        """Whether running statistics of the environment's local coordinates are kept."""
-        return False
 
     def make_teacher(self, environment: Environment) -> Teacher | None:
         """What tangents go through on their way from source to agent; None for nothing."""
@@ -130,6 +126,11 @@ class LoopConfig(TrainingConfig):
     def difference_step(self) -> float | None:
         """Step of central differences; None for one that fits the precision."""
         return self.derivatives.difference_step
+
+    @property
+    def bonus_interval(self) -> int:
+        """Steps from one entropy bonus to the next in what the critic learns."""
+        return self.n_step
 
     def look_ahead(self, environment: Environment) -> Environment:
         """The environment whose step is a transition of the replay buffer."""

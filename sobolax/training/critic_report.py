@@ -83,6 +83,7 @@ def report_on_critic(
     deviation: jax.typing.ArrayLike = 1.0,
     huber_delta: float = 1e6,
     of_action: bool = True,
+    bonus_interval: int = 1,
 ) -> CriticReport:
     """Compares a critic with rollouts.
 
@@ -92,8 +93,8 @@ def report_on_critic(
     Args:
         environment: The environment.
         policy: `(observation, noise (action_size,)) -> (action, bonus)`; the bonus is added to
-            the reward of every step but the first, as in soft Q functions; of every step for a
-            critic of states.
+            the reward of every step but the first, as in soft Q functions (or of some of them, see
+            `bonus_interval`); of every step for a critic of states.
         critic: `(observation, action) -> ()`.
         visited: States to look at, with a leading axis; see `Evaluation.visited`.
         key: Random key.
@@ -105,6 +106,7 @@ def report_on_critic(
         huber_delta: References whose gradient is of larger norm are dropped.
         of_action: Whether the critic depends on the action; if not it is `V`, and the policy takes
             the first action of the reference too.
+        bonus_interval: See `discounted_return`.
 
     Example:
         >>> from sobolax.cart import Cart
@@ -141,7 +143,9 @@ def report_on_critic(
         def reference(displacement: jax.Array, action: jax.Array) -> jax.Array:
             start = environment, policy, state, displacement, action if of_action else None
             returns = jax.vmap(
-                lambda noise: discounted_return(*start, noise, discount, reward_scale)
+                lambda noise: discounted_return(
+                    *start, noise, discount, reward_scale, bonus_interval
+                )
             )(noise)
             return jnp.mean(returns)
 
@@ -181,6 +185,7 @@ def discounted_return(
     noise: jax.Array,
     discount: Any,
     reward_scale: Any = 1.0,
+    bonus_interval: int = 1,
 ) -> jax.Array:
     """Discounted return of one rollout, differentiable in displacement and first action.
 
@@ -195,6 +200,9 @@ def discounted_return(
             action.
         discount: gamma.
         reward_scale: Multiplies every reward.
+        bonus_interval: Steps from one bonus to the next, counted from the first action: those of
+            the targets, where n-step targets have the bonus of every n-th step alone. A time limit
+            cuts an episode's last targets short, which then have it earlier; no limit is here.
 
     Example:
         >>> from sobolax.cart import Cart
@@ -218,7 +226,8 @@ def discounted_return(
         chosen = chosen.astype(noise.dtype if action is None else action.dtype)
         if action is not None:
             first = index == 0
-            chosen, bonus = jnp.where(first, action, chosen), jnp.where(first, 0.0, bonus)
+            bare = first if bonus_interval == 1 else first | (index % bonus_interval != 0)
+            chosen, bonus = jnp.where(first, action, chosen), jnp.where(bare, 0.0, bonus)
         next_state = environment.step(current, chosen)
         gained = bonus + reward_scale * next_state.reward
         total += jnp.where(weight > 0.0, weight * gained, 0.0).astype(dtype)

@@ -249,5 +249,6 @@ def look(setup: Setup, state: TrainingState, hyper: Any, index: jax.Array) -> Me
         reward_scale=hyper.reward_scale,
         deviation=normalization.deviation(state.normalizer),
         of_action=agent.of_action,
+        bonus_interval=config.bonus_interval,
     )
     return metrics | {name: found for name, found in vars(report).items() if found is not None}

@@ -7,7 +7,12 @@ The n-step target of Q-learning and actor-critics (Watkins, 1989; Rainbow, arXiv
 with `m = n`, or fewer where the episode ends before. Written as a transition with the reward
 `r_0 + ... + gamma^(m-1) r_(m-1)`, the discount `gamma^(m-1) d` and the next observation `o_m`, any
 TD error of one step is one of n steps, and so are its gradients: the tangents of this transition
-are those of the composed map, with the later actions held fixed as they were taken.
+are those of the composed map, with the later actions held fixed as they were taken. Where an
+environment discounts steps itself, by less than 1, the discounts of the steps before multiply every
+term, and `d` is the product of all.
+
+An entropy bonus (SAC) is no reward of the environment: it comes with `V(o_m)`, once for the n
+steps. The bonuses of the steps between are left out, and the critic is of that return.
 """
 
 from dataclasses import dataclass, replace
@@ -46,7 +51,8 @@ class MultiStep:
     """An environment whose one step is up to `n` steps of another.
 
     Its physics is a `Stretch`, so that everything that differentiates a step differentiates n of
-    them. The discount of a state after a step is `gamma^(m-1) d`.
+    them. The discount of a state after a step is `gamma^(m-1) d`, with the
+    product of the m steps' own discounts for `d`.
 
     Args:
         environment: The environment.
@@ -91,7 +97,7 @@ class MultiStep:
             sound = jax.tree.map(lambda a, b: jnp.where(goes_on, a, b), current, stretch.state)
             next_state = self.environment.step(sound, later)
             chosen = jax.tree.map(lambda a, b: jnp.where(goes_on, a, b), next_state, current)
-            share = jnp.where(goes_on, share * stretch.discount, share)
+            share = jnp.where(goes_on, share * stretch.discount * sound.discount, share)
             reward = reward + jnp.where(goes_on, share * next_state.reward, 0.0)
             return (chosen, reward, share), None
 

@@ -1,13 +1,20 @@
 """The critic report against critics whose errors are known."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import envs
+import sobolax
+from sobolax.agents import sac
+from sobolax.cart import Cart
+from sobolax.training import loop
 from sobolax.training.critic_report import discounted_return, report_on_critic
 from sobolax.training.evaluation import evaluate
+from sobolax.transition import Transition
 
 HORIZON = 200  # 0.95^200 = 4e-5
 
@@ -158,3 +165,50 @@ def test_the_bonus_counts_from_the_second_step_on(env):
 
     expected = sum(0.9**t for t in range(1, 10))
     np.testing.assert_allclose(total(1.0) - total(0.0), expected, rtol=1e-4)
+
+
+class Nothing(Cart):
+    """A cart that earns nothing: what is left of a return are bonuses."""
+
+    def step(self, state, action):
+        return replace(super().step(state, action), reward=jnp.zeros_like(state.reward))
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_reference_of_sac_is_what_its_targets_of_n_steps_add_up_to(float64, steps):
+    start, noise, temperature, entropy = Nothing().at(0.0, 0.0), jnp.zeros((400, 1)), 0.1, 2.0
+
+    def policy(observation, noise):
+        return jnp.zeros(1), temperature * entropy
+
+    where = Nothing(), policy, start, jnp.zeros(2), jnp.zeros(1), noise
+    reference = jax.jit(lambda: discounted_return(*where, 0.9, bonus_interval=steps))()
+    constant = lambda observation, action: reference  # noqa: E731
+    transition = Transition(
+        jnp.zeros(2), jnp.zeros(1), jnp.zeros(()), jnp.asarray(0.9 ** (steps - 1)), jnp.zeros(2)
+    )
+    td_error = sac.make_td_error(
+        constant,
+        constant,
+        lambda observation: (jnp.zeros(1), jnp.asarray(-entropy)),
+        temperature=temperature,
+        discount=0.9,
+    )
+    # 0.9^400 of the return is beyond the horizon.
+    np.testing.assert_allclose(td_error(transition), 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_the_report_of_a_training_goes_by_its_targets(monkeypatch, n_step):
+    found = {}
+
+    def record(*arguments, **options):
+        found.update(options)
+        return report_on_critic(*arguments, **options)
+
+    monkeypatch.setattr(loop, "report_on_critic", record)
+    training = sobolax.make_training(Cart(), sac.Config(n_step=n_step))
+    hyper = sac.Hyperparameters()
+    state = jax.eval_shape(training.init, jax.random.key(0), hyper)
+    jax.eval_shape(training.look, state, hyper, jnp.int32(0))
+    assert found["bonus_interval"] == n_step

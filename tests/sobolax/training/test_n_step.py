@@ -1,6 +1,7 @@
 """n-step targets: the composed map, its tangents, and what reaches the replay buffer."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -203,6 +204,49 @@ def test_steps_beyond_the_end_leave_reverse_mode_its_gradients(position):
         assert theirs.valid.all()
         # One product of a few float32 factors, in another order.
         np.testing.assert_allclose(ours.target, theirs.target, rtol=1e-5)
+
+
+class Fading(Counter):
+    """Discounts its steps itself, by less the farther it is."""
+
+    name = "fading"
+
+    def step(self, state, action):
+        moved = state.physics + action[0]
+        seen = {"observation": moved[None], "discount": 1 / (1 + moved**2)}
+        return replace(state, physics=moved, reward=jnp.sin(moved), **seen)
+
+
+def test_discounts_of_the_steps_between_are_multiplied(float64):
+    env, actions = Fading(episode_length=5), jnp.asarray([[0.3], [0.5], [-0.4]])
+    first = env._state(jnp.asarray(0.2), jnp.zeros(()))
+
+    def one_by_one(along, action):
+        """Rewards and discounts of three steps, one after the other."""
+        state, reward, share = env.perturb(first, along), 0.0, 1.0
+        for number, taken in enumerate((action, *actions[1:])):
+            state = env.step(state, taken)
+            reward += share * state.reward
+            share *= state.discount * (GAMMA if number < 2 else 1.0)
+        return reward, share
+
+    @jax.jit
+    def compare():
+        where = jnp.zeros(1), actions[0]
+        start = start_of(first, actions[1:], jnp.int32(3), jnp.asarray(GAMMA))
+        basis = basis_directions(1), basis_directions(1)
+        transition, _, tangents = forward_tangents(MultiStep(env, 3), start, actions[0], *basis)
+        expected, (gradients, _) = one_by_one(*where), jax.jacfwd(one_by_one, (0, 1))(*where)
+        # Tangents of a discount are nobody's but `reverse`'s.
+        found = (
+            (transition.reward, transition.discount),
+            tangents.state.reward,
+            tangents.action.reward,
+        )
+        return found, (expected, *gradients)
+
+    # A few products and sums of order one in float64.
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12), *compare())
 
 
 def test_a_target_longer_than_an_episode_is_refused():
