@@ -80,7 +80,7 @@ def make_training(
         weighting=chosen_weighting,
     )
     made = agent.make_agent(environment.observation_size, environment.action_size, options)
-    return sobolax.make_training(environment, config, made)
+    return sobolax.make_training(environment, config, replace(made, config=config))
 
 
 def choose(

@@ -25,12 +25,13 @@ class Config(AgentConfig):
     def make_agent(self, environment: Environment) -> Agent:
         """DDPG with one critic."""
         options = self.critic_options(critics=1)
-        return make_agent(
+        made = make_agent(
             environment.observation_size,
             environment.action_size,
             options,
             actor_observations(environment),
         )
+        return replace(made, config=self)
 
 
 @register_hyperparameters

@@ -8,7 +8,7 @@ gradient is that of one of the branches. There is no actor, and so no policy's p
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -56,12 +56,13 @@ class Config(AgentConfig):
 
     def make_agent(self, environment: Environment) -> Agent:
         """Q-learning with two critics, whose smaller value counts."""
-        return make_agent(
+        made = make_agent(
             environment.observation_size,
             environment.action_size,
             self.critic_options(critics=2),
             self.grid_points,
         )
+        return replace(made, config=self)
 
 
 @register_hyperparameters
@@ -161,7 +162,8 @@ def make_agent(
         >>> jax.eval_shape(agent.act, state, normalization.init(2), jnp.zeros(2)).shape
         (1,)
     """
-    critics = make_critics(observation_size, action_size, options or CriticOptions())
+    options = options or CriticOptions()
+    critics = make_critics(observation_size, action_size, options)
     grid = action_grid(action_size, grid_points)
 
     def best_action(parameters, normalizer: Normalizer, observation) -> jax.Array:
@@ -217,4 +219,13 @@ def make_agent(
         )
         return QLearningState(critic_state), metrics
 
-    return Agent(init, explore, act, sample, value, update, Hyperparameters)
+    return Agent(
+        init,
+        explore,
+        act,
+        sample,
+        value,
+        update,
+        Hyperparameters,
+        counts_coordinates=options.gradient_units == "state_std",
+    )

@@ -7,7 +7,7 @@ target itself, at a fresh step of the simulator (`sobolax.agents.actor_gradients
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import jax
@@ -92,7 +92,7 @@ class Config(AgentConfig):
                 state_directions=self.state_directions if at_policy else 0,
                 action_directions=self.action_directions if at_policy else None,
             )
-        return make_agent(
+        made = make_agent(
             environment.observation_size,
             environment.action_size,
             self.critic_options(critics=2),
@@ -101,6 +101,7 @@ class Config(AgentConfig):
             fresh_step,
             actor_observations(environment),
         )
+        return replace(made, config=self)
 
 
 @register_hyperparameters
@@ -361,7 +362,16 @@ def make_agent(
         )
         return new_state, metrics
 
-    return Agent(init, explore, act, sample, value, update, Hyperparameters)
+    return Agent(
+        init,
+        explore,
+        act,
+        sample,
+        value,
+        update,
+        Hyperparameters,
+        counts_coordinates=options.gradient_units == "state_std",
+    )
 
 
 def make_policy(

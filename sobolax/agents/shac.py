@@ -380,4 +380,14 @@ def make_agent(
         )
         return new_state, metrics
 
-    return Agent(init, explore, act, sample, value, update, Hyperparameters, of_action=False)
+    return Agent(
+        init,
+        explore,
+        act,
+        sample,
+        value,
+        update,
+        Hyperparameters,
+        of_action=False,
+        config=config,
+    )

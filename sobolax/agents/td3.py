@@ -47,13 +47,14 @@ class Config(AgentConfig):
 
     def make_agent(self, environment: Environment) -> Agent:
         """TD3 with two critics."""
-        return make_agent(
+        made = make_agent(
             environment.observation_size,
             environment.action_size,
             self.critic_options(critics=2),
             self.actor_delay,
             actor_observations(environment),
         )
+        return replace(made, config=self)
 
 
 @register_hyperparameters
@@ -224,7 +225,16 @@ def make_agent(
         metrics = critic_metrics | {"actor_loss": objective}
         return Td3State(actor, target, critic_state, optimizer, state.updates + 1), metrics
 
-    return Agent(init, explore, act, sample, value, update, Hyperparameters)
+    return Agent(
+        init,
+        explore,
+        act,
+        sample,
+        value,
+        update,
+        Hyperparameters,
+        counts_coordinates=options.gradient_units == "state_std",
+    )
 
 
 def make_td_error(

@@ -36,6 +36,9 @@ class Agent:
         hyperparameters: The class of its hyperparameters; None to take whatever is handed over.
         of_action: Whether `value` depends on the action; if not, it is that of the state alone, of
             the policy with its bonus.
+        counts_coordinates: Whether it measures gradients in standard deviations of local
+            coordinates, which its configuration has to count.
+        config: The configuration whose options it was made with; None for none.
 
     Example:
         >>> from sobolax.training import normalization
@@ -54,3 +57,5 @@ class Agent:
     update: Callable[..., tuple[Any, Metrics]]
     hyperparameters: type | None = None
     of_action: bool = True
+    counts_coordinates: bool = False
+    config: Any = None

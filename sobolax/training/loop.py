@@ -6,7 +6,7 @@ buffer, `on_policy` from what was just collected. `freezing` stops runs that are
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from sobolax.environment import Environment
 from sobolax.training import normalization, sharding
 from sobolax.training.agent import Agent, Metrics
 from sobolax.training.base_config import TrainingConfig
+from sobolax.training.config import LoopConfig
 from sobolax.training.critic_report import report_on_critic
 from sobolax.training.evaluation import evaluate
 from sobolax.training.state import Policy, Setup, TrainingState
@@ -118,8 +119,8 @@ def make_training(
 
     Raises:
         ValueError: If the configuration cannot work (see its `check`) or cannot be split over the
-            mesh, or the agent is another one than the configuration's. What is made raises it for
-            hyperparameters of another agent.
+            mesh, or the agent is another one than the configuration's or was made without its
+            options. What is made raises it for hyperparameters of another agent.
 
     Example:
         >>> from sobolax.agents import sac
@@ -179,20 +180,53 @@ def make_training(
 
 def _chosen(agent: Agent | None, config: TrainingConfig, environment: Environment) -> Agent:
     """The agent that was handed over, if it is one of the configuration's; else the latter."""
+    if agent is None:
+        return config.make_agent(environment)
+    _check_coordinates(agent, config)
     try:
         own = config.make_agent(environment)
     except NotImplementedError:
-        if agent is None:
-            raise
         return agent
-    if agent is None:
-        return own
     if agent.hyperparameters is not None and agent.hyperparameters is not own.hyperparameters:
         raise ValueError(
             f"{owner_of(config)} was handed an agent with {owner_of(agent.hyperparameters)}: take "
             "the Config of that agent, or a LoopConfig, which has no agent of its own"
         )
+    _check_options(agent, config)
     return agent
+
+
+def _check_coordinates(agent: Agent, config: TrainingConfig) -> None:
+    """Raises ValueError where one of them measures in what the other does not know of."""
+    if agent.counts_coordinates == config.counts_coordinates:
+        return
+    owner = owner_of(config)
+    if agent.counts_coordinates:
+        raise ValueError(
+            f"{owner} was handed an agent with gradient_units='state_std', but counts no "
+            "coordinates: take the agent's own Config(gradient_units='state_std') and its "
+            "make_agent(environment), or other units"
+        )
+    raise ValueError(
+        f"{owner}: gradient_units='state_std' would scale tangents for an agent that was handed "
+        "over and measures in other units: leave it out, or give the agent the same"
+    )
+
+
+def _check_options(agent: Agent, config: TrainingConfig) -> None:
+    """Raises ValueError for options of an agent that the one handed over was made without."""
+    loop = LoopConfig if isinstance(config, LoopConfig) else TrainingConfig
+    known = {entry.name for entry in fields(loop)}
+    for entry in fields(config):
+        found = getattr(config, entry.name)
+        if entry.name in known or found == getattr(agent.config, entry.name, entry.default):
+            continue
+        raise ValueError(
+            f"{owner_of(config)}: {entry.name}={found!r} does not reach the agent that was handed "
+            "over, which was made without it: hand over this configuration's "
+            "make_agent(environment) or none, take a LoopConfig, or, where you made the agent with "
+            "it by hand, say so: dataclasses.replace(agent, config=config)"
+        )
 
 
 def _check_hyperparameters(agent: Agent, hyper: Any) -> None:

@@ -9,11 +9,13 @@ import pytest
 
 import envs
 from sobolax import make_train, make_training
-from sobolax.agents import ddpg, q_learning, sac, td3
+from sobolax.agents import ddpg, q_learning, sac, shac, td3
+from sobolax.agents.critics import CriticOptions
 from sobolax.cart import Cart
 from sobolax.environment import State
 from sobolax.tangents import Derivatives
 from sobolax.training import replay
+from sobolax.training.config import LoopConfig
 from sobolax.training.evaluation import evaluate
 
 SMALL = sac.Config(
@@ -30,6 +32,9 @@ SMALL = sac.Config(
     report_horizon=5,
     report_draws=1,
 )
+
+
+SHAC = shac.Config(critics=1, horizon=8)
 
 
 class Counter:
@@ -262,12 +267,38 @@ def test_configurations_that_cannot_work_are_refused_before_anything_compiles(ch
         (sac.Config(), ddpg.make_agent(3, 1), "sac.Config was handed an agent with ddpg.Hyper"),
         (sac.Config, None, "must be the Config of an agent"),
         (sac.Hyperparameters(), None, "must be the Config of an agent"),
+        (td3.Config(trust="soft"), td3.make_agent(3, 1), "td3.Config: trust='soft' does not reach"),
+        (
+            td3.Config(actor_delay=3),
+            td3.Config().make_agent(Cart()),
+            "actor_delay=3 does not reach",
+        ),
+        (
+            LoopConfig(),
+            ddpg.make_agent(3, 1, CriticOptions(gradient_units="state_std")),
+            "LoopConfig was handed an agent with gradient_units='state_std', but counts no coordi",
+        ),
+        (
+            ddpg.Config(gradient_units="state_std"),
+            ddpg.make_agent(3, 1),
+            "ddpg.Config: gradient_units='state_std' would scale tangents for an agent that was",
+        ),
     ],
-    ids=range(4),
+    ids=range(8),
 )
 def test_agents_go_with_their_configuration(config, agent, message):
     with pytest.raises(ValueError, match=message):
         make_training(envs.make("pendulum"), config, agent)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [td3.Config(trust="soft", actor_delay=3), sac.Config(gradient_units="state_std"), SHAC],
+    ids=["td3", "sac", "shac"],
+)
+def test_the_agent_of_a_configuration_goes_with_it_and_with_other_sizes(config):
+    agent = config.make_agent(Cart())
+    make_training(Cart(), replace(config, num_envs=32), agent)
 
 
 @pytest.mark.parametrize(
