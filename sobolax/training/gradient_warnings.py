@@ -49,14 +49,17 @@ def find_warnings(metrics: Mapping[str, Any], environment: str) -> dict[str, str
         found["gradients_dropped"] = (
             f"environment {environment!r}: {100 * dropped:.3g} % of all gradients were dropped, "
             "their tangents not finite or longer than tangent_bound: this is mostly plain TD "
-            "learning. Scale observations and rewards to the order of one, or raise tangent_bound"
+            "learning. Scale observations and rewards to the order of one, or raise tangent_bound; "
+            "if that changes nothing, they are not finite: sobolax.testing.check_environment names "
+            "the entry"
         )
     dropped = _worst(metrics, "actor_gradients_dropped")
     if dropped > LARGEST_SHARE_DROPPED:
         found["actor_gradients_dropped"] = (
             f"environment {environment!r}: for {100 * dropped:.3g} % of all samples the actor had "
             "no gradient of the simulator, their fresh steps or tangents not finite or longer than "
-            "tangent_bound: raise that, or choose actor_gradient='critic'"
+            "tangent_bound: raise that, or choose actor_gradient='critic', which alone helps where "
+            "they are not finite"
         )
     dropped = _worst(metrics, "windows_dropped")
     if dropped > LARGEST_SHARE_DROPPED:
