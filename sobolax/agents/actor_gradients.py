@@ -180,10 +180,12 @@ def check_fresh_steps(owner: str, config: Any) -> None:
                 f"{instead}"
             )
     if config.actor_gradient == "mixed" and config.first_order == "reverse":
+        at_policy = config.gradients_at == "policy"
+        others = "'recomputed'" if at_policy else "'cached', 'recomputed' or 'off'"
         raise ValueError(
             f"{owner}: actor_gradient='mixed' needs to know how much the step stretches every "
-            "direction, which first_order='reverse' never computes: choose 'cached', "
-            "'recomputed' or 'off', or actor_gradient='simulator'"
+            f"direction, which first_order='reverse' never computes: choose {others}, or "
+            "actor_gradient='simulator'"
         )
 
 

@@ -68,7 +68,8 @@ class ValueHyperparameters:
         tau: Share of the online critic that goes into the target critic at every update.
         critic_learning_rate: Of Adam.
         reward_scale: Multiplies every reward that the critic learns from.
-        tangent_bound: Tangents of larger Euclidean norm take their own term out of the loss.
+        tangent_bound: Tangents of larger Euclidean norm take their own term out of the loss. No
+            bound with a replay buffer and `first_order="reverse"`, which computes no tangents.
         huber_delta: Gradient errors of larger Euclidean norm count linearly, not squared (Huber).
 
     Example:
@@ -213,7 +214,10 @@ class AgentConfig(LoopConfig):
         return self.gradient_units == "state_std"
 
     def check(self, environment: Environment) -> None:
-        """Raises ValueError, saying what to do instead, for what cannot work; compiles nothing."""
+        """Raises ValueError, saying what to do instead, for what cannot work.
+
+        Compiles nothing, but for a weighting rule of your own, which is tried on a few numbers.
+        """
         super().check(environment)
         owner = owner_of(self)
         check_flags(owner, self, ["line_search"])
@@ -225,9 +229,16 @@ class AgentConfig(LoopConfig):
                 f"{owner}: weighting={self.weighting!r} must be one of {', '.join(WEIGHTINGS)}, or "
                 "a function of base weights that gives a sobolax.weighting.Weighting"
             )
+        if self.weighting != "constant" and self.first_order == "off":
+            raise ValueError(
+                f"{owner}: weighting={self.weighting!r} weighs gradients beside values, and "
+                "first_order='off' has none. Choose first_order='cached', or leave it out"
+            )
         self._check_units(owner, environment)
         self._check_teacher(owner, environment)
-        check_weighting(self.make_weighting(Weights(1.0, 1.0)))
+        weighting = self.make_weighting(Weights(1.0, 1.0))
+        if callable(self.weighting):
+            check_weighting(weighting)
 
     def _check_units(self, owner: str, environment: Environment) -> None:
         """Units and trust; see `check`."""

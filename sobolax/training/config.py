@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from sobolax.checks import (
     check_choice,
@@ -37,7 +38,8 @@ class LoopConfig(TrainingConfig):
             gradient along the state, whose weight then has no effect.
         action_directions: The same for the action.
         tangent_dtype: How stored tangents are kept: "float32", "bfloat16", "float16", "int8" or
-            "int4" (see `sobolax.tangents.storage`).
+            "int4" (see `sobolax.tangents.storage`). Only "cached" stores any; the others accept it,
+            so that runs that are compared may share it.
         derivatives: How tangents are computed (see `sobolax.tangents.methods`).
         gradient_fraction: Share of the environments, of the memory and of every batch that have
             gradients. Weights mean what they mean at 1, as means do not change; 0.25 costs about a
@@ -173,12 +175,7 @@ class LoopConfig(TrainingConfig):
                 f"{owner}: derivatives={self.derivatives!r} must be a "
                 "sobolax.tangents.Derivatives, whose defaults are Derivatives()"
             )
-        if self.first_order == "reverse" and self.derivatives != Derivatives():
-            raise ValueError(
-                f"{owner}: derivatives={self.derivatives!r} would do nothing: "
-                "first_order='reverse' pulls the step back and computes no tangents. Choose "
-                "'cached' or 'recomputed', or leave derivatives out"
-            )
+        self._check_tangents(owner)
         if self.n_step > environment.episode_length:
             raise ValueError(
                 f"{owner}: n_step={self.n_step} is longer than an episode of environment "
@@ -193,6 +190,26 @@ class LoopConfig(TrainingConfig):
             self.action_directions,
             self.derivatives,
         )
+
+    def _check_tangents(self, owner: str) -> None:
+        """Options of tangents where there are none; see `check`."""
+        if self.first_order == "reverse" and self.derivatives != Derivatives():
+            raise ValueError(
+                f"{owner}: derivatives={self.derivatives!r} would do nothing: "
+                "first_order='reverse' pulls the step back and computes no tangents. Choose "
+                "'cached' or 'recomputed', or leave derivatives out"
+            )
+        if self.first_order != "off":
+            return
+        plain: dict[str, Any] = {"state_directions": None, "action_directions": None}
+        if not self.actor_differentiates:
+            plain["derivatives"] = Derivatives()
+        for name, value in plain.items():
+            if (found := getattr(self, name)) != value:
+                raise ValueError(
+                    f"{owner}: {name}={found!r} would do nothing: first_order='off' has no "
+                    "gradients. Choose first_order='cached', or leave it out"
+                )
 
     def _check_fraction(self, owner: str) -> None:
         """See `check`."""
@@ -214,8 +231,9 @@ class LoopConfig(TrainingConfig):
             count = getattr(self, name)
             part = share * count
             if round(part) < 1 or abs(part - round(part)) > 1e-6 * count:
-                least = max(1, round(part))
+                common = math.gcd(self.num_envs, self.batch_size)
+                nearest = max(1, round(share * common)) / common  # that divides both
                 raise ValueError(
                     f"{owner}: gradient_fraction={share} of {name}={count} is {part:g}, but must "
-                    f"be a whole number of at least 1: choose {least / count:g}, or another {name}"
+                    f"be a whole number of at least 1: choose {nearest:g}, or another {name}"
                 )

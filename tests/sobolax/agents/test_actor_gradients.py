@@ -346,6 +346,10 @@ RECOMPUTED = {"gradients_at": "policy", "first_order": "recomputed"}
         ({"n_step": 3}, "goes through one step, but n_step=3"),
         ({"gradient_fraction": 0.5}, "keeps those of a part"),
         ({"actor_gradient": "mixed", "first_order": "reverse"}, "never computes: choose 'cached'"),
+        (
+            {**RECOMPUTED, "actor_gradient": "mixed", "first_order": "reverse"},
+            "never computes: choose 'recomputed', or actor_gradient",
+        ),
         ({"derivatives": Derivatives(method="analytic"), "first_order": "off"}, "offers none"),
     ],
 )

@@ -29,6 +29,7 @@ SMALL = {
     "evaluation_episodes": 2,
     "report_states": 0,
 }
+UNEVEN = {"num_envs": 16, "batch_size": 100, "replay_capacity": 128}
 NO_UPDATES = SMALL | {"gradient_steps": 0}
 
 
@@ -174,7 +175,10 @@ def test_agents_learn_from_a_fraction_whatever_the_source(source):
         ({"gradient_fraction": float("nan")}, "must be above 0 and at most 1"),
         ({"gradient_fraction": 0.01}, "of num_envs=8 is 0.08, .* choose 0.125"),
         ({"gradient_fraction": 0.3}, "of num_envs=8 is 2.4, .* choose 0.25"),
-        ({"gradient_fraction": 0.125, "batch_size": 4}, "of batch_size=4 is 0.5"),
+        ({"gradient_fraction": 0.125, "batch_size": 4}, "of batch_size=4 is 0.5, .* choose 0.25"),
+        # A share that is good for the environments alone would be refused for the batch.
+        ({"gradient_fraction": 0.3, **UNEVEN}, "of num_envs=16 is 4.8, .* choose 0.25"),
+        ({"gradient_fraction": 0.3125, **UNEVEN}, "of batch_size=100 is 31.25, .* choose 0.25"),
         ({"gradient_fraction": 0.5, "first_order": "off"}, "would do nothing"),
     ],
 )

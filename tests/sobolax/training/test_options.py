@@ -11,6 +11,7 @@ from sobolax.agents import q_learning, sac
 from sobolax.cart import Cart
 from sobolax.tangents import Derivatives
 from sobolax.training.n_step import MultiStep
+from sobolax.weighting import constant
 
 UNITS = ("raw", "observation_std")
 PAIRED = {
@@ -90,12 +91,52 @@ def test_a_grid_of_actions_is_neither_a_point_nor_endless(size, points):
             sac.Config(first_order="reverse", derivatives=Derivatives(max_norm=1.0)),
             r"max_norm=1.0.* would do nothing: first_order='reverse'",
         ),
+        (
+            sac.Config(first_order="off", derivatives=Derivatives(max_norm=1.0)),
+            r"max_norm=1.0.* would do nothing: first_order='off'",
+        ),
+        (
+            sac.Config(first_order="off", action_directions=0),
+            r"action_directions=0 would do nothing: first_order='off'",
+        ),
+        (
+            sac.Config(first_order="off", weighting="relative_loss_progress"),
+            "weighting='relative_loss_progress' weighs gradients beside values, and first_ord",
+        ),
+        (
+            sac.Config(first_order="off", weighting=lambda base: constant(base)),
+            "weighs gradients beside values",
+        ),
     ],
-    ids=["grid", "start", "reverse"],
+    ids=["grid", "start", "reverse", "derivatives", "directions", "weighting", "own"],
 )
 def test_what_would_learn_nothing_or_do_nothing_is_refused(config, message):
     with pytest.raises(ValueError, match=message):
         config.check(Cart())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        # What studies give plain TD learning as well, and an actor through the simulator.
+        {"first_order": "off", "tangent_dtype": "bfloat16"},
+        {"first_order": "recomputed", "tangent_dtype": "bfloat16"},
+        {
+            "first_order": "off",
+            "actor_gradient": "simulator",
+            "derivatives": Derivatives(max_norm=1.0),
+        },
+    ],
+)
+def test_what_is_shared_by_runs_that_are_compared_is_accepted(options):
+    sac.Config(**options).check(Cart())
+
+
+def test_a_check_compiles_nothing(caplog):
+    config = sac.Config(weighting="guarded", total_timesteps=65_536)
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        config.check(Cart())
+    assert not [entry for entry in caplog.messages if entry.startswith("Compiling")]
 
 
 def test_a_stretch_of_steps_begins_where_the_environment_does():
