@@ -283,6 +283,7 @@ class Reach(MjcfEnvironment):
         return -jnp.sum((self.site(after, "tip") - after.mocap_pos[0]) ** 2)
 
 
+@pytest.mark.slow  # physics of its own
 def test_a_first_state_may_take_places_from_the_robot_that_was_drawn():
     env = randomize(Reach(), {"body_pos:link": (0.5, 2.0)})
 

@@ -312,6 +312,7 @@ SITES = """<mujoco><worldbody><site name="fixed"/><body><joint axis="0 1 0"/>
 <position site="fixed" refsite="tip" gear="0 0 0 0 2 0"/></actuator></mujoco>"""
 
 
+@pytest.mark.slow  # physics in both modes
 def test_a_servo_between_sites_is_stiff_where_their_frames_agree(float64):
     """There MJX's difference of quaternions has no gradient, at rest of all places."""
     model = mjx.put_model(mujoco.MjModel.from_xml_string(SITES), impl="jax")

@@ -155,6 +155,7 @@ def assert_close(one, other):
     jax.tree.map(compare, one, other)
 
 
+@pytest.mark.slow  # a training of its own
 def test_vmap_over_seeds_and_all_hyperparameters_equals_one_run_at_a_time(
     pendulum_training, run_alone
 ):
