@@ -30,6 +30,7 @@ from sobolax.mjx.step import (
     integrate,
     integration_matrix,
     inverse_of,
+    next_activation,
     refined_solution,
     residual,
     unconstrained,
@@ -105,7 +106,7 @@ def step_and_jacobian(model: mjx.Model, data: mjx.Data) -> tuple[mjx.Data, StepJ
             integrator = jnp.zeros_like(qacc)
         else:
             integrator = integration @ rate - mjx.mul_m(model, data, qacc)
-        return balance, integrator, _next_activation(model, data)
+        return balance, integrator, next_activation(model, data)
 
     def along_position(dq: jax.Array):
         moved = _positioned(model, data.replace(qpos=integrate_position(model, data.qpos, dq)))
@@ -171,10 +172,3 @@ def _with_smooth_force(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     return data.replace(
         qfrc_smooth=data.qfrc_passive - data.qfrc_bias + data.qfrc_actuator + applied
     )
-
-
-def _next_activation(model: mjx.Model, data: mjx.Data) -> jax.Array:
-    """Activations after the step, `(na,)`."""
-    if not model.na:
-        return jnp.zeros(0, data.qpos.dtype)
-    return mjx.euler(model, data).act

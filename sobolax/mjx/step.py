@@ -165,20 +165,19 @@ def _runge_kutta(model: mjx.Model, start: mjx.Data) -> mjx.Data:
     """
     timestep = model.opt.timestep
 
-    def moved(rates: tuple[jax.Array, ...], over: Any) -> mjx.Data:
+    def moved(rates: tuple[jax.Array, ...], over: Any) -> dict[str, jax.Array]:
         speed, qacc, act_dot = rates
-        return start.replace(
-            qpos=integrate_position(model, start.qpos, over * speed, normalise=True),
-            qvel=start.qvel + over * qacc,
-            act=start.act + over * act_dot,
-            time=start.time + over,
-        )
+        return {
+            "qpos": integrate_position(model, start.qpos, over * speed, normalise=True),
+            "qvel": start.qvel + over * qacc,
+            "act": start.act + over * act_dot,
+            "time": start.time + over,
+        }
 
     def stage(carry: Any, numbers: jax.Array):
         data, rates, mean = carry
         share, weight = numbers
-        there = moved(rates, share * timestep)
-        data = data.replace(qpos=there.qpos, qvel=there.qvel, act=there.act, time=there.time)
+        data = data.replace(**moved(rates, share * timestep))
         data = acceleration(model, unconstrained(model, data))
         rates = data.qvel, data.qacc, data.act_dot
         mean = jax.tree.map(lambda mean, rate: mean + weight * rate, mean, rates)
@@ -189,17 +188,11 @@ def _runge_kutta(model: mjx.Model, start: mjx.Data) -> mjx.Data:
     # How far along the rates of the stage before, and how much those of this one count.
     numbers = jnp.asarray([(0.5, 1 / 3), (0.5, 1 / 3), (1.0, 1 / 6)], start.qpos.dtype)
     (data, _, mean), _ = jax.lax.scan(stage, (start, rates, mean), numbers)
-    there = moved(mean, timestep)
-    still = frozen(data).tree_replace(
+    still: Any = frozen(data).tree_replace(
         {"act": start.act, "act_dot": mean[2], "actuator_length": data.actuator_length}
     )
-    return data.replace(
-        qpos=there.qpos,
-        qvel=there.qvel,
-        act=mjx.euler(model, still).act,
-        time=there.time,
-        qacc_warmstart=data.qacc,
-    )
+    last = {"act": next_activation(model, still), "qacc_warmstart": data.qacc}
+    return data.replace(**moved(mean, timestep) | last)
 
 
 def _whole_force(model: mjx.Model, data: mjx.Data) -> jax.Array:
@@ -251,6 +244,13 @@ def integration_matrix(model: mjx.Model, data: mjx.Data) -> jax.Array | None:
         return mjx.full_m(model, data) + jnp.diag(model.opt.timestep * model.dof_damping)
     gradient = mjx.deriv_smooth_vel(model, data)
     return None if gradient is None else mjx.full_m(model, data) - model.opt.timestep * gradient
+
+
+def next_activation(model: mjx.Model, data: mjx.Data) -> jax.Array:
+    """Activations after the step, `(na,)`: within their limits."""
+    if not model.na:
+        return jnp.zeros(0, data.qpos.dtype)
+    return mjx.euler(model, data).act
 
 
 def inverse_of(matrix: jax.Array) -> jax.Array:

@@ -51,8 +51,8 @@ class MultiStep:
     """An environment whose one step is up to `n` steps of another.
 
     Its physics is a `Stretch`, so that everything that differentiates a step differentiates n of
-    them. The discount of a state after a step is `gamma^(m-1) d`, with the
-    product of the m steps' own discounts for `d`.
+    them. The discount of a state after a step is `gamma^(m-1) d`, with the product of the m steps'
+    own discounts for `d`.
 
     Args:
         environment: The environment.
