@@ -57,13 +57,22 @@ _SIZES: Mapping[str, Any] = {
     "report_horizon": 100,
 }
 
+_LONG: Mapping[str, Any] = _SIZES | {
+    "total_timesteps": 204_800,
+    "epochs": 20,
+    "gradient_steps": 4,
+    "learning_starts": 4_096,
+    "batch_size": 256,
+    "tangent_dtype": "bfloat16",
+}
+
+# `configure` adds a replay buffer of all transitions.
 REGIMES = {
     "few": Regime(
         "10,240 transitions, 4 updates each",
         _SIZES
         | {
             "total_timesteps": 10_240,
-            "replay_capacity": 10_240,
             "epochs": 10,
             "gradient_steps": 32,
             "learning_starts": 1_024,
@@ -75,7 +84,6 @@ REGIMES = {
         _SIZES
         | {
             "total_timesteps": 5_120,
-            "replay_capacity": 5_120,
             "epochs": 10,
             "gradient_steps": 128,
             "learning_starts": 512,
@@ -83,45 +91,12 @@ REGIMES = {
         },
     ),
     "many": Regime(
-        "102,400 transitions, half an update each",
-        _SIZES
-        | {
-            "total_timesteps": 102_400,
-            "replay_capacity": 102_400,
-            "epochs": 20,
-            "gradient_steps": 4,
-            "learning_starts": 4_096,
-            "batch_size": 256,
-            "tangent_dtype": "bfloat16",
-        },
+        "102,400 transitions, half an update each", _LONG | {"total_timesteps": 102_400}
     ),
-    "long": Regime(
-        "204,800 transitions, half an update each",
-        _SIZES
-        | {
-            "total_timesteps": 204_800,
-            "replay_capacity": 204_800,
-            "epochs": 20,
-            "gradient_steps": 4,
-            "learning_starts": 4_096,
-            "batch_size": 256,
-            "tangent_dtype": "bfloat16",
-        },
-    ),
+    "long": Regime("204,800 transitions, half an update each", _LONG),
     # As one program on a GPU.
     "long_64": Regime(
         "204,800 transitions of 64 environments, half an update each",
-        _SIZES
-        | {
-            "num_envs": 64,
-            "total_timesteps": 204_800,
-            "replay_capacity": 204_800,
-            "epochs": 8,
-            "gradient_steps": 32,
-            "learning_starts": 4_096,
-            "batch_size": 256,
-            "tangent_dtype": "bfloat16",
-            "report_states": 0,
-        },
+        _LONG | {"num_envs": 64, "epochs": 8, "gradient_steps": 32, "report_states": 0},
     ),
 }
