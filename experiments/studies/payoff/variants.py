@@ -168,13 +168,6 @@ CHOICES: dict[str, Choice] = {
         "plain, twice the transitions", "control", {"first_order": "off"}, steps=2.0
     ),
     "shac": Choice("SHAC", "baseline", {**_SHAC, "first_order": "off"}, _SHAC_RATES, agent="shac"),
-    "shac_no_bonus": Choice(
-        "SHAC, no entropy bonus",
-        "baseline",
-        {**_SHAC, "first_order": "off"},
-        {**_SHAC_RATES, "initial_temperature": 0.0},
-        agent="shac",
-    ),
     "shac_cut": Choice(
         "SHAC, chains cut at growth 10",
         "baseline",
