@@ -17,9 +17,9 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-import envs
 from experiments.export import numpy_policy
 from experiments.launch import run_folder
+from experiments.launch.configuration import make_environment
 from experiments.launch.exit_status import bad_input, command, leave
 from experiments.launch.flags import check_evaluation, read_flags
 from experiments.launch.memory import check_episodes
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         about = {row["environment"]: row for row in read_policies()}
         check_choice("--env ", args.env, tuple(about))
         check_evaluation(args.episodes, args.seed)
-        environment: Any = envs.make(args.env)
+        environment: Any = make_environment(args.env)
         check_episodes(environment, 1, args.episodes)
         folder = run_folder.choose(args.output, args.env, ["demo"])
         run_folder.create(folder)

@@ -15,6 +15,7 @@ from experiments.launch import json_files
 from experiments.presets import Preset, preset
 from sobolax.agents.config import ValueHyperparameters
 from sobolax.checks import check_choice
+from sobolax.environment import Environment
 from sobolax.training.config import LoopConfig
 
 T = TypeVar("T")
@@ -159,6 +160,19 @@ def parse_environment_arguments(pairs: tuple[str, ...]) -> dict[str, Any]:
                 "text, truth values, None, lists, and mappings of text"
             ) from None
     return arguments
+
+
+def make_environment(name: str, parameters: Mapping[str, Any] | None = None) -> Environment:
+    """What `envs.make` makes of a name and parameters that a command line gives.
+
+    Raises:
+        ValueError: If there is no such environment, a parameter cannot be, or a package is missing;
+            the message names the fix.
+    """
+    try:
+        return envs.make(name, **(parameters or {}))
+    except (TypeError, ImportError) as error:
+        raise ValueError(str(error)) from error
 
 
 def _kept(value: Any) -> Any:

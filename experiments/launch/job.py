@@ -9,9 +9,15 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-import envs
 from experiments.launch import run_folder, snapshot
-from experiments.launch.configuration import CheckpointRule, Experiment, Variant, to_json, variants
+from experiments.launch.configuration import (
+    CheckpointRule,
+    Experiment,
+    Variant,
+    make_environment,
+    to_json,
+    variants,
+)
 from experiments.launch.memory import check_listed
 from experiments.launch.program import keys_and_hypers
 from sobolax import make_training
@@ -91,10 +97,7 @@ def check_experiment(
     check_listed(experiment.seeds * len(variants(experiment)))
     if checkpoints is not None:
         checkpoints.check()
-    try:
-        environment = envs.make(experiment.env, **experiment.env_args)
-    except (TypeError, ImportError) as error:
-        raise ValueError(str(error)) from error
+    environment = make_environment(experiment.env, experiment.env_args)
     config = experiment.config
     if (check := getattr(environment, "check_rewards", None)) is not None:  # of an own robot
         # The other sources go backwards, where other derivatives may exist.

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import envs
 from envs.mujoco.base import MujocoEnvironment
 from experiments.bench import command, timing
 from experiments.bench.gpu import reference
+from experiments.launch.configuration import make_environment
 from experiments.launch.exit_status import leave
 from experiments.launch.program import call
 from experiments.launch.progress import Progress
@@ -59,7 +59,7 @@ def prepare(options: Options) -> dict[str, Any]:
         for count in value if isinstance(value, tuple) else (value,):
             if count < 1:
                 raise ValueError(f"--{name} {count} must be 1 or more")
-    made = {name: envs.make(name) for name in options.envs}
+    made = {name: make_environment(name) for name in options.envs}
     for name, environment in made.items():
         if not isinstance(environment, MujocoEnvironment):
             raise ValueError(f"--envs {name} is no MuJoCo environment")

@@ -6,10 +6,10 @@ A window is collected, the actor's gradient goes back through it, and the critic
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import envs
 from experiments.bench import timing
 from experiments.bench.speed.options import Bench, WindowRow
 from experiments.bench.speed.work import Setup, time_epoch
+from experiments.launch.configuration import make_environment
 from experiments.launch.progress import Progress
 from experiments.report.table import Table
 from sobolax.agents import shac
@@ -20,7 +20,7 @@ MIB = 2**20
 def prepare(bench: Bench) -> dict[str, Setup]:
     """Trainings whose epoch is one iteration, the reference first; raises ValueError."""
     sizes = bench.window
-    environment = envs.make(sizes.env)
+    environment = make_environment(sizes.env)
     found = {}
     for name, changes in alternatives(sizes).items():
         config: Any = shac.Config(

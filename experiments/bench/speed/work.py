@@ -7,10 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-import envs
 from experiments.bench import timing
 from experiments.bench.speed.options import Bench
-from experiments.launch.configuration import Variant, defaults, parse_environment_arguments
+from experiments.launch.configuration import (
+    Variant,
+    defaults,
+    make_environment,
+    parse_environment_arguments,
+)
 from experiments.launch.program import keys_and_hypers
 from experiments.launch.progress import Progress
 from experiments.report.table import Table
@@ -62,10 +66,7 @@ def make_setup(env: str, env_args: tuple[str, ...] = (), steps: int = 1, **chang
     """
     base = defaults(env)
     parameters = {**base.env_args, **parse_environment_arguments(env_args)}
-    try:
-        environment = envs.make(env, **parameters)
-    except (TypeError, ImportError) as error:
-        raise ValueError(str(error)) from error
+    environment = make_environment(env, parameters)
     # The counts of a loop that learns from its first step on.
     given = {"learning_starts": 0, "report_states": 0, "epochs": 1} | {
         name: value

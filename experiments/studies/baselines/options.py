@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import envs
+from experiments.launch.configuration import make_environment
 from experiments.studies.payoff.options import configure
 from experiments.studies.payoff.tasks import REGIMES, TASKS
 from experiments.studies.payoff.variants import PLAIN
@@ -111,7 +111,7 @@ def prepare(options: Options) -> Plan[Options, Job]:
         for task, peer in itertools.product(tasks, peers)
     }
     for task in tasks:
-        envs.make(TASKS[task].env)  # a package that is missing is named here
+        make_environment(TASKS[task].env)  # a package that is missing is named here
     jobs: dict[str, Job] = {}
     # Seeds outermost: what is cut short has all agents.
     for seed in range(options.first_seed, options.first_seed + options.seeds):

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import envs
-from experiments.launch.configuration import defaults, parse_environment_arguments
+from experiments.launch.configuration import (
+    defaults,
+    make_environment,
+    parse_environment_arguments,
+)
 from experiments.launch.policy import TrainedPolicy, load_policy
 from experiments.studies.study import check_flags
 from sobolax.checks import check_choice
@@ -87,10 +90,7 @@ def check(
     for name, why in _BESIDE_PHYSICS.items():
         if name in parameters:
             raise ValueError(f"--env-args {name}=... is not for an audit, {why}: leave it out")
-    try:
-        environment = envs.make(options.env, **parameters)
-    except (TypeError, ImportError) as error:
-        raise ValueError(str(error)) from error
+    environment = make_environment(options.env, parameters)
     methods = options.methods or tuple(
         name for name in ("analytic", "forward") if reason_against(name, environment) is None
     )

@@ -3,7 +3,7 @@
 import functools
 from dataclasses import dataclass
 
-import envs
+from experiments.launch.configuration import make_environment
 from experiments.launch.exit_status import leave
 from experiments.studies import command, study
 from experiments.studies.horizon.measure import Job, measure
@@ -67,10 +67,7 @@ def prepare(options: Options) -> Plan[Options, Job]:
         raise ValueError("--tasks names none: name environments, such as hopper")
     tasks = tuple(dict.fromkeys(options.tasks))
     for task in tasks:
-        try:
-            environment = envs.make(task)
-        except (TypeError, ImportError) as error:
-            raise ValueError(str(error)) from error
+        environment = make_environment(task)
         if options.horizons[-1] > environment.episode_length:
             raise ValueError(
                 f"--horizons {options.horizons[-1]} is longer than an episode of {task}, which has "

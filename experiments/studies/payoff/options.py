@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-import envs
-from experiments.launch.configuration import agent_module, merge
+from experiments.launch.configuration import agent_module, make_environment, merge
 from experiments.studies.payoff.tasks import REGIMES, TASKS
 from experiments.studies.payoff.variants import CHOICES, MAIN, PLAIN
 from experiments.studies.study import Plan, check_flags, check_names
@@ -88,7 +87,7 @@ def prepare(options: Options) -> Plan[Options, Job]:
     check_flags(options, counts, lambda x: x >= 1, "at least 1")
     check_flags(options, ["first_seed"], lambda x: 0 <= x < 2**31, "from 0 to 2**31 - 1")
     everything = range(options.first_seed, options.first_seed + options.seeds)
-    environments = {task: envs.make(TASKS[task].env) for task in tasks}
+    environments = {task: make_environment(TASKS[task].env) for task in tasks}
     programs = []
     for task, regime, variant in itertools.product(tasks, regimes, variants):
         config, hyper = configure(task, regime, variant, options.shrink)

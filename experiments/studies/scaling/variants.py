@@ -3,9 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-import envs
 import sobolax
-from experiments.launch.configuration import Variant
+from experiments.launch.configuration import Variant, make_environment
 from experiments.studies.scaling.options import Options, check
 from experiments.studies.scaling.references import TASKS
 from experiments.studies.selection import Hyperparameters, make_training
@@ -70,8 +69,8 @@ def prepare(options: Options) -> Plan[Options, Job]:
         n: {TASKS[options.env].parameter: n} for n in options.sizes
     }
     try:
-        made = {n: envs.make(options.env, **given) for n, given in parameters.items()}
-    except (TypeError, ImportError, ValueError) as error:
+        made = {n: make_environment(options.env, given) for n, given in parameters.items()}
+    except ValueError as error:
         sizes = " ".join(map(str, options.sizes))
         raise ValueError(f"--sizes {sizes}: {error}") from error
     jobs = [Job(n, made[n], group) for n in made for group in make_groups(options, n)]

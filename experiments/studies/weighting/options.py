@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import envs
+from experiments.launch.configuration import make_environment
 from experiments.studies.study import Plan, check_flags, check_names
 from experiments.studies.weighting.rules import PLAIN, RULES, Rule
 from experiments.studies.weighting.tasks import TASKS, Task
@@ -92,10 +92,7 @@ def _loss_options(options: Options) -> dict[str, str]:
 
 
 def _jobs(task: Task, rules: list[Rule], options: Options) -> Iterator[Job]:
-    try:
-        environment = envs.make(task.environment, **task.parameters)
-    except (TypeError, ImportError) as error:
-        raise ValueError(str(error)) from error
+    environment = make_environment(task.environment, task.parameters)
     for group in dict.fromkeys(rule.group for rule in rules):
         own = tuple(rule for rule in rules if rule.group == group)
         weightings = tuple(dict.fromkeys(rule.weighting for rule in own))

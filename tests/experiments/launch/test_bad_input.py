@@ -1,5 +1,10 @@
 import pytest
 
+import envs
+from experiments.bench.speed import __main__ as bench
+from experiments.demo import __main__ as demo
+from experiments.studies.baselines import __main__ as baselines
+from experiments.studies.payoff import __main__ as payoff
 from experiments.train import main
 
 TINY = ["--env", "pendulum"]
@@ -37,6 +42,24 @@ def test_bad_input_is_one_line_and_status_2(flags, message, tmp_path, assert_ref
     (tmp_path / "my-thesis").mkdir()
     (tmp_path / "my-thesis" / "thesis.tex").write_text("kept")
     assert_refused(main, flags, message)
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        (main, ["--env", "reacher"]),
+        (demo.main, ["--env", "reacher"]),
+        (payoff.main, ["--tasks", "reacher"]),
+        (baselines.main, ["--tasks", "reacher"]),
+        (bench.main, ["--rows", "window", "--window.env", "reacher"]),
+    ],
+)
+def test_a_missing_package_is_one_line_and_status_2(command, flags, monkeypatch, assert_refused):
+    def absent(name, **_):
+        raise ImportError(f"environment {name!r} needs mujoco, which is not installed")
+
+    monkeypatch.setattr(envs, "make", absent)
+    assert_refused(command, flags, "environment 'reacher' needs mujoco")
 
 
 @pytest.mark.parametrize("flags", [["--no-such-flag", "1"], ["--seeds", "three"], ["--env"]])
