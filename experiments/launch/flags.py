@@ -53,8 +53,19 @@ def check_evaluation(episodes: int, seed: int) -> None:
     """
     if episodes < 1:
         raise ValueError(f"--episodes {episodes} must be at least 1")
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"--seed {seed} must be from 0 to 2**32 - 1")
+    check_seed(seed)
+
+
+def check_seed(seed: int, flag: str = "--seed", bits: int = 32) -> None:
+    """Raises ValueError for a seed that random keys do not take, or a command does not.
+
+    Args:
+        seed: The seed.
+        flag: Where it comes from.
+        bits: The largest one has so many.
+    """
+    if not 0 <= seed < 2**bits:
+        raise ValueError(f"{flag} {seed} must be from 0 to 2**{bits} - 1")
 
 
 def given_flags(words: Sequence[str]) -> dict[str, list[str]]:

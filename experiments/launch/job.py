@@ -18,6 +18,7 @@ from experiments.launch.configuration import (
     to_json,
     variants,
 )
+from experiments.launch.flags import check_seed
 from experiments.launch.memory import check_listed
 from experiments.launch.program import keys_and_hypers
 from sobolax import make_training
@@ -92,8 +93,7 @@ def check_experiment(
     """
     if experiment.seeds < 1:
         raise ValueError(f"--seeds {experiment.seeds} must be at least 1 (3 for an interval)")
-    if not 0 <= experiment.seed < 2**32:
-        raise ValueError(f"--seed {experiment.seed} must be from 0 to 2**32 - 1")
+    check_seed(experiment.seed)
     check_listed(experiment.seeds * len(variants(experiment)))
     if checkpoints is not None:
         checkpoints.check()

@@ -111,6 +111,21 @@ def check_flags(
             raise ValueError(f"--{name.replace('_', '-')} {text} must be {rule}")
 
 
+def check_rising(options: Any, name: str, largest: int | None = None) -> None:
+    """Checks that an option is one or more rising numbers from 1 on.
+
+    Raises:
+        ValueError: If it is not; see `check_flags`.
+    """
+
+    def sound(numbers: Sequence[int]) -> bool:
+        allowed = numbers and numbers[0] >= 1 and (largest is None or numbers[-1] <= largest)
+        return bool(allowed) and list(numbers) == sorted(set(numbers))
+
+    end = "on" if largest is None else f"to {largest}"
+    check_flags(options, [name], sound, f"rising numbers from 1 {end}, such as 1 2 4 8")
+
+
 def check_names(flag: str, names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     """Names without repetitions.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.launch.configuration import make_environment
+from experiments.launch.flags import check_seed
 from experiments.studies.payoff.options import configure
 from experiments.studies.payoff.tasks import REGIMES, TASKS
 from experiments.studies.payoff.variants import PLAIN
@@ -104,7 +105,7 @@ def prepare(options: Options) -> Plan[Options, Job]:
     check_choice("--regime ", options.regime, tuple(REGIMES))
     counts = ("seeds", "ppo_timesteps", "ppo_evaluations", "shrink")
     check_flags(options, counts, lambda x: x >= 1, "at least 1")
-    check_flags(options, ["first_seed"], lambda x: 0 <= x < 2**31, "from 0 to 2**31 - 1")
+    check_seed(options.first_seed, "--first-seed", bits=31)
     check_flags(options, ["timeout"], lambda x: x > 0, "above 0")
     configs = {
         (task, peer): configure_peer(options, task, peer)

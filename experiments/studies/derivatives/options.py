@@ -11,8 +11,9 @@ from experiments.launch.configuration import (
     make_environment,
     parse_environment_arguments,
 )
+from experiments.launch.flags import check_seed
 from experiments.launch.policy import TrainedPolicy, load_policy
-from experiments.studies.study import check_flags
+from experiments.studies.study import check_flags, check_rising
 from sobolax.checks import check_choice
 from sobolax.environment import Environment
 from sobolax.tangents.methods import METHODS, Derivatives, reason_against
@@ -76,15 +77,10 @@ def check(
     """
     counts = ("states", "compared", "rollout_states", "batch", "repetitions")
     check_flags(options, counts, lambda x: x >= 1, "at least 1")
-    check_flags(options, ["seed"], lambda x: 0 <= x < 2**31, "from 0 to 2**31 - 1")
+    check_seed(options.seed, bits=31)
     check_flags(options, ["discount"], lambda x: 0 < x < 1, "between 0 and 1")
     check_flags(options, ["bound"], lambda x: 0 < x < math.inf, "finite and above 0")
-    check_flags(
-        options,
-        ["chain"],
-        lambda x: x[:1] >= (1,) and list(x) == sorted(set(x)),
-        "rising numbers of steps from 1 on, such as 1 2 4 8",
-    )
+    check_rising(options, "chain")
     given = parse_environment_arguments(options.env_args)
     parameters = {**defaults(options.env).env_args, **given}
     for name, why in _BESIDE_PHYSICS.items():

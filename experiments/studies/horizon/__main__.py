@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from experiments.launch.configuration import make_environment
 from experiments.launch.exit_status import leave
+from experiments.launch.flags import check_seed
 from experiments.studies import command, study
 from experiments.studies.horizon.measure import Job, measure
 from experiments.studies.horizon.report import figures, tables
-from experiments.studies.study import Plan, check_flags
+from experiments.studies.study import Plan, check_flags, check_rising
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,8 @@ def prepare(options: Options) -> Plan[Options, Job]:
     check_flags(options, ["directions"], lambda x: x >= 2, "at least 2: of one a cosine is a sign")
     check_flags(options, ["distance"], lambda x: 0 < x < 1, "between 0 and 1")
     check_flags(options, ["discount"], lambda x: 0 < x <= 1, "above 0 and at most 1")
-    check_flags(options, ["seed"], lambda x: 0 <= x < 2**31, "from 0 to 2**31 - 1")
-    check_flags(
-        options,
-        ["horizons"],
-        lambda x: x[:1] >= (1,) and list(x) == sorted(set(x)),
-        "rising numbers of steps from 1 on, such as 1 2 4 8",
-    )
+    check_seed(options.seed, bits=31)
+    check_rising(options, "horizons")
     if not options.tasks:
         raise ValueError("--tasks names none: name environments, such as hopper")
     tasks = tuple(dict.fromkeys(options.tasks))

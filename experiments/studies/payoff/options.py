@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from experiments.launch.configuration import agent_module, make_environment, merge
+from experiments.launch.flags import check_seed
 from experiments.studies.payoff.tasks import REGIMES, TASKS
 from experiments.studies.payoff.variants import CHOICES, MAIN, PLAIN
 from experiments.studies.study import Plan, check_flags, check_names
@@ -85,7 +86,7 @@ def prepare(options: Options) -> Plan[Options, Job]:
         )
     counts = ("seeds", "seeds_per_program", "shrink")
     check_flags(options, counts, lambda x: x >= 1, "at least 1")
-    check_flags(options, ["first_seed"], lambda x: 0 <= x < 2**31, "from 0 to 2**31 - 1")
+    check_seed(options.first_seed, "--first-seed", bits=31)
     everything = range(options.first_seed, options.first_seed + options.seeds)
     environments = {task: make_environment(TASKS[task].env) for task in tasks}
     programs = []

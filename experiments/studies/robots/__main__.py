@@ -4,6 +4,7 @@ import functools
 from dataclasses import dataclass
 
 from experiments.launch.exit_status import leave
+from experiments.launch.flags import check_seed
 from experiments.studies import command, study
 from experiments.studies.robots.measure import ROBOTS, Job, measure
 from experiments.studies.robots.report import figures, tables
@@ -40,7 +41,7 @@ def prepare(options: Options) -> Plan[Options, Job]:
     """
     robots = check_names("robots", options.robots, ROBOTS)
     check_flags(options, ("states", "batch", "repetitions"), lambda x: x >= 1, "at least 1")
-    check_flags(options, ["seed"], lambda x: 0 <= x < 2**31, "from 0 to 2**31 - 1")
+    check_seed(options.seed, bits=31)
     return Plan(options, {robot: Job(robot) for robot in robots}, "-".join(robots))
 
 

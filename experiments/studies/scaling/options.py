@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from experiments.launch.flags import check_seed
 from experiments.studies.scaling.families import CONTROLS
 from experiments.studies.study import check_flags, check_names
 
@@ -149,7 +150,7 @@ def check(options: Options) -> None:
     counts = ("seeds", "steps", "plain_budget", "plain_more_budget", "more", "gradient_steps")
     counts += ("epoch_steps", "evaluation_episodes", "num_envs", "timing_steps")
     check_flags(options, counts, lambda x: x >= 1, "at least 1")
-    check_flags(options, ["seed"], lambda x: 0 <= x < 2**32, "from 0 to 2**32 - 1")
+    check_seed(options.seed)
     check_flags(options, ["share"], lambda x: 0 < x < 1, "between 0 and 1")
     check_flags(options, ["groups"], bool, "one or more")
     check_flags(options, ["sizes"], lambda x: x and min(x) >= 1, "one or more, from 1 on")

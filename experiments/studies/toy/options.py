@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from envs.analytic.scalar import KINDS
-from experiments.studies.study import Plan, check_flags, check_names
+from experiments.launch.flags import check_seed
+from experiments.studies.study import Plan, check_flags, check_names, check_rising
 from experiments.studies.toy.critics import CRITICS, MAIN
 from experiments.studies.toy.fit import CHUNK, Sizes
 from experiments.studies.toy.variants import PAIR, TUNED, VARIANTS, Variant
@@ -89,13 +90,8 @@ def prepare(options: Options) -> Plan[Options, Job]:
     """
     counts = ("seeds", "iterations", "updates", "transitions")
     check_flags(options, counts, lambda x: 1 <= x <= LARGEST, f"from 1 to {LARGEST}")
-    check_flags(
-        options,
-        ["sizes"],
-        lambda x: x and x[0] >= 1 and x[-1] <= LARGEST and list(x) == sorted(set(x)),
-        f"rising numbers from 1 to {LARGEST}, such as 8 32 128",
-    )
-    check_flags(options, ["seed"], lambda x: 0 <= x < 2**31, "from 0 to 2**31 - 1")
+    check_rising(options, "sizes", LARGEST)
+    check_seed(options.seed, bits=31)
     options = replace(options, systems=check_names("systems", options.systems, KINDS))
     if options.critics:
         options = replace(options, critics=check_names("critics", options.critics, tuple(CRITICS)))

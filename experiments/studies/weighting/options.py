@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from experiments.launch.configuration import make_environment
+from experiments.launch.flags import check_seed
 from experiments.studies.study import Plan, check_flags, check_names
 from experiments.studies.weighting.rules import PLAIN, RULES, Rule
 from experiments.studies.weighting.tasks import TASKS, Task
@@ -67,7 +68,7 @@ def prepare(options: Options) -> Plan[Options, Job]:
         lambda x: x >= 2,
         "at least 2: the best constant is chosen on one half of the seeds and judged on the other",
     )
-    check_flags(options, ["seed"], lambda x: 0 <= x < 2**32, "from 0 to 2**32 - 1")
+    check_seed(options.seed)
     check_flags(options, ["steps"], lambda x: x is None or x >= 1, "at least 1")
     names = check_names("tasks", options.tasks, tuple(TASKS))
     if (changes := _loss_options(options)) and "toy" in names:

@@ -40,7 +40,7 @@ def test_runs_that_the_note_would_confuse_are_not_merged(name, tmp_path):
     ("arguments", "message"),
     [
         (["--tasks", "hopper_"], "'hopper_'"),
-        (["--horizons", "4", "2"], "--horizons 4 2 must be rising numbers of steps"),
+        (["--horizons", "4", "2"], "--horizons 4 2 must be rising numbers from 1 on"),
         (
             ["--tasks", "pendulum", "--horizons", "1", "9999"],
             "is longer than an episode of pendulum",
