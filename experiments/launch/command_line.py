@@ -1,7 +1,5 @@
 """The command line: typed flags for every field of an experiment, read by tyro."""
 
-import argparse
-import contextlib
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -26,7 +24,7 @@ from experiments.launch.configuration import (
 )
 from experiments.launch.devices import Devices
 from experiments.launch.effects import check_effects
-from experiments.launch.flags import check_path, given_flags, read_flags
+from experiments.launch.flags import check_path, given_flags, read_first, read_flags
 from sobolax.agents.config import ValueHyperparameters
 
 DEFAULT_ENVIRONMENT = "chain"
@@ -113,7 +111,7 @@ def read(argv: Sequence[str] | None = None) -> Command:
     words = sys.argv[1:] if argv is None else list(argv)
     helps = bool({"-h", "--help"} & set(words))
     given = {} if helps else given_flags(words)
-    resume = _first(argv, "--resume")[0]
+    resume = read_first(argv, "--resume")[0]
     rule: CheckpointRule | None = CheckpointRule()
     devices: Devices = None
     track: tuple[str, ...] = ()
@@ -126,7 +124,7 @@ def read(argv: Sequence[str] | None = None) -> Command:
                 f"--resume {folder} goes on with what is saved there: leave --preset out"
             )
         base = run_folder.read_experiment(folder)
-        check_own(base.env, _first(argv, "--env")[0], folder)
+        check_own(base.env, read_first(argv, "--env")[0], folder)
         rule = run_folder.read_rule(folder)
         devices = run_folder.read_devices(folder)
         track = tracking.saved(folder)
@@ -173,7 +171,7 @@ def named_defaults(argv: Sequence[str] | None = None) -> Experiment:
     Raises:
         ValueError: If there is no such agent or preset.
     """
-    env, agent, first_order = _first(argv, "--env", "--agent", "--first-order")
+    env, agent, first_order = read_first(argv, "--env", "--agent", "--first-order")
     return defaults(
         env or DEFAULT_ENVIRONMENT,
         agent=agent or DEFAULT_AGENT,
@@ -184,25 +182,7 @@ def named_defaults(argv: Sequence[str] | None = None) -> Experiment:
 
 def named_preset(argv: Sequence[str] | None = None) -> str:
     """The preset that a command line names: "fast" if none."""
-    return _first(argv, "--preset")[0] or "fast"
-
-
-def _dashes(word: str) -> str:
-    """A flag as tyro names it, which takes `--first_order` as well."""
-    flag, equals, value = word.partition("=")
-    return flag.replace("_", "-") + equals + value if word.startswith("--") else word
-
-
-def _first(argv: Sequence[str] | None, *flags: str) -> list[str | None]:
-    """Values of some flags, read before the others; None for flags that are left out."""
-    words = sys.argv[1:] if argv is None else argv
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for flag in flags:
-        first.add_argument(flag, nargs="?")
-    with contextlib.suppress(argparse.ArgumentError):
-        found = vars(first.parse_known_args(list(map(_dashes, words)))[0])
-        return [found[flag.removeprefix("--").replace("-", "_")] for flag in flags]
-    return [None] * len(flags)
+    return read_first(argv, "--preset")[0] or "fast"
 
 
 def _flags(

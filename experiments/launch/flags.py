@@ -1,5 +1,7 @@
 """The one door through which every command reads its flags: tyro, after checks that it lacks."""
 
+import argparse
+import contextlib
 import dataclasses
 import os
 import sys
@@ -42,6 +44,24 @@ def read_flags(
             if entry.init
         },
     )
+
+
+def read_first(argv: Sequence[str] | None, *flags: str) -> list[str | None]:
+    """Values of some flags, read before the others; None for flags that are left out."""
+    words = sys.argv[1:] if argv is None else argv
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for flag in flags:
+        first.add_argument(flag, nargs="?")
+    with contextlib.suppress(argparse.ArgumentError):
+        found = vars(first.parse_known_args(list(map(_dashes, words)))[0])
+        return [found[flag.removeprefix("--").replace("-", "_")] for flag in flags]
+    return [None] * len(flags)
+
+
+def _dashes(word: str) -> str:
+    """A flag as tyro names it, which takes `--first_order` as well."""
+    flag, equals, value = word.partition("=")
+    return flag.replace("_", "-") + equals + value if word.startswith("--") else word
 
 
 def check_evaluation(episodes: int, seed: int) -> None:

@@ -1,6 +1,5 @@
 """What gradients buy, against dimensions: `python -m experiments.studies.scaling --help`."""
 
-import sys
 from collections.abc import Sequence
 
 from experiments.launch.exit_status import leave
@@ -26,7 +25,6 @@ STUDY = study.Study(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; see `experiments.studies.command.main`."""
-    argv = sys.argv[1:] if argv is None else argv
     return command.main(STUDY, argv, default=defaults(argv))
 
 

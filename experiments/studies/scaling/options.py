@@ -1,13 +1,11 @@
 """What the measurement varies."""
 
-import argparse
-import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.launch.flags import check_seed
+from experiments.launch.flags import check_seed, read_first
 from experiments.studies.scaling.families import CONTROLS
 from experiments.studies.study import check_flags, check_names
 
@@ -129,13 +127,9 @@ DEFAULTS = {
 }
 
 
-def defaults(argv: Sequence[str]) -> Options:
+def defaults(argv: Sequence[str] | None) -> Options:
     """Those of the environment that a command line names."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    first.add_argument("--env", nargs="?")
-    env = None
-    with contextlib.suppress(argparse.ArgumentError):
-        env = first.parse_known_args(argv)[0].env
+    [env] = read_first(argv, "--env")
     return DEFAULTS.get(env or "", Options())
 
 
