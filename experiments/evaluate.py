@@ -62,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = read_flags(Evaluate, argv, "python -m experiments.evaluate")
         check_evaluation(args.episodes, args.seed)
         found = load_run(args.run, args.env)
-        path = choose(args)
+        path = args.output or run_folder.free_path(args.run / "evaluation.json")
+        run_folder.check_new_file(path)
         runs = len(found.job.variants) * found.job.seeds
         check_episodes(found.environment, runs, args.episodes)
     except (ValueError, OSError) as error:
@@ -75,17 +76,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = f"Policies of {found.source}, after {counted(found.epochs, 'epoch')}; all is in {path}"
     console.print(Text(text), soft_wrap=True)
     return 0
-
-
-def choose(args: Evaluate) -> Path:
-    """The path of the file to write.
-
-    Raises:
-        ValueError: If the file exists, or its folder does not or takes no file.
-    """
-    path = args.output or run_folder.free_path(args.run / "evaluation.json")
-    run_folder.check_new_file(path)
-    return path
 
 
 def evaluate_run(found: TrainedRun, episodes: int, seed: int) -> dict[str, Any]:

@@ -67,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_format(args.format)
         found = load_run(args.run, args.env)
         check_agent(found.experiment.agent)
-        path = choose(args)
+        path = args.output or args.run / f"policy{FORMATS[args.format][1]}"
+        run_folder.check_new_file(path)
         name = found.job.variants[-1].name if args.variant is None else args.variant
         [index] = found.indices(name, args.seed)
     except (ValueError, OSError) as error:
@@ -98,17 +99,6 @@ def check_format(name: str) -> None:
             f"--format onnx needs {' and '.join(missing)}: install the extra 'export', or choose "
             "--format numpy"
         )
-
-
-def choose(args: Export) -> Path:
-    """The path of the file to write.
-
-    Raises:
-        ValueError: If the file exists, or its folder does not or takes no file.
-    """
-    path = args.output or args.run / f"policy{FORMATS[args.format][1]}"
-    run_folder.check_new_file(path)
-    return path
 
 
 def export(found: TrainedRun, index: int, name: str, path: Path) -> float:
