@@ -5,7 +5,6 @@ as they come: one that fails, or whose time is over, costs the others nothing.
 """
 
 import contextlib
-import csv
 import os
 import signal
 import subprocess
@@ -139,15 +138,9 @@ def _end(process: subprocess.Popen) -> None:
 
 
 def _save(folder: Path, options: Options, done: Sequence[Mapping[str, Any]]) -> None:
-    """Writes `results.json` and `parts.csv` anew."""
+    """Writes `results.json` anew."""
     flags = {name: value for name, value in asdict(options).items() if name != "output"}
     run_folder.replace_json(folder / run_folder.RESULTS, {"options": flags, "parts": list(done)})
-    with (folder / "parts.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(
-            file, ["part", "outcome", "seconds", "about"], extrasaction="ignore"
-        )
-        writer.writeheader()
-        writer.writerows(done)
 
 
 if __name__ == "__main__":

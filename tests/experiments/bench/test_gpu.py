@@ -1,6 +1,5 @@
 """The GPU benchmark as a whole: parts that work, fail or take too long. Sizes are a rehearsal's."""
 
-import csv
 import json
 
 import numpy as np
@@ -52,8 +51,6 @@ def test_a_part_that_fails_or_takes_too_long_costs_the_others_nothing(made_up, t
     assert (folder / "good" / "a").exists()
     assert "why" in (folder / "bad.log").read_text()
     assert "begun" in (folder / "slow.log").read_text()
-    with (folder / "parts.csv").open() as file:
-        assert [row["outcome"] for row in csv.DictReader(file)] == list(outcomes.values())
 
 
 @pytest.mark.parametrize(
