@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from experiments.launch.exit_status import leave
 from experiments.launch.flags import check_seed
 from experiments.studies import command, study
-from experiments.studies.robots.measure import ROBOTS, Job, measure
+from experiments.studies.robots.measure import ROBOTS, measure
 from experiments.studies.robots.report import figures, tables
 from experiments.studies.study import Plan, check_flags, check_names
 
@@ -33,7 +33,7 @@ class Options:
     seed: int = 0
 
 
-def prepare(options: Options) -> Plan[Options, Job]:
+def prepare(options: Options) -> Plan[Options, None]:
     """Checks the options.
 
     Raises:
@@ -42,7 +42,7 @@ def prepare(options: Options) -> Plan[Options, Job]:
     robots = check_names("robots", options.robots, ROBOTS)
     check_flags(options, ("states", "batch", "repetitions"), lambda x: x >= 1, "at least 1")
     check_seed(options.seed, bits=31)
-    return Plan(options, {robot: Job(robot) for robot in robots}, "-".join(robots))
+    return Plan(options, dict.fromkeys(robots), "-".join(robots))
 
 
 STUDY = study.Study(

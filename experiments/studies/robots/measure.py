@@ -29,17 +29,6 @@ _EVERY, _AT_LEAST = 20, 10  # physics steps between two states, and before the f
 
 
 @dataclass(frozen=True)
-class Job:
-    """One robot.
-
-    Attributes:
-        robot: Its name.
-    """
-
-    robot: str
-
-
-@dataclass(frozen=True)
 class Point:
     """Where a step starts: generalised coordinates and controls, in float64."""
 
@@ -48,16 +37,16 @@ class Point:
     ctrl: np.ndarray
 
 
-def measure(plan: Plan[Any, Job], progress: Progress) -> Iterator[Done]:
+def measure(plan: Plan[Any, None], progress: Progress) -> Iterator[Done]:
     """A row for each state; see `experiments.studies.study.Study.measure`."""
-    for name, job in plan.jobs.items():
+    for name in plan.jobs:
         progress.phase(f"{name}: states")
-        model = load(job.robot)
+        model = load(name)
         points = states(model, plan.options.states, plan.options.seed)
         progress.phase(f"{name}: errors")
         errors = call(compare, model, points, plan.options.seed)
         progress.phase(f"{name}: compiling and timing")
-        costs = call(cost, load(job.robot), points, plan.options)
+        costs = call(cost, load(name), points, plan.options)
         sizes = {"joints": model.nu, "nv": model.nv, "constraints": most_constraints(model)}
         yield Done(
             name,
