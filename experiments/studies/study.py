@@ -11,13 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.launch.history import History
-from experiments.launch.progress import (
-    Progress,
-    clock,
-    seconds_left,
-    status,
-)
+from experiments.launch.progress import Progress
 from experiments.report.rows import Row, Rows
 from experiments.report.table import Table
 from sobolax.checks import check_choice
@@ -137,30 +131,3 @@ def check_names(flag: str, names: Sequence[str], known: Sequence[str]) -> tuple[
     for name in names:
         check_choice(f"--{flag} ", name, known)
     return tuple(dict.fromkeys(names))
-
-
-class TrainingProgress(Progress):
-    """Shows a training that is one job of a study: its epochs are phases of the job."""
-
-    def __init__(
-        self, progress: Progress, job: str, status: Callable[[History], str] | None = None
-    ):
-        self._progress, self._job, self._status = progress, job, status
-
-    def phase(self, name: str) -> None:
-        """Shows the phase after the job's name."""
-        self._progress.phase(f"{self._job}: {name}")
-
-    def epoch(self, history: History, epochs: int) -> None:
-        """Shows how far the training is."""
-        text = self._status(history) if self._status else " · ".join(status(history))
-        left = clock(seconds_left(history, epochs))
-        self.phase(f"epoch {len(history.epochs)}/{epochs}  {text}  {left} left")
-
-    def note(self, text: str) -> None:
-        """Shows it after the job's name."""
-        self._progress.note(f"{self._job}: {text}")
-
-    def warn(self, text: str) -> None:
-        """Shows it after the job's name."""
-        self._progress.warn(f"{self._job}: {text}")

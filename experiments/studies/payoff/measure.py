@@ -6,18 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.launch import run_folder
-from experiments.launch.checkpoints import CheckpointRule
 from experiments.launch.configuration import Variant
 from experiments.launch.history import History
 from experiments.launch.job import Job as TrainingJob
 from experiments.launch.program import keys_and_hypers
 from experiments.launch.progress import Progress
-from experiments.launch.runner import train_runs
 from experiments.report.rows import Row
 from experiments.studies.payoff.options import Job, Options
 from experiments.studies.payoff.variants import CHOICES
-from experiments.studies.study import Done, Plan, TrainingProgress
+from experiments.studies.study import Done, Plan
+from experiments.studies.training import train_job
 
 
 def measure(plan: Plan[Options, Job], progress: Progress) -> Iterator[Done]:
@@ -27,15 +25,10 @@ def measure(plan: Plan[Options, Job], progress: Progress) -> Iterator[Done]:
         _, hypers = keys_and_hypers([variant], len(job.seeds), 0)
         # By number: a seed is the same whatever program it is in.
         keys = jax.vmap(jax.random.key)(jnp.asarray(job.seeds))
-        folder = plan.folder / "training" / name.replace(" ", "-")
-        run_folder.create(folder)
         training = TrainingJob(
             job.training, [variant], len(job.seeds), keys, hypers, job.config.epochs
         )
-        shown = TrainingProgress(progress, name)
-        outcome = train_runs(training, folder, shown, CheckpointRule())
-        if outcome.interrupted:
-            raise KeyboardInterrupt
+        outcome = train_job(training, plan.folder, name, progress)
         yield Done(name, list(_rows(job, outcome.history)))
 
 

@@ -5,16 +5,14 @@ from functools import partial
 
 import numpy as np
 
-from experiments.launch import run_folder
-from experiments.launch.checkpoints import CheckpointRule
 from experiments.launch.configuration import Variant
 from experiments.launch.history import History
 from experiments.launch.job import Job as TrainingJob
 from experiments.launch.program import keys_and_hypers
 from experiments.launch.progress import Progress
-from experiments.launch.runner import train_runs
 from experiments.report.rows import Row
-from experiments.studies.study import Done, Plan, TrainingProgress
+from experiments.studies.study import Done, Plan
+from experiments.studies.training import train_job
 from experiments.studies.weighting.options import Job, Options
 from experiments.studies.weighting.tasks import Task
 
@@ -33,13 +31,9 @@ def measure(plan: Plan[Options, Job], progress: Progress) -> Iterator[Done]:
             Variant(rule.name, job.task.make_hyper(rule, job.weightings)) for rule in job.rules
         ]
         keys, hypers = keys_and_hypers(variants, seeds, seed)
-        folder = plan.folder / "training" / name.replace(", ", "-").replace(" ", "-")
-        run_folder.create(folder)
-        shown = TrainingProgress(progress, name, partial(_range, job.task))
         training = TrainingJob(job.training, variants, seeds, keys, hypers, job.config.epochs)
-        outcome = train_runs(training, folder, shown, CheckpointRule())
-        if outcome.interrupted:
-            raise KeyboardInterrupt
+        summary = partial(_range, job.task)
+        outcome = train_job(training, plan.folder, name, progress, summary)
         seconds = outcome.history.seconds[-1]
         updates = len(variants) * seeds * job.config.updates
         progress.note(
