@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -186,15 +187,22 @@ def console_progress(console: Console, interval: float = 0.0) -> Bar | Lines:
     return Bar(console) if console.is_terminal else Lines(console, interval)
 
 
-def status(history: History) -> list[str]:
-    """Steps, mean return of each variant and speed, as short texts."""
-    texts = _steps(history)
-    returns = history.sound(RETURN)
+def status(
+    history: History, summarize: Callable[[History, np.ndarray], str] | None = None
+) -> list[str]:
+    """Steps, returns, frozen runs and speed, as short texts.
+
+    Args:
+        history: Of the training.
+        summarize: What to say of the last returns, `(variants, seeds)`; None for the mean of each
+            variant.
+    """
+    texts, returns = _steps(history), history.sound(RETURN)
     if returns is not None:
-        texts.append(f"return {_by_variant(history, returns[-1], '.1f')}")
-    frozen = history.last("frozen")
-    if frozen is not None and frozen.any():
-        texts.append(f"{int(frozen.sum())} frozen")
+        summarize = summarize or partial(_by_variant, form=".1f")
+        texts.append(f"return {summarize(history, returns[-1])}")
+    if frozen := int(history.frozen[-1:].sum()):
+        texts.append(f"{frozen} frozen")
     speed = steady_steps_per_second(history)
     if speed is not None:
         texts.append(f"{speed:,.0f} steps/s")

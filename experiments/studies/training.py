@@ -1,4 +1,4 @@
-"""A training that is one job of a study, of which it keeps epochs and checkpoints."""
+"""A training that is one job of a study; epochs and checkpoints lie in the study's folder."""
 
 from collections.abc import Callable
 from pathlib import Path

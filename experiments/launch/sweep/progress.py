@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.launch import json_files
-from experiments.launch.history import RETURN, History, steady_steps_per_second
-from experiments.launch.progress import Lines, Progress, Step, clock, seconds_left
+from experiments.launch.history import History
+from experiments.launch.progress import Lines, Progress, Step, clock, seconds_left, status
 
 _ROWS = 16  # shards shown on a terminal; the last line counts all
 
@@ -32,7 +32,8 @@ class Relay(Progress):
     def epoch(self, history: History, epochs: int) -> None:
         """Forwards it, with the returns of all runs summarised as three numbers."""
         left = seconds_left(history, epochs)
-        self._send("step", asdict(Step(len(history.epochs), epochs, status(history), left)))
+        step = Step(len(history.epochs), epochs, status(history, _spread), left)
+        self._send("step", asdict(step))
 
     def note(self, text: str) -> None:
         """Forwards it."""
@@ -179,20 +180,9 @@ class Overview(Lines):
             self.note(text)
 
 
-def status(history: History) -> list[str]:
-    """Steps, range of returns, frozen runs and speed, as short texts."""
-    texts = []
-    steps, returns = history.last("environment_steps"), history.sound(RETURN)
-    if steps is not None:
-        texts.append(f"{steps.mean():,.0f} steps")
-    if returns is not None:
-        finite = returns[-1][np.isfinite(returns[-1])]
-        low, middle, high = np.quantile(finite, [0, 0.5, 1]) if finite.size else [np.nan] * 3
-        spread = f"from {low:.1f} over {middle:.1f} to {high:.1f}" if finite.size else "not finite"
-        texts.append(f"return {spread}")
-    if history.frozen.size and history.frozen[-1].any():
-        texts.append(f"{int(history.frozen[-1].sum())} frozen")
-    speed = steady_steps_per_second(history)
-    if speed is not None:
-        texts.append(f"{speed:,.0f} steps/s")
-    return texts
+def _spread(_: History, returns: np.ndarray) -> str:
+    finite = returns[np.isfinite(returns)]
+    if not finite.size:
+        return "not finite"
+    low, middle, high = np.quantile(finite, [0, 0.5, 1])
+    return f"from {low:.1f} over {middle:.1f} to {high:.1f}"
