@@ -14,14 +14,13 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from experiments.bench.timing import compile_ahead
 from experiments.launch import provenance, run_folder
 from experiments.launch.configuration import environment_title
 from experiments.launch.exit_status import bad_input, command, leave
 from experiments.launch.flags import check_evaluation, read_flags
 from experiments.launch.memory import check_episodes
 from experiments.launch.policy import TrainedRun, load_run
-from experiments.launch.program import call, keep_compiled_programs
+from experiments.launch.program import call, compile_ahead, keep_compiled_programs
 from experiments.report.intervals import Estimate, estimate, paired_difference
 from experiments.report.results import counted
 from experiments.report.table import Table, show

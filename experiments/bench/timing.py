@@ -15,8 +15,6 @@ from typing import Any
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-from experiments.launch.program import call, compiler_options
-
 
 @dataclass(frozen=True)
 class Alternative:
@@ -70,32 +68,6 @@ def without_cache() -> Iterator[None]:
     finally:
         jax.config.update("jax_enable_compilation_cache", before)
         compilation_cache.reset_cache()
-
-
-def compile_ahead(
-    function: Callable[..., Any], *arguments: Any, donate: tuple[int, ...] = ()
-) -> tuple[Callable[..., Any], float]:
-    """A compiled program for arguments of these shapes, and the seconds that it took.
-
-    Args:
-        function: What to compile.
-        arguments: Arrays, or `jax.ShapeDtypeStruct`s, that it is called with.
-        donate: Places of the arguments that it may write into.
-    """
-
-    def work() -> Callable[..., Any]:
-        lowered = jax.jit(function, donate_argnums=donate).lower(*arguments)
-        return lowered.compile(compiler_options())
-
-    start = time.perf_counter()
-    compiled = call(work)
-    return compiled, time.perf_counter() - start
-
-
-def call_ahead(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function gives, compiled as the others are; Ctrl-C gets through."""
-    compiled, _ = compile_ahead(function, *arguments)
-    return call(compiled, *arguments)
 
 
 def measure(

@@ -366,3 +366,29 @@ def call(function: Callable[..., T], *arguments: Any) -> T:
     for an epoch, is one long call.
     """
     return begin(function, *arguments)()
+
+
+def compile_ahead(
+    function: Callable[..., Any], *arguments: Any, donate: tuple[int, ...] = ()
+) -> tuple[Callable[..., Any], float]:
+    """A compiled program for arguments of these shapes, and the seconds that it took.
+
+    Args:
+        function: What to compile.
+        arguments: Arrays, or `jax.ShapeDtypeStruct`s, that it is called with.
+        donate: Places of the arguments that it may write into.
+    """
+
+    def work() -> Callable[..., Any]:
+        lowered = jax.jit(function, donate_argnums=donate).lower(*arguments)
+        return lowered.compile(compiler_options())
+
+    start = time.perf_counter()
+    compiled = call(work)
+    return compiled, time.perf_counter() - start
+
+
+def call_ahead(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function gives, compiled as all programs here are; Ctrl-C gets through."""
+    compiled, _ = compile_ahead(function, *arguments)
+    return call(compiled, *arguments)

@@ -11,6 +11,7 @@ from envs.mujoco.physics import Physics, physics_of
 from experiments.bench import timing
 from experiments.bench.speed.options import Bench
 from experiments.bench.speed.work import Setup, collect_experience, make_setup, timings
+from experiments.launch.program import compile_ahead
 from experiments.launch.progress import Progress
 from experiments.report.table import Table
 from sobolax.environment import State
@@ -64,7 +65,7 @@ def time_derivatives(environment: Any, batch: int, repetitions: int) -> list[tim
     actions = 0.5 * jax.random.normal(jax.random.key(1), (batch, environment.action_size))
     alternatives = []
     for name, function in _functions(environment).items():
-        compiled, seconds = timing.compile_ahead(jax.vmap(function), states, actions)
+        compiled, seconds = compile_ahead(jax.vmap(function), states, actions)
         alternatives.append(
             timing.Alternative(name, lambda compiled=compiled: compiled(states, actions), seconds)
         )

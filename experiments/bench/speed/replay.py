@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from experiments.bench import timing
 from experiments.bench.speed.options import Bench, ReplayRow
 from experiments.bench.speed.work import Setup, example_item, make_setup, timings
+from experiments.launch.program import compile_ahead
 from experiments.launch.progress import Progress
 from experiments.report.table import Table
 from sobolax.checks import check_choice
@@ -112,7 +113,7 @@ def _alternative(
     block = jax.tree.map(lambda leaf: jnp.ones((count, row.block, *leaf.shape), leaf.dtype), item)
     keys = jax.random.split(jax.random.key(0), count)
     held = [jax.jit(jax.vmap(fill))(block)]
-    compiled, seconds = timing.compile_ahead(jax.vmap(work), held[0], block, keys, donate=(0,))
+    compiled, seconds = compile_ahead(jax.vmap(work), held[0], block, keys, donate=(0,))
 
     def once():
         held[0], batch = compiled(held[0], block, keys)

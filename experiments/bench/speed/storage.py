@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from experiments.bench.speed import memory
 from experiments.bench.speed.options import Bench
 from experiments.bench.speed.work import FULL_BASIS, Setup, make_setup, vectorize
-from experiments.bench.timing import call_ahead
+from experiments.launch.program import call_ahead
 from experiments.launch.progress import Progress
 from experiments.report.table import Table
 from sobolax import make_training

@@ -17,6 +17,7 @@ from experiments.bench.speed.work import (
     timings,
     vectorize,
 )
+from experiments.launch.program import compile_ahead
 from experiments.launch.progress import Progress
 from experiments.report.table import Table
 from sobolax.checks import check_choice
@@ -130,5 +131,5 @@ def _updates(
 
     state, buffer = jax.jit(over_runs(init))(keys, hypers)
     arguments = state, buffer, keys, hypers
-    compiled, seconds = timing.compile_ahead(over_runs(updates), *arguments)
+    compiled, seconds = compile_ahead(over_runs(updates), *arguments)
     return lambda: compiled(*arguments), seconds

@@ -15,7 +15,7 @@ from experiments.launch.configuration import (
     make_environment,
     parse_environment_arguments,
 )
-from experiments.launch.program import keys_and_hypers
+from experiments.launch.program import call_ahead, compile_ahead, keys_and_hypers
 from experiments.launch.progress import Progress
 from experiments.report.table import Table
 from sobolax import make_training
@@ -100,7 +100,7 @@ def time_epoch(
     keys, hypers, over_runs = vectorize(setup, runs)
     learn = over_runs(training.learn, in_axes=(0, 0, None))
     held = [jax.jit(over_runs(training.init))(keys, hypers)]
-    compiled, seconds = timing.compile_ahead(learn, held[0], hypers, jnp.int32(0), donate=(0,))
+    compiled, seconds = compile_ahead(learn, held[0], hypers, jnp.int32(0), donate=(0,))
 
     def once() -> Any:
         held[0], metrics = compiled(held[0], hypers, jnp.int32(0))
@@ -212,4 +212,4 @@ def collect_experience(
             lambda leaf: leaf.reshape(collected, *leaf.shape[2:])[chosen], experience
         )
 
-    return timing.call_ahead(collect, jax.random.key(1))
+    return call_ahead(collect, jax.random.key(1))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.bench import timing
-from experiments.launch.program import call, compiler_options
+from experiments.launch.program import call, compile_ahead, compiler_options
 from experiments.launch.progress import Progress
 from experiments.report.rows import Row
 from experiments.studies.study import Done, Plan
@@ -234,7 +234,7 @@ def cost(model: MjModel, points: list[Point], options: Any) -> Row:
     alternatives = []
     for name, function in (("step", plain), ("jacobian", whole), ("gradient", pulled)):
         with timing.without_cache():
-            program, seconds = timing.compile_ahead(jax.vmap(for_cpu(function)), *arguments)
+            program, seconds = compile_ahead(jax.vmap(for_cpu(function)), *arguments)
         alternatives.append(
             timing.Alternative(name, lambda program=program: program(*arguments), seconds)
         )

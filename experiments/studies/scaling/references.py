@@ -14,7 +14,7 @@ import numpy as np
 
 import sobolax
 from envs.analytic.lqr import solve_riccati
-from experiments.launch.program import call, compiler_options
+from experiments.launch.program import call, compile_ahead
 from sobolax.environment import Environment
 from sobolax.training.agent import Agent
 from sobolax.training.config import LoopConfig
@@ -119,8 +119,7 @@ def _compile_evaluation(
 
     def run(parameters: jax.Array, epoch: int) -> jax.Array:
         if parameters.shape not in compiled:
-            lowered = jax.jit(evaluate).lower(parameters, jnp.int32(epoch))
-            compiled[parameters.shape] = call(lowered.compile, compiler_options())
+            compiled[parameters.shape], _ = compile_ahead(evaluate, parameters, jnp.int32(epoch))
         return cast(jax.Array, call(compiled[parameters.shape], parameters, jnp.int32(epoch)))
 
     return run

@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.launch.program import compiler_options
+from experiments.launch.program import compile_ahead
 from experiments.launch.progress import Progress
 from experiments.report.rows import Row, Rows
 from experiments.studies.study import Done, Plan
@@ -91,11 +90,9 @@ class _Programs:
             lock = self._locks.setdefault(name, threading.Lock())
         with lock:
             if name not in self._compiled:
-                start = time.perf_counter()
                 fit = make_fit(CRITICS[job.critic].module, self._sizes, job.gradient_targets)
-                lowered = jax.jit(fit).lower(*arguments)
-                self._compiled[name] = lowered.compile(compiler_options())
-                self.compile_seconds += time.perf_counter() - start
+                self._compiled[name], seconds = compile_ahead(fit, *arguments)
+                self.compile_seconds += seconds
         return jax.device_get(self._compiled[name](*arguments))
 
 
