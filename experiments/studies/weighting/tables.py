@@ -97,8 +97,8 @@ def critics(task: str, rows: Rows) -> Table:
         table.append((label, *cells, *weights))
     headings = ["rule", *(_ERRORS[name] for name in errors), "λs, at the end", "λa, at the end"]
     note = (
-        "Errors of the critic are relative to its reference (docs/concepts.md), means of the last "
-        "two epochs. λ at the end: the gradient's weight over the value's, mean of the last epoch: "
-        "with Adam a common factor of both changes nothing."
+        "Errors of the critic are relative to its reference (docs/concepts/overview.md), means of "
+        "the last two epochs. λ at the end: the gradient's weight over the value's, mean of the "
+        "last epoch: with Adam a common factor of both changes nothing."
     )
     return Table(f"{task}: critic and weights", headings, table, 1, note)
