@@ -1,7 +1,7 @@
 """What both benchmarks share: flags, a folder, results on disk as they come, the console."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -73,6 +73,17 @@ def main(
     table.show(tables, console)
     console.print(Text(f"Everything is in {folder}"), soft_wrap=True)
     return status or (0 if tables else FAILED)
+
+
+def check_counts(options: Any, prefix: str = "--") -> None:
+    """Raises ValueError that names the flag if an integer of a benchmark's options is below 1."""
+    for name, value in vars(options).items():
+        flag = prefix + name.replace("_", "-")
+        if is_dataclass(value):
+            check_counts(value, f"{flag}.")
+        for count in value if isinstance(value, tuple) else (value,):
+            if isinstance(count, int) and count < 1:
+                raise ValueError(f"{flag} {count} must be at least 1")
 
 
 def save(folder: Path, tables: Sequence[Table], values: Mapping[str, Any]) -> None:

@@ -33,7 +33,7 @@ def describe() -> dict[str, Any]:
         "versions": {
             "python": platform.python_version(),
             "sobolax": sobolax.__version__,
-            **{name: _version(name) for name in ("jax", "jaxlib", "mujoco", "mujoco-mjx")},
+            **{name: version(name) for name in ("jax", "jaxlib", "mujoco", "mujoco-mjx")},
         },
         "device": {
             "platform": device.platform,
@@ -92,7 +92,8 @@ def source() -> str:
     return digest.hexdigest()
 
 
-def _version(name: str) -> str | None:
+def version(name: str) -> str | None:
+    """The version of a package; None if it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -68,14 +68,14 @@ def make_training(
     def chosen_weighting(hyper: Hyperparameters) -> weighting.Weighting:
         base, updates = config.base_weights(hyper), max(1, config.updates)
         return weighting.choose(
-            _index(hyper.weighting),
+            to_index(hyper.weighting),
             [weighting.make_weighting(name, base, updates) for name in weightings],
         )
 
     options = replace(
         config.critic_options(critics=2),
         gradient_target=lambda hyper: choose(
-            _index(hyper.gradient_target), [GRADIENT_TARGETS[name] for name in gradient_targets]
+            to_index(hyper.gradient_target), [GRADIENT_TARGETS[name] for name in gradient_targets]
         ),
         weighting=chosen_weighting,
     )
@@ -106,5 +106,6 @@ def _take(index: jax.typing.ArrayLike, leaves: Sequence[jax.Array]) -> jax.Array
     return taken
 
 
-def _index(value: Any) -> jax.Array:
+def to_index(value: Any) -> jax.Array:
+    """A hyperparameter, which is a float in a program, as the place in a tuple that it means."""
     return jnp.round(jnp.asarray(value)).astype(jnp.int32)

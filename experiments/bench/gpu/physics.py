@@ -54,11 +54,7 @@ class Options:
 
 def prepare(options: Options) -> dict[str, Any]:
     """The environments; raises ValueError for one whose derivatives are not exact."""
-    for name in ("batches", "transitions", "compared", "repetitions"):
-        value = getattr(options, name)
-        for count in value if isinstance(value, tuple) else (value,):
-            if count < 1:
-                raise ValueError(f"--{name} {count} must be 1 or more")
+    command.check_counts(options)
     made = {name: make_environment(name) for name in options.envs}
     for name, environment in made.items():
         if not isinstance(environment, MujocoEnvironment):

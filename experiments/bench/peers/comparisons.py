@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.report.results import counted
+
 OURS = "sobolax"
 
 
@@ -100,7 +102,7 @@ def _sbx() -> Comparison:
     def theirs(num_envs: int, frequency: int) -> Contender:
         config = sizes(num_envs, 2048, environment="HalfCheetah-v5", train_frequency=frequency)
         at_once = "" if frequency == 1 else f", {frequency * num_envs} updates at once"
-        return Contender(f"SBX SAC, {_counted(num_envs, 'environment')}{at_once}", "sbx", config)
+        return Contender(f"SBX SAC, {counted(num_envs, 'environment')}{at_once}", "sbx", config)
 
     ours = {"environment": "half_cheetah", "environment_arguments": {}, "episode_length": 1000}
     return Comparison(
@@ -116,14 +118,10 @@ def _sbx() -> Comparison:
     )
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
 def _described(sizes: Mapping[str, Any]) -> str:
     return (
-        f"{_counted(sizes['num_envs'], 'environment')}, "
-        f"{_counted(sizes['gradient_steps'], 'update')} of batch {sizes['batch_size']} per "
+        f"{counted(sizes['num_envs'], 'environment')}, "
+        f"{counted(sizes['gradient_steps'], 'update')} of batch {sizes['batch_size']} per "
         f"step of all, hidden layers 2 x {sizes['hidden_sizes'][0]}"
     )
 

@@ -1,10 +1,9 @@
 """What a benchmark measures: the command's flags."""
 
-import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from experiments.bench.command import check_counts
 from sobolax.checks import check_choice
 
 ROWS = (
@@ -178,14 +177,4 @@ def check(bench: Bench) -> None:
     """Raises ValueError, saying what to do instead, for what no row could work with."""
     for name in bench.rows:
         check_choice("--rows ", name, ROWS)
-    _check_counts(bench)
-
-
-def _check_counts(group: Any, prefix: str = "--") -> None:
-    for name, value in vars(group).items():
-        flag = prefix + name.replace("_", "-")
-        if dataclasses.is_dataclass(value):
-            _check_counts(value, f"{flag}.")
-        for count in value if isinstance(value, tuple) else (value,):
-            if isinstance(count, int) and count < 1:
-                raise ValueError(f"{flag} {count} must be at least 1")
+    check_counts(bench)

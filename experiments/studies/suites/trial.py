@@ -1,7 +1,6 @@
 """One environment checked against the protocol, in a process of its own, and the verdict."""
 
 import functools
-import importlib.metadata
 import json
 import os
 import subprocess
@@ -94,6 +93,7 @@ def _run(candidate: Candidate, steps: int, states: int, timeout: float) -> dict[
 def check(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The work of the process: `report` and more of `run`'s row, or `error`."""
     import envs
+    from experiments.launch import provenance
     from sobolax.testing import NonconformingEnvironment, check_environment
 
     warnings.simplefilter("ignore")
@@ -110,19 +110,14 @@ def check(arguments: Mapping[str, Any]) -> dict[str, Any]:
             "numerical": bool(getattr(environment, "numerical", False)),
             "reverse_mode": bool(environment.reverse_mode),
             "seconds": time.perf_counter() - start,
-            "packages": ", ".join(filter(None, map(_version, _PACKAGES))),
+            "packages": ", ".join(
+                f"{name} {number}" for name in _PACKAGES if (number := provenance.version(name))
+            ),
         }
     except Exception as error:
         text = " ".join(str(error).split())[:400]
         known = isinstance(error, ValueError | ImportError)
         return {"error": text if known else f"{type(error).__name__}: {text}"}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return f"{package} {importlib.metadata.version(package)}"
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 if __name__ == "__main__":

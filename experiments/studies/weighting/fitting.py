@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.analytic.scalar import Scalar
+from experiments.studies.selection import to_index
 from sobolax import weighting
 from sobolax.agents import q_learning
 from sobolax.agents.config import register_hyperparameters
@@ -110,7 +111,7 @@ def make_fitting(environment: Scalar, config: Config, weightings: Sequence[str])
         made = [
             weighting.make_weighting(name, hyper.weights, config.updates) for name in weightings
         ]
-        return weighting.choose(jnp.round(jnp.asarray(hyper.weighting)).astype(jnp.int32), made)
+        return weighting.choose(to_index(hyper.weighting), made)
 
     options = CriticOptions(
         hidden_sizes=config.hidden_sizes,
@@ -157,8 +158,7 @@ def compare(
     """How far a critic is from `Q*` over all states and actions.
 
     Errors are relative, as those of `sobolax.training.critic_report`: 1 is as good as the mean
-    value, or as
-    no gradient. `digits` is `-log10` of the value's: one more is a tenth of the error.
+    value, or as no gradient. `digits` is `-log10` of the value's: one more is a tenth of the error.
     """
     middles = (np.arange(_RESOLUTION) + 0.5) * (2 / _RESOLUTION) - 1
     states, actions = (

@@ -80,7 +80,7 @@ def test_commands_of_parts_are_python_s_and_write_into_their_folder(tmp_path):
     ("flags", "words"),
     [
         (("--envs", "point_mass"), "is no MuJoCo environment"),
-        (("--batches", "0"), "--batches 0 must be 1 or more"),
+        (("--batches", "0"), "--batches 0 must be at least 1"),
     ],
 )
 def test_physics_refuses_what_it_cannot_measure(flags, words, capsys):
