@@ -19,6 +19,7 @@ Move = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 _ACTIONS = 33
 _ZOOMS = 5  # each divides the reach of an action by four
 _SWEEPS = 40
+_TOLERANCE = 1e-11  # of values, at the last maximisation
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,7 @@ class Optimum:
         return value + distance * (gradient + distance * (square + distance * cubic))
 
 
-def iterate_values(
-    move: Move, discount: float, points: int = 4001, tolerance: float = 1e-11
-) -> Optimum:
+def iterate_values(move: Move, discount: float, points: int = 4001) -> Optimum:
     """Value iteration on a grid of states with monotone cubic interpolation (Fritsch, Carlson).
 
     Every maximisation over the action is followed by some sweeps that leave the actions as they
@@ -59,7 +58,6 @@ def iterate_values(
         move: The system; it must stay in [-1, 1].
         discount: The discount factor.
         points: States of the grid, both ends included.
-        tolerance: Largest change of a value by the last maximisation.
 
     Returns:
         The values and their error.
@@ -69,7 +67,7 @@ def iterate_values(
 
     states = np.linspace(-1.0, 1.0, points)
     values, change, iterations = np.zeros(points), np.inf, 0
-    while change > tolerance:
+    while change > _TOLERANCE:
         interpolate = PchipInterpolator(states, values)
         actions, best = _maximise(move, discount, interpolate, states, _ACTIONS)
         change = float(np.max(np.abs(best - values)))

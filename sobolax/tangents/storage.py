@@ -31,6 +31,7 @@ _PACKED = {"int8": (8, "float32"), "int4": (4, "bfloat16")}
 #: How tangents may be kept, by name.
 TANGENT_DTYPES = ("float32", "bfloat16", "float16", *_PACKED)
 
+_STATES = 4  # at which `moving_parts` looks
 _AS_IT_IS = ("observation", "action", "reward", "discount")
 
 #: Places in a flattened array, in ascending order; None for all of them.
@@ -204,7 +205,7 @@ def moving_parts(
     return Moving(observation, action)
 
 
-def _reached(environment: Environment, key: jax.Array, states: int = 4) -> jax.Array:
+def _reached(environment: Environment, key: jax.Array) -> jax.Array:
     """Which of the observation every direction reaches, `(observation_size, state_size)` bool."""
     size = environment.state_size
 
@@ -223,7 +224,7 @@ def _reached(environment: Environment, key: jax.Array, states: int = 4) -> jax.A
 
         return jnp.isnan(jax.vmap(along, in_axes=-1, out_axes=-1)(jnp.eye(size, dtype=bool)))
 
-    return jnp.any(jax.vmap(one)(jax.random.split(key, states)), axis=0)
+    return jnp.any(jax.vmap(one)(jax.random.split(key, _STATES)), axis=0)
 
 
 def _pack(
