@@ -19,13 +19,14 @@ import pytest
 import envs
 import sobolax
 from experiments.launch.progress import Silent
-from experiments.launch.run_folder import METRICS, read_lines
+from experiments.launch.run_folder import METRICS
 from experiments.report.intervals import estimate
 from experiments.report.rows import Rows
 from experiments.studies.toy.critics import MAIN
 from experiments.studies.toy.measure import measure
 from experiments.studies.toy.options import Options, prepare
 from experiments.sweep import __main__ as sweep
+from tests.experiments import stubs
 
 RECORDED = Path(__file__).parent / "recorded"
 SIZES = {
@@ -120,7 +121,7 @@ def test_a_sweep_learns_what_was_recorded(tmp_path, monkeypatch):
     # The cache of compiled programs is the process's: leave its place alone.
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "unused"))
     assert sweep.main([*SWEEP, "--output", str(tmp_path / "sweep")]) == 0
-    rows = read_lines(tmp_path / "sweep" / "metrics.jsonl")
+    rows = stubs.read_lines(tmp_path / "sweep" / "metrics.jsonl")
     recorded = recorded_rows("sweep.csv")
     final: dict[str, list[tuple[float, float]]] = {}
     for row, before in zip(rows, recorded, strict=True):
@@ -142,7 +143,7 @@ TRAIN_TOLERANCE = 2e-2
 def test_make_train_learns_what_was_recorded(tmp_path):
     command = [sys.executable, "-m", "experiments.train", "--output", str(tmp_path / "run")]
     subprocess.run(command, cwd=RECORDED.parents[1], check=True, timeout=3000)
-    found = returns(read_lines(tmp_path / "run" / METRICS))
+    found = returns(stubs.read_lines(tmp_path / "run" / METRICS))
     recorded = returns(recorded_rows("train.csv"))
     assert found.keys() == recorded.keys()
     for at, values in found.items():

@@ -333,19 +333,6 @@ def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(plain(row), allow_nan=False) + "\n" for row in rows)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file that `append_lines` wrote.
-
-    Raises:
-        DamagedFileError: If one is no object of JSON.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [json_files.parse(line, dict[str, Any]) for line in lines]
-    except ValueError as error:
-        raise json_files.DamagedFileError(f"{path} is damaged: {error}") from error
-
-
 def plain(value: Any) -> Any:
     """Converts arrays, NumPy numbers, tuples and paths to JSON's types."""
     if isinstance(value, Mapping):

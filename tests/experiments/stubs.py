@@ -52,9 +52,14 @@ class Interrupting(Silent):
         self.warnings.append(text)
 
 
+def read_lines(path):
+    """The rows of a file that `run_folder.append_lines` wrote."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def lines(folder):
     """Metrics without their times, which no two runs share."""
-    rows = run_folder.read_lines(folder / run_folder.METRICS)
+    rows = read_lines(folder / run_folder.METRICS)
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 

@@ -18,7 +18,6 @@ import sobolax
 from experiments import train
 from experiments.launch import program, run_folder
 from experiments.launch.policy import load_policy
-from experiments.launch.run_folder import read_lines
 from tests.experiments import stubs
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +42,7 @@ def test_a_run_leaves_everything(compile_once, tmp_path, monkeypatch, capsys):
         "gradient_error.png",
         "policy",
     }
-    rows = read_lines(folder / "metrics.jsonl")
+    rows = stubs.read_lines(folder / "metrics.jsonl")
     assert len(rows) == EPOCHS * 2 * SEEDS
     assert {"evaluation_return", "value_error", "state_gradient_cosine"} <= rows[0].keys()
     results = json.loads((folder / "results.json").read_text())
@@ -95,7 +94,7 @@ def test_an_interrupted_run_keeps_what_was_done(compile_once, tmp_path, monkeypa
     monkeypatch.setattr(train, "console_progress", lambda console: stubs.Interrupting(2))
     folder = tmp_path / "run"
     assert train.main([*stubs.TRAINED, "--output", str(folder)]) == 130
-    assert len(read_lines(folder / "metrics.jsonl")) == 2 * 2 * SEEDS
+    assert len(stubs.read_lines(folder / "metrics.jsonl")) == 2 * 2 * SEEDS
     results = json.loads((folder / "results.json").read_text())
     assert results["interrupted"] is True
     assert results["epochs"] == 2
@@ -145,7 +144,7 @@ def test_ctrl_c_stops_a_process_in_good_order(tmp_path):
     assert "Interrupted after" in out
     results = json.loads((folder / "results.json").read_text())
     assert results["interrupted"] is True
-    assert len(read_lines(folder / "metrics.jsonl")) == results["epochs"] * 2 * SEEDS
+    assert len(stubs.read_lines(folder / "metrics.jsonl")) == results["epochs"] * 2 * SEEDS
 
 
 def test_members_share_keys_across_variants():

@@ -199,7 +199,7 @@ def test_checkpoints_change_nothing(job, program, reference, tmp_path):
 @pytest.mark.parametrize("after", [1, 3])
 def test_a_stopped_run_ends_as_if_it_never_stopped(after, job, program, reference, tmp_path):
     before = stop(job, program, tmp_path, after)
-    rows = run_folder.read_lines(tmp_path / "metrics.jsonl")
+    rows = stubs.read_lines(tmp_path / "metrics.jsonl")
     assert {row["epoch"] for row in rows} == set(range(after))
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "ar')  # as kill -9 leaves it
@@ -217,7 +217,7 @@ def test_a_stopped_run_ends_as_if_it_never_stopped(after, job, program, referenc
     assert progress.notes[0] == f"goes on after epoch 2, from {tmp_path}/checkpoints/epoch_000002"
     assert outcome.history.seconds[:2] == before.history.seconds[:2]  # time goes on, too
     assert outcome.history.seconds == sorted(outcome.history.seconds)
-    assert run_folder.read_lines(tmp_path / "metrics.jsonl")[: len(rows) - 4] == rows[:-4]
+    assert stubs.read_lines(tmp_path / "metrics.jsonl")[: len(rows) - 4] == rows[:-4]
 
 
 def test_a_run_may_be_stopped_again_and_again(job, program, reference, tmp_path):

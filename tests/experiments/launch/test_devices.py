@@ -63,7 +63,6 @@ from experiments import train
 from experiments.launch import provenance
 from experiments.launch.policy import load_policy
 from experiments.launch.progress import Silent
-from experiments.launch.run_folder import read_lines
 
 provenance._commit = lambda: None
 folder = Path(sys.argv[1])
@@ -94,7 +93,7 @@ def run(name, *flags, until=None, status=0):
     global after
     after = until
     assert train.main([*flags]) == status
-    lines = read_lines(folder / name / "metrics.jsonl")
+    lines = map(json.loads, (folder / name / "metrics.jsonl").read_text().splitlines())
     lines = [{key: value for key, value in row.items() if key != "seconds"} for row in lines]
     results = json.loads((folder / name / "results.json").read_text())
     arrays = until or jax.tree.leaves(load_policy(folder / name).parameters)

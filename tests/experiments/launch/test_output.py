@@ -11,7 +11,7 @@ from rich.console import Console
 
 from experiments import train
 from experiments.launch import exit_status, output
-from experiments.launch.run_folder import read_lines, read_results
+from experiments.launch.run_folder import read_results
 from experiments.report import run_table
 from tests.experiments import stubs
 from tests.markdown import ROOT
@@ -48,7 +48,9 @@ def test_a_run_outlasts_its_output(number, status, tmp_path, monkeypatch, capsys
     monkeypatch.setattr(sys, "stdout", Failing(number, lines=3))
     assert train.main([*stubs.TINY, "--output", str(tmp_path / "run")]) == status
     assert read_results(tmp_path / "run")["epochs"] == stubs.EPOCHS
-    assert len(read_lines(tmp_path / "run" / "metrics.jsonl")) == stubs.EPOCHS * 2 * stubs.SEEDS
+    assert (
+        len(stubs.read_lines(tmp_path / "run" / "metrics.jsonl")) == stubs.EPOCHS * 2 * stubs.SEEDS
+    )
     err = capsys.readouterr().err
     assert ("not everything could be printed" in err) == bool(status)
     assert err.count("\n") == status

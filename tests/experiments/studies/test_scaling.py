@@ -21,6 +21,7 @@ from experiments.studies.scaling.references import (
     measure_references,
 )
 from experiments.studies.scaling.variants import make_groups, prepare
+from tests.experiments import stubs
 
 TINY = [
     *("--sizes", "1", "2", "--seeds", "2", "--steps", "40", "--epoch-steps", "32"),
@@ -359,7 +360,7 @@ def test_a_tiny_run_leaves_everything(tmp_path, capsys):
     assert set(two.distinct("family")) == set(LABELS)
     assert all(len(own) == 2 for _, own in two.groups("family", "config"))
     assert (two.column("seconds_per_step") > 0).all()
-    lines = [line for path in folder.glob("curves/02-*") for line in run_folder.read_lines(path)]
+    lines = [line for path in folder.glob("curves/02-*") for line in stubs.read_lines(path)]
     assert {line["steps"] for line in lines} <= {32, 64, 96, 128}
     assert json.loads((folder / "results.json").read_text())["options"]["sizes"] == [1, 2]
     assert "Tuned plain SAC over" in capsys.readouterr().out
