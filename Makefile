@@ -23,7 +23,7 @@ help:
 	@echo "make bench     speed: side by side, in one run, as ratios"
 	@echo "make bench-peers  plain SAC beside Brax's, rejax's and SBX's, each in an environment of its own"
 	@echo "make gpu       all measurements on an accelerator, within given minutes; ARGS=\"--minutes 9\", or --tiny on a CPU"
-	@echo "make audit     the derivatives of an environment: error, growth, price; ARGS=\"--env hopper\""
+	@echo "make audit     the derivatives of an environment: error, growth, cost; ARGS=\"--env hopper\""
 	@echo "make toy       critics beside a known Q*: errors of Q and its gradients, with controls (200 s of processor time)"
 	@echo "make ant       the paper's experiment, SAC on Ant with gradients and without (hours on 2 cores; resumable)"
 	@echo "make payoff    where gradients pay on MuJoCo tasks, with controls (days on 2 cores; resumable)"

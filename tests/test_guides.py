@@ -17,7 +17,7 @@ import sobolax
 from experiments import train
 from experiments.launch import command_line
 from experiments.launch.sweep import flags as sweep_flags
-from experiments.launch.sweep.sweep import prepare as prepare_sweep
+from experiments.launch.sweep.definition import prepare as prepare_sweep
 from tests.markdown import ROOT, blocks, read, run
 
 GUIDES = sorted(path.name for path in (ROOT / "docs/guides").glob("*.md"))

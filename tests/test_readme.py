@@ -14,7 +14,7 @@ import pytest
 import envs
 import sobolax
 from experiments.launch import command_line
-from experiments.launch.sweep import flags, sweep
+from experiments.launch.sweep import definition, flags
 from tests.markdown import ROOT, anchors, blocks, read, run
 
 README = read("README.md")
@@ -151,8 +151,8 @@ def test_commands_are_understood(line, capsys):
 @pytest.mark.parametrize("line", commands("python -m experiments.sweep"))
 def test_sweeps_are_understood(line, monkeypatch):
     # What fits into this machine's memory is traced at length, and no question here.
-    monkeypatch.setattr(sweep, "check_fits", lambda *_: None)
-    assert len(sweep.prepare(flags.read(shlex.split(line)[3:])).sweep.configs) > 1
+    monkeypatch.setattr(definition, "check_fits", lambda *_: None)
+    assert len(definition.prepare(flags.read(shlex.split(line)[3:])).sweep.configs) > 1
 
 
 def test_commands_are_found():

@@ -23,8 +23,8 @@ from experiments.launch.configuration import (
     without_idle_weights,
 )
 from experiments.launch.devices import Devices
-from experiments.launch.effects import check_effects
 from experiments.launch.flags import check_path, given_flags, read_first, read_flags
+from experiments.launch.idle_flags import check_idle_flags
 from sobolax.agents.config import ValueHyperparameters
 
 DEFAULT_ENVIRONMENT = "chain"
@@ -131,7 +131,7 @@ def read(argv: Sequence[str] | None = None) -> Command:
     flags = _flags(base, rule, named_preset(argv), devices, track)
     flags = read_flags(type(flags), argv, "python -m experiments.train", flags)
     experiment = _experiment(base, flags)
-    check_effects(given, experiment.config, experiment.hyper, flags.checkpoints)
+    check_idle_flags(given, experiment.config, experiment.hyper, flags.checkpoints)
     experiment = without_idle_weights(experiment)
     rule = CheckpointRule(flags.checkpoint_seconds, flags.keep_checkpoints)
     rule.check()

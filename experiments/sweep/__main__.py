@@ -14,8 +14,8 @@ from experiments.launch.exit_status import (
     second_interrupt_quits,
 )
 from experiments.launch.sweep import flags
+from experiments.launch.sweep.definition import Command, Stopped
 from experiments.launch.sweep.merging import Merged
-from experiments.launch.sweep.sweep import Command, Stopped
 from experiments.sweep import report
 
 

@@ -24,10 +24,10 @@ from experiments.launch.exit_status import INTERRUPTED
 from experiments.launch.program import call, keep_compiled_programs
 from experiments.launch.progress import console_progress
 from experiments.launch.sweep import merging, shards
+from experiments.launch.sweep.definition import Command, Part, Stopped, prepare
 from experiments.launch.sweep.machines import Machines
 from experiments.launch.sweep.merging import Merged
 from experiments.launch.sweep.progress import Overview
-from experiments.launch.sweep.sweep import Command, Part, Stopped, prepare
 
 T = TypeVar("T")
 

@@ -23,10 +23,10 @@ from experiments.launch import json_files, provenance, run_folder
 from experiments.launch.cluster import ray_tasks
 from experiments.launch.exit_status import FAILED, INTERRUPTED
 from experiments.launch.sweep import merging, shards
+from experiments.launch.sweep.definition import PROGRAM, Command, Prepared, Stopped, prepare
 from experiments.launch.sweep.machines import LOCAL, Machines
 from experiments.launch.sweep.merging import Merged
 from experiments.launch.sweep.progress import Overview
-from experiments.launch.sweep.sweep import PROGRAM, Command, Prepared, Stopped, prepare
 
 ERROR = "error.txt"
 _CHECKOUT = Path(__file__).parents[3]

@@ -15,9 +15,9 @@ import jax
 from experiments.launch import provenance, run_folder
 from experiments.launch.memory import largest_held
 from experiments.launch.sweep import shards
+from experiments.launch.sweep.definition import Command, Prepared, prepare
 from experiments.launch.sweep.machines import Machines
 from experiments.launch.sweep.progress import Relay
-from experiments.launch.sweep.sweep import Command, Prepared, prepare
 
 # New names may take a while to appear on another machine; a lost machine may hold a lock.
 _SEEN_SECONDS, _LOCK_SECONDS = 60.0, 180.0

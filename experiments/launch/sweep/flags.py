@@ -16,12 +16,12 @@ from experiments.launch.configuration import (
     parse_environment_arguments,
     without_idle_weights,
 )
-from experiments.launch.effects import check_effects
 from experiments.launch.flags import given_flags, read_flags
+from experiments.launch.idle_flags import check_idle_flags
 from experiments.launch.memory import parse_size
 from experiments.launch.sweep.configs import make_configs, parse_axis
+from experiments.launch.sweep.definition import PROGRAM, Command, Sweep
 from experiments.launch.sweep.machines import Machines
-from experiments.launch.sweep.sweep import PROGRAM, Command, Sweep
 from sobolax.checks import suggestion
 
 
@@ -110,7 +110,7 @@ def read(argv: Sequence[str] | None = None) -> Command:
     )
     largest = {axis.name: max(axis.bounds or axis.values) for axis in varied}
     hyper_with_all = merge(experiment.hyper, largest)
-    check_effects(given, experiment.config, hyper_with_all, flags.checkpoints)
+    check_idle_flags(given, experiment.config, hyper_with_all, flags.checkpoints)
     rule = CheckpointRule(flags.checkpoint_seconds, flags.keep_checkpoints)
     sweep = Sweep(
         experiment=without_idle_weights(experiment),

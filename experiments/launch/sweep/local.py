@@ -9,9 +9,7 @@ from experiments.launch.exit_status import INTERRUPTED
 from experiments.launch.program import keep_compiled_programs
 from experiments.launch.progress import console_progress
 from experiments.launch.sweep import merging, shards
-from experiments.launch.sweep.merging import Merged
-from experiments.launch.sweep.progress import Overview
-from experiments.launch.sweep.sweep import (
+from experiments.launch.sweep.definition import (
     PROGRAM,
     Command,
     Prepared,
@@ -22,6 +20,8 @@ from experiments.launch.sweep.sweep import (
     prepare,
     read,
 )
+from experiments.launch.sweep.merging import Merged
+from experiments.launch.sweep.progress import Overview
 
 
 def run(command: Command, console: Console) -> Merged:

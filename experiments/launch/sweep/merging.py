@@ -9,8 +9,8 @@ import numpy as np
 
 from experiments.launch import json_files, provenance, run_folder
 from experiments.launch.history import History
+from experiments.launch.sweep.definition import Part, Sweep
 from experiments.launch.sweep.shards import MEASURED, find_shards, fingerprint, read_plan
-from experiments.launch.sweep.sweep import Part, Sweep
 
 _MEASURED = {
     "metrics": dict[str, list[list[float | None]]],

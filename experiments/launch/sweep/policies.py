@@ -9,7 +9,7 @@ from experiments.launch.configuration import check_own
 from experiments.launch.job import check_experiment
 from experiments.launch.policy import TrainedPolicy, load_policies
 from experiments.launch.sweep import shards
-from experiments.launch.sweep.sweep import read
+from experiments.launch.sweep.definition import read
 
 
 def load_policy(

@@ -15,9 +15,7 @@ from experiments.launch.program import Program, compile_program, keys_and_hypers
 from experiments.launch.progress import Progress
 from experiments.launch.runner import train_runs
 from experiments.launch.sweep import memory
-from experiments.launch.sweep.memory import Plan
-from experiments.launch.sweep.progress import Overview
-from experiments.launch.sweep.sweep import (
+from experiments.launch.sweep.definition import (
     Part,
     Prepared,
     Sweep,
@@ -25,6 +23,8 @@ from experiments.launch.sweep.sweep import (
     part_folders,
     read,
 )
+from experiments.launch.sweep.memory import Plan
+from experiments.launch.sweep.progress import Overview
 
 PLAN, MEASURED = "plan.json", "measured.json"
 _PLAN = {"width": int, "shards": list[tuple[int, int]]}

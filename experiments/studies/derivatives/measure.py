@@ -12,7 +12,7 @@ from experiments.launch.policy import TrainedPolicy
 from experiments.launch.program import call
 from experiments.launch.progress import Progress
 from experiments.report.rows import Row
-from experiments.studies.derivatives import measures, solver, states
+from experiments.studies.derivatives import quantities, solver, states
 from experiments.studies.derivatives.options import Options, check
 from experiments.studies.derivatives.programs import Programs, length, take
 from experiments.studies.derivatives.states import Kind
@@ -73,7 +73,7 @@ class _Audit:
         options = self.options
         first = self.programs.reset(options.batch, options.seed)
         kind = Kind(first, self.random_actions(2)(first))
-        return measures.costs(self.programs, self.methods, kind, options.repetitions)
+        return quantities.costs(self.programs, self.methods, kind, options.repetitions)
 
     def derivatives(self, name: str) -> Iterator[Row]:
         """A row for every state and method."""
@@ -91,14 +91,14 @@ class _Audit:
         some, double = take(kind, few), self.double
         wide = Kind(double.convert(some.states), some.actions.astype(np.float64))
         ends = double.convert(take(found[self.methods[0]][0], few))
-        reference, other = double.differences(*wide, ends, measures.STEPS)
+        reference, other = double.differences(*wide, ends, quantities.STEPS)
         for index, (method, (_, derivatives)) in enumerate(found.items()):
-            columns = measures.soundness(derivatives, size, kind.states)
-            columns["error_float32"] = measures.errors(take(derivatives, few), reference)
+            columns = quantities.soundness(derivatives, size, kind.states)
+            columns["error_float32"] = quantities.errors(take(derivatives, few), reference)
             if index == 0:  # in float64 too, which is one more program
                 _, exact = double.derivatives(method, *wide)
-                columns["error_float64"] = measures.errors(exact, reference)
-            columns["uncertainty"] = measures.errors(other, reference)
+                columns["error_float64"] = quantities.errors(exact, reference)
+            columns["uncertainty"] = quantities.errors(other, reference)
             for state in range(length(kind.states)):
                 names = {"measure": "derivatives", "kind": name, "method": method, "state": state}
                 yield names | {
@@ -110,7 +110,7 @@ class _Audit:
         if self.policy is not None:
             acts[states.TRAINED] = states.trained_actions(self.programs, self.policy)
         for kind, act in acts.items():
-            for row in measures.rollout(self.programs, self.methods[0], act, self.options):
+            for row in quantities.rollout(self.programs, self.methods[0], act, self.options):
                 yield {"kind": kind, **row}
 
     def physics_steps(self) -> Iterator[Row]:

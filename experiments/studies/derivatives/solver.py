@@ -13,8 +13,8 @@ import numpy as np
 import envs
 from experiments.report.rows import Row
 from experiments.studies.derivatives.exposed import is_mujoco, local, vector
-from experiments.studies.derivatives.measures import norms, spread
 from experiments.studies.derivatives.programs import Programs, take
+from experiments.studies.derivatives.quantities import norms, spread
 from experiments.studies.derivatives.states import Kind
 from sobolax.environment import Environment
 from sobolax.mjx import for_cpu
@@ -88,7 +88,7 @@ def one_iteration(
     for step in range(_STEPS):
         actions = draw.uniform(-1, 1, shape).astype(np.float32)
         for substep in range(short.substeps):
-            following, _ = _linearized(programs, "one iteration", short, physics, actions)
+            next_physics, _ = _linearized(programs, "one iteration", short, physics, actions)
             if substep == short.substeps - 1 and step % _EVERY == _EVERY - 1:
                 _, right = _linearized(programs, "physics step", converged, physics, actions)
                 cold = replace(physics, qacc_warmstart=np.zeros_like(physics.qacc_warmstart))
@@ -99,7 +99,7 @@ def one_iteration(
                         found = distances.setdefault((way, start), [])
                         found.append(_distance(jacobian, right))
                 constrained.append(_constrained(short, physics))
-            physics = following
+            physics = next_physics
     acting = np.concatenate(constrained)
     for (way, start), found in distances.items():
         yield {
@@ -119,8 +119,10 @@ def _linearized(
     """One physics step of a batch, and its Jacobians with respect to the state."""
 
     def one(physics: Any, action: jax.Array):
-        following, jacobian = environment._substep_jacobian(physics, environment._control(action))
-        return following, jacobian.state
+        next_physics, jacobian = environment._substep_jacobian(
+            physics, environment._control(action)
+        )
+        return next_physics, jacobian.state
 
     return programs.call(name, jax.vmap(one), physics, actions)
 

@@ -7,7 +7,7 @@ from typing import Any
 from experiments.report.rows import Rows
 from experiments.report.table import Cell, Table, text
 from experiments.studies.derivatives.measure import LEFT_OUT
-from experiments.studies.derivatives.measures import percentile
+from experiments.studies.derivatives.quantities import percentile
 from experiments.studies.derivatives.states import RANDOM
 
 _RANKS = (50, 90, 99, 100)

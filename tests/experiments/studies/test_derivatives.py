@@ -13,9 +13,9 @@ from experiments.studies.derivatives import __main__ as command
 from experiments.studies.derivatives import solver, tables
 from experiments.studies.derivatives.exposed import local
 from experiments.studies.derivatives.measure import prepare
-from experiments.studies.derivatives.measures import errors, norms, percentile
 from experiments.studies.derivatives.options import Options
 from experiments.studies.derivatives.programs import DirectionalDerivatives, Programs
+from experiments.studies.derivatives.quantities import errors, norms, percentile
 from experiments.studies.derivatives.states import AIRBORNE, RANDOM, RESET, RESTING
 
 OPTIONS = Options(env="lqr", env_args=("dimension=3", "actions=2"), states=4)

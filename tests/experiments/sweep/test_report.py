@@ -10,8 +10,8 @@ import pytest
 from experiments.launch.configuration import defaults
 from experiments.launch.history import History
 from experiments.launch.sweep.configs import Axis, make_configs, name_of, parse_axis
+from experiments.launch.sweep.definition import Sweep
 from experiments.launch.sweep.merging import Merged
-from experiments.launch.sweep.sweep import Sweep
 from experiments.report.results import RETURN
 from experiments.report.table import text
 from experiments.sweep import plots, report, tables

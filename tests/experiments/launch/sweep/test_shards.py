@@ -8,7 +8,7 @@ import pytest
 
 from experiments.launch import provenance, run_folder
 from experiments.launch.sweep import local, merging, shards
-from experiments.launch.sweep.sweep import read
+from experiments.launch.sweep.definition import read
 from experiments.sweep.__main__ import main
 from tests.experiments import stubs
 

@@ -10,8 +10,8 @@ from experiments.launch.memory import Budget, parse_size
 from experiments.launch.program import Memory, Program
 from experiments.launch.sweep import flags as command
 from experiments.launch.sweep.configs import make_configs, name_of, parse_axis
+from experiments.launch.sweep.definition import prepare
 from experiments.launch.sweep.memory import Need, make_plan
-from experiments.launch.sweep.sweep import prepare
 from experiments.sweep.__main__ import main
 
 

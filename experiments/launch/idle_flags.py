@@ -84,7 +84,7 @@ def _weightless(config: Any, hyper: Any) -> bool:
     return not any(weights) and getattr(config, "actor_gradient", "critic") == "critic"
 
 
-def check_effects(given: Collection[str], config: Any, hyper: Any, checkpoints: bool) -> None:
+def check_idle_flags(given: Collection[str], config: Any, hyper: Any, checkpoints: bool) -> None:
     """Checks that every flag that was given has an effect beside the others.
 
     Args:
