@@ -18,7 +18,7 @@ _RESAMPLES = 2_000
 
 
 @dataclass(frozen=True)
-class Variant:
+class Measured:
     """One variant at one number of dimensions.
 
     Attributes:
@@ -72,12 +72,12 @@ class Size:
     """All variants at one number of dimensions."""
 
     n: int
-    variants: tuple[Variant, ...]
+    variants: tuple[Measured, ...]
 
-    def best(self, families: Sequence[str], quantity: str = "steps") -> Variant | None:
+    def best(self, families: Sequence[str], quantity: str = "steps") -> Measured | None:
         """The variant of these families with the smallest median; if none got there, the best."""
 
-        def rank(variant: Variant) -> tuple[float, float, float]:
+        def rank(variant: Measured) -> tuple[float, float, float]:
             costs = variant.costs(quantity)
             shares = np.nan_to_num(variant.rows.column("best_share"), nan=-np.inf)
             return (_middle(costs), float(costs.mean()), -_middle(shares))
@@ -92,7 +92,7 @@ def sizes_of(rows: Rows) -> list[Size]:
     return [
         Size(
             n,
-            tuple(Variant(own, starts) for _, own in rows.where(n=n).groups("family", "config")),
+            tuple(Measured(own, starts) for _, own in rows.where(n=n).groups("family", "config")),
         )
         for n in sorted(rows.distinct("n"))
     ]
@@ -146,7 +146,7 @@ def exponent(sizes: Sequence[Size], family: str, quantity: str = "steps") -> Exp
 
 
 def _middle(values: np.ndarray) -> float:
-    """The median of `Variant.needed`, without its interval; inf where no majority got there."""
+    """The median of `Measured.needed`, without its interval; inf where no majority got there."""
     return float(np.median(values))
 
 
@@ -167,8 +167,8 @@ class Advantage:
         bound: Whether the ratio is a lower bound: plain SAC did not get there in its budget.
     """
 
-    plain: Variant
-    gradients: Variant
+    plain: Measured
+    gradients: Measured
     ratio: float
     careful: float
     bound: bool
@@ -185,7 +185,7 @@ def advantage(size: Size, quantity: str) -> Advantage | None:
     if gradients is None or not plain:
         return None
 
-    def least(variant: Variant) -> tuple[float, bool]:
+    def least(variant: Measured) -> tuple[float, bool]:
         found = variant.needed(quantity).median or math.inf
         return (found, False) if math.isfinite(found) else (variant.budget(quantity), True)
 

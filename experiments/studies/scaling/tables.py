@@ -7,7 +7,7 @@ from experiments.report.intervals import median
 from experiments.report.rows import Rows
 from experiments.report.table import Cell, Table, number
 from experiments.studies.scaling import analysis
-from experiments.studies.scaling.analysis import Size, Variant, sizes_of
+from experiments.studies.scaling.analysis import Measured, Size, sizes_of
 from experiments.studies.scaling.families import CONTROLS, GRADIENTS, LABELS, PLAIN
 from experiments.studies.scaling.references import TASKS
 
@@ -168,7 +168,7 @@ def power(fitted: analysis.Exponent) -> str:
     return f"{number(fitted.value)} [{low}, {high}], {len(fitted.sizes)} n"
 
 
-def _needed(variant: Variant | None, quantity: str, short: bool = False) -> str:
+def _needed(variant: Measured | None, quantity: str, short: bool = False) -> str:
     """Median, interval and how many seeds got there."""
     if variant is None:
         return ""
@@ -183,5 +183,5 @@ def _needed(variant: Variant | None, quantity: str, short: bool = False) -> str:
     return f"{text} {variant.reached}/{found.total}"
 
 
-def _named(variant: Variant) -> str:
+def _named(variant: Measured) -> str:
     return f"{LABELS[variant.family]}; {variant.config}"
