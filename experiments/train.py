@@ -12,8 +12,8 @@ from rich.text import Text
 
 from experiments.launch import command_line, provenance, run_folder
 from experiments.launch.checkpoint_files import CheckpointError
-from experiments.launch.checkpoints import CheckpointRule
 from experiments.launch.configuration import (
+    CheckpointRule,
     Experiment,
     environment_title,
     to_json,

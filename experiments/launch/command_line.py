@@ -11,9 +11,9 @@ import docstring_parser
 import tyro
 
 from experiments.launch import run_folder, trackers, tracking
-from experiments.launch.checkpoints import CheckpointRule
 from experiments.launch.configuration import (
     DEFAULT_AGENT,
+    CheckpointRule,
     Experiment,
     check_own,
     defaults,

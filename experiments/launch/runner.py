@@ -14,7 +14,8 @@ import numpy as np
 from experiments.launch import job as jobs
 from experiments.launch import provenance, run_folder, snapshot
 from experiments.launch.checkpoint_files import Checkpoint, Shapes, newest
-from experiments.launch.checkpoints import CheckpointRule, Checkpoints
+from experiments.launch.checkpoints import Checkpoints
+from experiments.launch.configuration import CheckpointRule
 from experiments.launch.history import History
 from experiments.launch.job import Job
 from experiments.launch.kept_programs import Kept

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments.launch import run_folder
-from experiments.launch.checkpoints import CheckpointRule
+from experiments.launch.configuration import CheckpointRule
 from experiments.launch.history import History
 from experiments.launch.job import Job
 from experiments.launch.progress import Progress, clock, seconds_left, status

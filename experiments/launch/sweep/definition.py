@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.launch import json_files, run_folder
-from experiments.launch.checkpoints import CheckpointRule
 from experiments.launch.configuration import (
+    CheckpointRule,
     Experiment,
     Variant,
     check_own,

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.launch.checkpoints import CheckpointRule
 from experiments.launch.command_line import mirror, named_defaults, named_preset
 from experiments.launch.configuration import (
+    CheckpointRule,
     Experiment,
     merge,
     parse_environment_arguments,

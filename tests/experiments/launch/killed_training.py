@@ -16,8 +16,7 @@ import jax.numpy as jnp
 import sobolax
 from experiments import train
 from experiments.launch import checkpoint_files
-from experiments.launch.checkpoints import CheckpointRule
-from experiments.launch.configuration import Variant
+from experiments.launch.configuration import CheckpointRule, Variant
 from experiments.launch.job import Job
 from experiments.launch.progress import Silent
 from experiments.launch.runner import train_runs

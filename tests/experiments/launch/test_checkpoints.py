@@ -27,7 +27,8 @@ from experiments.launch import (
 )
 from experiments.launch import job as jobs
 from experiments.launch.checkpoint_files import CheckpointError
-from experiments.launch.checkpoints import CheckpointRule, Checkpoints
+from experiments.launch.checkpoints import Checkpoints
+from experiments.launch.configuration import CheckpointRule
 from experiments.launch.program import compile_program, size_of
 from experiments.launch.progress import Silent, console_progress
 from experiments.launch.runner import train_runs
