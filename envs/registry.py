@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sobolax.checks import check_environment, suggestion
+from sobolax.checks import check_structure, suggestion
 from sobolax.environment import Environment
 
 # As text, so that nothing is imported before it is used.
@@ -163,7 +163,7 @@ def _make(name: str, parameters: dict[str, Any]) -> Environment:
     if name in _CLASSES:
         return factory(**parameters)
     environment = _made(name, factory, parameters)
-    check_environment(environment)
+    check_structure(environment)
     return environment
 
 

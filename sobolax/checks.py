@@ -187,7 +187,7 @@ def check_multiple(owner: str, name: str, value: int, of: str, divisor: int) -> 
         )
 
 
-def check_environment(environment: Environment) -> None:
+def check_structure(environment: Environment) -> None:
     """Checks shapes and types of an environment's functions, without running or compiling them.
 
     Raises:
@@ -198,9 +198,9 @@ def check_environment(environment: Environment) -> None:
     Example:
         >>> from sobolax.cart import Cart
         >>> cart = Cart()
-        >>> check_environment(cart)
+        >>> check_structure(cart)
         >>> cart.observation_size = 3
-        >>> check_environment(cart)
+        >>> check_structure(cart)
         Traceback (most recent call last):
         ValueError: ... reset gives an observation of shape (2,), but observation_size says (3,)
     """

@@ -1,12 +1,12 @@
 """Our environments in the interfaces of other libraries: Gymnasium's and Brax's."""
 
-from sobolax.checks import check_environment
+from sobolax.checks import check_structure
 from sobolax.environment import Environment, actor_observations
 
 
 def check_view(environment: Environment) -> None:
     """Raises ValueError for a broken protocol, and where a policy would see what it must not."""
-    check_environment(environment)
+    check_structure(environment)
     if actor_observations(environment) is not None:
         raise ValueError(
             f"environment {environment.name!r} hides a part of its observation from the policy "

@@ -7,7 +7,7 @@ from typing import cast
 import jax
 import numpy as np
 
-from sobolax.checks import check_environment as check_structure
+from sobolax.checks import check_structure
 from sobolax.environment import Environment
 from sobolax.testing import behaviour, gradients
 from sobolax.testing.harness import DOUBLE, SINGLE, Harness, Precision

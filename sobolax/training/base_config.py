@@ -7,9 +7,9 @@ from typing import Any
 from sobolax.checks import (
     LARGEST_COUNT,
     check_counts,
-    check_environment,
     check_flags,
     check_multiple,
+    check_structure,
     owner_of,
 )
 from sobolax.environment import Environment
@@ -153,7 +153,7 @@ class TrainingConfig:
                 "episode of its own: lower the one or raise the other"
             )
         check_flags(owner, self, ["normalize_observations", "check_tangents"])
-        check_environment(environment)
+        check_structure(environment)
 
     def _check_updates(self, owner: str, factor: str) -> None:
         """See `check`; `factor` is the field that says how many updates steps bring."""

@@ -16,7 +16,7 @@ import pytest
 
 import envs
 from envs import registry
-from sobolax.checks import check_environment as check_structure
+from sobolax.checks import check_structure
 from sobolax.mjx.engine import mujoco
 from sobolax.testing import check_environment
 

@@ -9,7 +9,7 @@ import pytest
 
 from sobolax.agents.sac import Hyperparameters
 from sobolax.cart import Cart, example_transition
-from sobolax.checks import check_environment
+from sobolax.checks import check_structure
 from sobolax.losses import Weights, sobolev_errors, weighted_sum
 from sobolax.transition import Tangents
 
@@ -206,7 +206,7 @@ class Typed(Cart):
 )
 def test_environments_of_half_precision_are_refused_by_name(types, message):
     with pytest.raises(ValueError, match=f"environment 'cart': {message}"):
-        check_environment(Typed(*types))
+        check_structure(Typed(*types))
 
 
 class Reaching(Cart):
@@ -237,9 +237,9 @@ class Reaching(Cart):
 )
 def test_sizes_that_are_less_than_what_is_read_are_refused(environment, message):
     with pytest.raises(ValueError, match=message):
-        check_environment(environment)
+        check_structure(environment)
 
 
 @pytest.mark.parametrize("read", [lambda a: a[1], lambda a: a[-2], lambda a: jnp.sum(a[0:2])])
 def test_sizes_that_are_read_to_the_end_pass(read):
-    check_environment(Reaching(2, read))
+    check_structure(Reaching(2, read))
