@@ -13,8 +13,7 @@ from experiments.report import rows as kit
 from experiments.report.intervals import paired_difference
 from experiments.report.results import RETURN
 from experiments.report.rows import Rows
-from experiments.studies.ant import __main__ as ant
-from experiments.studies.first_order_agents import __main__ as first_order_agents
+from experiments.studies import ant, first_order_agents
 from experiments.studies.payoff import __main__ as command
 from experiments.studies.payoff import figures, summary, tables
 from experiments.studies.payoff.measure import mean_q

@@ -1,1 +1,0 @@
-"""The experiment of arXiv 2511.19165: SAC on Ant, with gradients and without."""

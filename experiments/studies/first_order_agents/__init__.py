@@ -1,1 +1,0 @@
-"""SHAC beside SAC, each with and without gradients in the critic."""
