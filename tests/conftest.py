@@ -24,10 +24,9 @@ _QUICKLY = flags_to_compile_quickly()
 _TOGETHER = {
     f"tests/envs/test_{name}.py": "environments"
     for name in ("derivatives", "host_engine", "mujoco", "protocol")
-} | {
-    f"tests/experiments/{name}.py": "trainings"
-    for name in ("test_train", "launch/test_checkpoints", "launch/test_resume")
-}
+} | dict.fromkeys(
+    ("tests/experiments/test_train.py", "tests/experiments/launch/test_resume.py"), "trainings"
+)
 # What takes longest begins first, or one process would be left with it at the end.
 _FIRST = ("tests/envs", "tests/sobolax/mjx")
 

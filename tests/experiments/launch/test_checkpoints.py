@@ -35,8 +35,12 @@ from experiments.launch.runner import train_runs
 from sobolax import make_training
 from tests.experiments import stubs
 
-EPOCHS = stubs.TRAINED_EPOCHS
+EPOCHS = 4
 EVERY = CheckpointRule(seconds=0)
+FLAGS = [
+    *stubs.small_training(EPOCHS),
+    *("--n-step", "2", "--tangent-dtype", "bfloat16", "--report-states", "0"),
+]
 
 
 pytestmark = pytest.mark.usefixtures("one_commit")
@@ -44,17 +48,15 @@ pytestmark = pytest.mark.usefixtures("one_commit")
 
 @pytest.fixture(scope="module")
 def job():
-    experiment = command_line.parse(stubs.TRAINED)
+    experiment = command_line.parse(FLAGS)
     environment = envs.make(experiment.env, **experiment.env_args)
     training = make_training(environment, experiment.config)
     return jobs.make_job(experiment, training)
 
 
 @pytest.fixture(scope="module")
-def program(job, compiled):
-    if not compiled:
-        compiled["program"] = compile_program(job.training, job.keys, job.hypers)
-    return compiled["program"]
+def program(job):
+    return compile_program(job.training, job.keys, job.hypers)
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,7 @@ import pytest
 from tests.sobolax.mjx.checks import Checks
 from tests.sobolax.mjx.harness import harness as harness_of
 
-NAMES = [
-    "rod",
+_SLOW = [
     "feet-pyramidal",
     "feet-elliptic",
     "feet-pyramidal-impratio",
@@ -17,7 +16,11 @@ NAMES = [
 
 
 @pytest.fixture(
-    scope="module", params=[pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+    scope="module",
+    params=[
+        "rod",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in _SLOW),
+    ],
 )
 def harness(request):
     return harness_of(request.param)
@@ -25,8 +28,3 @@ def harness(request):
 
 class TestContacts(Checks):
     pass
-
-
-def test_a_rod_steps_as_by_mjx_to_the_last_bit():
-    """Its gradients are held to differences in `test_step.py`, its Jacobian in `test_joints.py`."""
-    Checks().test_the_value_is_that_of_mjx_step_to_the_last_bit(harness_of("rod"))
