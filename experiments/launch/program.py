@@ -331,17 +331,21 @@ def give_back_memory() -> None:
 
 
 def begin(function: Callable[..., T], *arguments: Any) -> Callable[[], T]:
-    """Calls a function in a thread of its own.
+    """Calls a function in a thread of its own, in the precision of the caller.
 
     Returns:
         A function that waits for it and returns its result or raises its error. Ctrl-C interrupts
         the wait at once, and leaves the thread running.
     """
     outcome: list[Any] = []
+    precision = jnp.result_type(float)
 
     def work() -> None:
+        # `jax.enable_x64` holds for one thread alone.
+        same = jnp.result_type(float) == precision
         try:
-            outcome.extend((True, jax.block_until_ready(function(*arguments))))
+            with contextlib.nullcontext() if same else jax.enable_x64(precision == jnp.float64):
+                outcome.extend((True, jax.block_until_ready(function(*arguments))))
         except BaseException as error:
             outcome.extend((False, error))
 

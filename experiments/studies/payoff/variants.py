@@ -49,7 +49,7 @@ _SHAC_RATES = {"actor_learning_rate": 5e-4, "initial_temperature": 0.1}
 _SHAC_FAST = {**_SHAC_RATES, "actor_learning_rate": 5e-3}
 _SHAC_TENTH = {**_SHAC_RATES, "state_weight": 0.1}
 # Four times the updates from as many steps. Of a small grid on walker2d, half_cheetah and pusher.
-_SHAC_16 = {"num_envs": 16, "horizon": 16, "critic_epochs": 4}
+_SHAC_16 = {**_SHAC, "num_envs": 16, "critic_epochs": 4}
 _SHAC_16_RATES = {**_SHAC_RATES, "actor_learning_rate": 3e-3, "growth_bound": 10.0}
 _SOFT, _LAYER = {**_STD, "trust": "soft"}, {"critic_norm": "layer"}
 _FAST, _SLOW = _rates(1e-3), _rates(1e-4)

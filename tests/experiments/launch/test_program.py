@@ -101,3 +101,14 @@ def test_memory_is_given_back_where_the_c_library_can(monkeypatch):
 
     monkeypatch.setattr(program.ctypes, "CDLL", missing)
     program.give_back_memory()
+
+
+def test_what_is_compiled_ahead_has_the_precision_of_the_caller():
+    def third(x):
+        return x / jnp.asarray(3.0)
+
+    with jax.enable_x64(True):
+        compiled, _ = program.compile_ahead(third, jnp.ones(()))
+        double = program.call(compiled, jnp.ones(()))
+    assert double.dtype == jnp.float64
+    assert program.call_ahead(third, jnp.ones(())).dtype == jnp.float32
