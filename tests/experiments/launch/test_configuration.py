@@ -100,7 +100,7 @@ def test_the_best_presets_are_what_was_measured(env, agent):
     page, row = presets.BEST[env, agent].evidence.split(", ", 1)
     regime = "many" if agent == "shac" else "long" if env == "ant" else "few"
     if page in ("docs/results/payoff.md", "docs/results/shac.md"):
-        variant = "shac" if agent == "shac" else {"walker2d": "layer_soft_1"}.get(env, "soft_1")
+        variant = "shac_16" if agent == "shac" else {"walker2d": "layer_soft_1"}.get(env, "soft_1")
         assert (found.config, found.hyper) == configure(env, regime, variant)
     else:  # measured with what the other kind of preset has
         usual = command_line.parse(["--env", env, "--agent", agent])
