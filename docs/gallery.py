@@ -2,7 +2,6 @@
 
 import argparse
 import copy
-import csv
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from experiments.demo import __main__ as demo
 from experiments.export import numpy_policy
 from experiments.launch.program import keep_compiled_programs
 from experiments.render import record
-from experiments.report.figure import BLUE, GREY, panels, style
 from experiments.report.video import draw
 from experiments.report.viewer import Episode
 from sobolax.mjx.engine import mujoco
@@ -90,30 +88,8 @@ def write_clip(path: Path, frames: list[np.ndarray]) -> None:
     few[0].save(path, save_all=True, append_images=few[1:], duration=1000 * SECONDS, loop=0)
 
 
-def draw_hopper(path: Path) -> None:
-    """Returns of the five seeds that the hopper's policy is one of."""
-    with (HERE / "results" / "payoff_shac_rows.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["variant"] == "shac"]
-    [shipped] = [row["seed"] for row in demo.read_policies() if row["environment"] == "hopper"]
-    with style():
-        figure, [[axes]] = panels(1, 1, 4.0, 2.4)
-        for seed in sorted({row["seed"] for row in rows}, key=lambda seed: seed == shipped):
-            own = [row for row in rows if row["seed"] == seed]
-            axes.plot(
-                [float(row["environment_steps"]) / 1000 for row in own],
-                [float(row["evaluation_return"]) for row in own],
-                color=BLUE if seed == shipped else GREY,
-                label="shipped" if seed == shipped else None,
-            )
-        axes.set(
-            xlabel="thousand environment steps", ylabel="return", title="hopper, SHAC, 5 seeds"
-        )
-        axes.legend()
-        figure.savefig(path)
-
-
 def main() -> None:
-    """Writes the clips and the hopper's curve."""
+    """Writes the clips."""
     tasks = [row["environment"] for row in demo.read_policies()]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=HERE / "images")
@@ -124,7 +100,6 @@ def main() -> None:
         write_clip(folder / f"clip_{task}.gif", frames)
     beside = zip(*(drawn[task] for task in TOGETHER), strict=True)
     write_clip(folder / "clips.gif", [np.concatenate(row, axis=1) for row in beside])
-    draw_hopper(folder / "hopper.png")
 
 
 if __name__ == "__main__":
