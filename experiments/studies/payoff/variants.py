@@ -227,6 +227,13 @@ CHOICES: dict[str, Choice] = {
         {**_SHAC_16_RATES, "state_weight": 0.1},
         agent="shac",
     ),
+    "shac_16_shuffled": Choice(
+        "SHAC, 16 environments, chains cut at growth 10, shuffled gradients per standard deviation",
+        "control",
+        {**_SHAC_16, **_STD, "gradient_target": "shuffled"},
+        {**_SHAC_16_RATES, "state_weight": 0.1},
+        agent="shac",
+    ),
     "teacher": Choice("fitted teacher, λ = 0.1", "gradients", _TEACHER, _TENTH),
     "teacher_soft_1": Choice(
         "fitted teacher, soft trust, λ = 1", "gradients", {**_SOFT, **_TEACHER}, _ONE
