@@ -160,7 +160,7 @@ _WALKING = Preset(
     seeds=3,
 )
 
-# Many small windows; gradients in the critic gained nothing.
+# Many small windows; no gain of gradients in the critic has been confirmed.
 _SHAC_16 = Preset(
     config={
         "total_timesteps": 102_400,

@@ -24,9 +24,10 @@ _QUICKLY = flags_to_compile_quickly()
 _TOGETHER = {
     f"tests/envs/test_{name}.py": "environments"
     for name in ("derivatives", "host_engine", "mujoco", "protocol")
-} | dict.fromkeys(
-    ("tests/experiments/test_train.py", "tests/experiments/launch/test_resume.py"), "trainings"
-)
+} | {
+    f"tests/experiments/{name}.py": "trainings"
+    for name in ("test_train", "launch/test_checkpoints", "launch/test_resume")
+}
 # What takes longest begins first, or one process would be left with it at the end.
 _FIRST = ("tests/envs", "tests/sobolax/mjx")
 

@@ -76,12 +76,13 @@ def split_processor() -> None:
 def flags_to_compile_quickly() -> str:
     """For `XLA_FLAGS`: a CPU's programs compile in a third of the time, and run slowly.
 
-    XLA ends a process that names a flag it does not know; from jaxlib 0.11 on that is one of these.
+    XLA ends a process that names a flag it does not know: from jaxlib 0.11 on the emitters' is one,
+    and the other is not tried there. A program in one part instead of 32 saves a seventh.
     """
     quickly = "--xla_backend_optimization_level=0"
     if jax.__version_info__ >= (0, 11):
         return quickly
-    return f"{quickly} --xla_cpu_use_fusion_emitters=false"
+    return f"{quickly} --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 
 def processor_devices(runs: int) -> int:

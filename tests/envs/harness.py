@@ -14,6 +14,7 @@ from sobolax.tangents.methods import Derivatives, make_tangent_function
 # Small environments of each family: the same code, compiled faster.
 PARAMETERS = {"chain": {"joints": 2}, "lqr": {"dimension": 3, "actions": 2}}
 STEP = 1e-6
+PARTS = ("observation", "reward", "next_observation")
 # Two are enough to compile for what holds for all: the hopper has contacts, the reacher limits.
 ANALYTIC = ("lqr", "pendulum", "point_mass", "scalar")
 SLOW = {"ant", "cartpole", "chain", "half_cheetah", "humanoid", "pusher", "walker2d"}
@@ -90,6 +91,19 @@ class Harness:
         nearly = np.full((self.lanes, self.env.state_size), 1e-300)
         return self.perturb(replace(states, physics=physics), nearly)
 
+    def differences(self, state, action) -> dict[str, np.ndarray]:
+        """Central differences of one state's transition, by part, state before action."""
+        size, total = self.env.state_size, self.lanes // 2
+        moves = STEP * np.concatenate([np.eye(total), -np.eye(total)])
+        copies = jax.tree.map(lambda leaf: np.repeat(leaf[None], self.lanes, 0), state)
+        with jax.enable_x64(True):
+            ends, _ = self._map(copies, moves[:, :size], action + moves[:, size:])
+        values = {part: np.asarray(getattr(ends, part)) for part in PARTS}
+        return {
+            part: np.moveaxis(value[:total] - value[total:], 0, -1) / (2 * STEP)
+            for part, value in values.items()
+        }
+
     def derivative_error(self, states, lane: int = 0, action=None) -> float:
         """The largest difference between a tangent and a central difference of the same.
 
@@ -99,22 +113,19 @@ class Harness:
         """
         state = jax.tree.map(lambda leaf: leaf[lane], states)
         action = self.actions(0, 0.5)[lane] if action is None else action
-        size, total = self.env.state_size, self.lanes // 2
-        moves = STEP * np.concatenate([np.eye(total), -np.eye(total)])
-        copies = jax.tree.map(lambda leaf: np.repeat(leaf[None], self.lanes, 0), state)
-        with jax.enable_x64(True):
-            tangents = self._tangents(state, action)
-            ends, _ = self._map(copies, moves[:, :size], action + moves[:, size:])
-        worst = 0.0
-        for part in ("observation", "reward", "next_observation"):
-            values = np.asarray(getattr(ends, part))
-            differences = np.moveaxis(values[:total] - values[total:], 0, -1) / (2 * STEP)
-            along_state = np.asarray(getattr(tangents.state, part))
-            along_action = getattr(tangents.action, part)
-            if along_action is None:
-                along_action = np.zeros((*along_state.shape[:-1], total - size))
-            computed = np.concatenate([along_state, along_action], axis=-1)
-            assert np.all(np.isfinite(computed)), part
-            scale = max(np.max(np.abs(differences)), 1e-2)
-            worst = max(worst, float(np.max(np.abs(computed - differences)) / scale))
-        return worst
+        return largest_error(self.tangents(state, action), self.differences(state, action))
+
+
+def largest_error(tangents, differences: dict[str, np.ndarray]) -> float:
+    """Of tangents along all directions, relative to the largest entry of a part."""
+    worst = 0.0
+    for part, expected in differences.items():
+        along_state = np.asarray(getattr(tangents.state, part))
+        along_action = getattr(tangents.action, part)
+        if along_action is None:
+            along_action = np.zeros((*along_state.shape[:-1], tangents.action.reward.shape[-1]))
+        computed = np.concatenate([along_state, along_action], axis=-1)
+        assert np.all(np.isfinite(computed)), part
+        scale = max(np.max(np.abs(expected)), 1e-2)
+        worst = max(worst, float(np.max(np.abs(computed - expected)) / scale))
+    return worst

@@ -8,10 +8,13 @@ large, and 4e-7 has been seen on the hopper near contact onset: 1e-5 there. A wr
 as that of one solver iteration, is off by 0.1 to 10.
 """
 
+import jax
+import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
 
+import envs
 from tests.envs.harness import named
 
 SMOOTH, CONTACT = 1e-8, 1e-5
@@ -70,8 +73,26 @@ def test_a_reacher_at_the_limit_of_its_joint(harness_of):
     assert harness.derivative_error(harness.moved(states, qpos=qpos)) < CONTACT
 
 
-def test_a_reacher_on_its_target_has_a_gradient(harness_of):
+def test_the_reward_of_a_reacher_on_its_target_has_a_gradient(float64):
     """A norm has none at zero, and its derivative is NaN: the reacher says zero."""
+    environment = envs.make("reacher")
+    action = jnp.array([0.3, -0.2])
+
+    @jax.jit
+    @jax.value_and_grad
+    def reward(qpos):
+        physics = environment._physics(qpos, jnp.zeros(4))
+        return environment._assess(physics, action, physics)[0]
+
+    reach = sum(environment._links)
+    for short, slope in ((0.0, 0.0), (0.02, 1.0)):
+        value, gradient = reward(jnp.array([0.0, 0.0, reach - short, 0.0]))
+        np.testing.assert_allclose(value, -short - 0.13, rtol=1e-12)
+        np.testing.assert_allclose(gradient, [0.0, 0.0, slope, 0.0], atol=1e-12)
+
+
+@pytest.mark.slow
+def test_a_reacher_on_its_target_has_a_gradient(harness_of):
     harness = harness_of("reacher")
     states = harness.reset()
     qpos = np.zeros_like(states.physics.qpos)

@@ -29,10 +29,15 @@ def small_training(epochs):
     ]
 
 
-# Of the program that test_train.py and test_resume.py share.
+# Of the program that test_train.py, test_resume.py and test_checkpoints.py share: its state holds
+# windows, and tangents in bfloat16.
 TRAINED_EPOCHS = 4
-WITH_REPORT = ["--teacher", "fitted", "--report-states", "4", "--report-horizon", "5"]
-TRAINED = [*small_training(TRAINED_EPOCHS), *WITH_REPORT]
+WITH_REPORT = ["--report-states", "4", "--report-horizon", "5"]
+TRAINED = [
+    *small_training(TRAINED_EPOCHS),
+    *WITH_REPORT,
+    *("--n-step", "2", "--tangent-dtype", "bfloat16"),
+]
 
 
 class Interrupting(Silent):

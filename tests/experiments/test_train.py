@@ -119,7 +119,14 @@ def test_an_interrupt_while_compiling_leaves_a_readable_folder(tmp_path, monkeyp
 @pytest.mark.slow
 def test_ctrl_c_stops_a_process_in_good_order(tmp_path):
     folder = tmp_path / "run"
-    flags = [*stubs.small_training(100_000), *stubs.WITH_REPORT, "--output", str(folder)]
+    flags = [
+        *stubs.small_training(100_000),
+        *stubs.WITH_REPORT,
+        "--teacher",
+        "fitted",
+        "--output",
+        str(folder),
+    ]
     process = subprocess.Popen(
         [sys.executable, "-m", "experiments.train", *flags],
         cwd=tmp_path,

@@ -35,12 +35,8 @@ from experiments.launch.runner import train_runs
 from sobolax import make_training
 from tests.experiments import stubs
 
-EPOCHS = 4
+EPOCHS = stubs.TRAINED_EPOCHS
 EVERY = CheckpointRule(seconds=0)
-FLAGS = [
-    *stubs.small_training(EPOCHS),
-    *("--n-step", "2", "--tangent-dtype", "bfloat16", "--report-states", "0"),
-]
 
 
 pytestmark = pytest.mark.usefixtures("one_commit")
@@ -48,15 +44,17 @@ pytestmark = pytest.mark.usefixtures("one_commit")
 
 @pytest.fixture(scope="module")
 def job():
-    experiment = command_line.parse(FLAGS)
+    experiment = command_line.parse(stubs.TRAINED)
     environment = envs.make(experiment.env, **experiment.env_args)
     training = make_training(environment, experiment.config)
     return jobs.make_job(experiment, training)
 
 
 @pytest.fixture(scope="module")
-def program(job):
-    return compile_program(job.training, job.keys, job.hypers)
+def program(job, compiled):
+    if not compiled:
+        compiled["program"] = compile_program(job.training, job.keys, job.hypers)
+    return compiled["program"]
 
 
 @pytest.fixture(scope="module")

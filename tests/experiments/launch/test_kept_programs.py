@@ -17,9 +17,9 @@ from experiments.launch import kept_programs, provenance
 from experiments.launch.kept_programs import Kept, NotKept, find
 from experiments.launch.program import compile_program
 from sobolax import make_training
-from sobolax.agents import sac
+from sobolax.agents import q_learning
 
-CONFIG = sac.Config(
+CONFIG = q_learning.Config(
     total_timesteps=32,
     num_envs=2,
     epochs=2,
@@ -30,6 +30,8 @@ CONFIG = sac.Config(
     hidden_sizes=(4,),
     evaluation_episodes=1,
     report_states=0,
+    first_order="off",
+    grid_points=2,
 )
 NAMES = ("learn", "init", "look")
 edited = kept_programs._edited
@@ -58,7 +60,7 @@ def results(kept, told=None):
     """Everything that two epochs compute, as bytes, and how often something was traced."""
     traced, said = [], []
     keys = jax.random.split(jax.random.key(3), 2)
-    hypers = jax.tree.map(lambda value: jnp.full(2, value), sac.Hyperparameters())
+    hypers = jax.tree.map(lambda value: jnp.full(2, value), q_learning.Hyperparameters())
     program = compile_program(training(traced), keys, hypers, 1, kept, said.append)
     state = program.initialise(keys, hypers)
     rows = []

@@ -291,10 +291,19 @@ def test_units_and_trust_are_those_of_gradients_and_in_their_labels():
     assert by_name["gradients"].configs[0] == "λ = 1, observation_std, soft trust"
 
 
-@pytest.mark.parametrize("env", DEFAULTS)
-def test_defaults_are_sound(env):
+@pytest.mark.parametrize(
+    ("env", "sizes"),
+    [
+        ("point_mass", DEFAULTS["point_mass"].sizes),
+        ("chain", (2,)),
+        # Long chains are traced at length.
+        pytest.param("chain", DEFAULTS["chain"].sizes, marks=pytest.mark.slow),
+    ],
+)
+def test_defaults_are_sound(env, sizes):
     assert DEFAULTS[env].env == env
-    plan = prepare(DEFAULTS[env])
+    controls = tuple(n for n in DEFAULTS[env].control_sizes if n in sizes)
+    plan = prepare(dataclasses.replace(DEFAULTS[env], sizes=sizes, control_sizes=controls))
     assert {job.n for job in plan.jobs.values()} == set(plan.options.sizes)
     for n in plan.options.sizes:
         jobs = [job for job in plan.jobs.values() if job.n == n]

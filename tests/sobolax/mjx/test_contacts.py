@@ -5,7 +5,8 @@ import pytest
 from tests.sobolax.mjx.checks import Checks
 from tests.sobolax.mjx.harness import harness as harness_of
 
-_SLOW = [
+NAMES = [
+    "rod",
     "feet-pyramidal",
     "feet-elliptic",
     "feet-pyramidal-impratio",
@@ -16,11 +17,7 @@ _SLOW = [
 
 
 @pytest.fixture(
-    scope="module",
-    params=[
-        "rod",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in _SLOW),
-    ],
+    scope="module", params=[pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 )
 def harness(request):
     return harness_of(request.param)
@@ -28,3 +25,8 @@ def harness(request):
 
 class TestContacts(Checks):
     pass
+
+
+def test_a_rod_steps_as_by_mjx_to_the_last_bit():
+    """Its gradients are held to differences in `test_step.py`, its Jacobian in `test_joints.py`."""
+    Checks().test_the_value_is_that_of_mjx_step_to_the_last_bit(harness_of("rod"))

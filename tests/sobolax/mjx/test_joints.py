@@ -46,6 +46,7 @@ class TestJoints(Checks):
     "name",
     [
         "floating",
+        "rod",  # in contact, and in the air
         *(
             pytest.param(name, marks=pytest.mark.slow)
             for name in ("arm-euler", "ball-implicitfast")

@@ -11,7 +11,10 @@ import pytest
 import envs
 from sobolax import make_training
 from sobolax.agents import sac
+from sobolax.agents.critics import make_critics
+from sobolax.cart import Cart
 from sobolax.tangents import Derivatives
+from sobolax.training import normalization
 from sobolax.weighting import WEIGHTINGS
 from sobolax.weighting.interface import Signals
 
@@ -43,6 +46,44 @@ def test_no_rule_counts_a_kind_without_directions(kind):
     assert float(weights.value) == pytest.approx(1.0)  # the terms stay as they are
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_update_without_a_kind_is_that_with_a_weight_of_zero_for_it(kind):
+    cart = Cart()
+    critics = make_critics(2, 1, replace(SMALL.critic_options(2), count=1))
+    normalizer = normalization.update(normalization.init(2), 3 * jnp.eye(2))
+
+    def td_error(critic, extra):
+        return lambda t: critic(t.observation, t.action) - t.reward - 0.9 * t.next_observation[0]
+
+    def updated(config, hyper):
+        source = config.make_source(cart)
+
+        def collect(key):
+            state = cart.perturb(cart.reset(key), jax.random.normal(key, (2,)))
+            return source.collect(key, state, jax.random.uniform(key, (1,), minval=-1.0))[0]
+
+        batch = jax.vmap(collect)(jax.random.split(jax.random.key(1), 6))
+        state, metrics = critics.update(
+            critics.init(jax.random.key(0), hyper), normalizer, batch, td_error, jnp.zeros(6),
+            source.tangents, jax.random.key(2), hyper,
+        )  # fmt: skip
+        return jax.flatten_util.ravel_pytree(state.parameters)[0], metrics
+
+    @jax.jit
+    def both():
+        without = replace(SMALL, **{f"{kind}_directions": 0})
+        weightless = sac.Hyperparameters(**{f"{kind}_weight": 0.0})
+        return updated(without, sac.Hyperparameters()), updated(SMALL, weightless)
+
+    (found, metrics), (expected, its) = both()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    other = KINDS[1 - KINDS.index(kind)]
+    loss = f"{other}_gradient_loss"
+    np.testing.assert_allclose(metrics[loss], its[loss], rtol=1e-5)
+    assert metrics[f"{kind}_gradient_loss"] == 0
+    assert its[f"{kind}_gradient_loss"] > 0
+
+
 @functools.cache
 def epoch_of(config):
     training = make_training(envs.make("pendulum"), config)
@@ -51,19 +92,26 @@ def epoch_of(config):
     )
 
 
+def test_shares_are_of_the_other_kind_alone():
+    learn = epoch_of(replace(SMALL, action_directions=0))
+    _, metrics = jax.eval_shape(learn, sac.Hyperparameters())
+    assert {name.split("_")[0] for name in metrics if "_gradient_share/" in name} == {"state"}
+
+
 def learned(config, **weights):
     return epoch_of(config)(sac.Hyperparameters(**weights))
 
 
-@pytest.mark.parametrize("kind", [pytest.param("state", marks=pytest.mark.slow), "action"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "options",
     [
         {},
-        pytest.param({"tangent_dtype": "int8"}, marks=pytest.mark.slow),
-        pytest.param({"tangent_dtype": "int4", "trust": "hard"}, marks=pytest.mark.slow),
-        pytest.param({"first_order": "recomputed", "n_step": 3}, marks=pytest.mark.slow),
-        pytest.param({"gradient_fraction": 0.5}, marks=pytest.mark.slow),
+        {"tangent_dtype": "int8"},
+        {"tangent_dtype": "int4", "trust": "hard"},
+        {"first_order": "recomputed", "n_step": 3},
+        {"gradient_fraction": 0.5},
     ],
     ids=lambda options: "-".join(map(str, options.values())) or "cached",
 )
