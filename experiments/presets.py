@@ -202,8 +202,8 @@ BEST: dict[tuple[str, str], Preset] = {
     ),
     ("ant", "sac"): replace(
         _WALKING,
-        evidence="docs/results/payoff.md, Ant for 204,800 steps, soft_1: 145 % over plain SAC, "
-        "10 of 10 seeds, with 64 environments; with 8, as here, 80 %, 3 of 3 seeds",
+        evidence="docs/results/payoff_tasks.md, Ant for 204,800 steps, soft_1: 145 % over plain "
+        "SAC, 10 of 10 seeds, with 64 environments; with 8, as here, 80 %, 3 of 3 seeds",
     ),
     ("reacher", "td3"): replace(
         PRESETS["reacher"],

@@ -36,7 +36,7 @@ class Replay:
         run: Folder of the run.
         variant: The variant to show, plain or sobolev; all variants by default.
         seed: The seed to show, from 0.
-        output: A new file; by default replay.html in the run's folder.
+        output: A new file; by default replay.html in the run's folder, or the next free name there.
         video: A new file, .mp4 or .gif, in the place of the page: an episode of the variant and
             seed, of the run's last variant by default.
         env: The run's environment, needed if it is a class of your own.

@@ -38,7 +38,7 @@ from experiments.launch.program import (
 )
 from experiments.launch.progress import Progress, Silent, console_progress
 from experiments.launch.runner import train_runs
-from experiments.launch.tracking import Tracking
+from experiments.launch.tracking import Tracking, saved
 from experiments.report import curves, run_table
 from experiments.report.results import Timing, summarise
 
@@ -355,6 +355,14 @@ def main(argv: Sequence[str] | None = None, keep: bool = False) -> int:
         return bad_input(error)
     results = run_folder.read_results(prepared.folder)
     if prepared.resume and results is not None and not results.get("interrupted", True):
+        if new := set(given.track) - set(saved(prepared.folder)):
+            named, lines = " ".join(sorted(new)), prepared.folder / run_folder.METRICS
+            return bad_input(
+                ValueError(
+                    f"--track {named} cannot be added to {prepared.folder}, which is complete: "
+                    f"{lines} has all of its epochs"
+                )
+            )
         epochs = results.get("epochs", 0)
         text = f"{prepared.folder} is complete, with {epochs} epochs: nothing is left"
         console.print(Text(text), soft_wrap=True)

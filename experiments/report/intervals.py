@@ -1,6 +1,7 @@
 """Means and medians with 95 % confidence intervals over seeds, and paired differences.
 
-`scipy.stats` is imported when the first median is computed: it takes a second to load.
+`scipy.stats` is imported when a median or an unpaired difference is first computed: it takes a
+second to load.
 """
 
 from collections.abc import Sequence
@@ -85,6 +86,26 @@ def paired_difference(values: ArrayLike, reference: ArrayLike) -> Estimate:
     values, reference = np.asarray(values, np.float64), np.asarray(reference, np.float64)
     with np.errstate(invalid="ignore"):  # inf - inf is one of the values left out
         return estimate(values - reference)
+
+
+def unpaired_difference(values: ArrayLike, others: ArrayLike) -> Estimate:
+    """Difference of the means of independent values, say of other seeds, with Welch's t interval.
+
+    Values that are not finite are left out and show in `count < total`, which add up both samples.
+    """
+    from scipy import stats
+
+    first, second = (np.asarray(some, np.float64).ravel() for some in (values, others))
+    total = first.size + second.size
+    first, second = first[np.isfinite(first)], second[np.isfinite(second)]
+    count = first.size + second.size
+    if not first.size or not second.size:
+        return Estimate(None, None, None, count, total)
+    mean = float(first.mean() - second.mean())
+    if min(first.size, second.size) < 2:
+        return Estimate(mean, None, None, count, total)
+    found = stats.ttest_ind(first, second, equal_var=False).confidence_interval(COVERAGE)
+    return Estimate(mean, float(found.low), float(found.high), count, total)
 
 
 def median(values: ArrayLike, worst: float = np.inf) -> Median:

@@ -12,9 +12,9 @@ from experiments.studies.payoff.__main__ import STUDY
 from experiments.studies.payoff.options import Options
 
 DEFAULTS = Options(
-    tasks=("hopper", "walker2d", "half_cheetah", "ant", "pusher", "chain"),
-    regimes=("long",),
-    variants=("plain", "raw", "shac", "shac_cut", "shac_gradients", "shac_shuffled"),
+    tasks=("pusher", "walker2d", "half_cheetah", "hopper", "chain"),
+    regimes=("many",),
+    variants=("plain", "shac", "shac_16", "shac_16_gradients_std"),
     seeds=5,
     seeds_per_program=5,
 )

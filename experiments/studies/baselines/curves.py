@@ -27,16 +27,31 @@ class Curve:
 
     def over_steps(self, start: float, end: float) -> float:
         """Mean return from one number of steps to another, linear between evaluations."""
-        inner = self.steps[(self.steps > start) & (self.steps < end)]
-        grid = np.array([start, *inner, end])
-        returns = np.interp(grid, self.steps, self.returns)
-        if end == start:
-            return float(returns[0])
-        return float(np.trapezoid(returns, grid) / (end - start))
+        return _mean(self.steps, self.returns, start, end)
 
     def at_time(self, seconds: float) -> float:
-        """Return after so much time, linear between evaluations; NaN before the first."""
+        """Return after so much time, linear between evaluations; NaN before the first.
+
+        A training that has ended keeps its last return.
+        """
         return float(np.interp(seconds, self.seconds, self.returns, left=np.nan))
+
+    def over_time(self, seconds: float) -> float:
+        """Mean return from a tenth of a time to its end.
+
+        Linear between evaluations. The first return holds before it, and the last after it.
+        """
+        return _mean(self.seconds, self.returns, 0.1 * seconds, seconds)
+
+
+def _mean(across: np.ndarray, returns: np.ndarray, start: float, end: float) -> float:
+    """Mean of returns from one place to another, linear between evaluations."""
+    inner = across[(across > start) & (across < end)]
+    grid = np.array([start, *inner, end])
+    values = np.interp(grid, across, returns)
+    if end == start:
+        return float(values[0])
+    return float(np.trapezoid(values, grid) / (end - start))
 
 
 def known(rows: Rows) -> Rows:
@@ -83,6 +98,6 @@ def equal_steps(measured: list[list[Curve]]) -> tuple[float, float] | None:
     return (start, end) if start <= end else None
 
 
-def equal_time(measured: list[list[Curve]]) -> float:
-    """The time of the whole training of the fastest, mean over its seeds."""
-    return min(float(np.mean([curve.seconds[-1] for curve in some])) for some in measured)
+def whole_time(some: list[Curve]) -> float:
+    """Seconds of a whole training, mean over seeds."""
+    return float(np.mean([curve.seconds[-1] for curve in some]))

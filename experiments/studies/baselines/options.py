@@ -61,6 +61,9 @@ class Options:
         sac_timesteps: Steps of SAC's environments; None for those of the regime.
         timeout: Seconds that a training may take to compile, or between two evaluations.
         shrink: Divides steps and evaluations, for a trial.
+        variants: For --report: which agents it shows, of ours and theirs; none for all.
+        until: For --report: the agent whose end sets the time at which returns are compared; '' for
+            the fastest of each task.
     """
 
     tasks: tuple[str, ...] = ("hopper", "walker2d", "half_cheetah", "ant", "pusher", "chain")
@@ -73,6 +76,8 @@ class Options:
     sac_timesteps: int | None = None
     timeout: float = 3600.0
     shrink: int = 1
+    variants: tuple[str, ...] = ()
+    until: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,11 @@ def prepare(options: Options) -> Plan[Options, Job]:
     check_flags(options, counts, lambda x: x >= 1, "at least 1")
     check_seed(options.first_seed, "--first-seed", bits=31)
     check_flags(options, ["timeout"], lambda x: x > 0, "above 0")
+    if options.variants or options.until:
+        raise ValueError(
+            "--variants and --until choose what --report shows, and nothing is reported here: "
+            "leave them out, or name folders or files of rows with --report"
+        )
     configs = {
         (task, peer): configure_peer(options, task, peer)
         for task, peer in itertools.product(tasks, peers)

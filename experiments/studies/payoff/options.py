@@ -29,7 +29,8 @@ class Options:
         tasks: Which, of reacher, hopper, walker2d, pusher, ant, half_cheetah, humanoid, chain,
             pendulum.
         regimes: How much data and how many updates: few, few_16, many, long, long_64.
-        variants: Which.
+        variants: Which; docs/results/payoff.md and shac.md describe them, and an unknown name lists
+            all.
         seeds: How many seeds each variant gets.
         first_seed: The first of them.
         seeds_per_program: How many are trained together as one program.

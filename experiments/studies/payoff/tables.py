@@ -115,6 +115,11 @@ def returns(regime: str, rows: Rows) -> Table:
         f"of this table. P(better): that a random seed is above a random one of {base}. * some "
         "runs are not finite, or were frozen."
     )
+    if base not in variants(rows):
+        note += (
+            f" No row is the baseline's, {base}, so there are no differences: --baseline names "
+            "another of the variants, and --report merges this with a run of it."
+        )
     return Table(f"Returns, {regime}", headings, lines, 2, note, signed)
 
 

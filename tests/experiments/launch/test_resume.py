@@ -91,6 +91,8 @@ def test_resume_finishes_as_if_it_never_stopped(command, interrupted, tmp_path, 
     capsys.readouterr()
     assert command("--resume", interrupted) == 0
     assert "is complete, with 4 epochs" in capsys.readouterr().out
+    assert command("--resume", interrupted, "--track", "tensorboard") == 2
+    assert "--track tensorboard cannot be added to" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in interrupted.rglob("*") if path.is_file()} == before
 
 

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
+from scipy import stats
 
-from experiments.report.intervals import columns, estimate, median, paired_difference
+from experiments.report.intervals import (
+    columns,
+    estimate,
+    median,
+    paired_difference,
+    unpaired_difference,
+)
 
 
 def test_interval_of_a_hand_computed_case():
@@ -44,6 +51,16 @@ def test_difference_is_paired_by_seed():
     reference = np.array([100.0, 500.0, -300.0])
     found = paired_difference(reference + np.array([1.0, 2.0, 3.0]), reference)
     assert found == estimate([1.0, 2.0, 3.0])
+
+
+def test_unpaired_difference_is_welchs_by_hand():
+    # Squared standard errors 1 / 3 of three values and 8 / 2 of two, whose sum is 13 / 3.
+    found = unpaired_difference([1.0, 2.0, 3.0], [3.0, np.nan, 7.0])
+    half = stats.t.ppf(0.975, (13 / 3) ** 2 / ((1 / 3) ** 2 / 2 + 4**2 / 1)) * np.sqrt(13 / 3)
+    assert (found.mean, found.count, found.total) == (-3.0, 5, 6)
+    assert [found.low, found.high] == pytest.approx([-3.0 - half, -3.0 + half])
+    assert unpaired_difference([1.0], [2.0, 3.0]).low is None
+    assert unpaired_difference([], [2.0]).mean is None
 
 
 def test_columns_have_one_row_per_epoch():

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -128,6 +129,7 @@ def test_a_library_that_cannot_be_installed_is_left_out_with_its_reason(run, tmp
             ["--ppo-timesteps", "1000000"],
             "must be a multiple of 51200, 50 evaluations of 1024 steps: take 1024000",
         ),
+        (["--until", "shac"], "--variants and --until choose what --report shows"),
         (["--sac-timesteps", "4096"], "--sac-timesteps 4096 must be at least 4256: 4096 steps"),
     ],
 )
@@ -180,7 +182,7 @@ def test_means_at_equal_steps_and_returns_at_equal_time_by_hand():
     ours = make_rows("shac", [100, 200, 300], [12.0, 14.0, 16.0], [0.0, 10.0, 10.0])
     theirs = make_rows("brax_ppo", [200, 1000], [55.0, 58.0], [0.0, 80.0], compile_seconds=50.0)
     rows = Rows([*ours, *theirs])
-    (table,) = tables.tables(rows)
+    table, in_time = tables.tables(rows)
     lines = {row[1]: dict(zip(table.headings, row, strict=True)) for row in table.rows}
     shac, ppo = lines[CHOICES["shac"].label], lines["Brax's PPO"]
     assert "hopper: steps 200 to 300, time 6 s" in table.note
@@ -190,6 +192,15 @@ def test_means_at_equal_steps_and_returns_at_equal_time_by_hand():
     assert (shac["return, equal time"].mean, ppo["return, equal time"].mean) == (10.5, 80.5)
     assert (shac["time, s"], ppo["time, s"]) == (6.0, 6.0)
     assert (shac["compiling, s"], ppo["compiling, s"]) == (None, 50.0)
+    # SHAC ends first, after 6 s. Its means from 0.6 s on: 0 until 2 s, 10 from 4 s on, by seeds.
+    (line,) = (dict(zip(in_time.headings, row, strict=True)) for row in in_time.rows)
+    assert (line["agent"], line["beside"], line["time, s"]) == ("SHAC", "Brax's PPO", 6.0)
+    assert line["return at that time"].mean == 10.5
+    assert line["difference"].mean == -70.0
+    assert line["p of ranks"] == pytest.approx(1 / 3)  # the least of two and two
+    assert line["mean over that time"].mean == pytest.approx(0.5 + 30.0 / 5.4)
+    named = tables.tables(Rows(list(rows), {"until": "brax_ppo"}))[1]
+    assert [row[1] for row in named.rows] == ["Brax's PPO"]
     (one,) = curves.curves(rows.where(seed=0), "brax_ppo")
     assert one.at_time(4.5) == 40.0
     assert np.isnan(one.at_time(1.0))
@@ -202,7 +213,7 @@ def test_means_at_equal_steps_and_returns_at_equal_time_by_hand():
 
 def test_curves_without_common_steps_have_no_mean_of_them():
     rows = [*make_rows("plain", [10], [1.0], [0.0]), *make_rows("brax_sac", [20], [1.0], [0.0])]
-    (table,) = tables.tables(Rows(rows))
+    table, _ = tables.tables(Rows(rows))
     assert "steps none" in table.note
     assert [row[5].mean for row in table.rows] == [None, None]
 
@@ -237,6 +248,28 @@ def test_runs_of_ours_are_merged_with_those_of_the_peers(run, tmp_path, capsys):
     # Others do not take ours, and ours no others.
     assert run("--resume", ours) == 2
     assert "is no run of python -m experiments.studies.baselines" in capsys.readouterr().err
+
+
+def test_the_table_in_as_much_time_comes_from_the_rows_beside_the_page(tmp_path):
+    results = Path(__file__).parents[3] / "docs" / "results"
+    files = ["baselines_rows.csv", "payoff_shac_rows.csv"]
+    flags = ["--tasks", "hopper", "--variants", "plain", "shac_16", "brax_ppo", "--seeds", "5"]
+    sources = [str(results / name) for name in files]
+    report = ["--report", *sources, *flags, "--until", "shac_16", "--output", str(tmp_path / "a")]
+    assert command.main(report) == 0
+    tables = json.loads((tmp_path / "a" / "results.json").read_text())["tables"]
+    (table,) = (one for one in tables if one["title"].startswith("In as much time"))
+    rows = [dict(zip(table["headings"], row, strict=True)) for row in table["rows"]]
+    beside = {row["beside"]: row for row in rows}
+    page = (results / "shac.md").read_text(encoding="utf-8").replace("−", "-").replace(",", "")
+    (line,) = (line for line in page.splitlines() if line.startswith("| hopper | 45 |"))
+    stated = [
+        list(map(int, numbers)) for numbers in re.findall(r"\+(\d+) \[(-?\d+) (-?\d+)\]", line)
+    ]
+    columns = ("difference", "difference of means")
+    found = [beside[name][column] for column in columns for name in ("plain", "Brax's PPO")]
+    for (middle, low, high), one in zip(stated, found, strict=True):
+        assert [one["mean"], one["low"], one["high"]] == pytest.approx([middle, low, high], abs=1.0)
 
 
 def test_compilation_within_compilation_counts_once(monkeypatch):

@@ -198,7 +198,7 @@ def test_shac_takes_the_steps_of_sac():
     for task, variant in itertools.product(
         first_order_agents.DEFAULTS.tasks, first_order_agents.DEFAULTS.variants
     ):
-        assert configure(task, regime, variant)[0].total_timesteps == 204_800
+        assert configure(task, regime, variant)[0].total_timesteps == 102_400
 
 
 def test_seeds_are_cut_into_programs_and_blocks_hold_whole_pairs():
