@@ -184,10 +184,12 @@ def handles(variants: Mapping[str, str]) -> list[Line2D]:
 
 
 def legend_below(figure: Figure, entries: Sequence[Line2D], columns: int | None = None) -> None:
-    """One legend for all axes, below them."""
-    figure.legend(
-        handles=entries, loc="outside lower center", ncols=columns or max(1, len(entries))
-    )
+    """One legend for all axes, below them, with fewer columns where the figure is too narrow."""
+    for count in range(columns or max(1, len(entries)), 0, -1):
+        legend = figure.legend(handles=entries, loc="outside lower center", ncols=count)
+        if count == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def log_scale(axes: Axes, which: Literal["x", "y"], ticks: Sequence[float] | None = None) -> None:

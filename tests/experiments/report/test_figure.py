@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.lines import Line2D
 
 from experiments.report import figure as kit
 from experiments.report.intervals import Median
@@ -68,3 +69,18 @@ def test_bands_show_what_is_infinite(one):
     found = draw([FINITE, one, FINITE])
     assert not np.array_equal(found, without)
     assert pixels(found) > pixels(with_gap)
+
+
+def test_a_legend_that_is_too_wide_has_fewer_columns():
+    figure, _ = kit.panels(1, 1, 4.0, 3.0)
+    entries = [Line2D([], [], label=text) for text in ("a" * 30, "b" * 30, "c")]
+    kit.legend_below(figure, entries, columns=3)
+    FigureCanvasAgg(figure).draw()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+    assert [text.get_text() for text in legend.get_texts()] == ["a" * 30, "b" * 30, "c"]
+    # Three short ones stay beside each other.
+    kit.legend_below(figure, [Line2D([], [], label=text) for text in "abc"], columns=3)
+    assert figure.legends[-1]._ncols == 3
