@@ -10,8 +10,9 @@ much the step stretches that direction. (`ô` is the observation as the critic s
   errors are `1 + (gamma rho_v)^2`. No threshold and no cap: where an impact multiplies by 100, the
   square counts a ten-thousandth. The minimum stays where it is: the true `Q` has no loss.
 - `hard`: the Jacobian of the normalised observations, in steps of one standard deviation, has its
-  singular values clipped to `1 / gamma`, so that no error comes back larger than it was. This
-  changes the target: where something was clipped, the true `Q` has a loss too.
+  singular values clipped to `1 / gamma` (see `clip_singular_values`), so that no error comes back
+  larger than it was. This changes the target: where something was clipped, the true `Q` has a loss
+  too.
 
 Where the transition ended the episode nothing is bootstrapped, and all of it is trusted. For an
 action `rho = |dô'.a|`, over one unit of the action.
@@ -35,8 +36,12 @@ from sobolax.transition import Tangents, Transition
 TRUSTS = ("full", "soft", "hard")
 
 # Singular values that are clipped one by one; what is still too large is then shrunk as a whole.
-# Each costs this many products with the matrix and its transpose.
-_CLIPPED, _PRODUCTS = 4, 8
+_CLIPPED = 4
+# Each costs this many products with the matrix and its transpose: of a power iteration, and of a
+# Chebyshev iteration that begins where the former ends.
+_POWERS, _DEGREE = 2, 8
+# The size of what is left is known from this many squares of its Gram matrix.
+_SQUARES = 7
 
 
 def soft_trust(growth: jax.Array, discount: Any) -> jax.Array:
@@ -92,42 +97,76 @@ def clip_growth(
 def clip_singular_values(matrix: jax.Array, bound: Any) -> jax.Array:
     """A matrix whose singular values are at most `bound`; the rest of it stays.
 
-    The largest are found one after the other by power iterations (large batches of LAPACK's SVD
-    are slow, and on CPUs with few cores they can wait for each other forever). Should more than
-    `count` be too large, the whole is shrunk by the next one. Power iterations take long to tell
-    values apart that are close to each other: the largest may stay a few percent beyond the bound.
+    The four largest are found and clipped one after the other, without LAPACK (large batches of its
+    SVD are slow, and on CPUs with few cores they can wait for each other forever). That tells
+    values apart badly that are close to each other, and there may be more of them, so the whole is
+    then shrunk until none can be too large. The measure is an upper bound on the largest, the 256th
+    root of the sum of the values' 256th powers. It is too large by a factor of up to `k ** (1/256)`
+    for `k` equal values (1.5 % for 45), and so the largest ends up to that much below the bound,
+    and beyond it by rounding alone.
 
     Args:
         matrix: `(m, n)`, finite.
         bound: `()`.
+
+    Returns:
+        `(m, n)`.
 
     Example:
         >>> clipped = clip_singular_values(jnp.diag(jnp.array([9.0, 0.5])), 2.0)
         >>> jnp.diagonal(clipped).round(3).tolist()
         [2.0, 0.5]
     """
-    size = matrix.shape[1]
-    # No direction of a given matrix is at right angles to these.
-    angles = jnp.arange(1.0, size + 1.0, dtype=matrix.dtype) * math.sqrt(2.0)
-    start = 1.5 + jnp.sin(angles)
-    product = partial(jnp.matmul, precision="highest")
-
-    def largest(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """The largest singular value, its left vector and its right one."""
-        # The longest columns lead.
-        guess = start * jnp.sum(jnp.square(matrix), axis=0)
-        for _ in range(_PRODUCTS):
-            guess = _unit(guess)[0]
-            guess = product(matrix.T, product(matrix, guess))
-        right = _unit(guess)[0]
-        left, value = _unit(product(matrix, right))
-        return value, left, right
-
     for _ in range(min(_CLIPPED, *matrix.shape)):
-        value, left, right = largest(matrix)
+        right = _leading(matrix, bound)
+        left, value = _unit(_product(matrix, right))
         matrix = matrix - jnp.maximum(value - bound, 0.0) * jnp.outer(left, right)
-    value, _, _ = largest(matrix)
+    value = _norm_from_above(matrix)
     return matrix * jnp.where(value > bound, bound / jnp.where(value > 0, value, 1.0), 1.0)
+
+
+_product = partial(jnp.matmul, precision="highest")
+
+
+def _leading(matrix: jax.Array, bound: Any) -> jax.Array:
+    """About the right singular vector of the largest value, if that is beyond the bound, `(n,)`."""
+
+    def apply(vector: jax.Array) -> jax.Array:
+        return _product(matrix.T, _product(matrix, vector))
+
+    # No direction of a given matrix is at right angles to these; the longest columns lead.
+    angles = jnp.arange(1.0, matrix.shape[1] + 1.0, dtype=matrix.dtype) * math.sqrt(2.0)
+    now = _unit((1.5 + jnp.sin(angles)) * jnp.sum(jnp.square(matrix), axis=0))[0]
+    for _ in range(_POWERS):
+        now = _unit(apply(now))[0]
+    # A Chebyshev polynomial is at most 1 up to the edge, and rises beyond it as steeply as any of
+    # its degree: what need not be clipped, or is less than has been found, falls behind.
+    image = apply(now)
+    edge = jnp.maximum(jnp.sum(now * image), jnp.square(bound))
+    edge = jnp.where(edge > 0, edge, 1.0)
+    before, now = now, 2.0 / edge * image - now
+    for _ in range(_DEGREE - 1):
+        before, now = now, 2.0 * (2.0 / edge * apply(now) - now) - before
+        # Both by one factor, as the recurrence is linear; its numbers would overflow.
+        size = jnp.max(jnp.abs(now))
+        size = jnp.where(size > 0, size, 1.0)
+        before, now = before / size, now / size
+    return _unit(now)[0]
+
+
+def _norm_from_above(matrix: jax.Array) -> jax.Array:
+    """An upper bound on the largest singular value, `()`: of the values' 2^(_SQUARES + 1)-norm."""
+    if matrix.shape[0] < matrix.shape[1]:
+        matrix = matrix.T
+    gram, norm = _product(matrix.T, matrix), jnp.ones((), matrix.dtype)
+    for square in range(_SQUARES):
+        # At a trace of 1 its powers neither overflow nor vanish.
+        trace = jnp.trace(gram)
+        trace = jnp.where(trace > 0, trace, 1.0)
+        norm, gram = norm * trace ** (0.5 ** (square + 1)), gram / trace
+        gram = _product(gram, gram) if square < _SQUARES - 1 else gram
+    # The trace of the last square needs no product.
+    return norm * jnp.sum(jnp.square(gram)) ** (0.5 ** (_SQUARES + 1))
 
 
 def _unit(vector: jax.Array) -> tuple[jax.Array, jax.Array]:
