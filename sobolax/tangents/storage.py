@@ -82,7 +82,8 @@ class PackedTangent:
     Whole numbers are bytes, or two to a byte.
 
     Attributes:
-        lengths: Euclidean lengths before rounding, not finite where a tangent is not, `(n,)`.
+        lengths: Euclidean lengths before rounding, not finite where a tangent is not, `(n,)`; in
+            bfloat16 rounded up.
         as_they_are: What is not rounded, an array for each part.
         codes: Of the next observation's `m` numbers, `(m, n)`.
         direction_scales: Of a direction's largest number over its length, `(n,)`.
@@ -248,11 +249,26 @@ def _pack(
             lengths = jnp.where(_has_others(columns[name], where), jnp.nan, lengths)
     matrix = columns.get("next_observation", jnp.zeros((0, count)))
     matrix = jnp.where(jnp.isfinite(lengths), matrix, 0.0)
+    if precise == "bfloat16":
+        lengths = _round_up(lengths)
     lengths = lengths.astype(precise)
     rounded = round_columns(key, matrix, lengths.astype(matrix.dtype), bits)
     shape = present["next_observation"].shape[:-1] if "next_observation" in present else None
     layout = _Layout(count, tuple(described), shape, bits)
     return PackedTangent(lengths, tuple(kept), *rounded, layout)
+
+
+def _round_up(lengths: jax.Array) -> jax.Array:
+    """The next numbers that bfloat16 has, in float32; `lengths` are not negative.
+
+    A column scaled by less than its length would be cut off where it is largest, and its mean would
+    be too small. In bits, as compilers may leave out conversions there and back.
+    """
+    lengths = lengths.astype("float32")
+    bits = jax.lax.bitcast_convert_type(lengths, "uint32")
+    up = jax.lax.bitcast_convert_type((bits + 0xFFFF) >> 16 << 16, "float32")
+    # Bits of a NaN could run over.
+    return jnp.where(jnp.isfinite(lengths), up, lengths)
 
 
 def _unpack(packed: PackedTangent, bound: Any) -> Transition:
