@@ -120,7 +120,8 @@ def make_training(
     Raises:
         ValueError: If the configuration cannot work (see its `check`) or cannot be split over the
             mesh, or the agent is another one than the configuration's or was made without its
-            options. What is made raises it for hyperparameters of another agent.
+            options. What is made raises it for hyperparameters of another agent, or that are
+            arrays of several values without a `vmap`.
 
     Example:
         >>> from sobolax.agents import sac
@@ -230,6 +231,7 @@ def _check_options(agent: Agent, config: TrainingConfig) -> None:
 
 
 def _check_hyperparameters(agent: Agent, hyper: Any) -> None:
+    _check_scalar_fields(hyper)
     expected, found = agent.hyperparameters, type(hyper)
     if expected is None or found is expected:
         return
@@ -239,6 +241,18 @@ def _check_hyperparameters(agent: Agent, hyper: Any) -> None:
             f"the agent takes {owner_of(expected)}, but was handed {owner_of(found)}: they are "
             "called with (key, hyperparameters), and every agent has a Hyperparameters of its own"
         )
+
+
+def _check_scalar_fields(hyper: Any) -> None:
+    """Raises ValueError for an array: some would broadcast, and train another loss unnoticed."""
+    for path, value in jax.tree_util.tree_leaves_with_path(hyper):
+        # Under `vmap` this is the shape that one run sees.
+        if shape := getattr(value, "shape", ()):
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise ValueError(
+                f"{owner_of(hyper)}: {name} has shape {shape}, but must be one number, (): vmap "
+                "the training over several values (docs/guides/sweeps.md)"
+            )
 
 
 def look(setup: Setup, state: TrainingState, hyper: Any, index: jax.Array) -> Metrics:
