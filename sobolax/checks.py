@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 
 from sobolax.bounds import trace
-from sobolax.environment import Environment, State, actor_observations
+from sobolax.environment import Environment, State, actor_observations, coordinate_names
 from sobolax.transition import Tangents, Transition
 
 #: Programs count in int32, and beyond it the numbers would be negative.
@@ -192,8 +192,8 @@ def check_structure(environment: Environment) -> None:
 
     Raises:
         ValueError: If an attribute is missing or impossible, if `reset`, `step` or `perturb`
-            returns a state of another structure, shape or type than `reset`, or if one of them
-            fails at the sizes that the environment states.
+            returns a state of another structure, shape or type than `reset`, if one of them fails
+            at the sizes that the environment states, or if it names more or fewer coordinates.
 
     Example:
         >>> from sobolax.cart import Cart
@@ -221,6 +221,7 @@ def check_structure(environment: Environment) -> None:
     actor_observations(environment)
     reset = partial(jax.eval_shape, environment.reset)
     state = _shape_of(owner, "reset(key)", reset, jax.random.key(0))
+    _check_arrays(owner, state)
     dtype = state.observation.dtype
     if state.observation.shape != (environment.observation_size,):
         raise ValueError(
@@ -273,6 +274,20 @@ def check_structure(environment: Environment) -> None:
             raise ValueError(
                 f"{owner}: {name} reads {argument}[{beyond[0]}], but {attribute} says {size}: JAX "
                 "would read the nearest number in its place. Give the size that it takes"
+            )
+    coordinate_names(environment)
+
+
+def _check_arrays(owner: str, state: State) -> None:
+    for name in ("observation", "reward", "discount"):
+        value = getattr(state, name)
+        if not (hasattr(value, "shape") and hasattr(value, "dtype")):
+            found = "None" if value is None else f"a {type(value).__name__}"
+            fix = f"give all of its numbers in one, say jax.flatten_util.ravel_pytree({name})[0]"
+            if name != "observation":
+                fix = "give one number of the observation's type"
+            raise ValueError(
+                f"{owner}: reset gives {found} as {name}, but it must be an array: {fix}"
             )
 
 

@@ -91,17 +91,32 @@ def coordinate_names(environment: Environment) -> tuple[tuple[str, ...], tuple[s
     An environment may name them in `state_names` and `action_names`, tuples of different names; the
     others' are numbered.
 
+    Returns:
+        `state_size` names and `action_size` names.
+
+    Raises:
+        ValueError: If there are more or fewer names than that, or some are the same.
+
     Example:
         >>> from sobolax.cart import Cart
         >>> coordinate_names(Cart())
         (('position', 'speed'), ('action 0',))
     """
-    sizes = {"state": environment.state_size, "action": environment.action_size}
-    state, action = (
-        tuple(getattr(environment, f"{kind}_names", None) or (f"{kind} {i}" for i in range(size)))
-        for kind, size in sizes.items()
-    )
-    return state, action
+    return _names(environment, "state"), _names(environment, "action")
+
+
+def _names(environment: Environment, kind: str) -> tuple[str, ...]:
+    attribute, counted = f"{kind}_names", f"{kind}_size"
+    size, given = getattr(environment, counted), getattr(environment, attribute, None)
+    if given is None:
+        return tuple(f"{kind} {i}" for i in range(size))
+    names = tuple(given) if isinstance(given, tuple | list) else ()
+    if len(names) != size or len(set(names)) < size:
+        raise ValueError(
+            f"environment {environment.name!r}: {attribute} is {given!r}, but must be {size} "
+            f"different names, as {counted} says: name every one, or leave {attribute} out"
+        )
+    return names
 
 
 def actor_observations(environment: Environment) -> tuple[int, ...] | None:

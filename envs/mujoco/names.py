@@ -1,5 +1,7 @@
 """Names of a model's local coordinates and actions, for people: `root z`, `left hip velocity`."""
 
+import itertools
+
 from sobolax.mjx.engine import MjModel, mujoco
 
 _TURNS = ("rotation x", "rotation y", "rotation z")
@@ -31,11 +33,8 @@ def of_state(model: MjModel) -> tuple[str, ...]:
         for i in states
         for part in range(model.actuator_actnum[i])
     ]
-    return (
-        *coordinates,
-        *(f"{name} velocity" for name in coordinates),
-        *_different(found),
-    )
+    # Somebody may have called a joint `hip velocity`.
+    return tuple(_different([*coordinates, *(f"{name} velocity" for name in coordinates), *found]))
 
 
 def of_actions(model: MjModel) -> tuple[str, ...]:
@@ -56,7 +55,12 @@ def _plain(name: str) -> str:
 
 
 def _different(names: list[str]) -> list[str]:
-    return [
-        name if names.count(name) == 1 else f"{name} {names[:at].count(name) + 1}"
-        for at, name in enumerate(names)
-    ]
+    """The same names; those that occur twice are numbered, without the numbers that others have."""
+    taken, found = set(names), []
+    for name in names:
+        if names.count(name) > 1:
+            numbered = (f"{name} {number}" for number in itertools.count(1))
+            name = next(one for one in numbered if one not in taken)
+            taken.add(name)
+        found.append(name)
+    return found

@@ -16,7 +16,7 @@ from sobolax.controls import check_gradient_target
 from sobolax.environment import Environment
 from sobolax.losses import Weights
 from sobolax.tangents.trust import TRUSTS
-from sobolax.tangents.units import GRADIENT_UNITS, is_observed
+from sobolax.tangents.units import GRADIENT_UNITS, check_coordinates, is_observed
 from sobolax.training.config import LoopConfig
 from sobolax.training.teacher import Teacher
 from sobolax.weighting import WEIGHTINGS, Weighting, check_weighting, make_weighting
@@ -224,19 +224,23 @@ class AgentConfig(LoopConfig):
         check_networks(owner, self.hidden_sizes, self.activation, self.critic_norm)
         check_choice(f"{owner}: critic_smoothness=", self.critic_smoothness, SMOOTHNESS)
         check_gradient_target(owner, self.gradient_target, self.first_order, self.directions)
+        what = f"{owner}: weighting={self.weighting!r}"
+        allowed = (
+            f"must be one of {', '.join(WEIGHTINGS)}, or a function of base weights that gives a "
+            "sobolax.weighting.Weighting"
+        )
         if not (isinstance(self.weighting, str) or callable(self.weighting)):
-            raise ValueError(
-                f"{owner}: weighting={self.weighting!r} must be one of {', '.join(WEIGHTINGS)}, or "
-                "a function of base weights that gives a sobolax.weighting.Weighting"
-            )
+            raise ValueError(f"{what} {allowed}")
         if self.weighting != "constant" and self.first_order == "off":
             raise ValueError(
-                f"{owner}: weighting={self.weighting!r} weighs gradients beside values, and "
-                "first_order='off' has none. Choose first_order='cached', or leave it out"
+                f"{what} weighs gradients beside values, and first_order='off' has none. Choose "
+                "first_order='cached', or leave it out"
             )
         self._check_units(owner, environment)
         self._check_teacher(owner, environment)
         weighting = self.make_weighting(Weights(1.0, 1.0))
+        if not isinstance(weighting, Weighting):
+            raise ValueError(f"{what} gives a {type(weighting).__name__}, but {allowed}")
         if callable(self.weighting):
             check_weighting(weighting)
 
@@ -294,13 +298,7 @@ class AgentConfig(LoopConfig):
                     f"{what} scales tangents, and first_order='reverse' has none: choose 'cached' "
                     "or 'recomputed', or gradient_units='observation_std'"
                 )
-            if not hasattr(environment, "coordinates"):
-                raise ValueError(
-                    f"{what} needs the local coordinates of a state, but environment "
-                    f"{environment.name!r} has no coordinates(state) that gives them, "
-                    f"({environment.state_size},): write it, or choose "
-                    "gradient_units='observation_std'"
-                )
+            check_coordinates(what, environment)
         drops = units == "observation_std" or trust != "full"
         if drops and not is_observed(environment):
             raise ValueError(

@@ -168,6 +168,47 @@ def is_observed(environment: Environment) -> bool:
     return id(traced.outvars[0]) in reached
 
 
+def check_coordinates(owner: str, environment: Environment) -> None:
+    """Checks that an environment gives the local coordinates of a state; only traced, not run.
+
+    Args:
+        owner: What needs them, for the message.
+        environment: An environment with the sizes that it states.
+
+    Raises:
+        ValueError: If `coordinates` is missing, fails or is not `(state_size,)`.
+
+    Example:
+        >>> from sobolax.cart import Cart
+        >>> cart = Cart()
+        >>> cart.coordinates = lambda state: state.physics[:1]
+        >>> check_coordinates("mine", cart)
+        Traceback (most recent call last):
+        ValueError: mine: environment 'cart': coordinates(state) has shape (1,), but must have ...
+    """
+    name, size = environment.name, environment.state_size
+    instead = "or choose gradient_units='observation_std'"
+    coordinates: Any = getattr(environment, "coordinates", None)
+    if coordinates is None:
+        raise ValueError(
+            f"{owner} needs the local coordinates of a state, but environment {name!r} has no "
+            f"coordinates(state) that gives them, ({size},): write it, {instead}"
+        )
+    what = f"{owner}: environment {name!r}: coordinates(state)"
+    state = jax.eval_shape(environment.reset, jax.random.key(0))
+    try:
+        found = jax.eval_shape(coordinates, state)
+    except Exception as error:  # of any class: it is other people's code
+        raise ValueError(f"{what} failed: {error}: change it, {instead}") from error
+    shape = getattr(found, "shape", None)
+    if shape != (size,):
+        is_what = f"gives a {type(found).__name__}" if shape is None else f"has shape {shape}"
+        raise ValueError(
+            f"{what} {is_what}, but must have shape ({size},), one number for each direction of "
+            f"perturb, as state_size says: return that, {instead}"
+        )
+
+
 def _lengths(tangent: Any, deviation: jax.Array, kind: Transition) -> jax.Array:
     """Euclidean lengths of an observation's tangents, in standard deviations, `(directions,)`."""
     if tangent is None:

@@ -49,5 +49,19 @@ def test_every_coordinate_has_a_name_of_its_own(model):
     assert len(found) == 2 * model.nv + model.na
 
 
+def test_numbers_that_are_names_already_are_skipped():
+    """A body `leg` with two joints without names, a joint `leg_2`, and one called like a speed."""
+    model = mujoco.MjModel.from_xml_string(
+        """<mujoco><worldbody>
+          <body name="leg"><joint/><joint axis="1 0 0"/><geom size="0.1"/></body>
+          <body><joint name="leg_2"/><geom size="0.1"/></body>
+          <body><joint name="leg_2_velocity"/><geom size="0.1"/></body>
+        </worldbody></mujoco>"""
+    )
+    found = names.of_state(model)
+    assert found[:3] == ("leg 1", "leg 3", "leg 2")
+    assert len(set(found)) == len(found) == 8
+
+
 def test_actions_are_called_after_what_they_move(model):
     assert names.of_actions(model) == ("left hip", "arm muscle")

@@ -209,6 +209,47 @@ def test_environments_of_half_precision_are_refused_by_name(types, message):
         check_structure(Typed(*types))
 
 
+class Giving(Cart):
+    """A cart whose states have another part."""
+
+    def __init__(self, **parts):
+        self.parts = parts
+
+    def at(self, position, speed):
+        return replace(super().at(position, speed), **self.parts)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"observation": {"x": jnp.zeros(2)}}, "a dict as observation, .*ravel_pytree"),
+        ({"observation": None}, "None as observation"),
+        ({"reward": None}, "None as reward, but it must be an array: give one number"),
+        ({"discount": (jnp.ones(()),)}, "a tuple as discount"),
+    ],
+)
+def test_states_whose_parts_are_no_arrays_are_refused_by_name(parts, message):
+    with pytest.raises(ValueError, match=f"environment 'cart': reset gives {message}"):
+        check_structure(Giving(**parts))
+
+
+@pytest.mark.parametrize(
+    ("attribute", "names", "size"),
+    [
+        ("state_names", ("position",), 2),
+        ("state_names", ("position", "speed", "time"), 2),
+        ("state_names", ("position", "position"), 2),
+        ("state_names", "ab", 2),
+        ("action_names", (), 1),
+    ],
+)
+def test_names_that_are_not_one_for_each_coordinate_are_refused(attribute, names, size):
+    cart = Cart()
+    setattr(cart, attribute, names)
+    with pytest.raises(ValueError, match=f"'cart': {attribute} is .* must be {size} different"):
+        check_structure(cart)
+
+
 class Reaching(Cart):
     """A cart whose action is read in some way."""
 

@@ -382,3 +382,18 @@ def test_an_environment_without_coordinates_is_refused_by_name():
 
     with pytest.raises(ValueError, match=r"'cart' has no coordinates\(state\)"):
         sac.Config(gradient_units="state_std").check(Plain())
+
+
+@pytest.mark.parametrize(
+    ("coordinates", "message"),
+    [
+        (lambda state: state.physics[:, None], r"has shape \(2, 1\), but must have shape \(2,\)"),
+        (lambda state: {"x": state.physics}, r"gives a dict, but must have shape \(2,\)"),
+        (lambda state: state.qpos, "failed: .*qpos"),
+    ],
+)
+def test_coordinates_of_a_wrong_shape_are_refused_by_name(coordinates, message):
+    cart = Cart()
+    cart.coordinates = coordinates
+    with pytest.raises(ValueError, match=rf"'cart': coordinates\(state\) {message}"):
+        sac.Config(gradient_units="state_std").check(cart)

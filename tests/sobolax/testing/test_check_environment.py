@@ -50,6 +50,17 @@ class IntegerObservation(Sound):
         return replace(state, observation=jnp.round(10 * state.observation).astype(int))
 
 
+class NamedObservations(Sound):
+    def state_at(self, physics, reward):
+        state = super().state_at(physics, reward)
+        return replace(state, observation={"all": state.observation})
+
+
+class NoReward(Sound):
+    def state_at(self, physics, reward):
+        return replace(super().state_at(physics, reward), reward=None)
+
+
 class TruthValue(Sound):
     def state_at(self, physics, reward):
         state = super().state_at(physics, reward)
@@ -327,6 +338,8 @@ class OtherNextState(Sound):
 
 BROKEN = [
     (IntegerObservation, "structure", "observation is int.*has no gradients"),
+    (NamedObservations, "structure", "a dict as observation, .*ravel_pytree"),
+    (NoReward, "structure", "None as reward, but it must be an array"),
     (TruthValue, "structure", r"discount is bool.*1\.0 - done\.astype"),
     (OtherStructure, "structure", "step.*another structure than reset"),
     (WeakType, "structure", r"state.reward is weakly typed"),

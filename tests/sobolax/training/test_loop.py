@@ -250,6 +250,10 @@ def test_the_replay_buffer_is_not_copied(batched):
         ({"state_directions": True}, "state_directions=True does not fit"),
         ({"action_directions": "1"}, "action_directions='1' does not fit"),
         ({"weighting": None}, "weighting=None must be one of constant"),
+        (
+            {"weighting": lambda base: None},
+            "weighting=.* gives a NoneType, but must be .* gives a sobolax.weighting.Weighting",
+        ),
         ({"epochs": np.int64(2)}, "must be a whole number of at least 1, an int: give 2"),
         ({"replay_capacity": 0}, "replay_capacity=0 must be"),
         ({"gradient_fraction": True}, "gradient_fraction=True must be above 0"),
@@ -320,6 +324,19 @@ def test_hyperparameters_of_another_agent_are_refused(module, hyper, message):
     for function in (training.init, training.run):
         with pytest.raises(ValueError, match=message):
             function(jax.random.key(0), hyper)
+
+
+@pytest.mark.parametrize("name", ["huber_delta", "tangent_bound", "policy_response", "tau"])
+def test_arrays_of_hyperparameters_are_refused_without_a_vmap(name):
+    training = make_training(Counter(), SMALL)
+    hyper = sac.Hyperparameters()
+    hyper = replace(hyper, **{name: jnp.full(2, getattr(hyper, name))})
+    for call in (training.init, training.run):
+        with pytest.raises(ValueError, match=rf"{name} has shape \(2,\), .*vmap .*sweeps\.md"):
+            call(jax.random.key(0), hyper)
+    several = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, 2), hyper)
+    keys = jax.random.split(jax.random.key(0))
+    assert jax.eval_shape(jax.vmap(training.init), keys, several).clocks.shape[0] == 2
 
 
 class Measured(Counter):
