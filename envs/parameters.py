@@ -3,6 +3,8 @@
 import math
 import operator
 
+import numpy as np
+
 
 def integer(name: str, value: object, low: int, high: int | None = None) -> int:
     """Returns `value` as an int, or says what is allowed."""
@@ -26,6 +28,16 @@ def real(name: str, value: object, low: float, high: float = math.inf) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{wanted}, not {value!r}")
     if not (math.isfinite(value) and low < value < high):
+        raise ValueError(f"{wanted}, not {value!r}")
+    return float(value)
+
+
+def at_least(name: str, value: object, low: float) -> float:
+    """Returns `value` as a float of at least `low`, or says what is allowed."""
+    wanted = f"{name} must be a finite number of at least {low:g}"
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise ValueError(f"{wanted}, not {value!r}")
+    if not (math.isfinite(value) and value >= low):
         raise ValueError(f"{wanted}, not {value!r}")
     return float(value)
 

@@ -93,13 +93,18 @@ def register(name: str, factory: Callable[..., Environment]) -> None:
         factory: Called with the parameters of `make`, often a class. Nothing is called before.
 
     Raises:
-        ValueError: If the name is invalid or taken.
+        ValueError: If the name is invalid, taken, or a suite's.
         TypeError: If the factory is not callable.
     """
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][\w.-]*", name, re.ASCII):
         raise ValueError(
             f"{name!r} is no name for an environment: use letters, digits, '_', '-' and '.', "
             "with a letter first ('suite:name' is for other people's)"
+        )
+    if name in _SUITES:
+        raise ValueError(
+            f"{name!r} is a suite, and make would look for other people's environments there: "
+            f"choose another name, say 'my_{name}'"
         )
     if name in names():
         raise ValueError(f"there is an environment {name!r} already: choose another name")

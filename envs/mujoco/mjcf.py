@@ -55,6 +55,7 @@ class MjcfEnvironment(MujocoEnvironment):
 
     def __init__(self, integrator: str | None = None, iterations: int = 8, ls_iterations: int = 8):
         frame_skip = parameters.integer(f"{self.name}: frame_skip", self.frame_skip, 1)
+        parameters.at_least(f"{self.name}: reset_noise", self.reset_noise, 0.0)
         model = self._load()
         for count, part, add in (
             (model.nv, "degrees of freedom", "a <joint> or a <freejoint/>"),

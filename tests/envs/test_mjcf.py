@@ -73,6 +73,12 @@ def test_an_episode_starts_near_the_first_keyframe(ball):
     assert 0.005 < distance.max() <= 0.01
 
 
+@pytest.mark.parametrize("noise", [-0.1, float("nan"), float("inf"), None, True])
+def test_noise_that_cannot_be_is_refused(noise):
+    with pytest.raises(ValueError, match="shaken: reset_noise must be a finite number of at least"):
+        type("Shaken", (Ball,), {"reset_noise": noise})()
+
+
 def test_places_are_in_the_world(ball):
     physics = jax.jit(ball._physics)(jnp.array([0.25]), jnp.zeros(1))
     body, site = jax.jit(lambda p: (ball.body(p, "ball"), ball.site(p, "top")))(physics)

@@ -80,6 +80,12 @@ def test_a_name_is_given_once():
             envs.register(name, Cart)
 
 
+@pytest.mark.parametrize("name", envs.suite_names())
+def test_the_name_of_a_suite_is_refused(name):
+    with pytest.raises(ValueError, match=f"'{name}' is a suite, .*: choose another name"):
+        envs.register(name, Cart)
+
+
 def test_a_factory_that_is_not_callable_is_refused():
     with pytest.raises(TypeError, match="factory of 'cart' is 3, but must be a class or a func"):
         envs.register("cart", 3)  # pyright: ignore[reportArgumentType]
