@@ -81,7 +81,7 @@ def report_on_critic(
     discount: Any,
     reward_scale: Any = 1.0,
     deviation: jax.typing.ArrayLike = 1.0,
-    huber_delta: float = 1e6,
+    gradient_bound: float = 1e6,
     of_action: bool = True,
     bonus_interval: int = 1,
 ) -> CriticReport:
@@ -103,7 +103,7 @@ def report_on_critic(
         discount: gamma.
         reward_scale: What the agent multiplies rewards by.
         deviation: Standard deviations of the observation, `(observation_size,)` or `()`.
-        huber_delta: References whose gradient is of larger norm are dropped.
+        gradient_bound: References whose gradient is of larger norm are dropped.
         of_action: Whether the critic depends on the action; if not it is `V`, and the policy takes
             the first action of the reference too.
         bonus_interval: See `discounted_return`.
@@ -161,7 +161,7 @@ def report_on_critic(
 
     found, true, lengths = jax.vmap(compare)(visited, actions, noise)
     steepness = sum(jnp.sum(jnp.square(gradient), axis=-1) for gradient in true[1:])
-    usable = jnp.isfinite(true[0]) & jnp.isfinite(steepness) & (steepness <= huber_delta**2)
+    usable = jnp.isfinite(true[0]) & jnp.isfinite(steepness) & (steepness <= gradient_bound**2)
     value_error = _relative_error(usable, found[0][:, None], true[0][:, None], centred=True)
     return CriticReport(
         value_error,

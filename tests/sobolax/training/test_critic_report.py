@@ -123,9 +123,9 @@ def test_known_errors_are_reported_as_such(env, true_q):
 
 
 def test_steep_references_are_dropped_and_counted(env, true_q):
-    found = report(env, true_q, huber_delta=0.0)
+    found = report(env, true_q, gradient_bound=0.0)
     assert found.references_dropped == 1.0
-    some = report(env, true_q, huber_delta=0.1)
+    some = report(env, true_q, gradient_bound=0.1)
     assert 0.0 < some.references_dropped < 1.0
     assert some.state_gradient_error < 1e-2
 
