@@ -26,8 +26,7 @@ class Humanoid(MujocoEnvironment):
 
     Differences: of the observation only positions and velocities (Gymnasium's with all `include_*`
     off: inertias and velocities of bodies follow from these, and each number costs 63 gradients);
-        no
-    contact forces in the observation and no contact cost (they jump with the state and have no
+    no contact forces in the observation and no contact cost (they jump with the state and have no
     gradient); actions in [-1, 1] instead of ±0.4; semi-implicit Euler, where the model's own
     integrator is `"rk4"`; Newton's method as the solver, where the model specifies a projected
     Gauss-Seidel, which MJX lacks; the quaternion is normalised after the reset's noise; the centre
