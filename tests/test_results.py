@@ -49,7 +49,7 @@ def test_the_first_table_is_what_the_rows_say(row):
     task, regime, pairs, (middle, low, high), above = row
     names = [FILES[task]]
     if regime == "many":  # plain's rows are those of SHAC's baseline
-        names.append(f"payoff_shac_{task}_rows.csv")
+        names.append({"hopper": "payoff_shac_rows.csv"}.get(task, f"payoff_shac_{task}_rows.csv"))
     variant, other = ("layer_soft_1", "layer") if task == LAYER else ("soft_1", "plain")
     rows = Rows([row for name in names for row in read_file(RESULTS / name)])
     own = rows.where(task=task.split(",")[0], regime=regime)
