@@ -6,7 +6,7 @@ buffer, `on_policy` from what was just collected. `freezing` stops runs that are
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from typing import Any
 
@@ -231,27 +231,23 @@ def _check_options(agent: Agent, config: TrainingConfig) -> None:
 
 
 def _check_hyperparameters(agent: Agent, hyper: Any) -> None:
-    _check_scalar_fields(hyper)
     expected, found = agent.hyperparameters, type(hyper)
-    if expected is None or found is expected:
+    if expected is None:  # an agent of one's own, which may take anything
         return
     # A class of yours may add to the agent's; one of another agent has defaults of its own.
-    if not issubclass(found, expected) or found.__module__.startswith("sobolax.agents."):
+    own = issubclass(found, expected) and not found.__module__.startswith("sobolax.agents.")
+    if found is not expected and not own:
         raise ValueError(
             f"the agent takes {owner_of(expected)}, but was handed {owner_of(found)}: they are "
             "called with (key, hyperparameters), and every agent has a Hyperparameters of its own"
         )
-
-
-def _check_scalar_fields(hyper: Any) -> None:
-    """Raises ValueError for an array: some would broadcast, and train another loss unnoticed."""
-    for path, value in jax.tree_util.tree_leaves_with_path(hyper):
+    # Some arrays would broadcast, and train another loss unnoticed.
+    for entry in fields(expected) if is_dataclass(expected) else ():
         # Under `vmap` this is the shape that one run sees.
-        if shape := getattr(value, "shape", ()):
-            name = jax.tree_util.keystr(path, simple=True, separator=".")
+        if shape := getattr(getattr(hyper, entry.name), "shape", ()):
             raise ValueError(
-                f"{owner_of(hyper)}: {name} has shape {shape}, but must be one number, (): vmap "
-                "the training over several values (docs/guides/sweeps.md)"
+                f"{owner_of(hyper)}: {entry.name} has shape {shape}, but must be one number, (): "
+                "vmap the training over several values (docs/guides/sweeps.md)"
             )
 
 
