@@ -51,6 +51,9 @@ _SHAC_TENTH = {**_SHAC_RATES, "state_weight": 0.1}
 # Four times the updates from as many steps. Of a small grid on walker2d, half_cheetah and pusher.
 _SHAC_16 = {**_SHAC, "num_envs": 16, "critic_epochs": 4}
 _SHAC_16_RATES = {**_SHAC_RATES, "actor_learning_rate": 3e-3, "growth_bound": 10.0}
+_SHAC_16_TENTH = {**_SHAC_16_RATES, "state_weight": 0.1}
+# As many states and updates from windows of a quarter of the length.
+_SHAC_4 = {**_SHAC_16, "num_envs": 64, "horizon": 4}
 _SOFT, _LAYER = {**_STD, "trust": "soft"}, {"critic_norm": "layer"}
 _FAST, _SLOW = _rates(1e-3), _rates(1e-4)
 _THREE_STEPS = {"n_step": 3}
@@ -224,14 +227,63 @@ CHOICES: dict[str, Choice] = {
         "SHAC, 16 environments, gradients per standard deviation, λ = 0.1",
         "gradients",
         {**_SHAC_16, **_STD},
-        {**_SHAC_16_RATES, "state_weight": 0.1},
+        _SHAC_16_TENTH,
         agent="shac",
     ),
     "shac_16_shuffled": Choice(
         "SHAC, 16 environments, shuffled gradients per standard deviation",
         "control",
         {**_SHAC_16, **_STD, "gradient_target": "shuffled"},
-        {**_SHAC_16_RATES, "state_weight": 0.1},
+        _SHAC_16_TENTH,
+        agent="shac",
+    ),
+    "shac_16_whole": Choice(
+        "SHAC, 16 environments, chains whole",
+        "baseline",
+        {**_SHAC_16, "first_order": "off"},
+        {**_SHAC_16_RATES, "growth_bound": float("inf")},
+        agent="shac",
+    ),
+    "shac_16_slow": Choice(
+        "SHAC, 16 environments, a sixth of the learning rate",
+        "baseline",
+        {**_SHAC_16, "first_order": "off"},
+        {**_SHAC_16_RATES, "actor_learning_rate": 5e-4},
+        agent="shac",
+    ),
+    "shac_16_passes": Choice(
+        "SHAC, 16 environments, 16 passes of the critic",
+        "baseline",
+        {**_SHAC_16, "critic_epochs": 16, "first_order": "off"},
+        _SHAC_16_RATES,
+        agent="shac",
+    ),
+    "shac_16_wide": Choice(
+        "SHAC as with 16 environments, but 64",
+        "baseline",
+        {**_SHAC_16, "num_envs": 64, "first_order": "off"},
+        _SHAC_16_RATES,
+        agent="shac",
+    ),
+    "shac_4": Choice(
+        "SHAC, windows of 4 steps",
+        "baseline",
+        {**_SHAC_4, "first_order": "off"},
+        _SHAC_16_RATES,
+        agent="shac",
+    ),
+    "shac_4_gradients_std": Choice(
+        "SHAC, windows of 4 steps, gradients per standard deviation, λ = 0.1",
+        "gradients",
+        {**_SHAC_4, **_STD},
+        _SHAC_16_TENTH,
+        agent="shac",
+    ),
+    "shac_4_shuffled": Choice(
+        "SHAC, windows of 4 steps, shuffled gradients per standard deviation",
+        "control",
+        {**_SHAC_4, **_STD, "gradient_target": "shuffled"},
+        _SHAC_16_TENTH,
         agent="shac",
     ),
     "teacher": Choice("fitted teacher, λ = 0.1", "gradients", _TEACHER, _TENTH),
