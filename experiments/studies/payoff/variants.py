@@ -52,12 +52,29 @@ _SHAC_TENTH = {**_SHAC_RATES, "state_weight": 0.1}
 _SHAC_16 = {**_SHAC, "num_envs": 16, "critic_epochs": 4}
 _SHAC_16_RATES = {**_SHAC_RATES, "actor_learning_rate": 3e-3, "growth_bound": 10.0}
 _SHAC_16_TENTH = {**_SHAC_16_RATES, "state_weight": 0.1}
-# As many states and updates from windows of a quarter of the length.
-_SHAC_4 = {**_SHAC_16, "num_envs": 64, "horizon": 4}
 _SOFT, _LAYER = {**_STD, "trust": "soft"}, {"critic_norm": "layer"}
 _FAST, _SLOW = _rates(1e-3), _rates(1e-4)
 _THREE_STEPS = {"n_step": 3}
 _TEACHER = {"teacher": "fitted"}
+
+
+def _short(horizon: int, target: str = "") -> Choice:
+    """`shac_16` with shorter windows of as many states, so with as many updates."""
+    config = {**_SHAC_16, "num_envs": 256 // horizon, "horizon": horizon}
+    label = f"SHAC, windows of {horizon} steps"
+    if not target:
+        return Choice(
+            label, "baseline", {**config, "first_order": "off"}, _SHAC_16_RATES, agent="shac"
+        )
+    kind, words = ("gradients", "") if target == "bellman" else ("control", f"{target} ")
+    return Choice(
+        f"{label}, {words}gradients per standard deviation, λ = 0.1",
+        kind,
+        {**config, **_STD, "gradient_target": target},
+        _SHAC_16_TENTH,
+        agent="shac",
+    )
+
 
 CHOICES: dict[str, Choice] = {
     PLAIN: Choice("plain", "baseline", {"first_order": "off"}),
@@ -265,27 +282,9 @@ CHOICES: dict[str, Choice] = {
         _SHAC_16_RATES,
         agent="shac",
     ),
-    "shac_4": Choice(
-        "SHAC, windows of 4 steps",
-        "baseline",
-        {**_SHAC_4, "first_order": "off"},
-        _SHAC_16_RATES,
-        agent="shac",
-    ),
-    "shac_4_gradients_std": Choice(
-        "SHAC, windows of 4 steps, gradients per standard deviation, λ = 0.1",
-        "gradients",
-        {**_SHAC_4, **_STD},
-        _SHAC_16_TENTH,
-        agent="shac",
-    ),
-    "shac_4_shuffled": Choice(
-        "SHAC, windows of 4 steps, shuffled gradients per standard deviation",
-        "control",
-        {**_SHAC_4, **_STD, "gradient_target": "shuffled"},
-        _SHAC_16_TENTH,
-        agent="shac",
-    ),
+    **{f"shac_{horizon}": _short(horizon) for horizon in (2, 4, 8)},
+    **{f"shac_{horizon}_gradients_std": _short(horizon, "bellman") for horizon in (2, 4, 8)},
+    "shac_4_shuffled": _short(4, "shuffled"),
     "teacher": Choice("fitted teacher, λ = 0.1", "gradients", _TEACHER, _TENTH),
     "teacher_soft_1": Choice(
         "fitted teacher, soft trust, λ = 1", "gradients", {**_SOFT, **_TEACHER}, _ONE
