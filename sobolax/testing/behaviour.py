@@ -288,10 +288,17 @@ def _dependence(harness: Harness, states: State) -> str | None:
 
     def physics_at(state: State, displacement: jax.Array) -> list[jax.Array]:
         moved = harness.environment.perturb(state, displacement)
-        return [leaf for leaf in jax.tree.leaves(moved.physics) if is_float(leaf)]
+        floats = [leaf for leaf in jax.tree.leaves(moved.physics) if is_float(leaf)]
+        # Real and imaginary parts are two freedoms.
+        return [part for leaf in floats for part in (jnp.real(leaf), jnp.imag(leaf))]
 
     moves = jax.jit(jax.jacfwd(physics_at, argnums=1))
     columns = jax.device_get(moves(one, np.zeros(size, harness.precision.dtype)))
+    if not columns:
+        return (
+            "state.physics holds no floating-point number that perturb could move: what a step "
+            "goes on from belongs there, not into the observation alone"
+        )
     matrix = np.concatenate([np.reshape(leaf, (-1, size)) for leaf in columns])
     still_directions = np.flatnonzero(np.all(matrix == 0, axis=0))
     if len(still_directions):

@@ -124,8 +124,8 @@ def leaves_of(tree: Any, name: str = "state") -> list[tuple[str, Any]]:
 
 
 def is_float(leaf: Any) -> bool:
-    """Whether a leaf holds floating-point numbers."""
-    return jnp.issubdtype(leaf.dtype, jnp.floating)
+    """Whether a leaf holds floating-point numbers, real or complex."""
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 def lane_of(tree: Any, lane: int) -> Any:

@@ -243,4 +243,5 @@ def _moving_like(state: State, along_observation: jax.Array) -> list[jax.Array]:
 
 
 def _differentiable(leaf: jax.Array) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.floating)
+    # Complex numbers too: `jax.vjp` hands their cotangents from step to step as it takes them.
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)

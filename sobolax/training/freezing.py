@@ -90,7 +90,7 @@ def stays_finite(before: Any, after: Any) -> jax.Array:
     finite = [
         jnp.all(jnp.isfinite(new) | (jnp.isinf(old) & (old == new)))
         for old, new in pairs
-        if jnp.issubdtype(new.dtype, jnp.floating)
+        if jnp.issubdtype(new.dtype, jnp.inexact)
     ]
     return jnp.stack([jnp.ones((), bool), *finite]).all()
 
@@ -98,5 +98,5 @@ def stays_finite(before: Any, after: Any) -> jax.Array:
 def _choose(goes_on: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
     # Counters go on: selected run by run they would no longer be one number for all, and
     # a `vmap` of finite runs would round otherwise than without this.
-    counts = new is old or not jnp.issubdtype(new.dtype, jnp.floating)
+    counts = new is old or not jnp.issubdtype(new.dtype, jnp.inexact)
     return new if counts else jnp.where(goes_on, new, old)

@@ -214,7 +214,7 @@ def _count(layout: _Layout, items: Any) -> int:
 def _encode(layout: _Layout, items: Any) -> jax.Array:
     """Items with a leading axis as rows of words."""
     leaves = [
-        (jax.random.key_data(leaf) if _is_key(dtype) else leaf).astype(_stored_dtype(dtype))
+        _as_stored(leaf, dtype)
         for leaf, (_, dtype) in zip(jax.tree.leaves(items), layout.leaves, strict=True)
     ]
     count = leaves[0].shape[0]
@@ -246,7 +246,7 @@ def _decode(layout: _Layout, rows: jax.Array) -> Any:
             shape, stored = _stored_shape(*layout.leaves[place]), _stored_dtype(dtype)
             part = numbers[:, at : at + math.prod(shape)].reshape(count, *shape)
             part = jax.lax.bitcast_convert_type(part, stored)
-            leaves[place] = _as_keys(part, dtype) if _is_key(dtype) else part.astype(dtype)
+            leaves[place] = _from_stored(part, dtype)
             at += math.prod(shape)
         start = stop
     return jax.tree.unflatten(layout.structure, leaves)
@@ -260,14 +260,38 @@ def _integer(size: int) -> Any:
     return {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint64}[size]
 
 
+def _as_stored(leaf: jax.Array, dtype: Any) -> jax.Array:
+    """A leaf as bits that can be cast: see `_stored_dtype`."""
+    if _is_key(dtype):
+        return jax.random.key_data(leaf)
+    if _is_complex(dtype):
+        return jnp.stack([leaf.real, leaf.imag], axis=-1)
+    return leaf.astype(_stored_dtype(dtype))
+
+
+def _from_stored(part: jax.Array, dtype: Any) -> jax.Array:
+    if _is_key(dtype):
+        return _as_keys(part, dtype)
+    if _is_complex(dtype):
+        return jax.lax.complex(part[..., 0], part[..., 1])
+    return part.astype(dtype)
+
+
 def _stored_dtype(dtype: Any) -> Any:
-    """A truth value has no bits to cast, and lies there as a byte; a random key as its words."""
+    """A truth value has no bits to cast, and lies there as a byte; a random key as its words.
+
+    A complex number lies there as two real ones.
+    """
     if _is_key(dtype):
         return jnp.dtype(jnp.uint32)
+    if _is_complex(dtype):
+        return jnp.finfo(dtype).dtype
     return jnp.dtype(jnp.uint8) if dtype == jnp.bool_ else jnp.dtype(dtype)
 
 
 def _stored_shape(shape: tuple[int, ...], dtype: Any) -> tuple[int, ...]:
+    if _is_complex(dtype):
+        return (*shape, 2)
     if not _is_key(dtype):
         return shape
     return jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct(shape, dtype)).shape
@@ -284,3 +308,7 @@ def _as_keys(words: jax.Array, dtype: Any) -> jax.Array:
 
 def _is_key(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jax.dtypes.prng_key)
+
+
+def _is_complex(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.complexfloating)

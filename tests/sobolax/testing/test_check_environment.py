@@ -238,6 +238,20 @@ class DependentDirections(Sound):
         return super().perturb(state, displacement[:2] + displacement[2])
 
 
+class OnlySeen(Sound):
+    """What it goes on from is its observation."""
+
+    def state_at(self, physics, reward):
+        state = super().state_at(physics, reward)
+        return replace(state, physics=(), observation=physics)
+
+    def step(self, state, action):
+        return super().step(replace(state, physics=state.observation), action)
+
+    def perturb(self, state, displacement):
+        return replace(state, observation=state.observation + displacement)
+
+
 class NotFiniteTangents(Sound):
     def step(self, state, action):
         next_state = super().step(state, action)
@@ -363,6 +377,7 @@ BROKEN = [
     (RewardingPerturb, "perturb", "changes state.reward"),
     (TooManyDirections, "perturb", "direction 2 of perturb moves nothing"),
     (DependentDirections, "perturb", "in 2 independent directions, but state_size is 3"),
+    (OnlySeen, "perturb", "state.physics holds no floating-point number"),
     (NotFiniteTangents, "finite tangents", "tangent of transition.reward is not finite"),
     (StoppedGradient, "tangents", "transition.reward moves by .* gradients are stopped"),
     (WrongRule, "tangents", r"transition.\w+(\[\d\])? moves by .* per unit of action\[0\]"),
@@ -387,6 +402,24 @@ def test_a_sound_environment_passes_everything_in_double_precision():
     assert report.tangent_error < 1e-8
     assert report.judged == 1.0
     assert report.notes == []
+
+
+def test_real_and_imaginary_parts_of_physics_are_two_freedoms():
+    class Complex(Sound):
+        def state_at(self, physics, reward):
+            return replace(super().state_at(physics, reward), physics=jax.lax.complex(*physics))
+
+        def step(self, state, action):
+            return super().step(self._apart(state), action)
+
+        def perturb(self, state, displacement):
+            moved = super().perturb(self._apart(state), displacement)
+            return replace(moved, physics=jax.lax.complex(*moved.physics))
+
+        def _apart(self, state):
+            return replace(state, physics=jnp.stack([state.physics.real, state.physics.imag]))
+
+    assert not check_environment(Complex, steps=3).faults
 
 
 @pytest.mark.parametrize(("broken", "check", "message"), BROKEN)

@@ -295,3 +295,46 @@ def test_an_environment_in_single_has_networks_in_double(float64):
     }
     # 1 - 1 at every step, and half of half of half of V in the end.
     np.testing.assert_allclose(found.objective, [0.125, 0.25, 0.5], rtol=1e-6)
+
+
+class Spiral:
+    """A point in the plane that turns, is pushed and is drawn in: as two numbers, or as one."""
+
+    name, observation_size, action_size, state_size = "spiral", 2, 1, 2
+    episode_length, reverse_mode = 40, True
+
+    def __init__(self, kind):
+        self.kind = kind  # real or complex
+
+    def at(self, point, reward):
+        observation = jnp.stack([jnp.sin(point.real) * point.imag, point.real])
+        physics = point if self.kind is complex else jnp.stack([point.real, point.imag])
+        return State(physics, observation, reward, jnp.ones_like(reward), {})
+
+    def _point(self, state):
+        return state.physics if self.kind is complex else jax.lax.complex(*state.physics)
+
+    def reset(self, key):
+        return self.at(jax.lax.complex(*jax.random.normal(key, (2,))), jnp.zeros(()))
+
+    def step(self, state, action):
+        z = self._point(state)
+        # Neither holomorphic nor antiholomorphic.
+        after = z * jnp.exp(0.5j) + action[0] * jnp.conj(z) * 0.3j - 0.1 * z * jnp.abs(z)
+        return self.at(after, -jnp.square(after.real) - 0.5 * after.imag)
+
+    def perturb(self, state, displacement):
+        moved = self.at(self._point(state) + jax.lax.complex(*displacement), state.reward)
+        return replace(moved, discount=state.discount, metrics=state.metrics)
+
+
+def test_complex_physics_has_the_gradients_of_its_two_real_numbers(float64):
+    noise = jnp.array([[0.1], [-0.4]])
+
+    def differentiated(env):
+        rollout = roll(env, policy, env.reset(jax.random.key(1)), noise)
+        return differentiate(env, policy, value, rollout, discount=GAMMA, slopes=True)
+
+    two, one = jax.jit(lambda: [differentiated(Spiral(kind)) for kind in (float, complex)])()
+    for name in ("objective", "actions", "returns", "along_state", "observations"):
+        np.testing.assert_allclose(getattr(one, name), getattr(two, name), **EXACT)

@@ -158,6 +158,7 @@ def test_an_infinity_that_was_there_from_the_start_is_legal(counted):
     assert stays_finite(before, after)
     for sick in ([-jnp.inf, 1.0], [jnp.nan, 1.0], [1.0, jnp.inf]):
         assert not stays_finite(before, {"a": jnp.array(sick)})
+    assert not stays_finite({"a": 1j + jnp.zeros(2)}, {"a": jnp.array([1j, 1j * jnp.nan])})
 
 
 def test_metrics_say_so_and_leave_the_bad_round_out(counted):

@@ -37,6 +37,7 @@ def test_every_dtype_comes_back_bit_by_bit(float64):
     draw = np.random.default_rng(0)
     given = {
         "double": draw.normal(size=(2, 3)),
+        "complex": draw.normal(size=(2, 1)) + 1j * draw.normal(size=(2, 1)),
         "single": np.array([[np.nan, -0.0], [np.inf, 1e-45]], np.float32),
         "half": draw.normal(size=(2, 3)).astype(np.float16),
         "brain": draw.normal(size=(2, 1, 2)).astype(jnp.bfloat16),
@@ -47,8 +48,8 @@ def test_every_dtype_comes_back_bit_by_bit(float64):
     }
     example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), given)
     buffer = add(replay.init(example, 4), given)
-    # 3 doubles, 3 words, 5 halves and 6 bytes, each kind filled up to whole words.
-    assert replay.bytes_per_item(buffer) == 24 + 12 + 12 + 8
+    # 5 doubles, 3 words, 5 halves and 6 bytes, each kind filled up to whole words.
+    assert replay.bytes_per_item(buffer) == 40 + 12 + 12 + 8
     found = jax.tree.map(lambda leaf: np.asarray(leaf)[:2], read_all(buffer))
     assert found.keys() == given.keys()
     for name, leaf in given.items():
