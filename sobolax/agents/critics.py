@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sobolax.agents.networks import Critic
-from sobolax.agents.smoothness import mean_pave
+from sobolax.agents.networks import Critic, check_networks
+from sobolax.agents.smoothness import SMOOTHNESS, mean_pave
+from sobolax.checks import check_choice, check_counts, check_flags, owner_of
 from sobolax.controls import GRADIENT_TARGETS, GradientTarget
 from sobolax.losses import (
     Errors,
@@ -27,8 +28,8 @@ from sobolax.losses import (
 )
 from sobolax.tangents.fresh import FreshSteps
 from sobolax.tangents.sources import Experience, FindTangents
-from sobolax.tangents.trust import clip_growth
-from sobolax.tangents.units import gradient_scales, observed_motion
+from sobolax.tangents.trust import TRUSTS, clip_growth
+from sobolax.tangents.units import GRADIENT_UNITS, gradient_scales, observed_motion
 from sobolax.training.agent import Metrics
 from sobolax.training.normalization import Normalizer, deviation, normalize
 from sobolax.training.shares import SQUARES
@@ -56,7 +57,9 @@ class CriticOptions:
             of its batch, up to eight times (backtracking line search, Armijo, 1966).
         betas: Decay rates of Adam's two moments.
         norm: A name in `sobolax.agents.networks.NORMS`.
-        gradient_units: A name in `sobolax.tangents.units.GRADIENT_UNITS`.
+        gradient_units: A name in `sobolax.tangents.units.GRADIENT_UNITS`. For "state_std" the
+            tangents that come in must be scaled: the training loop does it, and
+            `sobolax.tangents.units.scale_directions` does in a loop of your own.
         trust: A name in `sobolax.tangents.trust.TRUSTS`.
         smoothness: A name in `sobolax.agents.smoothness.SMOOTHNESS`.
 
@@ -76,6 +79,18 @@ class CriticOptions:
     gradient_units: str = "raw"
     trust: str = "full"
     smoothness: str = "none"
+
+    def __post_init__(self) -> None:
+        """Refuses names that there are not: each would silently mean another, or none."""
+        owner = owner_of(self)
+        check_networks(owner, self.hidden_sizes, self.activation, self.norm, "norm")
+        check_counts(owner, self, {"count": 1})
+        check_flags(owner, self, ["line_search"])
+        if not callable(self.gradient_target):
+            check_choice(f"{owner}: gradient_target=", self.gradient_target, GRADIENT_TARGETS)
+        check_choice(f"{owner}: gradient_units=", self.gradient_units, GRADIENT_UNITS)
+        check_choice(f"{owner}: trust=", self.trust, TRUSTS)
+        check_choice(f"{owner}: smoothness=", self.smoothness, SMOOTHNESS)
 
 
 @jax.tree_util.register_dataclass

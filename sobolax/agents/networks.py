@@ -23,8 +23,8 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 NORMS = ("none", "layer", "rms")
 
 
-def check_norm(owner: str, name: str) -> None:
-    """Raises ValueError, with the reason, for a normalisation that there is not.
+def check_norm(owner: str, name: str, field: str = "critic_norm") -> None:
+    """Raises ValueError, with the reason, for a normalisation that there is not, in that field.
 
     Example:
         >>> check_norm("mine", "batch")
@@ -33,14 +33,16 @@ def check_norm(owner: str, name: str) -> None:
     """
     if str(name).lower().replace("_", "").removesuffix("norm") == "batch":
         raise ValueError(
-            f"{owner}: critic_norm={name!r} couples the samples of a batch: a critic's gradient at "
+            f"{owner}: {field}={name!r} couples the samples of a batch: a critic's gradient at "
             "one transition would depend on all others, and the loss needs that of each. Choose "
             "'layer' or 'rms', which look at one sample alone"
         )
-    check_choice(f"{owner}: critic_norm=", name, NORMS)
+    check_choice(f"{owner}: {field}=", name, NORMS)
 
 
-def check_networks(owner: str, hidden_sizes: Any, activation: Any, norm: Any) -> None:
+def check_networks(
+    owner: str, hidden_sizes: Any, activation: Any, norm: Any, norm_field: str = "critic_norm"
+) -> None:
     """Raises ValueError, saying what to do instead, for networks that there are not.
 
     Example:
@@ -61,7 +63,7 @@ def check_networks(owner: str, hidden_sizes: Any, activation: Any, norm: Any) ->
             f"trained. Choose one of {', '.join(ACTIVATIONS)}"
         )
     check_choice(f"{owner}: activation=", activation, ACTIVATIONS)
-    check_norm(owner, norm)
+    check_norm(owner, norm, norm_field)
 
 
 def _normalized(x: jax.Array, norm: str) -> jax.Array:

@@ -181,3 +181,20 @@ def test_the_line_search_shortens_a_step_that_overshoots(weight):
 
 def test_the_weights_are_the_first_two_hyperparameters():
     assert CriticHyperparameters(0.1, 0.2).weights == Weights(state=0.1, action=0.2)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"gradient_units": "observation_sdt"}, "gradient_units='observation_sdt' is unknown"),
+        ({"trust": "Soft"}, "trust='Soft' is unknown .did you mean 'soft'"),
+        ({"norm": "layernorm"}, "critics.CriticOptions: norm='layernorm' is unknown"),
+        ({"gradient_target": "belman"}, "gradient_target='belman' is unknown"),
+        ({"smoothness": "paves"}, "smoothness='paves' is unknown"),
+        ({"activation": "relu"}, "activation='relu' is not smooth"),
+        ({"count": 0}, "count=0 must be a whole number"),
+    ],
+)
+def test_options_that_there_are_not_are_refused_where_they_are_written(option, message):
+    with pytest.raises(ValueError, match=message):
+        CriticOptions(**option)
