@@ -51,7 +51,7 @@ class Config(TrainingConfig):
         minibatches: Updates of the critic in each.
         critics: How many critics; their mean is what windows end in.
         first_order: Whether the critic is fitted to gradients of the lambda-returns too: "reverse",
-            or "off" for SHAC as published.
+            or "off" for a critic of values alone, as published.
         hidden_sizes: Of actor and critics.
         activation: Smooth: "swish", "tanh", "gelu" or "softplus".
         critic_norm: See `sobolax.agents.config.AgentConfig`.
@@ -161,8 +161,8 @@ class Hyperparameters(ValueHyperparameters):
         actor_gradient_norm: The actor's gradient is shortened to this Euclidean norm.
         growth_bound: A chain of gradients is cut where it is longer than this many times its
             length at its last step (see `sobolax.training.backward.differentiate`).
-        outlier_bound: Gradients of the window's objective along the action of one step of one
-            environment are shortened to this many times their median (see
+        outlier_bound: Gradients along the action of one step of one environment, of what follows
+            from that step on, are shortened to this many times their median (see
             `sobolax.agents.gradients.shorten_outliers`).
         initial_temperature: Entropy coefficient to begin with; 0 for no entropy bonus, ever.
         temperature_learning_rate: Of Adam, for the logarithm of the entropy coefficient.
@@ -316,9 +316,11 @@ def make_agent(
         )
         # An environment without a finite gradient is left out; the mean is over the others.
         kept = jnp.broadcast_to(found.finite[:, None], found.weights.shape)
-        pulls, shortened = shorten_outliers(
-            found.weights[..., None] * found.actions, kept, hyper.outlier_bound
-        )
+        shortened, outliers = shorten_outliers(found.actions, kept, hyper.outlier_bound)
+        # After that: a late step of its chain is no shorter for being discounted. What is left out
+        # weighs 0, as its discounts may be NaN.
+        weights = jnp.where(kept, found.weights, 0.0)
+        pulls = weights[..., None] * shortened
         count = jnp.maximum(jnp.sum(kept), 1)
 
         def actor_loss(parameters):
@@ -327,7 +329,7 @@ def make_agent(
                 entropy_loss = state.temperature * weight * log_probability
                 return entropy_loss - jnp.sum(pull * action), log_probability
 
-            terms = jax.vmap(jax.vmap(one))(observations, noise, pulls, found.weights)
+            terms = jax.vmap(jax.vmap(one))(observations, noise, pulls, weights)
             losses, log_probabilities = (jnp.where(kept, term, 0.0) for term in terms)
             return jnp.sum(losses) / count, jnp.sum(log_probabilities) / count
 
@@ -367,7 +369,7 @@ def make_agent(
             "temperature": state.temperature,
             "entropy": -log_probability,
             "windows_cut": jnp.sum(found.cuts, dtype=jnp.int32),
-            "outliers_shortened": shortened,
+            "outliers_shortened": outliers,
             "windows_nonfinite": jnp.sum(~found.finite, dtype=jnp.int32),
             "windows_dropped": jnp.mean(~found.finite, dtype=jnp.float32),
         }

@@ -245,6 +245,20 @@ def test_the_bound_on_outliers_reaches_the_actor(cart):
     assert not np.array_equal(plain, bounded)
 
 
+def test_a_discount_makes_no_outliers(cart):
+    """Nor does a discount of 0, with which one step of a window counts, hide them."""
+    state, rollout, hyper, update = cart
+    for discount in (1e-6, 0.0):
+        shares = []
+        for bound in (1e3, 0.9):
+            own = replace(hyper, discount=discount, outlier_bound=bound)
+            after, metrics = update(state, rollout, own)
+            shares.append(float(metrics["outliers_shortened"]))
+            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.actor))
+        assert shares[0] == 0
+        assert 0.25 < shares[1] < 0.75  # of those beyond nine tenths of the median
+
+
 @pytest.mark.slow
 def test_seeds_and_hyperparameters_are_one_program_and_equal_one_by_one():
     training = make_training(Cart(), TINY)
