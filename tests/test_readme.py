@@ -73,7 +73,7 @@ def test_the_lines_that_train_run(small):
 @pytest.mark.slow
 def test_the_lines_that_train_run_on_hopper():
     # In a process of its own, as a reader would run it.
-    sizes = SMALL | {"report_states": 1, "report_horizon": 2, "report_draws": 1}
+    sizes = SMALL | {"report_states": 2, "report_horizon": 2, "report_draws": 1}
     source = f"import functools, sobolax.agents.sac\nSMALL = {sizes!r}\n"
     source += "sobolax.agents.sac.Config = functools.partial(sobolax.agents.sac.Config, **SMALL)\n"
     source += block_with("make_train")

@@ -51,7 +51,7 @@ class TrainingConfig:
         check_tangents: Whether there is a `check` of a sample of tangents, which commands run once
             beside the training (see `sobolax.training.tangent_check`).
         report_states: States that the critic report looks at, from as many episodes of the
-            evaluation; 0 for no report.
+            evaluation, at least 2; 0 for no report.
         report_horizon: Steps of its rollouts.
         report_draws: Draws of the policy's noise that its references are averaged over.
 
@@ -151,6 +151,12 @@ class TrainingConfig:
                 f"{owner}: report_states={self.report_states} is more than "
                 f"evaluation_episodes={self.evaluation_episodes}, and every state comes from an "
                 "episode of its own: lower the one or raise the other"
+            )
+        if self.report_states == 1:
+            raise ValueError(
+                f"{owner}: report_states=1 has no spread of returns, which value_error is relative "
+                "to: choose 2 or more (and evaluation_episodes at least as many), or 0 for no "
+                "report"
             )
         check_flags(owner, self, ["normalize_observations", "check_tangents"])
         check_structure(environment)

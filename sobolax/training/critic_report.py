@@ -32,6 +32,10 @@ Critic = Callable[[jax.Array, jax.Array], jax.Array]
 class CriticReport:
     """Errors of a critic; all `()`.
 
+    An error is relative to the reference, and NaN where that has nothing to be relative to: values
+    that are all equal, gradients that are all zero, or no reference that is not left out. A cosine
+    is NaN where no state has two gradients that point anywhere.
+
     Attributes:
         value_error: Root mean square error of the value over the standard deviation of the
             reference: 1 is as good as predicting the mean.
@@ -240,14 +244,22 @@ def discounted_return(
 
 
 def _relative_error(usable, found, true, centred=False) -> jax.Array:
-    """Root mean square of the error over that of the (centred) truth, where usable."""
+    """Root mean square of the error over that of the (centred) truth, where usable.
+
+    NaN where the latter is 0: infinite for any error at all, it would say no more.
+    """
     mask = usable[:, None]
     count = jnp.maximum(jnp.sum(usable), 1)
     true = jnp.where(mask, true, 0.0)
     error = jnp.where(mask, found - true, 0.0)
+    # Exactly: the mean of equal numbers may be rounded to another one.
+    known = jnp.any(mask & (true != (true[jnp.argmax(usable)] if centred else 0.0)))
     if centred:
         true = jnp.where(mask, true - jnp.sum(true, axis=0) / count, 0.0)
-    return jnp.sqrt(jnp.sum(jnp.square(error)) / jnp.sum(jnp.square(true)))
+    size = jnp.sum(jnp.square(true))
+    known &= size > 0
+    ratio = jnp.sum(jnp.square(error)) / jnp.where(known, size, 1.0)
+    return jnp.where(known, jnp.sqrt(ratio), jnp.nan)
 
 
 def _cosine(usable, found, true) -> jax.Array:

@@ -142,7 +142,7 @@ def _smaller(sizes: Mapping[str, Any], shrink: int) -> dict[str, Any]:
         "gradient_steps": max(1, sizes["gradient_steps"] // shrink),
         "batch_size": min(16, sizes["batch_size"]),
         "hidden_sizes": (8, 8),
-        "evaluation_episodes": 1,
-        "report_states": min(1, sizes.get("report_states", 0)),
+        "evaluation_episodes": 2,
+        "report_states": min(2, sizes.get("report_states", 0)),
         "report_horizon": 2,
     }

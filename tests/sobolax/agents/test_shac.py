@@ -284,7 +284,7 @@ def test_seeds_and_hyperparameters_are_one_program_and_equal_one_by_one():
 
 
 def test_the_report_is_on_values_of_states():
-    training = make_training(Cart(), replace(TINY, report_states=1))
+    training = make_training(Cart(), replace(TINY, evaluation_episodes=2, report_states=2))
     hyper = shac.Hyperparameters()
     state = jax.eval_shape(training.init, jax.random.key(0), hyper)
     found = jax.eval_shape(training.look, state, hyper, 0)

@@ -122,6 +122,30 @@ def test_known_errors_are_reported_as_such(env, true_q):
     assert not np.isfinite(flat.state_gradient_cosine)  # a flat critic points nowhere
 
 
+class Constant(Cart):
+    """A cart that earns a tenth at every step, wherever it is."""
+
+    def step(self, state, action):
+        after = super().step(state, action)
+        return replace(after, reward=jnp.full_like(after.reward, 0.1))
+
+
+def test_an_error_relative_to_nothing_is_not_a_number():
+    """Not infinite, and not what the rounding of a mean of equal numbers makes of it."""
+
+    @jax.jit
+    def run(key):
+        states = jax.vmap(Cart().at)(jnp.linspace(-1.0, 1.0, 7), jnp.zeros(7))
+        still = lambda observation, noise: (jnp.zeros(1), 0.0)  # noqa: E731
+        options = {"horizon": 3, "draws": 1, "discount": 0.9}
+        return report_on_critic(Constant(), still, lambda o, a: o[0], states, key, **options)
+
+    found = run(jax.random.key(0))
+    assert found.references_dropped == 0
+    for name in ("value_error", "state_gradient_error", "std_gradient_error"):
+        assert np.isnan(getattr(found, name)), name
+
+
 def test_steep_references_are_dropped_and_counted(env, true_q):
     found = report(env, true_q, gradient_bound=0.0)
     assert found.references_dropped == 1.0

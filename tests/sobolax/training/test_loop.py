@@ -226,6 +226,7 @@ def test_the_replay_buffer_is_not_copied(batched):
         ({"hidden_sizes": ()}, "hidden_sizes=.* must be one or more whole numbers"),
         ({"activation": "relu"}, "its gradient jumps"),
         ({"activation": "swisch"}, "choose one of"),
+        ({"report_states": 1}, "report_states=1 has no spread.* choose 2 or more .* or 0"),
         ({"report_states": 4}, "report_states=4 is more than evaluation_episodes=3"),
         (
             {"replay_capacity": 2**40},
