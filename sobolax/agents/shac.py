@@ -104,7 +104,7 @@ class Config(TrainingConfig):
 
     def make_loop(self) -> Loop:
         """Windows, without a replay buffer."""
-        return Loop(on_policy.start, on_policy.learn)
+        return Loop(on_policy.start, on_policy.learn, gives_windows=True)
 
     def make_agent(self, environment: Environment) -> Agent:
         """SHAC for this environment."""
@@ -391,5 +391,6 @@ def make_agent(
         update,
         Hyperparameters,
         of_action=False,
+        takes_windows=True,
         config=config,
     )

@@ -36,6 +36,8 @@ class Agent:
         hyperparameters: The class of its hyperparameters; None to take whatever is handed over.
         of_action: Whether `value` depends on the action; if not, it is that of the state alone, of
             the policy with its bonus.
+        takes_windows: Whether `update` takes a `Rollout`, as `sobolax.training.on_policy` hands it
+            over, and no batch of a replay buffer.
         counts_coordinates: Whether it measures gradients in standard deviations of local
             coordinates, which its configuration has to count.
         config: The configuration whose options it was made with; None for none.
@@ -57,5 +59,6 @@ class Agent:
     update: Callable[..., tuple[Any, Metrics]]
     hyperparameters: type | None = None
     of_action: bool = True
+    takes_windows: bool = False
     counts_coordinates: bool = False
     config: Any = None

@@ -24,6 +24,7 @@ class Loop:
     Attributes:
         start: `(setup, key, hyperparameters) -> TrainingState`.
         learn: `(setup, state, hyperparameters, index of the epoch) -> (state, metrics)`.
+        gives_windows: Whether the agent's `update` is handed windows, see `Agent.takes_windows`.
 
     Example:
         >>> from sobolax.training.config import LoopConfig
@@ -34,6 +35,7 @@ class Loop:
 
     start: Callable[..., Any]
     learn: Callable[..., tuple[Any, Any]]
+    gives_windows: bool = False
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class Training:
         environment: The environment's name, for messages.
         actor_differentiates: Whether the actor learns from the simulator's derivatives, whatever
             the weights of the critic's gradients are.
+        gives_windows: Whether it learns from windows, without a replay buffer.
         mesh: Devices over which it is split; None for one.
 
     Example:
@@ -71,6 +72,7 @@ class Training:
     policy: Callable[[TrainingState], Policy]
     environment: str
     actor_differentiates: bool = False
+    gives_windows: bool = False
     mesh: Mesh | None = None
 
 
@@ -119,9 +121,9 @@ def make_training(
 
     Raises:
         ValueError: If the configuration cannot work (see its `check`) or cannot be split over the
-            mesh, or the agent is another one than the configuration's or was made without its
-            options. What is made raises it for hyperparameters of another agent, or that are
-            arrays of several values without a `vmap`.
+            mesh, or the agent is another one than the configuration's, needs another loop or was
+            made without its options. What is made raises it for hyperparameters of another agent,
+            or that are arrays of several values without a `vmap`.
 
     Example:
         >>> from sobolax.agents import sac
@@ -175,6 +177,7 @@ def make_training(
         policy=lambda state: Policy(state.agent, state.normalizer),
         environment=environment.name,
         actor_differentiates=config.actor_differentiates,
+        gives_windows=loop.gives_windows,
         mesh=mesh,
     )
 
@@ -183,6 +186,7 @@ def _chosen(agent: Agent | None, config: TrainingConfig, environment: Environmen
     """The agent that was handed over, if it is one of the configuration's; else the latter."""
     if agent is None:
         return config.make_agent(environment)
+    _check_loop(agent, config)
     _check_coordinates(agent, config)
     try:
         own = config.make_agent(environment)
@@ -195,6 +199,22 @@ def _chosen(agent: Agent | None, config: TrainingConfig, environment: Environmen
         )
     _check_options(agent, config)
     return agent
+
+
+def _check_loop(agent: Agent, config: TrainingConfig) -> None:
+    """Raises ValueError where the agent's `update` takes something else than the loop has."""
+    if agent.takes_windows == config.make_loop().gives_windows:
+        return
+    owner = owner_of(config)
+    if agent.takes_windows:
+        raise ValueError(
+            f"{owner} has a replay buffer, but was handed an agent that learns from windows of "
+            "steps that were just taken: take the agent's own Config, shac.Config() for SHAC"
+        )
+    raise ValueError(
+        f"{owner} has windows of steps and no replay buffer, but was handed an agent that learns "
+        "from batches of one: take the agent's own Config, or a LoopConfig"
+    )
 
 
 def _check_coordinates(agent: Agent, config: TrainingConfig) -> None:

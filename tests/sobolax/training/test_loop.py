@@ -289,8 +289,18 @@ def test_configurations_that_cannot_work_are_refused_before_anything_compiles(ch
             ddpg.make_agent(3, 1),
             "ddpg.Config: gradient_units='state_std' would scale tangents for an agent that was",
         ),
+        (
+            LoopConfig(),
+            SHAC.make_agent(Cart()),
+            "LoopConfig has a replay buffer, but .* agent that learns from windows.* shac.Config",
+        ),
+        (
+            SHAC,
+            replace(sac.make_agent(3, 1), hyperparameters=None),
+            "shac.Config has windows of steps and no replay buffer, .* or a LoopConfig",
+        ),
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_agents_go_with_their_configuration(config, agent, message):
     with pytest.raises(ValueError, match=message):
