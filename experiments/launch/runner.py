@@ -314,8 +314,10 @@ class _Running:
         """Warns once of each thing that is wrong with the gradients of runs that use them."""
         using = self._job.differentiating
         metrics = {name: row[using] if np.ndim(row) else row for name, row in measured.items()}
-        name = getattr(self._job.training, "environment", "")
-        for metric, text in find_warnings(metrics, name).items():
+        training = self._job.training
+        name = getattr(training, "environment", "")
+        windows = getattr(training, "gives_windows", False)
+        for metric, text in find_warnings(metrics, name, windows).items():
             if metric not in self._judged:
                 self._judged.add(metric)
                 self._warn(text)

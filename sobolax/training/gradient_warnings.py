@@ -12,7 +12,9 @@ LARGEST_DISAGREEMENT = 0.2
 LARGEST_SHARE_DROPPED = 0.5
 
 
-def find_warnings(metrics: Mapping[str, Any], environment: str) -> dict[str, str]:
+def find_warnings(
+    metrics: Mapping[str, Any], environment: str, windows: bool = False
+) -> dict[str, str]:
     """Says what is wrong with gradients, if something is.
 
     Training only returns numbers. Call this where they reach the host, for runs whose gradients
@@ -21,6 +23,8 @@ def find_warnings(metrics: Mapping[str, Any], environment: str) -> dict[str, str
     Args:
         metrics: Of a training, of any shape: of some epochs, of some runs. The worst counts.
         environment: Its name.
+        windows: Whether it learned from windows, not from a replay buffer, and so has no option of
+            how tangents are computed (`sobolax.training.loop.Training.gives_windows`).
 
     Returns:
         A text for each thing that is wrong, under the name of its metric.
@@ -38,11 +42,18 @@ def find_warnings(metrics: Mapping[str, Any], environment: str) -> dict[str, str
             if np.isfinite(disagreement)
             else "are not finite where its own steps are"
         )
+        advice = (
+            "Derivatives(method='differences') does without derivatives of the simulator. Where "
+            "the discount moves with the state, only first_order='reverse' has its gradient"
+        )
+        if windows:
+            advice = (
+                "agents with a replay buffer can do without derivatives of the simulator. A "
+                "discount that moves with the state is held constant by this one"
+            )
         found["tangent_disagreement"] = (
             f"environment {environment!r}: tangents {how}: it learns from wrong gradients. "
-            "sobolax.testing.check_environment names the entry; Derivatives(method='differences') "
-            "does without derivatives of the simulator. Where the discount moves with the state, "
-            "only first_order='reverse' has its gradient"
+            f"sobolax.testing.check_environment names the entry; {advice}"
         )
     dropped = _worst(metrics, "gradients_dropped")
     if dropped > LARGEST_SHARE_DROPPED:

@@ -176,6 +176,18 @@ def test_an_actor_through_the_simulator_has_tangents_to_check():
     assert is_checked(replace(CONFIG, first_order="off", actor_gradient="simulator"))
 
 
+def test_a_warning_advises_what_the_agent_has():
+    wrong = {"tangent_disagreement": 0.5}
+    [replays] = find_warnings(wrong, "cart").values()
+    assert "the entry; Derivatives(method='differences') does without" in replays
+    assert "only first_order='reverse' has its gradient" in replays
+    [windows] = find_warnings(wrong, "cart", windows=True).values()
+    assert "agents with a replay buffer can do without" in windows
+    assert "A discount that moves with the state is held constant by this one" in windows
+    assert "first_order" not in windows
+    assert "Derivatives(" not in windows
+
+
 def test_warnings_are_of_the_worst_run_and_epoch():
     assert find_warnings({}, "cart") == {}
     assert find_warnings({"tangent_disagreement": [[np.nan, 0.1]]}, "cart") == {}
