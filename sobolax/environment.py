@@ -136,18 +136,29 @@ def actor_observations(environment: Environment) -> tuple[int, ...] | None:
         ((0,), None)
     """
     given: Any = getattr(environment, "actor_observations", None)
-    if given is None:
-        return None
-    size = environment.observation_size
+    what = f"environment {environment.name!r}: actor_observations"
+    return None if given is None else seen_indices(what, given, environment.observation_size)
+
+
+def seen_indices(what: str, given: Any, size: int) -> tuple[int, ...]:
+    """Checks indices of numbers of an observation of that size; JAX would read others instead.
+
+    Raises:
+        ValueError: If there are none, two are the same, or one is out of range.
+
+    Example:
+        >>> seen_indices("mine: inputs", (0, 2), size=2)
+        Traceback (most recent call last):
+        ValueError: mine: inputs is (0, 2), but must be one or more different indices from 0 ...
+    """
     try:
         chosen = tuple(operator.index(one) for one in given)
     except TypeError:
         chosen = ()
     if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(size)):
         raise ValueError(
-            f"environment {environment.name!r}: actor_observations is {given!r}, but must be one "
-            f"or more different indices from 0 to {size - 1}, of the numbers of its observation "
-            "that the policy sees; None for all"
+            f"{what} is {given!r}, but must be one or more different indices from 0 to "
+            f"{size - 1}, of the numbers of the observation that the policy sees; None for all"
         )
     return chosen
 

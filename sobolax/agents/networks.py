@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sobolax.checks import check_choice
+from sobolax.environment import seen_indices
 
 #: By name; each is smooth.
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -102,7 +103,8 @@ class MLP(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps `(..., input size)` to `(..., output_size)`."""
         if self.inputs is not None:
-            x = x[..., np.asarray(self.inputs)]
+            chosen = seen_indices("the network's inputs", self.inputs, x.shape[-1])
+            x = x[..., np.asarray(chosen)]
         for size in self.hidden_sizes:
             x = ACTIVATIONS[self.activation](_normalized(_dense(size)(x), self.norm))
         return _dense(self.output_size)(x)

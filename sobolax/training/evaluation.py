@@ -52,11 +52,14 @@ def evaluate(
 
     Args:
         environment: The environment.
-        act: Policy of one raw observation.
+        act: Policy of one raw observation; its actions are `(action_size,)`.
         key: Random key of the first states and of the times of the visited ones.
         episodes: How many.
         mesh: Devices that take equal parts of the episodes, where their number allows it; None for
             one device.
+
+    Raises:
+        ValueError: If an action has another shape, which a step might broadcast.
 
     Example:
         >>> from sobolax.cart import Cart
@@ -72,6 +75,11 @@ def evaluate(
 
     def one(state: State, visited: State, alive, stop, index):
         action = act(state.observation).astype(state.observation.dtype)
+        if action.shape != (environment.action_size,):
+            raise ValueError(
+                f"evaluate: act gives an action of shape {action.shape} for one observation, but "
+                f"environment {environment.name!r} takes ({environment.action_size},)"
+            )
         next_state = environment.step(state, action)
         finite = is_finite(next_state, state)
         goes_on = alive & finite

@@ -48,18 +48,19 @@ def update(normalizer: Normalizer, observations: jax.Array) -> Normalizer:
     the same for a million steps.
 
     Raises:
-        ValueError: If observations are no batch of such ones: another axis would be the batch.
+        ValueError: If observations are no batch of such ones: another axis would be the batch, and
+            an empty one has no mean.
 
     Example:
         >>> update(init(1), jnp.array([[1.0], [3.0]])).mean.tolist()
         [2.0]
     """
     shape, size = jnp.shape(observations), normalizer.mean.shape
-    if not shape or shape[1:] != size:
+    if not shape or shape[1:] != size or not shape[0]:
         raise ValueError(
             f"normalization.update: observations have shape {shape}, but must be a batch "
-            f"(n, {', '.join(map(str, size))}): give one as observation[None], and several axes as "
-            f"observations.reshape({', '.join(map(str, (-1, *size)))})"
+            f"(n, {', '.join(map(str, size))}) of at least one: give one as observation[None], and "
+            f"several axes as observations.reshape({', '.join(map(str, (-1, *size)))})"
         )
     settled = normalizer.count >= _SETTLED
     bound = jnp.where(settled, _FARTHEST * deviation(normalizer), jnp.inf)

@@ -157,3 +157,12 @@ def test_indices_that_are_none_are_one_clear_error(given):
         actor_observations(cart)
     with pytest.raises(ValueError, match="actor_observations"):
         sac.Config().check(cart)
+
+
+@pytest.mark.parametrize("module", [sac, td3, ddpg, shac])
+def test_indices_are_checked_without_an_environment_too(module):
+    """JAX reads the nearest number in the place of one that there is not."""
+    options = {"config": shac.Config()} if module is shac else {}
+    agent = module.make_agent(2, 1, **options, actor_inputs=(0, 2))
+    with pytest.raises(ValueError, match=r"inputs is \(0, 2\), .* indices from 0 to 1"):
+        jax.eval_shape(agent.init, jax.random.key(0), module.Hyperparameters())

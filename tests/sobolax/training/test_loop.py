@@ -337,6 +337,12 @@ def test_hyperparameters_of_another_agent_are_refused(module, hyper, message):
             function(jax.random.key(0), hyper)
 
 
+def test_actions_of_another_shape_are_refused_where_they_would_broadcast():
+    for action, found in ((jnp.zeros(()), r"\(\)"), (jnp.zeros(2), r"\(2,\)")):
+        with pytest.raises(ValueError, match=rf"action of shape {found} .* 'counter' takes \(1,\)"):
+            evaluate(Counter(), lambda o, action=action: action, jax.random.key(0), 3)
+
+
 @pytest.mark.parametrize("name", ["huber_delta", "tangent_bound", "policy_response", "tau"])
 def test_arrays_of_hyperparameters_are_refused_without_a_vmap(name):
     training = make_training(Counter(), SMALL)

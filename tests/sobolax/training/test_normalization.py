@@ -56,9 +56,9 @@ def test_the_first_observations_count_as_they_are():
     np.testing.assert_allclose(known.mean, 1e6 / BATCH, rtol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(3,), (5, 4, 3), (4, 2), ()], ids=str)
+@pytest.mark.parametrize("shape", [(3,), (5, 4, 3), (4, 2), (), (0, 3)], ids=str)
 def test_statistics_are_of_a_batch(shape):
     with pytest.raises(
-        ValueError, match=r"must be a batch \(n, 3\): give one as observation\[None\]"
+        ValueError, match=r"a batch \(n, 3\) of at least one: give one as observation\[None\]"
     ):
         normalization.update(normalization.init(3), jnp.ones(shape))
