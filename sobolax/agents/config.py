@@ -92,7 +92,10 @@ class ValueHyperparameters:
         return Weights(self.state_weight, 0.0)
 
     def __post_init__(self) -> None:
-        """Refuses numbers that cannot work; tracers pass."""
+        """Refuses numbers that cannot work; tracers pass. A class of yours becomes a pytree."""
+        # Not when the class is made: its fields are known only after `dataclass` has seen it.
+        if jax.tree_util.all_leaves([self]):
+            register_hyperparameters(type(self))
         check_scalars(
             owner_of(self),
             self,

@@ -1,6 +1,7 @@
 """The training loop: resets, clocks, counting, vmap, and what it refuses."""
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -341,6 +342,21 @@ def test_actions_of_another_shape_are_refused_where_they_would_broadcast():
     for action, found in ((jnp.zeros(()), r"\(\)"), (jnp.zeros(2), r"\(2,\)")):
         with pytest.raises(ValueError, match=rf"action of shape {found} .* 'counter' takes \(1,\)"):
             evaluate(Counter(), lambda o, action=action: action, jax.random.key(0), 3)
+
+
+@dataclass(frozen=True)
+class Focused(sac.Hyperparameters):
+    """Numbers of one's own, without a word to JAX about them."""
+
+    focus: Any = 0.5
+
+
+def test_hyperparameters_may_be_extended_by_numbers_of_one_s_own():
+    training, hyper = make_training(Counter(), SMALL), Focused(focus=jnp.ones(2), tau=0.1)
+    assert jax.tree.leaves(hyper)[-1].shape == (2,)
+    state = jax.eval_shape(jax.jit(training.init), jax.random.key(0), replace(hyper, focus=1.0))
+    assert state.clocks.shape == (4,)
+    assert jax.tree.map(str, replace(hyper, focus=3.0)).focus == "3.0"
 
 
 @pytest.mark.parametrize("name", ["huber_delta", "tangent_bound", "policy_response", "tau"])
