@@ -9,7 +9,7 @@ gradients do, Bellman's gradients did not achieve: mere smoothing did.
   critics of another kind).
 - `unit_norm`: a gradient of norm 1, which is the gradient penalty `(|grad Q| - 1)^2` (arXiv
   1704.00028, equation 3), for state and action apart.
-- `shuffled`: Bellman's gradient of another transition of the batch.
+- `shuffled`: Bellman's gradient of another transition of the batch, for every one.
 - `random`: a gradient of random direction and of the norm of Bellman's.
 """
 
@@ -81,10 +81,11 @@ def unit_norm(errors: Errors, key: jax.Array) -> Errors:
 def shuffled(errors: Errors, key: jax.Array) -> Errors:
     """Gives every transition the target's gradient of another one, state and action together.
 
-    A gradient is valid where both are.
+    All of them are one cycle in random order, so that none keeps its own. A gradient is valid where
+    both are.
 
     Raises:
-        ValueError: If errors have no batch axis.
+        ValueError: If errors have no batch axis, or there is no other transition.
 
     Example:
         >>> critic, target = jnp.zeros((2, 1)), jnp.array([[1.0], [2.0]])
@@ -95,12 +96,15 @@ def shuffled(errors: Errors, key: jax.Array) -> Errors:
         [[1.0], [2.0]]
     """
     _check_batch("shuffled", errors)
-    order = jax.random.permutation(key, errors.state.target.shape[0])
+    size = errors.state.target.shape[0]
+    check_batch_size("shuffled", "shuffled", size)
+    order = jax.random.permutation(key, size)
+    other = jnp.zeros_like(order).at[order].set(jnp.roll(order, -1))
 
     def one(gradients: DirectionalDerivatives) -> DirectionalDerivatives:
-        valid = gradients.valid & gradients.valid[order]
+        valid = gradients.valid & gradients.valid[other]
         critic, target = (
-            jnp.where(valid, part, 0.0) for part in (gradients.critic, gradients.target[order])
+            jnp.where(valid, part, 0.0) for part in (gradients.critic, gradients.target[other])
         )
         return DirectionalDerivatives(critic, target, valid)
 
@@ -175,6 +179,21 @@ def check_gradient_target(
                 "along them another transition's gradient is noise, and no norm is 1. Leave "
                 f"{kind}_directions at None, or choose 'zero'"
             )
+
+
+def check_batch_size(owner: str, name: str, size: int) -> None:
+    """Raises ValueError if a target needs more transitions with gradients than a batch has.
+
+    Example:
+        >>> check_batch_size("mine", "shuffled", 1)
+        Traceback (most recent call last):
+        ValueError: mine: gradient_target='shuffled' takes gradients of other transitions, and ...
+    """
+    if name == "shuffled" and size < 2:
+        raise ValueError(
+            f"{owner}: gradient_target='shuffled' takes gradients of other transitions, and a "
+            f"batch has {size} with gradients: choose a batch of 2 or more, or another target"
+        )
 
 
 def _check_batch(name: str, errors: Errors) -> None:

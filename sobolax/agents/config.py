@@ -12,7 +12,7 @@ from sobolax.agents.networks import check_networks
 from sobolax.agents.smoothness import SMOOTHNESS
 from sobolax.agents.teacher import TEACHERS, make_teacher
 from sobolax.checks import check_choice, check_flags, check_scalars, owner_of
-from sobolax.controls import check_gradient_target
+from sobolax.controls import check_batch_size, check_gradient_target
 from sobolax.environment import Environment
 from sobolax.losses import Weights
 from sobolax.tangents.trust import TRUSTS
@@ -227,6 +227,7 @@ class AgentConfig(LoopConfig):
         check_networks(owner, self.hidden_sizes, self.activation, self.critic_norm)
         check_choice(f"{owner}: critic_smoothness=", self.critic_smoothness, SMOOTHNESS)
         check_gradient_target(owner, self.gradient_target, self.first_order, self.directions)
+        check_batch_size(owner, self.gradient_target, self.gradient_batch)
         what = f"{owner}: weighting={self.weighting!r}"
         allowed = (
             f"must be one of {', '.join(WEIGHTINGS)}, or a function of base weights that gives a "

@@ -26,7 +26,7 @@ from sobolax.agents.networks import GaussianActor, check_networks
 from sobolax.agents.returns import as_experience, fit_returns
 from sobolax.agents.sac import make_policy
 from sobolax.checks import check_choice, check_counts, check_multiple, check_scalars, owner_of
-from sobolax.controls import GRADIENT_TARGETS
+from sobolax.controls import GRADIENT_TARGETS, check_batch_size
 from sobolax.environment import Environment, actor_observations
 from sobolax.tangents.units import is_observed
 from sobolax.training import on_policy
@@ -130,6 +130,7 @@ class Config(TrainingConfig):
         check_networks(owner, self.hidden_sizes, self.activation, self.critic_norm)
         check_choice(f"{owner}: first_order=", self.first_order, ("off", "reverse"))
         check_choice(f"{owner}: gradient_target=", self.gradient_target, GRADIENT_TARGETS)
+        check_batch_size(owner, self.gradient_target, batch // parts)
         check_choice(f"{owner}: gradient_units=", self.gradient_units, ("raw", "observation_std"))
         self._check_gradients(owner, environment)
 

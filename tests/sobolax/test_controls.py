@@ -10,9 +10,9 @@ import pytest
 
 import envs
 from sobolax import make_training
-from sobolax.agents import sac
+from sobolax.agents import sac, shac
 from sobolax.agents.critics import CriticOptions, make_critics
-from sobolax.cart import example_transition
+from sobolax.cart import Cart, example_transition
 from sobolax.controls import GRADIENT_TARGETS
 from sobolax.losses import DirectionalDerivatives, Errors, Weights, squares
 from sobolax.tangents.sources import Experience
@@ -90,8 +90,30 @@ def test_shuffled_gives_every_gradient_to_some_transition_state_and_action_toget
     np.testing.assert_array_equal(matches.sum(axis=0), 1)
     order = matches.argmax(axis=1)
     np.testing.assert_array_equal(changed.action.target, errors.action.target[order])
-    # Of 64, one on average stays where it was.
-    assert np.sum(order == np.arange(64)) < 10
+    assert not np.any(order == np.arange(64))
+
+
+def test_shuffled_leaves_no_gradient_where_it_was():
+    errors = batch_of_errors(2)
+    for seed in range(4):
+        changed = jax.jit(GRADIENT_TARGETS["shuffled"])(errors, jax.random.key(seed))
+        np.testing.assert_array_equal(changed.state.target, errors.state.target[::-1])
+    with pytest.raises(ValueError, match=r"a batch has 1 with gradients: choose a batch of 2"):
+        change("shuffled", batch_of_errors(1))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        sac.Config(gradient_target="shuffled", batch_size=1),
+        sac.Config(gradient_target="shuffled", batch_size=16, gradient_fraction=1 / 16),
+        shac.Config(gradient_target="shuffled", num_envs=4, horizon=2, minibatches=8),
+    ],
+    ids=["batch", "fraction", "minibatches"],
+)
+def test_shuffled_in_batches_of_one_is_refused_before_anything_compiles(config):
+    with pytest.raises(ValueError, match=r"Config: gradient_target='shuffled' .* has 1 with"):
+        config.check(Cart())
 
 
 def test_shuffled_counts_a_gradient_only_where_both_transitions_have_one():
