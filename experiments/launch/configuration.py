@@ -265,6 +265,20 @@ def check_own(env: str, named: str | None, where: Path) -> None:
         )
 
 
+def check_env(env: str, named: str | None, where: Path) -> None:
+    """As `check_own`; what the user names must also be what the file names.
+
+    Raises:
+        ValueError: If the user has to name the environment, or names another.
+    """
+    check_own(env, named, where)
+    if named not in (None, env):
+        raise ValueError(
+            f"{where} was trained on {env}, but --env says {named}: leave it out, or name a folder "
+            f"trained on {named}"
+        )
+
+
 @dataclass(frozen=True)
 class Variant:
     """One line of the comparison: a name and its traced values, the same for all of its seeds."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.launch import run_folder, snapshot
 from experiments.launch.checkpoint_files import Checkpoint, CheckpointError, newest
-from experiments.launch.configuration import Experiment, check_own
+from experiments.launch.configuration import Experiment, check_env
 from experiments.launch.history import METRICS
 from experiments.launch.job import Job, check_experiment, fingerprint, make_job, template
 
@@ -124,15 +124,15 @@ def load_run(run: str | Path, env: str | None = None) -> TrainedRun:
     Args:
         run: The folder of a run, complete, interrupted or killed.
         env: The run's environment, needed if it is a class of your own: importing it runs its
-            code, and a file alone runs nothing.
+            code, and a file alone runs nothing. Another environment is refused.
 
     Raises:
         ValueError: If the folder is not that of a run, or holds no undamaged policies, or its
-            environment cannot be made or has to be named.
+            environment cannot be made, has to be named, or is another than `env`.
     """
     folder = Path(run)
     experiment = run_folder.read_experiment(folder)
-    check_own(experiment.env, env, folder)
+    check_env(experiment.env, env, folder)
     environment, training = check_experiment(experiment, None)
     job = make_job(experiment, training)
     policies, checkpoint = load_policies(job, folder)

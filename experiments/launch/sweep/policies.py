@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 
 from experiments.launch import run_folder
-from experiments.launch.configuration import check_own
+from experiments.launch.configuration import check_env
 from experiments.launch.job import check_experiment
 from experiments.launch.policy import TrainedPolicy, load_policies
 from experiments.launch.sweep import shards
@@ -29,7 +29,7 @@ def load_policy(
     """
     folder = Path(folder)
     sweep = read(folder)
-    check_own(sweep.experiment.env, env, folder)
+    check_env(sweep.experiment.env, env, folder)
     names, seeds = [variant.name for variant in sweep.variants], sweep.experiment.seeds
     if config is None:
         results = run_folder.read_results(folder)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import evaluate, train
+from experiments import evaluate, render, train
+from experiments.export import __main__ as export
 from experiments.launch import checkpoint_files, provenance, run_folder
 from experiments.launch.policy import load_policy
 from experiments.launch.sweep import shards
@@ -218,6 +219,15 @@ def test_a_file_alone_imports_and_calls_nothing(run, monkeypatch, capsys):
             load_policy(run)
     assert not (run / "was-run").exists()
     assert "evil" not in sys.modules
+
+
+def test_another_environment_than_the_runs_is_refused(run, capsys):
+    message = f"{run} was trained on point_mass, but --env says chain: leave it out"
+    for main in (evaluate.main, render.main, export.main):
+        assert message in refused(main, [run, "--env", "chain"], run, capsys)
+    with pytest.raises(ValueError, match="was trained on point_mass"):
+        load_policy(run, env="chain")
+    load_policy(run, env="point_mass")
 
 
 @pytest.mark.parametrize("how", ["object", "more than there is", "compressed"])
