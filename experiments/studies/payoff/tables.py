@@ -111,7 +111,7 @@ def returns(regime: str, rows: Rows) -> Table:
         f"over seeds; differences to {base} over paired seeds. Over training: mean of all epochs; "
         f"final: of their last tenth. Gain: of the mean over training, in percent of {base}'s size "
         "(Fieller's interval; none where that size is not told from zero); in the first epoch of "
-        "`few` nothing is learned. p: sign-flip test, exact up to 20 pairs, corrected for all rows "
+        "`few` nothing is learned. p: sign-flip test, exact up to 40 pairs, corrected for all rows "
         f"of this table. P(better): that a random seed is above a random one of {base}. * some "
         "runs are not finite, or were frozen."
     )

@@ -137,9 +137,22 @@ def test_the_sign_flip_test_is_exact():
     # All of ten differences positive: of 2^10 signs, two are as extreme.
     assert summary.sign_flip_test(np.arange(1.0, 11.0)) == pytest.approx(2 / 2**10)
     assert summary.sign_flip_test(np.arange(1.0, 18.0)) == pytest.approx(2 / 2**17)
+    assert summary.sign_flip_test(np.arange(1.0, 31.0)) == pytest.approx(2 / 2**30)
     # 1 and -1: every one of the four is as extreme as a mean of zero.
     assert summary.sign_flip_test([1.0, -1.0]) == 1.0
     assert summary.sign_flip_test([1.0]) is None
+
+
+@pytest.mark.parametrize("differences", [[3, 1, -2, 2, 4, -1, 0.5], np.linspace(-1, 1.7, 12)])
+def test_the_sign_flip_test_counts_all_signs(differences):
+    signs = np.array([*itertools.product([1, -1], repeat=len(differences))])
+    sums = np.abs(signs @ differences)
+    as_far = np.mean(sums >= sums[0] - 1e-12)
+    assert summary.sign_flip_test(differences) == pytest.approx(as_far, abs=1e-15)
+
+
+def test_many_pairs_are_drawn():
+    assert summary.sign_flip_test(np.arange(-19.0, 31.0)) == pytest.approx(0.0115, abs=0.002)
 
 
 def test_holms_correction_by_hand():
