@@ -65,7 +65,12 @@ class Rows(Sequence[Row]):
     def column(self, name: str) -> np.ndarray:
         """The numbers of a column, `(rows,)`; NaN where a row has none."""
         values = [row.get(name) for row in self]
-        return np.array([np.nan if value is None else value for value in values], np.float64)
+        try:
+            return np.array([np.nan if value is None else value for value in values], np.float64)
+        except ValueError as error:
+            raise ValueError(
+                f"the column {name} of {ROWS} holds more than numbers: {error}"
+            ) from error
 
     def sound(self, name: str) -> np.ndarray:
         """The numbers of a column, `(rows,)`; NaN as well where a run was frozen."""
@@ -135,14 +140,37 @@ def read_file(path: Path) -> list[Row]:
     Raises:
         ValueError: If it is damaged.
     """
+    return [row for _, row in read_lines(path)]
+
+
+def read_lines(path: Path) -> list[tuple[int, Row]]:
+    """As `read_file`, each row with the number of the line that it ends on.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    found = []
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return [
-                {name: _parse(entry) for name, entry in row.items()}
-                for row in csv.DictReader(file, strict=True)
-            ]
-    except (csv.Error, UnicodeDecodeError, AttributeError, TypeError, OSError) as error:
+            reader = csv.reader(file, strict=True)
+            names = next(reader, [])
+            for entries in reader:
+                if entries and len(entries) != len(names):
+                    raise ValueError(
+                        f"{path} is damaged: line {reader.line_num} has {len(entries)} entries, "
+                        f"and the first {len(names)}. If it was cut short, take the line out, or "
+                        "copy the file anew"
+                    )
+                if entries:
+                    row = {name: _parse(entry) for name, entry in zip(names, entries, strict=True)}
+                    found.append((reader.line_num, row))
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is no text: name a file of rows, as a run leaves it in {ROWS}"
+        ) from error
+    except (csv.Error, OSError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+    return found
 
 
 def _parse(text: str) -> Any:

@@ -65,8 +65,14 @@ def main(
             ]
             chosen = merging.choose(study, options, given, merging.merge(study, flags.report))
             values = merging.configuration(study, flags.report, options, given)
-            _write_report(folder, flags.report, values, chosen)
-            _draw(study, folder, console)
+            run_folder.create(folder)
+            try:
+                _write_report(folder, flags.report, values, chosen)
+                console.print(f"Drawing {len(chosen):,} rows ...")
+                _draw(study, folder, console)
+            except BaseException:  # the same command shall find its place free again
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
             return 0
         plan = study.prepare(options)
         folder = flags.resume or run_folder.choose(flags.output, study.name, [plan.label])
@@ -212,7 +218,6 @@ def _save(plan: Plan[Any, Any], found: Done, done: dict[str, list[Row]]) -> None
 def _write_report(
     folder: Path, sources: Sequence[Path], values: dict[str, Any], chosen: list[Row]
 ) -> None:
-    run_folder.create(folder)
     run_folder.write_json(folder / run_folder.CONFIGURATION, values)
     for source in sources:
         if (source / rows.ARRAYS).exists():

@@ -26,6 +26,10 @@ def merge(study: Study[Any], sources: Sequence[Path]) -> list[Row]:
     found: dict[tuple[Any, ...], list[Row]] = {}
     first: tuple[Path, dict[str, Any]] | None = None
     for source in sources:
+        if not source.exists():
+            raise ValueError(
+                f"--report {source} does not exist: name the folder of a run, or a file of its rows"
+            )
         if source.is_file():
             here = _file(study, source)
         else:
@@ -135,12 +139,15 @@ def check_jobs(folder: Path, found: Iterable[Any], jobs: Collection[str]) -> Non
 
 def _folder(study: Study[Any], folder: Path) -> tuple[Rows, dict[str, Any]]:
     """The rows of a run, and those of its options that merged runs have in common."""
-    here = Rows(rows.read(folder))
+    path = folder / rows.ROWS
+    lines = rows.read_lines(path) if path.exists() else []
+    here = Rows([row for _, row in lines])
     if not here:
         raise ValueError(f"{folder} holds no {rows.ROWS} of a study: name the folder of a run")
     saved = read_configuration(study, folder, merging=True)
     if (jobs := saved.get("jobs")) is not None:
         check_jobs(folder, dict.fromkeys(row.get("job", "") for row in here), jobs)
+    _check_lines(study, path, lines)
     return here, {name: saved["options"].get(name) for name in study.fixed}
 
 
@@ -151,22 +158,49 @@ def _file(study: Study[Any], path: Path) -> Rows:
             f"{path} is a file, and what python -m experiments.studies.{study.name} draws needs "
             "more than rows: name the folder of a run"
         )
-    here = Rows(rows.read_file(path))
+    lines = rows.read_lines(path)
+    here = Rows([row for _, row in lines])
     if missing := [name for name in study.columns if not here.has(name)]:
         raise ValueError(f"{path} has no column {missing[0]!r}: it is no {rows.ROWS} of this study")
+    _check_lines(study, path, lines)
     for name, known in study.columns.items():
-        _check_known(path, name, here.distinct(name), known)
+        if isinstance(known, Mapping):
+            _check_known(path, name, here.distinct(name), known)
     return here
 
 
-def _check_known(
-    path: Path, name: str, values: Sequence[Any], known: Mapping[str, Any] | None
-) -> None:
-    if known is not None and (unknown := [value for value in values if value not in known]):
+def _check_known(path: Path, name: str, values: Sequence[Any], known: Mapping[str, Any]) -> None:
+    if unknown := [value for value in values if value not in known]:
         raise ValueError(
             f"{path} has rows whose {name} is {unknown[0]!r}, which this study does not know: "
             f"it knows {', '.join(map(str, known))}"
         )
+
+
+def _check_lines(study: Study[Any], path: Path, lines: Sequence[tuple[int, Row]]) -> None:
+    """Checks that numbers are numbers, and that no two rows measure the same."""
+    first: dict[tuple[Any, ...], int] = {}
+    for line, row in lines:
+        for name, kind in study.columns.items():
+            if isinstance(kind, type) and name in row and not _is_number(row[name], kind):
+                wanted = "a whole number" if kind is int else "a number"
+                found = "empty" if row[name] is None else repr(row[name])
+                raise ValueError(
+                    f"{path}, line {line}: {name} is {found}, and not {wanted}. Correct it, take "
+                    "the line out, or name the file as the run wrote it"
+                )
+        key = tuple(row.get(name) for name in study.unique)
+        if key and first.setdefault(key, line) != line:
+            raise ValueError(
+                f"{path}, line {line}: {', '.join(map(str, key))} is on line {first[key]} already "
+                f"(the same {', '.join(study.unique)}). Take one of them out"
+            )
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    """Whether a column of a kind may hold it; what was not measured is empty."""
+    allowed = int if kind is int else int | float | None
+    return isinstance(value, allowed) and not isinstance(value, bool)
 
 
 def _flag(name: str) -> str:

@@ -73,7 +73,9 @@ class Study(Generic[Options]):
         draws: Options that tables and figures read, which `--report` takes as well, and of which
             rows each speaks.
         columns: Of rows that `--report` takes from a file alone, with the values that a column may
-            have, or None; empty where tables need more than rows.
+            have, `int`, `float` (which may be missing) or None; empty where tables need more than
+            rows.
+        unique: Columns that no two rows of a source have the same of; empty where rows may repeat.
     """
 
     name: str
@@ -87,7 +89,8 @@ class Study(Generic[Options]):
     merges: Mapping[str, type] = field(default_factory=dict)
     selects: Mapping[str, Callable[[Row, Options], bool]] = field(default_factory=dict)
     draws: Mapping[str, Callable[[Row, Options], bool]] = field(default_factory=dict)
-    columns: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    columns: Mapping[str, Mapping[str, Any] | type | None] = field(default_factory=dict)
+    unique: Sequence[str] = ()
 
 
 def check_flags(

@@ -8,7 +8,7 @@ from experiments.studies.baselines.figures import figures
 from experiments.studies.baselines.measure import measure
 from experiments.studies.baselines.options import PEERS, Options, prepare
 from experiments.studies.baselines.tables import tables
-from experiments.studies.payoff.chosen_rows import SELECTS, columns
+from experiments.studies.payoff.chosen_rows import SELECTS, UNIQUE, columns
 from experiments.studies.payoff.options import Options as PayoffOptions
 from experiments.studies.payoff.variants import CHOICES
 
@@ -28,6 +28,7 @@ STUDY = study.Study(
     },
     draws={"until": lambda row, options: row.get("variant") == options.until},
     columns=columns([*CHOICES, *PEERS]),
+    unique=UNIQUE,
 )
 
 

@@ -4,7 +4,7 @@ import functools
 
 from experiments.launch.exit_status import leave
 from experiments.studies import command, study
-from experiments.studies.payoff.chosen_rows import SELECTS, columns
+from experiments.studies.payoff.chosen_rows import SELECTS, UNIQUE, columns
 from experiments.studies.payoff.figures import figures
 from experiments.studies.payoff.measure import measure
 from experiments.studies.payoff.options import Options, prepare
@@ -28,6 +28,7 @@ STUDY = study.Study(
     },
     draws={"baseline": lambda row, options: row.get("variant") == options.baseline},
     columns=columns(CHOICES),
+    unique=UNIQUE,
 )
 
 

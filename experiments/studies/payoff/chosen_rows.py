@@ -7,6 +7,9 @@ from experiments.report.results import RETURN
 from experiments.report.rows import Row
 from experiments.studies.payoff.tasks import REGIMES, TASKS
 
+#: No two rows of a run have the same of all of these.
+UNIQUE = ("task", "regime", "variant", "seed", "epoch")
+
 #: By flag, for options that have fields of these names.
 SELECTS: Mapping[str, Callable[[Row, Any], bool]] = {
     "tasks": lambda row, options: row.get("task") in options.tasks,
@@ -16,12 +19,13 @@ SELECTS: Mapping[str, Callable[[Row, Any], bool]] = {
 }
 
 
-def columns(variants: Iterable[str]) -> dict[str, Mapping[str, Any] | None]:
-    """Of rows in a file, with the values that some may have, for these variants."""
+def columns(variants: Iterable[str]) -> dict[str, Mapping[str, Any] | type | None]:
+    """Of rows in a file, with the values or the type that some have, for these variants."""
     return {
         "job": None,
         "task": TASKS,
         "regime": REGIMES,
         "variant": dict.fromkeys(variants),
-        **dict.fromkeys(("seed", "epoch", "seconds", "environment_steps", RETURN)),
+        **dict.fromkeys(("seed", "epoch"), int),
+        **dict.fromkeys(("seconds", "environment_steps", RETURN), float),
     }

@@ -92,7 +92,13 @@ def run(flags, stop_before=None):
         fixed=("scale",),
         selects={"numbers": lambda row, options: row["number"] in options.numbers},
         draws={"marked": lambda row, options: row["number"] == options.marked},
-        columns={"job": None, "number": dict.fromkeys(range(10)), "square": None},
+        columns={
+            "job": None,
+            "number": dict.fromkeys(range(10)),
+            "seed": int,
+            "square": float,
+        },
+        unique=("number", "seed"),
     )
     return command.main(squares, [str(flag) for flag in flags]), made.measured
 
@@ -190,14 +196,42 @@ def test_a_file_of_rows_is_reported_where_rows_are_enough(tmp_path, capsys):
     assert not (tmp_path / "newer").exists()
 
 
+def test_a_report_that_cannot_be_drawn_leaves_its_place_free(tmp_path, monkeypatch, capsys):
+    run(["--output", tmp_path / "run"])
+    again = ["--report", tmp_path / "run", "--output", tmp_path / "new"]
+    file = tmp_path / "run" / "rows.csv"
+    text = file.read_text()
+    with monkeypatch.context() as patched:
+        patched.setattr(Squares, "tables", lambda self, measured: measured.column("note"))
+        assert run(again) == (2, [])
+    assert "the column note of rows.csv holds more than numbers" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+    assert run(again) == (0, [])
+    assert file.read_text() == text
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """Two runs, rows of others, and a run of another study."""
     folder = tmp_path_factory.mktemp("written")
     run(["--output", folder / "run"])
     run(["--output", folder / "louder", "--scale", 2, "--numbers", 4])
+    heading = "job,number,seed,square,noise\n"
     (folder / "bare.csv").write_text("job,square\n1 squared,2.0\n")
-    (folder / "odd.csv").write_text("job,number,square\n77 squared,77,2.0\n")
+    for name, lines in {
+        "odd": "77 squared,77,0,2.0,\n",
+        "words": "1 squared,1,0,2.0,\n2 squared,2,one,2.0,\n",
+        "halves": "1 squared,1,0.5,2.0,\n",
+        "empty": "1 squared,1,0,2.0,\n1 squared,1,,2.0,\n",
+        "spoilt": "1 squared,1,0,,\n1 squared,1,1,2.O,\n",
+        "cut": "1 squared,1,0,2.0,\n1 squared,1",
+        "twice": "1 squared,1,0,2.0,\n1 squared,1,1,2.0,\n1 squared,1,0,3.0,\n",
+    }.items():
+        (folder / f"{name}.csv").write_text(heading + lines)
+    (folder / "picture.csv").write_bytes(b"\x89PNG\r\n\xff")
+    shutil.copytree(folder / "run", folder / "edited")
+    text = (folder / "run" / "rows.csv").read_text()
+    (folder / "edited" / "rows.csv").write_text(text.replace("1 squared,1,2,", "1 squared,1,1,"))
     (folder / "other").mkdir()
     (folder / "other" / "configuration.json").write_text('{"study": "cubes", "options": {}}')
     return folder
@@ -222,6 +256,15 @@ def written(tmp_path_factory):
         (["--report", "run", "--marked", "7", "--output", "new"], "--marked 7 leaves no row"),
         (["--report", "bare.csv", "--output", "new"], "bare.csv has no column 'number'"),
         (["--report", "odd.csv", "--output", "new"], "rows whose number is 77"),
+        (["--report", "words.csv"], "words.csv, line 3: seed is 'one', and not a whole number."),
+        (["--report", "halves.csv"], "halves.csv, line 2: seed is 0.5, and not a whole number."),
+        (["--report", "empty.csv"], "empty.csv, line 3: seed is empty, and not a whole number."),
+        (["--report", "spoilt.csv"], "spoilt.csv, line 3: square is '2.O', and not a number."),
+        (["--report", "cut.csv"], "line 3 has 2 entries, and the first 5. If it was cut short"),
+        (["--report", "twice.csv"], "twice.csv, line 4: 1, 0 is on line 2 already"),
+        (["--report", "edited"], "edited/rows.csv, line 4: 1, 1 is on line 3 already"),
+        (["--report", "picture.csv"], "picture.csv is no text: name a file of rows"),
+        (["--report", "nowhere.csv"], "--report nowhere.csv does not exist: name the folder"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(flags, message, written, tmp_path, monkeypatch, capsys):
