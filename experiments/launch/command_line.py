@@ -38,7 +38,9 @@ class _General:
     that would run in the environment that --env names.
 
     Attributes:
-        env: Name of the environment.
+        env: One of ant, cartpole, chain, half_cheetah, hopper, humanoid, lqr, pendulum, point_mass,
+            pusher, reacher, scalar and walker2d; suite:name of brax, gymnasium, gymnax or
+            playground, as in brax:reacher; or package.module:Class for one of your own.
         agent: sac, td3, ddpg, q_learning or shac.
         preset: fast, the defaults of an environment; or best, where a result has confirmed one.
         env_args: Parameters of the environment as name=value, such as joints=8.

@@ -126,7 +126,9 @@ def _read(
         bases=(study.options,),
         frozen=True,  # fields after the study's
     )
-    made.__doc__ = study.options.__doc__
+    documentation = study.options.__doc__ or ""
+    first = documentation.partition("Attributes:")[0] if study.about else ""
+    made.__doc__ = study.about + documentation.removeprefix(first)
     parse = functools.partial(read_flags, made, argv, program)
     given: Any = parse(None if default is None else made(**asdict(default)))
     flags = _Flags(given.output, given.resume, tuple(given.report))

@@ -75,6 +75,8 @@ class Study(Generic[Options]):
         columns: Of rows that `--report` takes from a file alone, with the values that a column may
             have, `int`, `float` (which may be missing) or None; empty where tables need more than
             rows.
+        about: What `--help` says above the flags, where it is not the beginning of the options'
+            docstring.
         unique: Columns that no two rows of a source have the same of; empty where rows may repeat.
     """
 
@@ -90,6 +92,7 @@ class Study(Generic[Options]):
     selects: Mapping[str, Callable[[Row, Options], bool]] = field(default_factory=dict)
     draws: Mapping[str, Callable[[Row, Options], bool]] = field(default_factory=dict)
     columns: Mapping[str, Mapping[str, Any] | type | None] = field(default_factory=dict)
+    about: str = ""
     unique: Sequence[str] = ()
 
 

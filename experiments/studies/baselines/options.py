@@ -50,6 +50,9 @@ class Options:
     Each training is a process in an environment with Brax's own pinned packages, made below
     .cache/peers on first use. One that fails is left out, with its reason, and left for `--resume`.
 
+    The defaults take hours to a day on 2 cores, and `--resume` goes on with what was stopped. For a
+    trial of minutes: `--tasks chain --peers brax_ppo --seeds 1 --shrink 50`.
+
     Attributes:
         tasks: Which, of those of `payoff`.
         peers: Which, of brax_ppo and brax_sac.

@@ -23,6 +23,9 @@ from sobolax.tangents.methods import METHODS, Derivatives, reason_against
 class Options:
     """Measures the derivatives of an environment: error, norms, growth and cost.
 
+    The defaults take minutes on 2 cores; all environments here took 44. For a trial: `--env
+    pendulum --states 4 --compared 2 --rollout-states 64`.
+
     Attributes:
         env: Name of the environment.
         env_args: Parameters of the environment as name=value, such as joints=8.

@@ -22,6 +22,9 @@ class Options:
 
     Both in float64 at the same states, with the same integrator.
 
+    Allow hours for the defaults on 2 cores. For a trial: `--tasks hopper --states 4 --repetitions
+    1`.
+
     Attributes:
         tasks: Which, by our names.
         states: At how many states of random motion.

@@ -21,6 +21,9 @@ class Options:
     iteration, and central differences with common noise. A unit of a direction changes actions by
     1 in root mean square.
 
+    Allow hours for the defaults on 2 cores. For a trial: `--tasks pendulum --horizons 1 2 --states
+    1 --noises 4 --directions 2`.
+
     Attributes:
         tasks: Environments; those without MuJoCo physics have no line of one solver iteration.
         horizons: Numbers of steps, rising.

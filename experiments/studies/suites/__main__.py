@@ -25,6 +25,8 @@ class Options:
     Each runs in a process of its own. One whose suite is not installed, or that takes too long, is
     named and left for `--resume`, which may run where that suite is installed.
 
+    Allow hours for all of them on 2 cores. For a trial: `--names lqr scalar`.
+
     Attributes:
         names: Environments, or parts of their names; all by default.
         steps: Steps of each rollout.

@@ -15,6 +15,8 @@ from experiments.studies.weighting.tasks import TASKS, Task
 class Options:
     """Every rule for weighting gradients beside constant weights, over paired seeds.
 
+    The defaults took 85 minutes on 2 cores. For a trial: `--tasks toy --seeds 2`.
+
     Attributes:
         tasks: Which of toy, pendulum and reacher.
         rules: Which rules, by name; none named: all. The plain agent always takes part.

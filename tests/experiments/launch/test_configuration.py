@@ -211,6 +211,14 @@ def test_help_names_every_field_of_both_groups(capsys):
     assert "│                        (default:" not in text
 
 
+def test_help_lists_all_environments_and_suites(capsys):
+    for parse in (command_line.parse, sweep_flags.read):
+        with pytest.raises(SystemExit):
+            parse(["--help"])
+        words = set(re.findall(r"[\w.:]+", capsys.readouterr().out))
+        assert {*envs.names(), *envs.suite_names(), "package.module:Class"} <= words
+
+
 def test_merge_reaches_nested_dataclasses_and_refuses_unknown_names():
     @dataclasses.dataclass(frozen=True)
     class Inner:

@@ -1,6 +1,8 @@
 """The skeleton of all studies: rows on disk as they come, resuming, merging, refusing."""
 
+import importlib
 import json
+import re
 import shutil
 from dataclasses import dataclass
 
@@ -12,7 +14,8 @@ from experiments.report import rows
 from experiments.report.figure import band, panels
 from experiments.report.intervals import estimate
 from experiments.report.table import Table
-from experiments.studies import command, study
+from experiments.studies import ant, command, study
+from experiments.studies.payoff import __main__ as payoff
 from experiments.studies.study import Done, Plan
 
 
@@ -194,6 +197,35 @@ def test_a_file_of_rows_is_reported_where_rows_are_enough(tmp_path, capsys):
     assert command.main(without, [*flags, str(tmp_path / "newer")]) == 2
     assert "needs more than rows: name the folder of a run" in capsys.readouterr().err
     assert not (tmp_path / "newer").exists()
+
+
+NAMES = ("payoff", "baselines", "derivatives", "engine", "horizon", "robots", "scaling")
+NAMES += ("suites", "toy", "weighting", "ant", "first_order_agents")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_study_says_how_long_it_takes_and_how_to_try_it(name):
+    own = name in ("ant", "first_order_agents")
+    module = importlib.import_module(f"experiments.studies.{name}{'' if own else '.__main__'}")
+    made = payoff.STUDY if own else module.STUDY
+    text = " ".join((module.ABOUT if own else made.options.__doc__).split())
+    assert "on 2 cores" in text
+    trial = re.search(r"[Ff]or a trial(?: of minutes)?: `?(--[^.`]+)", text)
+    options, _ = command._read(made, trial[1].split(), getattr(module, "DEFAULTS", None))
+    assert options != getattr(module, "DEFAULTS", made.options())
+
+
+def test_a_study_of_other_defaults_has_its_own_help(capsys):
+    for main, begins in (
+        (ant.main, "The paper's experiment: SAC on Ant"),
+        (payoff.main, "SAC with"),
+    ):
+        with pytest.raises(SystemExit, match="0"):
+            main(["--help"])
+        printed = capsys.readouterr().out
+        assert begins in printed
+        assert "How many seeds each variant gets." in printed
+        assert ("SAC with gradients of several kinds" in printed) == (main is payoff.main)
 
 
 def test_a_report_that_cannot_be_drawn_leaves_its_place_free(tmp_path, monkeypatch, capsys):
