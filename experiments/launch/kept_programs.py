@@ -33,6 +33,7 @@ from jax.experimental import serialize_executable
 
 import envs
 from experiments.launch import provenance
+from experiments.launch.quiet_loads import without_preferences
 
 #: Beside JAX's compiled programs.
 FOLDER = "programs"
@@ -267,12 +268,13 @@ def _load(path: Path) -> Any:
     if digest != path.name:
         raise ValueError("it is another program")
     present = {device.id: device for device in jax.local_devices()}
-    compiled = serialize_executable.deserialize_and_load(
-        payload,
-        jax.tree.structure(arguments),
-        jax.tree.structure(results),
-        execution_devices=[present[number] for number in numbers],
-    )
+    with without_preferences():
+        compiled = serialize_executable.deserialize_and_load(
+            payload,
+            jax.tree.structure(arguments),
+            jax.tree.structure(results),
+            execution_devices=[present[number] for number in numbers],
+        )
     with contextlib.suppress(OSError):
         os.utime(path)  # the least recently used is removed first
     return compiled

@@ -21,6 +21,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from experiments.launch.configuration import Variant
 from experiments.launch.devices import make_mesh
 from experiments.launch.kept_programs import Kept
+from experiments.launch.quiet_loads import quieten_cache
 from sobolax.training import sharding
 
 T = TypeVar("T")
@@ -134,6 +135,7 @@ def _is_known(option: str, value: str | bool) -> bool:
 
 def keep_compiled_programs() -> None:
     """Keeps compiled programs between runs, in `.cache/jax` unless JAX is configured otherwise."""
+    quieten_cache()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path(".cache/jax").absolute()))
 

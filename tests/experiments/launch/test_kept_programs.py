@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+import threading
 import time
 
 import jax
@@ -13,7 +14,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 import envs
-from experiments.launch import kept_programs, provenance
+from experiments.launch import kept_programs, provenance, quiet_loads
 from experiments.launch.kept_programs import Kept, NotKept, find
 from experiments.launch.program import compile_program
 from sobolax import make_training
@@ -277,3 +278,41 @@ def test_old_files_make_room(tmp_path, monkeypatch):
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
     kept_programs._remove_old(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
+
+
+def write_errors(*lines):
+    os.write(2, "".join(f"{line}\n" for line in lines).encode())
+
+
+def loading(feature):
+    begin = "E1128 11:10:00.183127   14960 cpu_aot_loader.cc:195] Loading XLA:CPU AOT result."
+    return f"{begin} Target machine feature +{feature} is not  supported on the host machine."
+
+
+def test_loading_says_nothing_of_the_compilers_preferences(capfd):
+    others = [loading("amx-fp16"), loading("prefer-no-gathering"), "prefer-no-gather", ""]
+
+    @quiet_loads.without_preferences()
+    def load():
+        write_errors(loading("prefer-no-gather"), *others[:2], loading("prefer-no-scatter"))
+        thread = threading.Thread(target=write_errors, args=others[2:])
+        thread.start()
+        thread.join()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        load()
+    write_errors(loading("prefer-no-gather"))
+    assert capfd.readouterr().err.splitlines() == [*others, loading("prefer-no-gather")]
+
+
+def test_jaxs_own_cache_loads_as_quietly(capfd, monkeypatch):
+    def load(key):
+        write_errors(loading("prefer-no-gather"), key)
+        return key
+
+    monkeypatch.setattr(quiet_loads.compilation_cache, "get_executable_and_time", load)
+    quiet_loads.quieten_cache()
+    quiet_loads.quieten_cache()
+    assert quiet_loads.compilation_cache.get_executable_and_time("key") == "key"
+    assert capfd.readouterr().err == "key\n"
