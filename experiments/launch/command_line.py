@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -12,9 +12,11 @@ import tyro
 
 from experiments.launch import run_folder, trackers, tracking
 from experiments.launch.configuration import (
+    AGENTS,
     DEFAULT_AGENT,
     CheckpointRule,
     Experiment,
+    agent_module,
     check_own,
     defaults,
     merge,
@@ -131,6 +133,7 @@ def read(argv: Sequence[str] | None = None) -> Command:
         devices = run_folder.read_devices(folder)
         track = tracking.saved(folder)
     flags = _flags(base, rule, named_preset(argv), devices, track)
+    _check_flags_of(given, base.agent)
     flags = read_flags(type(flags), argv, "python -m experiments.train", flags)
     experiment = _experiment(base, flags)
     check_idle_flags(given, experiment.config, experiment.hyper, flags.checkpoints)
@@ -180,6 +183,35 @@ def named_defaults(argv: Sequence[str] | None = None) -> Experiment:
         kind=named_preset(argv),
         first_order=first_order,
     )
+
+
+def _check_flags_of(given: Collection[str], agent: str) -> None:
+    """Checks that no flag is given that only other agents have.
+
+    Args:
+        given: Names of the flags on the command line.
+        agent: Name of the agent that the command line names.
+
+    Raises:
+        ValueError: Naming the flag and whose it is.
+    """
+    own = _flags_of(agent) | {entry.name for entry in dataclasses.fields(_General)}
+    for flag in given:
+        name = flag.replace("-", "_")
+        if name in own:
+            continue
+        if others := [AGENTS[other] for other in AGENTS if name in _flags_of(other)]:
+            raise ValueError(
+                f"--{flag} is a flag of {', '.join(others)}, and not of {AGENTS[agent]}: leave it "
+                f"out, or choose another --agent; --agent {agent} --help lists those of "
+                f"{AGENTS[agent]}"
+            )
+
+
+def _flags_of(agent: str) -> set[str]:
+    module = agent_module(agent)
+    both = module.Config, module.Hyperparameters
+    return {entry.name for cls in both for entry in dataclasses.fields(cls)}
 
 
 def named_preset(argv: Sequence[str] | None = None) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,35 @@ import tyro
 
 T = TypeVar("T")
 
+_REGISTRY = tyro.constructors.ConstructorRegistry()
 _NAME_BYTES, _PATH_BYTES = 255, 4000  # of Linux, less what is written below a folder
+
+
+@_REGISTRY.primitive_rule
+def _whole_numbers(
+    info: tyro.constructors.PrimitiveTypeInfo,
+) -> tyro.constructors.PrimitiveConstructorSpec[int] | None:
+    """Whole numbers as tyro reads them, but that 1e4 is told how it is written."""
+    if info.type is not int:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda words: _whole_number(words[0]),
+        is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _whole_number(word: str) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        value = math.nan
+        with contextlib.suppress(ValueError):
+            value = float(word)
+        hint = f": write {value:.0f}" if value.is_integer() else ""
+        raise ValueError(f"{word!r} is no whole number in digits{hint}") from None
 
 
 def read_flags(
@@ -35,7 +64,7 @@ def read_flags(
     words = sys.argv[1:] if argv is None else list(argv)
     if not {"-h", "--help"} & set(words):
         given_flags(words)
-    found = tyro.cli(cls, args=words, default=default, prog=program)
+    found = tyro.cli(cls, args=words, default=default, prog=program, registry=_REGISTRY)
     return dataclasses.replace(  # type: ignore[type-var]
         found,  # pyright: ignore[reportArgumentType]
         **{

@@ -22,6 +22,7 @@ from experiments.launch.flags import check_seed
 from experiments.launch.memory import check_listed
 from experiments.launch.program import keys_and_hypers
 from sobolax import make_training
+from sobolax.agents import q_learning
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ def check_experiment(
         checkpoints.check()
     environment = make_environment(experiment.env, experiment.env_args)
     config = experiment.config
+    if isinstance(config, q_learning.Config):  # says so before physics is traced, which takes long
+        q_learning.action_grid(environment.action_size, config.grid_points)
     if (check := getattr(environment, "check_rewards", None)) is not None:  # of an own robot
         # The other sources go backwards, where other derivatives may exist.
         check(gradients=config.first_order in ("cached", "recomputed"))

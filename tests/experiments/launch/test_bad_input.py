@@ -1,8 +1,11 @@
+from types import SimpleNamespace
+
 import pytest
 
 import envs
 from experiments.bench.speed import __main__ as bench
 from experiments.demo import __main__ as demo
+from experiments.launch import job
 from experiments.studies.baselines import __main__ as baselines
 from experiments.studies.payoff import __main__ as payoff
 from experiments.train import main
@@ -29,6 +32,11 @@ TINY = ["--env", "pendulum"]
         ([*TINY, "--first-order", "sideways"], "sideways"),
         ([*TINY, "--activation", "relu"], "relu"),
         ([*TINY, "--state-directions", "1000"], "1000"),
+        (
+            ["--agent", "td3", "--target-entropy", "-1"],
+            "is a flag of SAC, SHAC, and not of TD3: leave",
+        ),
+        (["--agent", "td3", "--horizon=4"], "--agent td3 --help lists those of TD3"),
         ([*TINY, "--output", "a-file"], "is a file"),
         ([*TINY, "--output", "a-file/below"], "cannot be made"),
         ([*TINY, "--output", "another-run"], "holds another run"),
@@ -60,6 +68,19 @@ def test_a_missing_package_is_one_line_and_status_2(command, flags, monkeypatch,
 
     monkeypatch.setattr(envs, "make", absent)
     assert_refused(command, flags, "environment 'reacher' needs mujoco")
+
+
+def test_q_learning_is_refused_by_the_number_of_actions_alone(monkeypatch, assert_refused):
+    # Nothing else of the environment is looked at.
+    monkeypatch.setattr(job, "make_environment", lambda *_: SimpleNamespace(action_size=17))
+    assert_refused(main, [*TINY, "--agent", "q_learning"], "in 17 action dimensions makes")
+
+
+def test_a_whole_number_is_written_in_digits(capsys):
+    for word, said in (("1e4", "'1e4' is no whole number in digits: write 10000"), ("x", "digits")):
+        with pytest.raises(SystemExit, match="2"):
+            main(["--total-timesteps", word])
+        assert said in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
 @pytest.mark.parametrize("flags", [["--no-such-flag", "1"], ["--seeds", "three"], ["--env"]])
