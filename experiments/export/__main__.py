@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console()
     try:
         args = read_flags(Export, argv, "python -m experiments.export")
-        check_format(args.format)
+        check_format(args.format, args.output)
         found = load_run(args.run, args.env)
         check_agent(found.experiment.agent)
         path = args.output or args.run / f"policy{FORMATS[args.format][1]}"
@@ -86,9 +86,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if worst <= _TOLERANCE else FAILED
 
 
-def check_format(name: str) -> None:
-    """Raises ValueError if the format is unknown or lacks a package."""
+def check_format(name: str, output: Path | None = None) -> None:
+    """Raises ValueError if the format is unknown or lacks a package, or the file has another's."""
     check_choice("--format ", name, tuple(FORMATS))
+    for other, (_, ending) in FORMATS.items():
+        if other != name and output is not None and output.suffix.lower() == ending:
+            raise ValueError(
+                f"--output {output} ends as a file of --format {other} does, and --format {name} "
+                f"writes {FORMATS[name][1]}: change one of them"
+            )
     missing = [
         package
         for package in ("onnx", "onnxruntime")

@@ -120,6 +120,9 @@ def test_files_say_what_they_are_and_run_nothing(trained, tmp_path):
         (["run"], "holds no configuration.json: name the folder of a run"),
         (["run", "--format", "tflite"], "'tflite'"),
         (["run", "--format", "numpy"], "run holds no configuration.json"),
+        (["run", "--format", "numpy", "--output", "x.onnx"], "and --format numpy writes .npz"),
+        (["run", "--output", "x.NPZ"], "x.NPZ ends as a file of --format numpy does"),
+        (["run", "--output", "x.bin"], "run holds no configuration.json"),
     ],
 )
 def test_bad_input(flags, message, assert_refused, tmp_path):
