@@ -111,9 +111,16 @@ def load_policies(job: Job, folder: Path) -> tuple[Any, Checkpoint]:
         found, bad = newest(folder / place, fingerprint(job), like, wanted, [_FROZEN])
         good += [] if found is None else [found]
         problems += map(str, bad.values())
+    if not good and problems:
+        raise CheckpointError(
+            f"{folder} holds no policy that can be used: {'; '.join(problems)}. Copy the folder "
+            "anew from where it was trained, or train again into another folder"
+        )
     if not good:
-        reason = ": " + "; ".join(problems) if problems else ", nor a checkpoint"
-        raise CheckpointError(f"{folder} holds no {run_folder.POLICY}/ yet{reason}")
+        raise CheckpointError(
+            f"{folder} holds no {run_folder.POLICY}/ yet, nor a checkpoint: an epoch has to be "
+            "done first; a run that was stopped goes on with experiments.train --resume"
+        )
     best = max(good, key=lambda checkpoint: checkpoint.epochs)
     return jax.tree.map(best.arrays.__getitem__, names), best
 

@@ -29,6 +29,7 @@ CHECKPOINTS = "checkpoints"
 REPLAY = "replay.html"
 TRACKING = "tracking"
 _NEW = "new-files"
+_LOST = "copy the file anew from where it was trained, or train again into another folder"
 
 _RULE = CheckpointRule | None
 _RESULTS = {
@@ -83,7 +84,11 @@ def read_configuration(path: Path, shape: json_files.Shape = dict[str, Any]) -> 
     try:
         return json_files.read(path / CONFIGURATION, shape)
     except FileNotFoundError as error:
-        raise ValueError(f"{path} holds no {CONFIGURATION}: name the folder of a run") from error
+        raise ValueError(
+            f"{path} holds no {CONFIGURATION}: name the folder of a run; if this is one, {_LOST}"
+        ) from error
+    except json_files.DamagedFileError as error:
+        raise json_files.DamagedFileError(f"{error}. If it is of a run, {_LOST}") from error
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -99,7 +104,8 @@ def read_experiment(path: Path) -> Experiment:
         return from_json(configuration["experiment"])
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"{path / CONFIGURATION} is damaged, or of another version of sobolax: {error}"
+            f"{path / CONFIGURATION} is damaged, or of another version of sobolax: {error}. If it "
+            f"is damaged, {_LOST}"
         ) from error
 
 

@@ -221,6 +221,21 @@ def test_a_file_alone_imports_and_calls_nothing(run, monkeypatch, capsys):
     assert "evil" not in sys.modules
 
 
+def test_a_damaged_or_missing_file_says_what_to_do(run, capsys):
+    (run / MANIFEST).write_text("")
+    error = refused(evaluate.main, [run], run, capsys)
+    assert "holds no policy that can be used" in error
+    assert "train again into another folder" in error
+    shutil.rmtree(run / "checkpoints")
+    error = refused(evaluate.main, [run], run, capsys)
+    assert "holds no policy/ yet, nor a checkpoint: an epoch has to be done first" in error
+    (run / CONFIGURATION).write_text("{")
+    assert "train again into another" in refused(evaluate.main, [run], run, capsys)
+    (run / CONFIGURATION).unlink()
+    error = refused(evaluate.main, [run], run, capsys)
+    assert "name the folder of a run; if this is one, copy the file anew" in error
+
+
 def test_another_environment_than_the_runs_is_refused(run, capsys):
     message = f"{run} was trained on point_mass, but --env says chain: leave it out"
     for main in (evaluate.main, render.main, export.main):
