@@ -379,10 +379,13 @@ def main(argv: Sequence[str] | None = None, keep: bool = False) -> int:
             return bad_input(error)
         finally:
             progress.close()
-    console.print()
-    run_table.show(results, prepared.title, console)
-    if not has_page(prepared.environment):
-        console.print(f"No {run_folder.REPLAY}: {prepared.experiment.env} has nothing to draw.")
+    if results["epochs"]:
+        console.print()
+        run_table.show(results, prepared.title, console)
+        if not has_page(prepared.environment):
+            console.print(f"No {run_folder.REPLAY}: {prepared.experiment.env} has nothing to draw.")
+    else:
+        console.print("No epoch was finished: --resume goes on.")
     console.print(Text(f"Everything is in {prepared.folder}"), soft_wrap=True)
     return INTERRUPTED if results["interrupted"] else 0
 

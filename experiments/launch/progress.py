@@ -230,9 +230,12 @@ def _by_variant(history: History, values: np.ndarray, form: str) -> str:
 
 
 def seconds_left(history: History, epochs: int) -> float | None:
-    """Estimates the time left from the mean epoch so far, without the first if there are more."""
-    done = len(history.seconds)
-    if not done:
+    """Estimates the time left from the mean epoch so far, without the first if there are more.
+
+    There is none while all epochs only filled the replay buffer: those that learn take longer.
+    """
+    done, updates = len(history.seconds), history.last("updates")
+    if not done or (updates is not None and not updates.any()):
         return None
     if done == 1:
         return history.seconds[0] * (epochs - 1)

@@ -4,6 +4,7 @@ import numpy as np
 
 from experiments.launch.configuration import Variant
 from experiments.launch.history import History
+from experiments.launch.progress import seconds_left
 from sobolax.agents import sac
 
 
@@ -36,3 +37,14 @@ def test_the_last_epoch_has_what_it_measured():
     assert made.last("dropped") is None
     assert made.last("added").tolist() == [[7.0, 8.0]]
     assert History([], 1).last("return") is None
+
+
+def test_there_is_no_time_left_before_anything_learns():
+    made = History([Variant("plain", sac.Hyperparameters(), "SAC")], 1)
+    made.add({"updates": [0.0]}, 1.0)
+    assert seconds_left(made, 5) is None
+    made.add({"updates": [16.0]}, 9.0)
+    assert seconds_left(made, 5) == 24.0
+    without = History(made.variants, 1)
+    without.add({}, 2.0)
+    assert seconds_left(without, 5) == 8.0
