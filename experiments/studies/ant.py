@@ -11,12 +11,14 @@ from experiments.studies import command
 from experiments.studies.payoff.__main__ import STUDY
 from experiments.studies.payoff.options import Options
 
+# A paragraph for every sentence: tyro does not wrap them.
 ABOUT = """The paper's experiment: SAC on Ant, 204,800 steps, with gradients and without.
 
 The same study as payoff, with other defaults: rows of both merge with --report.
 
-The defaults take some ten hours on 2 cores, and --resume goes on with what was stopped. For a trial
-of minutes: --variants plain soft_1 --seeds 1 --shrink 100.
+The defaults take some ten hours on 2 cores; --resume continues them.
+
+For a trial of minutes: --variants plain soft_1 --seeds 1 --shrink 100.
 
 """
 DEFAULTS = Options(
