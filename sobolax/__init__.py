@@ -12,7 +12,7 @@ somebody who wants one loss gets no agent, no training loop and no simulator.
 - `training`: collection, replay, updates and evaluation as one compiled program.
 - `testing`: whether an environment of your own keeps the protocol.
 - `mjx`: MuJoCo physics on MJX, differentiable (the extra `mjx`).
-- `make_train`, `make_training`: an agent ready to train.
+- `make_training`: an agent ready to train.
 """
 
 import importlib
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         transition,
         weighting,
     )
-    from sobolax.training.loop import make_train, make_training
+    from sobolax.training.loop import make_training
 
 __version__ = "0.1.0"
 
@@ -44,7 +44,6 @@ __all__ = [
     "controls",
     "environment",
     "losses",
-    "make_train",
     "make_training",
     "mjx",
     "tangents",
@@ -56,7 +55,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("make_train", "make_training"):
+    if name == "make_training":
         return getattr(importlib.import_module("sobolax.training.loop"), name)
     if name in __all__:
         return importlib.import_module(f"sobolax.{name}")

@@ -63,7 +63,7 @@ def suggestion(value: Any, choices: Iterable[str], count: int = 1) -> str:
     """
     plain = {choice.lower().replace("-", "_"): choice for choice in choices}
     given = str(value).lower().replace("-", "_")
-    near = difflib.get_close_matches(given, plain, n=count, cutoff=0.5)
+    near = difflib.get_close_matches(given, plain, n=count, cutoff=0.65)
     return f" (did you mean {' or '.join(repr(plain[name]) for name in near)}?)" if near else ""
 
 
@@ -204,6 +204,9 @@ def check_structure(environment: Environment) -> None:
         Traceback (most recent call last):
         ValueError: ... reset gives an observation of shape (2,), but observation_size says (3,)
     """
+    if isinstance(environment, type):
+        made = environment.__name__
+        raise ValueError(f"environment is the class {made}: hand over one that is made, {made}()")
     name = getattr(environment, "name", type(environment).__name__)
     owner = f"environment {name!r}"
     parts = ("name", "reverse_mode", "reset", "step", "perturb")

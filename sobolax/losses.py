@@ -18,6 +18,7 @@ computed once.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -163,7 +164,8 @@ def sobolev_errors(
     Raises:
         ValueError: Naming the leaf, if a part of the transition is not floating-point or belongs to
             a batch, tangents are not those of such a transition, or the TD error is no single
-            number. `sobolax.testing.check_td_error` finds what is not that plain.
+            number, or the bound is not above 0. `sobolax.testing.check_td_error` finds what is not
+            that plain.
 
     Example:
         >>> from sobolax.cart import Cart, example_transition
@@ -180,6 +182,8 @@ def sobolev_errors(
         2.5625
     """
     check_transition(transition)
+    bound = SimpleNamespace(tangent_bound=tangent_bound)  # a wrong one would leave out everything
+    check_scalars("sobolev_errors", bound, above_zero=["tangent_bound"])
     if not (tangents is None or isinstance(tangents, TransitionMap)):
         check_tangents(transition, tangents)
     transition = _at_least_single(transition)
@@ -439,6 +443,9 @@ def sobolev_td_loss(
         For a batch with invalid terms, prefer `batch_loss` of the `vmap`ped `sobolev_terms`: it
         divides by the number of valid ones.
 
+    Raises:
+        ValueError: If there are no tangents, and for what `sobolev_errors` refuses.
+
     Example:
         >>> from sobolax.cart import example_transition
         >>> def td_error(t):  # of the critic Q(o, a) = o[0] and a target without bootstrap
@@ -446,6 +453,11 @@ def sobolev_td_loss(
         >>> float(sobolev_td_loss(td_error, *example_transition(), Weights(state=1.0, action=1.0)))
         20.76953125
     """
+    if tangents is None:
+        raise ValueError(
+            "sobolev_td_loss: tangents is None, so no gradient would be fitted whatever the "
+            "weights: compute them with sobolax.tangents.forward_tangents, or square the TD error"
+        )
     terms = sobolev_terms(td_error, transition, tangents, tangent_bound)
     return batch_loss(jax.tree.map(lambda term: term[None], terms), weights)
 

@@ -51,7 +51,7 @@ def small(monkeypatch):
 
 def test_the_lines_that_train_are_traced(small):
     """The very lines, but for what compiles; their numbers are for the slow tests."""
-    block = block_with("make_train")
+    block = block_with("make_training")
     assert block.count("jax.jit(") == 4
     traced = {"traced": lambda function: functools.partial(jax.eval_shape, function)}
     names = run(block.replace("jax.jit(", "traced("), traced)
@@ -62,7 +62,7 @@ def test_the_lines_that_train_are_traced(small):
 
 @pytest.mark.slow
 def test_the_lines_that_train_run(small):
-    names = run(block_with("make_train"))
+    names = run(block_with("make_training"))
     assert jnp.isfinite(names["metrics"]["evaluation_return"]).all()
     assert names["metrics"]["evaluation_return"].shape == (8, 1)
     assert (names["metrics"]["updates"] == 6).all()
@@ -76,7 +76,7 @@ def test_the_lines_that_train_run_on_hopper():
     sizes = SMALL | {"report_states": 2, "report_horizon": 2, "report_draws": 1}
     source = f"import functools, sobolax.agents.sac\nSMALL = {sizes!r}\n"
     source += "sobolax.agents.sac.Config = functools.partial(sobolax.agents.sac.Config, **SMALL)\n"
-    source += block_with("make_train")
+    source += block_with("make_training")
     source += "assert metrics['evaluation_return'].shape == (8, 1)\n"
     subprocess.run([sys.executable, "-c", source], cwd=ROOT, check=True, timeout=1800)
 
@@ -130,7 +130,7 @@ def test_the_lines_for_other_peoples_agents_make_environments():
 
 
 def test_every_python_block_is_run_by_a_test():
-    phrases = ("make_train", "sobolev_td_loss", "step_and_jacobian")
+    phrases = ("make_training", "sobolev_td_loss", "step_and_jacobian")
     assert set(blocks("python", README)) == {block_with(phrase) for phrase in phrases}
 
 

@@ -64,9 +64,9 @@ TOLERANCE = 2e-3
 )
 def test_agents_learn_what_was_recorded(agent, first_order):
     module = getattr(sobolax.agents, agent)
-    train = sobolax.make_train(
+    train = sobolax.make_training(
         envs.make("pendulum"), module.Config(**SIZES, first_order=first_order)
-    )
+    ).run
     keys = jax.random.split(jax.random.key(0), 2)
     hyper = module.Hyperparameters(**HYPER)
     _, metrics = jax.jit(jax.vmap(train, in_axes=(0, None)))(keys, hyper)

@@ -69,7 +69,7 @@ import sobolax
 assert "site-packages" in sobolax.__file__, sobolax.__file__
 for name in set(sobolax.__all__) - {{"mjx"}}:
     getattr(sobolax, name)
-sobolax.make_train(env, sobolax.agents.sac.Config())
+sobolax.make_training(env, sobolax.agents.sac.Config()).run
 try:
     import sobolax.mjx
 except ModuleNotFoundError as error:

@@ -76,13 +76,13 @@ class Training:
     mesh: Mesh | None = None
 
 
-def make_train(
+def make_training(
     environment: Environment,
     config: TrainingConfig,
     agent: Agent | None = None,
     mesh: Mesh | None = None,
-) -> Train:
-    """A whole training as one pure function: `make_training(...).run`.
+) -> Training:
+    """Ties an environment, an agent and a loop together.
 
     Args:
         environment: The environment.
@@ -92,32 +92,9 @@ def make_train(
             one device.
 
     Returns:
-        `train(key, hyperparameters) -> (state, metrics)`; every metric is `(epochs,)`.
-
-    Raises:
-        ValueError: If the configuration cannot work, before anything is compiled.
-
-    Example:
-        >>> from sobolax.agents import sac
-        >>> from sobolax.cart import Cart
-        >>> make_train(Cart(), sac.Config(epochs=7))
-        Traceback (most recent call last):
-        ValueError: ...total_timesteps=32768 must be a multiple of num_envs * epochs=112...
-    """
-    return make_training(environment, config, agent, mesh).run
-
-
-def make_training(
-    environment: Environment,
-    config: TrainingConfig,
-    agent: Agent | None = None,
-    mesh: Mesh | None = None,
-) -> Training:
-    """Ties an environment, an agent and a loop together, epoch by epoch; arguments of `make_train`.
-
-    Returns:
-        Pure functions; nothing is compiled yet, but for what `int8` and `int4` need to know of the
-        environment (see `sobolax.tangents.storage.moving_parts`).
+        Pure functions: `run` for a whole training, the others for one that stops between epochs.
+        Nothing is compiled yet, but for what `int8` and `int4` need to know of the environment (see
+        `sobolax.tangents.storage.moving_parts`).
 
     Raises:
         ValueError: If the configuration cannot work (see its `check`) or cannot be split over the
@@ -139,7 +116,8 @@ def make_training(
         (8192, 16)
     """
     if not isinstance(config, TrainingConfig):
-        raise ValueError(f"config is {config!r}, but must be the Config of an agent: sac.Config()")
+        what = f"{type(config).__module__}.{type(config).__qualname__}"
+        raise ValueError(f"config is a {what}, but must be the Config of an agent: sac.Config()")
     config.check(environment)
     sharding.check(owner_of(config), config.parts, mesh)
     agent = _chosen(agent, config, environment)

@@ -11,7 +11,7 @@ import envs
 from envs.history import history
 from envs.mujoco.mjcf import MjcfEnvironment
 from envs.mujoco.randomization import randomize, set_factors
-from sobolax import make_train
+from sobolax import make_training
 from sobolax.agents import sac
 from sobolax.cart import Cart
 from sobolax.tangents.forward import TransitionMap, forward_tangents
@@ -259,7 +259,7 @@ def test_a_hidden_speed_is_learned_from_two_observations():
     )
 
     def returns(length):
-        train = make_train(history(Blind(), length), config)
+        train = make_training(history(Blind(), length), config).run
         keys = jax.random.split(jax.random.key(0), 3)
         metrics = jax.jit(jax.vmap(lambda key: train(key, hyper)[1]))(keys)
         return np.asarray(metrics["evaluation_return"][:, -1])

@@ -260,7 +260,7 @@ def test_a_training_runs():
         evaluation_episodes=1,
         report_states=0,
     )
-    train = sobolax.make_train(environment, config)
+    train = sobolax.make_training(environment, config).run
     _, metrics = jax.jit(train)(jax.random.key(0), sobolax.agents.sac.Hyperparameters())
     assert np.all(np.isfinite(metrics["evaluation_return"]))
     assert metrics["gradients_dropped"][0] == 0

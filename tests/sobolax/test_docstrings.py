@@ -61,7 +61,7 @@ def examples(module: str) -> dict[str, list[doctest.DocTest]]:
 
 
 def test_public_modules_are_those_named():
-    entries = {"make_train", "make_training"}
+    entries = {"make_training"}
     others = {"__main__", "self_check", "bounds"}  # the command, and a part of `checks`
     assert {part_of(module) for module in MODULES} == {*sobolax.__all__} - entries | others
 

@@ -480,3 +480,18 @@ def test_derivatives_that_are_not_finite_leave_the_loss_in_reverse_as_in_forward
         assert np.all(each.action_valid == valid["action"])
     np.testing.assert_allclose(reverse, value, rtol=1e-5)
     np.testing.assert_allclose(other, gradient, rtol=1e-4, atol=1e-5)  # sums of float32
+
+
+def test_what_would_leave_out_every_gradient_is_refused():
+    def td_error(t):
+        return t.observation[0] - t.reward
+
+    transition, tangents = example_transition()
+    with pytest.raises(ValueError, match="tangents is None, so no gradient would be fitted"):
+        sobolev_td_loss(td_error, transition, None, WEIGHTS)  # pyright: ignore[reportArgumentType]
+    for bound in (-1.0, 0.0, float("nan")):
+        with pytest.raises(ValueError, match=f"tangent_bound={bound} must be above 0"):
+            sobolev_td_loss(td_error, transition, tangents, WEIGHTS, bound)
+    # One that is swept is known to no trace.
+    swept = jax.vmap(lambda b: sobolev_td_loss(td_error, transition, tangents, WEIGHTS, b))
+    assert swept(jnp.array([1e-3, 1e3])).tolist() == [6.56640625, swept(jnp.array([1e3])).item()]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sobolax import make_train
+from sobolax import make_training
 from sobolax.agents import td3
 from sobolax.agents.critics import CriticOptions
 from sobolax.cart import example_transition
@@ -57,7 +57,7 @@ def trained(name):
     hyper = module.Hyperparameters(**{k: v for k, v in options.items() if k in known})
     env = Probe()
     agent = config.make_agent(env)
-    state, _ = jax.jit(make_train(env, config))(jax.random.key(0), hyper)
+    state, _ = jax.jit(make_training(env, config).run)(jax.random.key(0), hyper)
 
     def q(kind, x, step, action):
         observation = jnp.concatenate([jax.nn.one_hot(kind, 3), jnp.stack([x, step])])
@@ -93,7 +93,7 @@ def test_every_hyperparameter_is_traced(name):
         evaluation_episodes=1,
     )
     hyper = jax.tree.map(lambda value: jnp.full(3, value), module.Hyperparameters())
-    train = jax.vmap(make_train(Probe(), config))
+    train = jax.vmap(make_training(Probe(), config).run)
     _, metrics = jax.eval_shape(train, jax.random.split(jax.random.key(0), 3), hyper)
     assert metrics["evaluation_return"].shape == (3, 1)
 

@@ -142,7 +142,7 @@ def learning_from_a_fraction(source):
     """A function of two seeds' hyperparameters, and these."""
     module = {"cached": sac, "recomputed": td3, "reverse": q_learning}[source]
     config = module.Config(**SMALL, first_order=source, gradient_fraction=0.5)
-    train = sobolax.make_train(Cart(), replace(config, gradient_target="shuffled"))
+    train = sobolax.make_training(Cart(), replace(config, gradient_target="shuffled")).run
     hyper = jax.tree.map(lambda value: np.full(2, value, np.float32), module.Hyperparameters())
     hyper = replace(hyper, state_weight=np.arange(2, dtype=np.float32))
     return jax.vmap(train, in_axes=(None, 0)), hyper

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import envs
-from sobolax import make_train, make_training
+from sobolax import make_training
 from sobolax.agents import ddpg, q_learning, sac, shac, td3
 from sobolax.agents.critics import CriticOptions
 from sobolax.cart import Cart
@@ -65,7 +65,7 @@ class Counter:
 
 
 def trained(env, config=SMALL, hyper=None, seed=0):
-    train = jax.jit(make_train(env, config))
+    train = jax.jit(make_training(env, config).run)
     return train(jax.random.key(seed), hyper or sac.Hyperparameters())
 
 
@@ -264,7 +264,12 @@ def test_the_replay_buffer_is_not_copied(batched):
 )
 def test_configurations_that_cannot_work_are_refused_before_anything_compiles(changes, message):
     with pytest.raises(ValueError, match=message):
-        make_train(envs.make("pendulum"), replace(SMALL, **changes))
+        make_training(envs.make("pendulum"), replace(SMALL, **changes))
+
+
+def test_a_class_in_place_of_an_environment_is_named():
+    with pytest.raises(ValueError, match=r"environment is the class Cart: .* Cart\(\)"):
+        make_training(Cart, SMALL)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(
@@ -432,7 +437,7 @@ def test_double_precision_is_traced_through(float64):
 @pytest.mark.parametrize("module", [sac, td3, ddpg, q_learning])
 def test_agents_train_in_double_precision(module, float64):
     config = small_config(module, report_states=0, n_step=2)
-    train = jax.jit(make_train(Single(), config))
+    train = jax.jit(make_training(Single(), config).run)
     state, metrics = train(jax.random.key(0), module.Hyperparameters())
     assert metrics["updates"].tolist() == [8, 24]
     assert np.isfinite(metrics["critic_loss"]).all()
@@ -487,4 +492,4 @@ class Misshapen(Counter):
 )
 def test_environments_that_do_not_keep_the_protocol_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
-        make_train(Misshapen(wrong), SMALL)
+        make_training(Misshapen(wrong), SMALL)

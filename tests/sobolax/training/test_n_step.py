@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import envs
-from sobolax import make_train, make_training
+from sobolax import make_training
 from sobolax.agents import sac
 from sobolax.environment import State
 from sobolax.losses import Weights, sobolev_errors, sobolev_td_loss
@@ -148,7 +148,7 @@ def test_what_reaches_the_buffer(first_order, end):
     env = Counter(episode_length=5, end=end)
     config = replace(CONFIG, first_order=first_order)
     hyper = sac.Hyperparameters(discount=GAMMA)
-    state, _ = jax.jit(make_train(env, config))(jax.random.key(0), hyper)
+    state, _ = jax.jit(make_training(env, config).run)(jax.random.key(0), hyper)
     # The first episodes of all four are cut at staggered times; after five steps none is left.
     items = jax.device_get(jax.jit(replay.read_all)(state.replay))
     items = jax.tree.map(lambda leaf: leaf[4 * 5 :], items)
