@@ -35,7 +35,7 @@ braxs_own_warnings = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
-        ("bracks:reacher", {}, r"no suite 'bracks' \(did you mean 'brax'.*brax, gymnasium, gymnax"),
+        ("braxx:reacher", {}, r"no suite 'braxx' \(did you mean 'brax'.*brax, gymnasium, gymnax"),
         ("brax:reach", {}, r"suite 'brax' has no environment 'reach' \(did you mean 'reacher'"),
         ("brax:reacher", {"backend": "mujoco"}, "backend must be one of generalized, positional"),
         ("gymnasium:Ant", {}, r"'Ant' \(did you mean 'Ant-v5'.*Hopper-v5"),
