@@ -12,8 +12,6 @@ import tempfile
 import threading
 from collections.abc import Iterator
 
-from jax._src import compilation_cache
-
 _LINE = re.compile(
     rb"cpu_aot_loader\.cc:\d+\] .*Target machine feature \+prefer-no-(gather|scatter) is not "
 )
@@ -47,7 +45,12 @@ def without_preferences() -> Iterator[None]:
 
 
 def quieten_cache() -> None:
-    """Makes JAX's own cache load its programs without those lines."""
-    load = getattr(compilation_cache, "get_executable_and_time", None)
-    if load is not None and not hasattr(load, "__wrapped__"):
+    """Makes JAX's own cache load its programs without those lines, if its function is there."""
+    try:
+        from jax._src import compilation_cache
+
+        load = compilation_cache.get_executable_and_time
+    except (ImportError, AttributeError):
+        return
+    if not hasattr(load, "__wrapped__"):
         compilation_cache.get_executable_and_time = without_preferences()(load)

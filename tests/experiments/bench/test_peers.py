@@ -248,7 +248,7 @@ def test_peers_are_pinned_exactly(peer):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"comparisons": ("braxx",)}, r"'braxx' is unknown .*: choose one of brax-reacher"),
+        ({"comparisons": ("braxx",)}, r"'braxx' is unknown: choose one of brax-reacher"),
         ({"repetitions": 0}, "--repetitions 0 must be at least 1"),
         ({"timeout": 0.0}, "--timeout 0 must be above 0"),
     ],
