@@ -26,7 +26,7 @@ help:
 	@echo "make audit     the derivatives of an environment: error, growth, cost; ARGS=\"--env hopper\""
 	@echo "make toy       critics beside a known Q*: errors of Q and its gradients, with controls (200 s of processor time)"
 	@echo "make ant       the paper's experiment, SAC on Ant with gradients and without (hours on 2 cores; resumable)"
-	@echo "make payoff    where gradients pay on MuJoCo tasks, with controls (days on 2 cores; resumable)"
+	@echo "make payoff    where gradients pay on MuJoCo tasks, with controls (ten hours on 2 cores; resumable)"
 	@echo "make docs      the documentation, in site/; warnings are errors"
 	@echo "make lock      resolve the dependencies anew"
 	@echo "make clean     remove the environment and the caches; runs/ stays"
