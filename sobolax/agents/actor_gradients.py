@@ -78,7 +78,7 @@ def differentiate_target(
         >>> found = differentiate_target(
         ...     delta, *example_transition(), trusted=(jnp.array([0.25, 1.0]), 0.5)
         ... )
-        >>> found.weight.round(3).tolist()  # the action moves o' by (1/4, 1/2): rho^2 = 1.25
+        >>> print(found.weight.round(3))  # the action moves o' by (1/4, 1/2): rho^2 = 1.25
         [0.762]
     """
     errors = sobolev_errors(td_error, transition, tangents, tangent_bound)

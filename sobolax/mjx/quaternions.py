@@ -83,7 +83,7 @@ def subtract_positions(model: MjModel, end: jax.Array, start: jax.Array) -> jax.
         >>> model = mujoco.MjModel.from_xml_string(xml)
         >>> still, move = jnp.array([0.0, 0, 0, 1, 0, 0, 0]), jnp.array([1.0, 2, 3, 0, 0, 0.5])
         >>> end = integrate_position(model, still, move)
-        >>> subtract_positions(model, end, still).round(3).tolist()
+        >>> [round(x, 3) for x in subtract_positions(model, end, still).tolist()]
         [1.0, 2.0, 3.0, 0.0, 0.0, 0.5]
     """
     parts, position = [], 0
