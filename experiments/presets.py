@@ -160,7 +160,7 @@ _WALKING = Preset(
     seeds=3,
 )
 
-# Many small windows. Gradients in the critic gain over training on hopper alone, and not in time.
+# Many small windows. Gradients in the critic gain over training on hopper, and not in time.
 _SHAC_16 = Preset(
     config={
         "total_timesteps": 102_400,
