@@ -58,19 +58,23 @@ _THREE_STEPS = {"n_step": 3}
 _TEACHER = {"teacher": "fitted"}
 
 
+def _shac_16(label: str, config: Mapping[str, Any] | None = None, **rates: float) -> Choice:
+    """SHAC with 16 environments and without gradients in its critic, but for what is given."""
+    config = {**_SHAC_16, "first_order": "off", **(config or {})}
+    return Choice(label, "baseline", config, {**_SHAC_16_RATES, **rates}, agent="shac")
+
+
 def _short(horizon: int, target: str = "") -> Choice:
-    """`shac_16` with shorter windows of as many states, so with as many updates."""
-    config = {**_SHAC_16, "num_envs": 256 // horizon, "horizon": horizon}
+    """The same with shorter windows of as many states, so with as many updates."""
     label = f"SHAC, windows of {horizon} steps"
+    config = {"num_envs": 256 // horizon, "horizon": horizon}
     if not target:
-        return Choice(
-            label, "baseline", {**config, "first_order": "off"}, _SHAC_16_RATES, agent="shac"
-        )
+        return _shac_16(label, config)
     kind, words = ("gradients", "") if target == "bellman" else ("control", f"{target} ")
     return Choice(
         f"{label}, {words}gradients per standard deviation, λ = 0.1",
         kind,
-        {**config, **_STD, "gradient_target": target},
+        {**_SHAC_16, **config, **_STD, "gradient_target": target},
         _SHAC_16_TENTH,
         agent="shac",
     )
@@ -233,13 +237,7 @@ CHOICES: dict[str, Choice] = {
         _SHAC_TENTH,
         agent="shac",
     ),
-    "shac_16": Choice(
-        "SHAC, 16 environments",
-        "baseline",
-        {**_SHAC_16, "first_order": "off"},
-        _SHAC_16_RATES,
-        agent="shac",
-    ),
+    "shac_16": _shac_16("SHAC, 16 environments"),
     "shac_16_gradients_std": Choice(
         "SHAC, 16 environments, gradients per standard deviation, λ = 0.1",
         "gradients",
@@ -254,34 +252,14 @@ CHOICES: dict[str, Choice] = {
         _SHAC_16_TENTH,
         agent="shac",
     ),
-    "shac_16_whole": Choice(
-        "SHAC, 16 environments, chains whole",
-        "baseline",
-        {**_SHAC_16, "first_order": "off"},
-        {**_SHAC_16_RATES, "growth_bound": float("inf")},
-        agent="shac",
+    "shac_16_whole": _shac_16("SHAC, 16 environments, chains whole", growth_bound=float("inf")),
+    "shac_16_slow": _shac_16(
+        "SHAC, 16 environments, a sixth of the learning rate", actor_learning_rate=5e-4
     ),
-    "shac_16_slow": Choice(
-        "SHAC, 16 environments, a sixth of the learning rate",
-        "baseline",
-        {**_SHAC_16, "first_order": "off"},
-        {**_SHAC_16_RATES, "actor_learning_rate": 5e-4},
-        agent="shac",
+    "shac_16_passes": _shac_16(
+        "SHAC, 16 environments, 16 passes of the critic", {"critic_epochs": 16}
     ),
-    "shac_16_passes": Choice(
-        "SHAC, 16 environments, 16 passes of the critic",
-        "baseline",
-        {**_SHAC_16, "critic_epochs": 16, "first_order": "off"},
-        _SHAC_16_RATES,
-        agent="shac",
-    ),
-    "shac_16_wide": Choice(
-        "SHAC as with 16 environments, but 64",
-        "baseline",
-        {**_SHAC_16, "num_envs": 64, "first_order": "off"},
-        _SHAC_16_RATES,
-        agent="shac",
-    ),
+    "shac_16_wide": _shac_16("SHAC as with 16 environments, but 64", {"num_envs": 64}),
     **{f"shac_{horizon}": _short(horizon) for horizon in (2, 4, 8)},
     **{f"shac_{horizon}_gradients_std": _short(horizon, "bellman") for horizon in (2, 4, 8)},
     "shac_4_shuffled": _short(4, "shuffled"),
