@@ -144,7 +144,8 @@ def test_no_iterations_without_a_solver():
 
 @pytest.mark.slow
 def test_an_audit_of_the_hopper(tmp_path):
-    flags = [*TINY, "--env-args", "--env", "hopper", "--methods", "analytic"]
+    sizes = TINY[TINY.index("--states") : TINY.index("--methods")]  # a flag is given once
+    flags = ["--env", "hopper", "--methods", "analytic", *sizes]
     assert command.main([*flags, "--output", str(tmp_path / "audit")]) == 0
     found = Rows(kit.read(tmp_path / "audit"))
     states = found.where(measure="derivatives")
