@@ -116,8 +116,9 @@ def make_training(
         (8192, 16)
     """
     if not isinstance(config, TrainingConfig):
-        what = f"{type(config).__module__}.{type(config).__qualname__}"
-        raise ValueError(f"config is a {what}, but must be the Config of an agent: sac.Config()")
+        kind, cls = ("the class", config) if isinstance(config, type) else ("a", type(config))
+        what = f"{kind} {cls.__module__}.{cls.__qualname__}"
+        raise ValueError(f"config is {what}, but must be the Config of an agent: sac.Config()")
     config.check(environment)
     sharding.check(owner_of(config), config.parts, mesh)
     agent = _chosen(agent, config, environment)

@@ -277,7 +277,7 @@ def test_a_class_in_place_of_an_environment_is_named():
     [
         (td3.Config(), sac.make_agent(3, 1), "td3.Config was handed an agent with sac.Hyper"),
         (sac.Config(), ddpg.make_agent(3, 1), "sac.Config was handed an agent with ddpg.Hyper"),
-        (sac.Config, None, "must be the Config of an agent"),
+        (sac.Config, None, "config is the class .*sac.Config, but must be the Config of an agent"),
         (sac.Hyperparameters(), None, "must be the Config of an agent"),
         (td3.Config(trust="soft"), td3.make_agent(3, 1), "td3.Config: trust='soft' does not reach"),
         (
