@@ -56,7 +56,7 @@ class Options:
     Attributes:
         tasks: Which, of those of `payoff`.
         peers: Which, of brax_ppo and brax_sac.
-        regime: Steps and updates of SAC, as in `payoff`: few, few_16, many, long, long_64.
+        regime: Steps and updates of SAC, as in `payoff`: few, few_1, few_16, many, long, long_64.
         seeds: How many seeds each gets.
         first_seed: The first of them.
         ppo_timesteps: Steps of PPO's environments, all together.

@@ -31,7 +31,7 @@ class Options:
     Attributes:
         tasks: Which, of reacher, hopper, walker2d, pusher, ant, half_cheetah, humanoid, chain,
             pendulum.
-        regimes: How much data and how many updates: few, few_16, many, long, long_64.
+        regimes: How much data and how many updates: few, few_1, few_16, many, long, long_64.
         variants: Which; docs/results/payoff.md and shac.md describe them, and an unknown name lists
             all.
         seeds: How many seeds each variant gets.

@@ -79,6 +79,18 @@ REGIMES = {
             "batch_size": 128,
         },
     ),
+    # The usual updates of SAC, where each costs as much as many steps of the environment.
+    "few_1": Regime(
+        "10,240 transitions, 1 update each",
+        _SIZES
+        | {
+            "total_timesteps": 10_240,
+            "epochs": 10,
+            "gradient_steps": 8,
+            "learning_starts": 1_024,
+            "batch_size": 128,
+        },
+    ),
     "few_16": Regime(
         "5,120 transitions, 16 updates each",
         _SIZES

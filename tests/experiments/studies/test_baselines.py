@@ -120,7 +120,7 @@ def test_a_library_that_cannot_be_installed_is_left_out_with_its_reason(run, tmp
         (["--peers"], "--peers names none: choose from brax_ppo, brax_sac"),
         (
             ["--regime", "all"],
-            "--regime 'all' is unknown: choose one of few, few_16, many, long, long_64",
+            "--regime 'all' is unknown: choose one of few, few_1, few_16, many, long, long_64",
         ),
         (["--seeds", "0"], "--seeds 0 must be at least 1"),
         (["--first-seed", "-1"], "--first-seed -1 must be from 0"),

@@ -291,7 +291,7 @@ def test_with_more_transitions_only_the_ends_compare():
         (["--tasks", "hoper"], "did you mean 'hopper'?"),
         (
             ["--regimes", "all"],
-            "--regimes 'all' is unknown: choose one of few, few_16, many, long, long_64",
+            "--regimes 'all' is unknown: choose one of few, few_1, few_16, many, long, long_64",
         ),
         (["--variants"], "--variants names none: choose from plain, raw"),
         (["--seeds", "0"], "--seeds 0 must be at least 1"),
