@@ -67,12 +67,14 @@ class MujocoEnvironment(ABC):
         randomization: Which parameters of the model are drawn at a reset (`envs.randomize`), or
             None.
         sees_geometry: Whether observation and reward take places from the model that was drawn.
+        physics_step: `(mjx model, data) -> data`, whose derivatives are those of a step.
     """
 
     name: str
     episode_length: int
     sees_geometry: bool = False
     reverse_mode: bool = True
+    physics_step = staticmethod(step)
 
     def __init__(
         self,
@@ -285,7 +287,7 @@ class MujocoEnvironment(ABC):
         )
 
     def _step_model(self, physics: Physics, control: jax.Array) -> Physics:
-        data = step(self._model_of(physics), self._data_at(physics, control))
+        data = self.physics_step(self._model_of(physics), self._data_at(physics, control))
         return physics_of(data, physics.factors)
 
     def _linearize_model(

@@ -4,7 +4,6 @@ A rollout of the longest horizon gives the returns of all shorter ones, and a fo
 it theirs: what is carried forward are directional derivatives, of which a cosine needs a few.
 """
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from experiments.launch.progress import Progress
 from experiments.report.rows import Row
 from experiments.studies.derivatives.exposed import is_mujoco
 from experiments.studies.horizon import statistics
+from experiments.studies.plain_mjx import make_one_iteration
 from experiments.studies.study import Done, Plan
 from sobolax.agents.networks import GaussianActor
 from sobolax.agents.sac import make_policy
@@ -100,7 +100,7 @@ class Task:
         environment = envs.make(name)
         self.physics = {"converged": environment}
         if is_mujoco(environment):
-            self.physics["one iteration"] = plain_mjx(name)
+            self.physics["one iteration"] = make_one_iteration(name)
         size = environment.action_size
         actor = GaussianActor((options.hidden, options.hidden), size)
         policy = make_policy(actor)
@@ -265,19 +265,3 @@ def compared(found: np.ndarray, expected: np.ndarray) -> Row:
         "error": float(np.sqrt(np.maximum(statistics.squared_error(of), 0.0))),
         **of,
     }
-
-
-def plain_mjx(name: str) -> Environment:
-    """The environment on MJX's own step with one iteration of solver and line search.
-
-    Its derivatives are those of the iteration itself, solver and all.
-    """
-    from sobolax.mjx import InexactDerivatives, in_full_precision
-    from sobolax.mjx.engine import mjx
-
-    with warnings.catch_warnings():
-        # It warns that one iteration is other physics, which is what is measured here.
-        warnings.simplefilter("ignore", InexactDerivatives)
-        made: Any = envs.make(name, iterations=1, ls_iterations=1)
-    made._step = in_full_precision(mjx.step)
-    return made

@@ -9,6 +9,7 @@ from experiments.launch.configuration import agent_module, make_environment, mer
 from experiments.launch.flags import check_seed
 from experiments.studies.payoff.tasks import REGIMES, TASKS
 from experiments.studies.payoff.variants import CHOICES, MAIN, PLAIN
+from experiments.studies.plain_mjx import evaluated_in, make_one_iteration
 from experiments.studies.study import Plan, check_flags, check_names
 from sobolax import make_training
 from sobolax.agents.config import ValueHyperparameters
@@ -92,11 +93,18 @@ def prepare(options: Options) -> Plan[Options, Job]:
     check_flags(options, counts, lambda x: x >= 1, "at least 1")
     check_seed(options.first_seed, "--first-seed", bits=31)
     everything = range(options.first_seed, options.first_seed + options.seeds)
-    environments = {task: make_environment(TASKS[task].env) for task in tasks}
+    physics = {CHOICES[variant].physics for variant in variants}
+    exact = {task: make_environment(TASKS[task].env) for task in tasks}
+    others = {
+        task: make_one_iteration(TASKS[task].env) for task in tasks if "one iteration" in physics
+    }
     programs = []
     for task, regime, variant in itertools.product(tasks, regimes, variants):
         config, hyper = configure(task, regime, variant, options.shrink)
-        training = make_training(environments[task], config)
+        training = make_training(exact[task], config)
+        if CHOICES[variant].physics == "one iteration":
+            learning = make_training(others[task], config)
+            training = evaluated_in(learning, training, config.epochs)
         programs.append((task, regime, variant, config, hyper, training))
     jobs: dict[str, Job] = {}
     # Blocks of seeds outermost: what is cut short has whole pairs.

@@ -1,7 +1,7 @@
 """What is compared: the plain agent, gradients of some kinds, and controls."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 PLAIN, MAIN = "plain", "soft_1"
@@ -20,6 +20,8 @@ class Choice:
         updates: Factor of the updates of a step.
         steps: Factor of the environment's steps.
         agent: Name of the agent.
+        physics: What it learns in: "exact", or "one iteration" of MJX's own solver, with evaluation
+            in the exact one.
     """
 
     label: str
@@ -29,6 +31,7 @@ class Choice:
     updates: float = 1.0
     steps: float = 1.0
     agent: str = "sac"
+    physics: Literal["exact", "one iteration"] = "exact"
 
 
 def _weights(value: float) -> Mapping[str, float]:
@@ -260,6 +263,17 @@ CHOICES: dict[str, Choice] = {
         "SHAC, 16 environments, 16 passes of the critic", {"critic_epochs": 16}
     ),
     "shac_16_wide": _shac_16("SHAC as with 16 environments, but 64", {"num_envs": 64}),
+    "shac_16_one_iteration": replace(
+        _shac_16("SHAC, 16 environments, learned in plain MJX with one iteration"),
+        physics="one iteration",
+    ),
+    "shac_16_one_iteration_whole": replace(
+        _shac_16(
+            "SHAC, 16 environments, learned in plain MJX with one iteration, chains whole",
+            growth_bound=float("inf"),
+        ),
+        physics="one iteration",
+    ),
     **{f"shac_{horizon}": _short(horizon) for horizon in (2, 4, 8)},
     **{f"shac_{horizon}_gradients_std": _short(horizon, "bellman") for horizon in (2, 4, 8)},
     "shac_4_shuffled": _short(4, "shuffled"),

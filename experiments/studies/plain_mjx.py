@@ -1,0 +1,67 @@
+"""The physics that is usual without `sobolax.mjx`: MJX's own step, with one iteration.
+
+With more iterations JAX cannot differentiate MJX's solver in reverse. With one, it can, and the
+derivative is that of the iteration itself. Studies compare it with the exact one.
+"""
+
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from experiments.launch.configuration import make_environment
+from sobolax.environment import Environment
+from sobolax.training.loop import Training
+
+
+def make_one_iteration(name: str) -> Environment:
+    """A MuJoCo environment on `mjx.step` with one iteration of solver and line search.
+
+    Its derivatives are those of the iteration, in both modes of JAX.
+
+    Args:
+        name: Of the environment.
+
+    Raises:
+        ValueError: If it has no solver.
+    """
+    from sobolax.mjx import InexactDerivatives, in_full_precision
+    from sobolax.mjx.engine import mjx
+
+    with warnings.catch_warnings():
+        # It warns that one iteration is other physics, which is what is measured.
+        warnings.simplefilter("ignore", InexactDerivatives)
+        made: Any = make_environment(name, {"iterations": 1, "ls_iterations": 1})
+    made.physics_step = in_full_precision(mjx.step)
+    own = dict.fromkeys(made.own_derivatives, "plain MJX has none")
+    made.own_derivatives = own
+    return made
+
+
+def evaluated_in(learning: Training, judge: Training, epochs: int) -> Training:
+    """A training that learns in one physics and is evaluated in another.
+
+    Args:
+        learning: What learns; its own return is the metric `own_return`.
+        judge: Of the same configuration, in the other environment.
+        epochs: Of both.
+    """
+
+    def look(state: Any, hyper: Any, index: Any) -> Any:
+        own = learning.look(state, hyper, index)["evaluation_return"]
+        return judge.look(state, hyper, index) | {"own_return": own}
+
+    def epoch(state: Any, hyper: Any, index: Any) -> Any:
+        state, metrics = learning.learn(state, hyper, index)
+        return state, metrics | look(state, hyper, index)
+
+    def run(key: jax.Array, hyper: Any) -> Any:
+        return jax.lax.scan(
+            lambda state, index: epoch(state, hyper, index),
+            learning.init(key, hyper),
+            jnp.arange(epochs),
+        )
+
+    return replace(learning, epoch=epoch, look=look, run=run)
