@@ -75,12 +75,12 @@ def main(
     return status or (0 if tables else FAILED)
 
 
-def check_counts(options: Any, prefix: str = "--") -> None:
+def check_positive(options: Any, prefix: str = "--") -> None:
     """Raises ValueError that names the flag if an integer of a benchmark's options is below 1."""
     for name, value in vars(options).items():
         flag = prefix + name.replace("_", "-")
         if is_dataclass(value):
-            check_counts(value, f"{flag}.")
+            check_positive(value, f"{flag}.")
         for count in value if isinstance(value, tuple) else (value,):
             if isinstance(count, int) and count < 1:
                 raise ValueError(f"{flag} {count} must be at least 1")

@@ -7,7 +7,7 @@ from typing import Literal
 import jax
 from jax.sharding import Mesh
 
-from sobolax.training.sharding import make_mesh as make_any_mesh
+from sobolax.training.sharding import make_mesh
 
 #: What `--devices` takes.
 Devices = int | Literal["all"] | None
@@ -50,7 +50,7 @@ def lay_out(devices: Devices, runs: int) -> Layout:
     if devices == "all":
         present = jax.local_device_count()
         devices = present if runs <= 1 else min(present, runs)
-    mesh = make_any_mesh(devices, what="--devices ")
+    mesh = make_mesh(devices, what="--devices ")
     if devices == 1 or runs >= devices:
         return Layout(devices, None)
     if runs > 1:
@@ -93,10 +93,10 @@ def processor_devices(runs: int) -> int:
     return -(-runs // each)
 
 
-def make_mesh(devices: int) -> Mesh:
+def mesh_of_runs(devices: int) -> Mesh:
     """The first devices of this machine, in a row, for whole runs.
 
     Raises:
         ValueError: If there are fewer.
     """
-    return make_any_mesh(devices, "runs", "--devices ")
+    return make_mesh(devices, "runs", "--devices ")

@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.launch.configuration import Variant
-from experiments.launch.devices import make_mesh
+from experiments.launch.devices import mesh_of_runs
 from experiments.launch.kept_programs import Kept
 from experiments.launch.quiet_loads import quieten_cache
 from sobolax.training import sharding
@@ -167,7 +167,7 @@ def compile_program(
         ValueError: If there are fewer devices.
     """
     start = time.perf_counter()
-    shared, mesh = getattr(training, "mesh", None), make_mesh(devices)
+    shared, mesh = getattr(training, "mesh", None), mesh_of_runs(devices)
     width = -(-len(keys) // devices) * devices
     split = whole = None
     if shared is not None:

@@ -41,11 +41,11 @@ def adam_step(
     return cast(Any, optax.apply_updates(parameters, updates)), optimizer_state
 
 
-def clip_norm(gradient: Any, largest: Any) -> tuple[Any, jax.Array]:
+def clip_gradient(gradient: Any, largest: Any) -> tuple[Any, jax.Array]:
     """A gradient whose Euclidean norm, over all leaves, is at most `largest`; and its norm before.
 
     Example:
-        >>> clipped, norm = clip_norm({"w": jnp.array([3.0, 4.0])}, 2.5)
+        >>> clipped, norm = clip_gradient({"w": jnp.array([3.0, 4.0])}, 2.5)
         >>> clipped["w"].tolist(), float(norm)
         ([1.5, 2.0], 5.0)
     """

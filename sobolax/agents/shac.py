@@ -21,7 +21,7 @@ import optax
 
 from sobolax.agents.config import ValueHyperparameters, register_hyperparameters
 from sobolax.agents.critics import CriticOptions, CriticState, make_critics
-from sobolax.agents.gradients import adam_step, clip_norm, shorten_outliers
+from sobolax.agents.gradients import adam_step, clip_gradient, shorten_outliers
 from sobolax.agents.networks import GaussianActor, check_networks
 from sobolax.agents.returns import as_experience, fit_returns
 from sobolax.agents.sac import make_policy
@@ -335,7 +335,7 @@ def make_agent(
             return jnp.sum(losses) / count, jnp.sum(log_probabilities) / count
 
         gradient, log_probability = jax.grad(actor_loss, has_aux=True)(state.actor)
-        gradient, norm = clip_norm(gradient, hyper.actor_gradient_norm)
+        gradient, norm = clip_gradient(gradient, hyper.actor_gradient_norm)
         moved = adam_step(
             hyper.actor_learning_rate, gradient, state.actor_optimizer, state.actor, BETAS
         )

@@ -54,7 +54,7 @@ class Options:
 
 def prepare(options: Options) -> dict[str, Any]:
     """The environments; raises ValueError for one whose derivatives are not exact."""
-    command.check_counts(options)
+    command.check_positive(options)
     made = {name: make_environment(name) for name in options.envs}
     for name, environment in made.items():
         if not isinstance(environment, MujocoEnvironment):

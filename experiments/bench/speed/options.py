@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.bench.command import check_counts
+from experiments.bench.command import check_positive
 from sobolax.checks import check_choice
 
 ROWS = (
@@ -177,4 +177,4 @@ def check(bench: Bench) -> None:
     """Raises ValueError, saying what to do instead, for what no row could work with."""
     for name in bench.rows:
         check_choice("--rows ", name, ROWS)
-    check_counts(bench)
+    check_positive(bench)

@@ -15,7 +15,7 @@ from experiments.launch.configuration import (
     merge,
     to_json,
 )
-from experiments.launch.devices import make_mesh
+from experiments.launch.devices import mesh_of_runs
 from experiments.launch.job import check_experiment
 from experiments.launch.memory import check_fits, check_listed, find_budget
 from experiments.launch.sweep.configs import Axis, SweepConfig, name_of
@@ -333,7 +333,7 @@ def part_folders(whole: Path) -> list[Path]:
 def _check(sweep: Sweep, here: bool) -> Any:
     """Checks everything but the folder; returns the training."""
     if here:
-        make_mesh(sweep.devices)
+        mesh_of_runs(sweep.devices)
         if sweep.memory is not None:
             find_budget(sweep.devices, sweep.memory)
     environment, training = check_experiment(sweep.experiment, sweep.checkpoints)

@@ -12,7 +12,7 @@ from experiments.launch.sweep import shards
 from experiments.launch.sweep.definition import read
 
 
-def load_policy(
+def load_sweep_policy(
     folder: str | Path, config: str | None = None, seed: int = 0, env: str | None = None
 ) -> TrainedPolicy:
     """Reads the newest policy of one run of a sweep onto the default device.

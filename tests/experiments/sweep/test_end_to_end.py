@@ -11,7 +11,7 @@ import pytest
 
 from experiments.launch import run_folder
 from experiments.launch.sweep import progress, shards
-from experiments.launch.sweep.policies import load_policy
+from experiments.launch.sweep.policies import load_sweep_policy
 from experiments.launch.sweep.progress import Relay
 from experiments.report.results import RETURN
 from experiments.sweep.__main__ import main
@@ -135,14 +135,16 @@ class Interrupting(Relay):
 
 def test_a_policy_is_read_back_from_the_shard_it_lies_in(whole_sweep, split_sweep):
     for config, seed in (("critic_learning_rate=0.003", 1), (None, 0)):
-        one, other = (load_policy(folder, config, seed) for folder in (whole_sweep, split_sweep))
+        one, other = (
+            load_sweep_policy(folder, config, seed) for folder in (whole_sweep, split_sweep)
+        )
         # To rounding: a program of three runs may sum in another order than one of six.
         close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
         jax.tree.map(close, one.parameters, other.parameters)
     start = one.environment.reset(jax.random.key(0))
     assert one(start.observation).shape == (1,)
     with pytest.raises(ValueError, match=r"no configuration 'best' .* critic_learning_rate=0\.001"):
-        load_policy(split_sweep, "best")
+        load_sweep_policy(split_sweep, "best")
 
 
 @pytest.mark.slow
@@ -191,7 +193,7 @@ def test_parts_share_a_folder_and_the_last_one_merges(whole_sweep, tmp_path, cap
     assert_close(stubs.lines(folder), stubs.lines(whole_sweep))
     assert len(results(folder)["plan"]["parts"]) == 3
     assert not results(folder)["missing"]
-    policy = load_policy(folder, "critic_learning_rate=0.003", seed=1)
+    policy = load_sweep_policy(folder, "critic_learning_rate=0.003", seed=1)
     assert policy.parameters is not None
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from sobolax import make_training
 from sobolax.agents import shac
-from sobolax.agents.gradients import clip_norm, shorten_outliers
+from sobolax.agents.gradients import clip_gradient, shorten_outliers
 from sobolax.cart import Cart
 from sobolax.training import normalization
 from sobolax.training.backward import differentiate
@@ -158,10 +158,10 @@ def test_without_a_single_window_the_actor_and_the_temperature_stay(cart):
 
 
 def test_a_gradient_whose_square_overflows_keeps_its_direction():
-    clipped, norm = clip_norm({"w": jnp.array([3e25, 4e25]), "b": jnp.zeros(1)}, 2.0)
+    clipped, norm = clip_gradient({"w": jnp.array([3e25, 4e25]), "b": jnp.zeros(1)}, 2.0)
     np.testing.assert_allclose(clipped["w"], [1.2, 1.6], rtol=1e-6)  # of float32
     np.testing.assert_allclose(norm, 5e25, rtol=1e-6)
-    zero, norm = clip_norm({"w": jnp.zeros(2)}, 2.0)
+    zero, norm = clip_gradient({"w": jnp.zeros(2)}, 2.0)
     assert (zero["w"].tolist(), float(norm)) == ([0.0, 0.0], 0.0)
 
 
