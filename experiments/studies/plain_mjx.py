@@ -16,13 +16,13 @@ from sobolax.environment import Environment
 from sobolax.training.loop import Training
 
 
-def make_one_iteration(name: str) -> Environment:
-    """A MuJoCo environment on `mjx.step` with one iteration of solver and line search.
-
-    Its derivatives are those of the iteration, in both modes of JAX.
+def make_one_iteration(name: str, implicit: bool = False) -> Environment:
+    """A MuJoCo environment on a step with one iteration of solver and line search.
 
     Args:
         name: Of the environment.
+        implicit: Whether it has the derivatives of `sobolax.mjx.step`, as if the iteration had
+            ended at the solver's optimum; else it is `mjx.step`, with those of the iteration.
 
     Raises:
         ValueError: If it has no solver.
@@ -34,6 +34,8 @@ def make_one_iteration(name: str) -> Environment:
         # It warns that one iteration is other physics, which is what is measured.
         warnings.simplefilter("ignore", InexactDerivatives)
         made: Any = make_environment(name, {"iterations": 1, "ls_iterations": 1})
+    if implicit:
+        return made
     made.physics_step = in_full_precision(mjx.step)
     own = dict.fromkeys(made.own_derivatives, "plain MJX has none")
     made.own_derivatives = own

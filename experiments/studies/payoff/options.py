@@ -14,6 +14,7 @@ from experiments.studies.study import Plan, check_flags, check_names
 from sobolax import make_training
 from sobolax.agents.config import ValueHyperparameters
 from sobolax.checks import check_choice
+from sobolax.environment import Environment
 from sobolax.training.base_config import TrainingConfig
 
 
@@ -93,17 +94,15 @@ def prepare(options: Options) -> Plan[Options, Job]:
     check_flags(options, counts, lambda x: x >= 1, "at least 1")
     check_seed(options.first_seed, "--first-seed", bits=31)
     everything = range(options.first_seed, options.first_seed + options.seeds)
-    physics = {CHOICES[variant].physics for variant in variants}
-    exact = {task: make_environment(TASKS[task].env) for task in tasks}
-    others = {
-        task: make_one_iteration(TASKS[task].env) for task in tasks if "one iteration" in physics
-    }
+    wanted = {(task, CHOICES[variant].physics) for task in tasks for variant in variants}
+    wanted |= {(task, "converged") for task in tasks}
+    environments = {(task, physics): _make(task, physics) for task, physics in wanted}
     programs = []
     for task, regime, variant in itertools.product(tasks, regimes, variants):
         config, hyper = configure(task, regime, variant, options.shrink)
-        training = make_training(exact[task], config)
-        if CHOICES[variant].physics == "one iteration":
-            learning = make_training(others[task], config)
+        training = make_training(environments[task, "converged"], config)
+        if (physics := CHOICES[variant].physics) != "converged":
+            learning = make_training(environments[task, physics], config)
             training = evaluated_in(learning, training, config.epochs)
         programs.append((task, regime, variant, config, hyper, training))
     jobs: dict[str, Job] = {}
@@ -114,6 +113,13 @@ def prepare(options: Options) -> Plan[Options, Job]:
             name = f"{task} {regime} {variant} {seeds[0]}-{seeds[-1]}"
             jobs[name] = Job(task, regime, variant, seeds, *program)
     return Plan(options, jobs, "-".join(tasks))
+
+
+def _make(task: str, physics: str) -> Environment:
+    name = TASKS[task].env
+    if physics == "converged":
+        return make_environment(name)
+    return make_one_iteration(name, implicit=physics == "one iteration, implicit")
 
 
 def configure(

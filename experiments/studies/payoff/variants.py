@@ -7,6 +7,8 @@ from typing import Any, Literal
 PLAIN, MAIN = "plain", "soft_1"
 MORE = ("more_updates", "more_data")  # plain, with as much time as gradients take
 
+Physics = Literal["converged", "one iteration", "one iteration, implicit"]
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -20,8 +22,8 @@ class Choice:
         updates: Factor of the updates of a step.
         steps: Factor of the environment's steps.
         agent: Name of the agent.
-        physics: What it learns in: "exact", or "one iteration" of MJX's own solver, with evaluation
-            in the exact one.
+        physics: What it learns in: "converged", or "one iteration" of MJX's own solver, with its
+            derivatives or with implicit ones. It is evaluated in the converged one.
     """
 
     label: str
@@ -31,7 +33,7 @@ class Choice:
     updates: float = 1.0
     steps: float = 1.0
     agent: str = "sac"
-    physics: Literal["exact", "one iteration"] = "exact"
+    physics: Physics = "converged"
 
 
 def _weights(value: float) -> Mapping[str, float]:
@@ -266,6 +268,10 @@ CHOICES: dict[str, Choice] = {
     "shac_16_one_iteration": replace(
         _shac_16("SHAC, 16 environments, learned in plain MJX with one iteration"),
         physics="one iteration",
+    ),
+    "shac_16_one_iteration_implicit": replace(
+        _shac_16("SHAC, 16 environments, learned with one iteration and implicit derivatives"),
+        physics="one iteration, implicit",
     ),
     "shac_16_one_iteration_whole": replace(
         _shac_16(
