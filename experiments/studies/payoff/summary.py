@@ -12,6 +12,7 @@ from experiments.report.rows import Rows
 from experiments.studies.payoff.variants import PLAIN
 
 OVER_TRAINING, AFTER_FIRST, FINAL = "over training", "after the first epoch", "final"
+OWN_RETURN = "own_return"  # in the physics that a variant learned in
 _EXACT = 40  # pairs: sorting a million sums takes a tenth of a second
 _LAST = 0.1  # share of the epochs that the final return is the mean of, at least one
 
@@ -38,11 +39,11 @@ class Comparison:
     better: float | None
 
 
-def score(rows: Rows, measure: str) -> dict[int, float]:
+def score(rows: Rows, measure: str, column: str = RETURN) -> dict[int, float]:
     """The return of each seed, averaged over all epochs, all but the first, or the last tenth."""
     found = {}
     for (seed,), own in rows.groups("seed"):
-        returns = own.sound(RETURN)
+        returns = own.sound(column)
         last = max(1, round(_LAST * len(returns)))
         first = {OVER_TRAINING: 0, AFTER_FIRST: min(1, len(returns) - 1), FINAL: -last}[measure]
         # A run that was frozen has no return from there on, and none as a whole.
@@ -50,9 +51,12 @@ def score(rows: Rows, measure: str) -> dict[int, float]:
     return found
 
 
-def compare(rows: Rows, variant: str, measure: str, other: str = PLAIN) -> Comparison:
-    """A variant beside another, in the rows of one task and regime."""
-    ours, theirs = (score(rows.where(variant=name), measure) for name in (variant, other))
+def compare(
+    rows: Rows, variant: str, measure: str, other: str = PLAIN, column: str = RETURN
+) -> Comparison:
+    """A variant's column beside another's return, in the rows of one task and regime."""
+    ours = score(rows.where(variant=variant), measure, column)
+    theirs = score(rows.where(variant=other), measure)
     values, reference = _pairs(ours, theirs)
     return Comparison(
         estimate(list(ours.values())),

@@ -12,6 +12,7 @@ from experiments.studies.payoff.summary import (
     AFTER_FIRST,
     FINAL,
     OVER_TRAINING,
+    OWN_RETURN,
     Comparison,
     compare,
     gain,
@@ -59,7 +60,7 @@ def tables(rows: Rows) -> list[Table]:
     for regime in REGIMES:
         if own := rows.where(regime=regime):
             made += [returns(regime, own), beside_more(regime, own)]
-            made += [overview(regime, own), critics(regime, own)]
+            made += [overview(regime, own), critics(regime, own), actors(regime, own)]
     return [table for table in made if table.rows]
 
 
@@ -213,6 +214,45 @@ def critics(regime: str, rows: Rows) -> Table:
         "derivatives, in raw units (docs/concepts/overview.md)."
     )
     return Table(f"Critics, {regime}", headings, lines, 2, note)
+
+
+def actors(regime: str, rows: Rows) -> Table:
+    """Gradients of actors through the simulator, and returns in what they learned in."""
+    base = baseline(rows)
+    lines: list[list[Cell]] = []
+    for _, task, own in places(rows):
+        for name in (name for name in variants(own) if CHOICES[name].agent == "shac"):
+            seeds = [some for _, some in own.where(variant=name).groups("seed")]
+            cut = [
+                np.sum(some.sound("windows_cut")) / np.max(some.column("environment_steps"))
+                for some in seeds
+            ]
+            elsewhere: list[Cell] = [None] * 4
+            if CHOICES[name].physics != "converged":
+                found = (
+                    compare(own, name, measure, base, OWN_RETURN)
+                    for measure in (OVER_TRAINING, FINAL)
+                )
+                elsewhere = [cell for each in found for cell in (each.value, each.difference)]
+            lines.append(
+                [
+                    task,
+                    CHOICES[name].label,
+                    estimate(100 * np.array(cut)),
+                    estimate([np.mean(some.sound("actor_gradient_norm")) for some in seeds]),
+                    estimate([100 * np.mean(some.sound("windows_dropped")) for some in seeds]),
+                    *elsewhere,
+                ]
+            )
+    signed = [f"over training there, − {base}", f"final there, − {base}"]
+    headings = ["task", "variant", "steps cut, %", "norm of the actor's gradient"]
+    headings += ["windows dropped, %", "over training there", signed[0], "final there", signed[1]]
+    note = (
+        "Means over epochs: the share of steps at which a chain of gradients was cut, the norm "
+        "before it is clipped, and the share of windows without a finite gradient. There: in the "
+        f"physics that it learned in, where that is another, beside {base} in the converged one."
+    )
+    return Table(f"Actors through the simulator, {regime}", headings, lines, 2, note, signed)
 
 
 def _same_steps(name: str, other: str) -> bool:

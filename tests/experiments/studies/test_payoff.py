@@ -255,6 +255,27 @@ def test_tables_and_figures_of_what_was_measured():
     assert only["pairs"] == 0
 
 
+def test_actors_are_compared_in_the_physics_that_they_learned_in_too():
+    names = "shac_16", "shac_16_one_iteration"
+    rows = make_rows({names[0]: [20.0, 30.0, 40.0], names[1]: [10.0, 21.0, 29.0]})
+    for row in rows:
+        row |= {"actor_gradient_norm": 2.0 * row["epoch"], "windows_cut": 5, "windows_dropped": 0}
+        if row["variant"] == names[1]:
+            row["own_return"] = row[RETURN] + 3
+    options = {"baseline": names[0]}
+    table = tables.actors("few", Rows(list(rows), options=options))
+    plain, ours = (dict(zip(table.headings, row, strict=True)) for row in table.rows)
+    assert (plain["steps cut, %"].mean, plain["norm of the actor's gradient"].mean) == (5.0, 1.0)
+    assert plain["final there"] is None
+    assert ours["final there"].mean == 23.0
+    assert ours["final there, − shac_16"].mean == -7.0
+    assert ours["over training there, − shac_16"].mean == -7.0
+    # One that was frozen has no mean, and is starred rather than left out silently.
+    list(rows)[-1]["frozen"] = 1
+    _, ours = tables.actors("few", Rows(list(rows), options=options)).rows
+    assert (ours[2].count, ours[2].total) == (2, 3)
+
+
 def test_gradients_are_compared_with_more_of_plain():
     more = 100 + np.random.default_rng(0).normal(size=SEEDS)
     returns = {PLAIN: more - 20, "more_updates": more, "raw": more + 5, "shuffled": more - 50}
