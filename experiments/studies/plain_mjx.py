@@ -16,11 +16,12 @@ from sobolax.environment import Environment
 from sobolax.training.loop import Training
 
 
-def make_one_iteration(name: str, implicit: bool = False) -> Environment:
-    """A MuJoCo environment on a step with one iteration of solver and line search.
+def make_one_iteration(name: str, ls_iterations: int = 1, implicit: bool = False) -> Environment:
+    """A MuJoCo environment on a step with one iteration of its solver.
 
     Args:
         name: Of the environment.
+        ls_iterations: Line-search iterations, at most.
         implicit: Whether it has the derivatives of `sobolax.mjx.step`, as if the iteration had
             ended at the solver's optimum; else it is `mjx.step`, with those of the iteration.
 
@@ -33,7 +34,7 @@ def make_one_iteration(name: str, implicit: bool = False) -> Environment:
     with warnings.catch_warnings():
         # It warns that one iteration is other physics, which is what is measured.
         warnings.simplefilter("ignore", InexactDerivatives)
-        made: Any = make_environment(name, {"iterations": 1, "ls_iterations": 1})
+        made: Any = make_environment(name, {"iterations": 1, "ls_iterations": ls_iterations})
     if implicit:
         return made
     made.physics_step = in_full_precision(mjx.step)

@@ -119,7 +119,11 @@ def _make(task: str, physics: str) -> Environment:
     name = TASKS[task].env
     if physics == "converged":
         return make_environment(name)
-    return make_one_iteration(name, implicit=physics == "one iteration, implicit")
+    return make_one_iteration(
+        name,
+        ls_iterations=8 if physics == "one iteration, line search" else 1,
+        implicit=physics == "one iteration, implicit",
+    )
 
 
 def configure(

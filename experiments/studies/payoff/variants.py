@@ -7,7 +7,9 @@ from typing import Any, Literal
 PLAIN, MAIN = "plain", "soft_1"
 MORE = ("more_updates", "more_data")  # plain, with as much time as gradients take
 
-Physics = Literal["converged", "one iteration", "one iteration, implicit"]
+Physics = Literal[
+    "converged", "one iteration", "one iteration, line search", "one iteration, implicit"
+]
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,9 @@ class Choice:
         updates: Factor of the updates of a step.
         steps: Factor of the environment's steps.
         agent: Name of the agent.
-        physics: What it learns in: "converged", or "one iteration" of MJX's own solver, with its
-            derivatives or with implicit ones. It is evaluated in the converged one.
+        physics: What it learns in: "converged", or "one iteration" of MJX's own solver and of its
+            line search, or of 8 of the latter, with its derivatives or with implicit ones. It is
+            evaluated in the converged one.
     """
 
     label: str
@@ -268,6 +271,10 @@ CHOICES: dict[str, Choice] = {
     "shac_16_one_iteration": replace(
         _shac_16("SHAC, 16 environments, learned in plain MJX with one iteration"),
         physics="one iteration",
+    ),
+    "shac_16_one_iteration_search": replace(
+        _shac_16("SHAC, 16 environments, learned in plain MJX with one iteration and line search"),
+        physics="one iteration, line search",
     ),
     "shac_16_one_iteration_implicit": replace(
         _shac_16("SHAC, 16 environments, learned with one iteration and implicit derivatives"),
