@@ -24,9 +24,12 @@ class Choice:
         updates: Factor of the updates of a step.
         steps: Factor of the environment's steps.
         agent: Name of the agent.
-        physics: What it learns in: "converged", or "one iteration" of MJX's own solver and of its
-            line search, or of 8 of the latter, with its derivatives or with implicit ones. It is
-            evaluated in the converged one.
+        physics: What it learns in, evaluated in the converged physics:
+            "converged": the task's, with exact derivatives;
+            "one iteration": `mjx.step` with one iteration of solver and line search, and their
+            derivatives;
+            "one iteration, line search": the same with 8 iterations of the line search;
+            "one iteration, implicit": the physics of the second with implicit derivatives.
     """
 
     label: str
@@ -70,6 +73,11 @@ def _shac_16(label: str, config: Mapping[str, Any] | None = None, **rates: float
     """SHAC with 16 environments and without gradients in its critic, but for what is given."""
     config = {**_SHAC_16, "first_order": "off", **(config or {})}
     return Choice(label, "baseline", config, {**_SHAC_16_RATES, **rates}, agent="shac")
+
+
+def _one_iteration(how: str, physics: Physics = "one iteration", **rates: float) -> Choice:
+    """The same, trained in the physics of one solver iteration."""
+    return replace(_shac_16(f"SHAC, 16 environments, trained {how}", **rates), physics=physics)
 
 
 def _short(horizon: int, target: str = "") -> Choice:
@@ -268,24 +276,18 @@ CHOICES: dict[str, Choice] = {
         "SHAC, 16 environments, 16 passes of the critic", {"critic_epochs": 16}
     ),
     "shac_16_wide": _shac_16("SHAC as with 16 environments, but 64", {"num_envs": 64}),
-    "shac_16_one_iteration": replace(
-        _shac_16("SHAC, 16 environments, learned in plain MJX with one iteration"),
-        physics="one iteration",
+    "shac_16_one_iteration": _one_iteration("with one iteration"),
+    "shac_16_one_iteration_whole": _one_iteration(
+        "with one iteration, chains whole", growth_bound=float("inf")
     ),
-    "shac_16_one_iteration_search": replace(
-        _shac_16("SHAC, 16 environments, learned in plain MJX with one iteration and line search"),
-        physics="one iteration, line search",
+    "shac_16_one_iteration_slow": _one_iteration(
+        "with one iteration, a third of the learning rate", actor_learning_rate=1e-3
     ),
-    "shac_16_one_iteration_implicit": replace(
-        _shac_16("SHAC, 16 environments, learned with one iteration and implicit derivatives"),
-        physics="one iteration, implicit",
+    "shac_16_one_iteration_search": _one_iteration(
+        "with one iteration and 8 of the line search", "one iteration, line search"
     ),
-    "shac_16_one_iteration_whole": replace(
-        _shac_16(
-            "SHAC, 16 environments, learned in plain MJX with one iteration, chains whole",
-            growth_bound=float("inf"),
-        ),
-        physics="one iteration",
+    "shac_16_one_iteration_implicit": _one_iteration(
+        "with one iteration and implicit derivatives", "one iteration, implicit"
     ),
     **{f"shac_{horizon}": _short(horizon) for horizon in (2, 4, 8)},
     **{f"shac_{horizon}_gradients_std": _short(horizon, "bellman") for horizon in (2, 4, 8)},
