@@ -19,7 +19,7 @@ from experiments.launch.progress import Progress
 from experiments.report.rows import Row
 from experiments.studies.derivatives.exposed import is_mujoco
 from experiments.studies.horizon import statistics
-from experiments.studies.plain_mjx import make_one_iteration
+from experiments.studies.one_iteration import make_one_iteration
 from experiments.studies.study import Done, Plan
 from sobolax.agents.networks import GaussianActor
 from sobolax.agents.sac import make_policy

@@ -7,9 +7,9 @@ from typing import Any
 
 from experiments.launch.configuration import agent_module, make_environment, merge
 from experiments.launch.flags import check_seed
+from experiments.studies.one_iteration import evaluated_in, make_one_iteration
 from experiments.studies.payoff.tasks import REGIMES, TASKS
 from experiments.studies.payoff.variants import CHOICES, MAIN, PLAIN
-from experiments.studies.plain_mjx import evaluated_in, make_one_iteration
 from experiments.studies.study import Plan, check_flags, check_names
 from sobolax import make_training
 from sobolax.agents.config import ValueHyperparameters

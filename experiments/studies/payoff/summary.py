@@ -52,11 +52,17 @@ def score(rows: Rows, measure: str, column: str = RETURN) -> dict[int, float]:
 
 
 def compare(
-    rows: Rows, variant: str, measure: str, other: str = PLAIN, column: str = RETURN
+    rows: Rows,
+    variant: str,
+    measure: str,
+    other: str = PLAIN,
+    columns: tuple[str, str] = (RETURN, RETURN),
 ) -> Comparison:
-    """A variant's column beside another's return, in the rows of one task and regime."""
-    ours = score(rows.where(variant=variant), measure, column)
-    theirs = score(rows.where(variant=other), measure)
+    """A variant's return beside another's, in the rows of one task and regime."""
+    ours, theirs = (
+        score(rows.where(variant=name), measure, column)
+        for name, column in zip((variant, other), columns, strict=True)
+    )
     values, reference = _pairs(ours, theirs)
     return Comparison(
         estimate(list(ours.values())),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from experiments.report.intervals import Estimate, estimate
+from experiments.report.results import RETURN
 from experiments.report.rows import Rows
 from experiments.report.table import Cell, Table
 from experiments.studies.payoff.summary import (
@@ -229,11 +230,17 @@ def actors(regime: str, rows: Rows) -> Table:
             ]
             elsewhere: list[Cell] = [None] * 4
             if CHOICES[name].physics != "converged":
-                found = (
-                    compare(own, name, measure, base, OWN_RETURN)
+                # Returns in two kinds of physics do not tell derivatives from physics.
+                there = OWN_RETURN if _same_physics(name, base) else RETURN
+                found = [
+                    compare(own, name, measure, base, (OWN_RETURN, there))
                     for measure in (OVER_TRAINING, FINAL)
-                )
-                elsewhere = [cell for each in found for cell in (each.value, each.difference)]
+                ]
+                elsewhere = [
+                    cell
+                    for each in found
+                    for cell in (each.value, None if name == base else each.difference)
+                ]
             lines.append(
                 [
                     task,
@@ -250,9 +257,16 @@ def actors(regime: str, rows: Rows) -> Table:
     note = (
         "Means over epochs: the share of steps at which a chain of gradients was cut, the norm "
         "before it is clipped, and the share of windows without a finite gradient. There: in the "
-        f"physics that it learned in, where that is another, beside {base} in the converged one."
+        f"physics that it learned in, where that is not the converged one; beside {base} there if "
+        "it learned in the same, else beside it in the converged one."
     )
     return Table(f"Actors through the simulator, {regime}", headings, lines, 2, note, signed)
+
+
+def _same_physics(name: str, other: str) -> bool:
+    """Whether two variants learned in steps of the same values, whatever their derivatives."""
+    ours, theirs = (CHOICES[one].physics.removesuffix(", implicit") for one in (name, other))
+    return ours == theirs
 
 
 def _same_steps(name: str, other: str) -> bool:

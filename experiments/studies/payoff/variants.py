@@ -77,7 +77,8 @@ def _shac_16(label: str, config: Mapping[str, Any] | None = None, **rates: float
 
 def _one_iteration(how: str, physics: Physics = "one iteration", **rates: float) -> Choice:
     """The same, trained in the physics of one solver iteration."""
-    return replace(_shac_16(f"SHAC, 16 environments, trained {how}", **rates), physics=physics)
+    trained = _shac_16(f"SHAC, 16 environments, trained {how}", None, **rates)
+    return replace(trained, physics=physics)
 
 
 def _short(horizon: int, target: str = "") -> Choice:

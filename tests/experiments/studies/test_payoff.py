@@ -276,6 +276,17 @@ def test_actors_are_compared_in_the_physics_that_they_learned_in_too():
     assert (ours[2].count, ours[2].total) == (2, 3)
 
 
+def test_variants_of_one_physics_are_compared_in_it():
+    names = "shac_16_one_iteration", "shac_16_one_iteration_implicit"
+    rows = make_rows({names[0]: [10.0, 21.0], names[1]: [20.0, 32.0]})
+    for row in rows:
+        row["own_return"] = row[RETURN] + (7 if row["variant"] == names[1] else 3)
+    table = tables.actors("few", Rows(list(rows), options={"baseline": names[0]}))
+    base, ours = (dict(zip(table.headings, row, strict=True)) for row in table.rows)
+    assert base[f"final there, − {names[0]}"] is None
+    assert ours[f"final there, − {names[0]}"].mean == pytest.approx(10.5 + 4)
+
+
 def test_gradients_are_compared_with_more_of_plain():
     more = 100 + np.random.default_rng(0).normal(size=SEEDS)
     returns = {PLAIN: more - 20, "more_updates": more, "raw": more + 5, "shuffled": more - 50}

@@ -1,6 +1,6 @@
-"""The physics that is usual without `sobolax.mjx`: MJX's own step, with one iteration.
+"""Physics of one solver iteration, and trainings that are judged in other physics.
 
-With more iterations JAX cannot differentiate MJX's solver in reverse. With one, it can, and the
+With more iterations JAX cannot differentiate MJX's own solver in reverse. With one, it can, and the
 derivative is that of the iteration itself. Studies compare it with the exact one.
 """
 
@@ -26,15 +26,19 @@ def make_one_iteration(name: str, ls_iterations: int = 1, implicit: bool = False
             ended at the solver's optimum; else it is `mjx.step`, with those of the iteration.
 
     Raises:
-        ValueError: If it has no solver.
+        ValueError: If it is no MuJoCo environment of this repository, or has no solver.
     """
+    from envs.mujoco.base import MujocoEnvironment
     from sobolax.mjx import InexactDerivatives, in_full_precision
     from sobolax.mjx.engine import mjx
 
     with warnings.catch_warnings():
         # It warns that one iteration is other physics, which is what is measured.
         warnings.simplefilter("ignore", InexactDerivatives)
-        made: Any = make_environment(name, {"iterations": 1, "ls_iterations": ls_iterations})
+        environment = make_environment(name, {"iterations": 1, "ls_iterations": ls_iterations})
+    if not isinstance(environment, MujocoEnvironment):
+        raise ValueError(f"environment {name!r} takes no step of MJX that could be replaced")
+    made: Any = environment
     if implicit:
         return made
     made.physics_step = in_full_precision(mjx.step)
@@ -47,14 +51,17 @@ def evaluated_in(learning: Training, judge: Training, epochs: int) -> Training:
     """A training that learns in one physics and is evaluated in another.
 
     Args:
-        learning: What learns; its own return is the metric `own_return`.
+        learning: What learns; its own evaluation has the metrics `own_return`, `own_length` and
+            `own_nonfinite`.
         judge: Of the same configuration, in the other environment.
         epochs: Of both.
     """
 
     def look(state: Any, hyper: Any, index: Any) -> Any:
-        own = learning.look(state, hyper, index)["evaluation_return"]
-        return judge.look(state, hyper, index) | {"own_return": own}
+        own = learning.look(state, hyper, index)
+        names = ("return", "length", "nonfinite")
+        there = {f"own_{name}": own[f"evaluation_{name}"] for name in names}
+        return judge.look(state, hyper, index) | there
 
     def epoch(state: Any, hyper: Any, index: Any) -> Any:
         state, metrics = learning.learn(state, hyper, index)
