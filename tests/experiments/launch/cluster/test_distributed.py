@@ -18,7 +18,7 @@ import pytest
 from experiments.launch import memory, run_folder
 from experiments.launch.sweep import flags as command_line
 from experiments.launch.sweep.machines import Machines
-from experiments.launch.sweep.policies import load_policy
+from experiments.launch.sweep.policies import load_sweep_policy
 from tests.experiments import stubs
 
 ROOT = Path(__file__).parents[4]
@@ -106,11 +106,11 @@ def test_two_processes_find_what_one_finds(tmp_path, alone):
         assert "is complete: nothing is left to do" in finish(process)
     # Policies lie where they were trained.
     for config in json.loads((found / run_folder.RESULTS).read_text())["order"]:
-        one, other = (load_policy(folder, config, seed=1) for folder in (found, expected))
+        one, other = (load_sweep_policy(folder, config, seed=1) for folder in (found, expected))
         jax.tree.map(np.testing.assert_array_equal, one.parameters, other.parameters)
     shutil.rmtree(folders[1])
     with pytest.raises(ValueError, match="is not here, it is where that part was trained"):
-        load_policy(found, "state_weight=1 action_weight=1")
+        load_sweep_policy(found, "state_weight=1 action_weight=1")
 
 
 @pytest.mark.slow
