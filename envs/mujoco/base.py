@@ -3,7 +3,7 @@
 import copy
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -74,7 +74,7 @@ class MujocoEnvironment(ABC):
     episode_length: int
     sees_geometry: bool = False
     reverse_mode: bool = True
-    physics_step = staticmethod(step)
+    physics_step: Callable[..., mjx.Data] = staticmethod(step)
 
     def __init__(
         self,

@@ -8,12 +8,9 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from experiments.launch.configuration import make_environment
 from sobolax.environment import Environment
-from sobolax.training.loop import Training
+from sobolax.training.loop import Training, join
 
 
 def make_one_iteration(name: str, ls_iterations: int = 1, implicit: bool = False) -> Environment:
@@ -38,13 +35,12 @@ def make_one_iteration(name: str, ls_iterations: int = 1, implicit: bool = False
         environment = make_environment(name, {"iterations": 1, "ls_iterations": ls_iterations})
     if not isinstance(environment, MujocoEnvironment):
         raise ValueError(f"environment {name!r} takes no step of MJX that could be replaced")
-    made: Any = environment
-    if implicit:
-        return made
-    made.physics_step = in_full_precision(mjx.step)
-    own = dict.fromkeys(made.own_derivatives, "plain MJX has none")
-    made.own_derivatives = own
-    return made
+    if not implicit:
+        environment.physics_step = in_full_precision(mjx.step)
+        environment.own_derivatives = dict.fromkeys(
+            environment.own_derivatives, "plain MJX has none"
+        )
+    return environment
 
 
 def evaluated_in(learning: Training, judge: Training, epochs: int) -> Training:
@@ -63,15 +59,5 @@ def evaluated_in(learning: Training, judge: Training, epochs: int) -> Training:
         there = {f"own_{name}": own[f"evaluation_{name}"] for name in names}
         return judge.look(state, hyper, index) | there
 
-    def epoch(state: Any, hyper: Any, index: Any) -> Any:
-        state, metrics = learning.learn(state, hyper, index)
-        return state, metrics | look(state, hyper, index)
-
-    def run(key: jax.Array, hyper: Any) -> Any:
-        return jax.lax.scan(
-            lambda state, index: epoch(state, hyper, index),
-            learning.init(key, hyper),
-            jnp.arange(epochs),
-        )
-
+    epoch, run = join(learning.init, learning.learn, look, epochs)
     return replace(learning, epoch=epoch, look=look, run=run)

@@ -132,24 +132,18 @@ def make_training(
     def init(key: jax.Array, hyper: Any):
         return sharding.constrain(mesh, loop.start(setup, key, checked(hyper)))
 
-    def epoch(state: TrainingState, hyper: Any, index: jax.Array):
-        hyper = checked(hyper)
-        state, metrics = loop.learn(setup, state, hyper, index)
-        return state, metrics | look(setup, state, hyper, index)
+    def learn(state: TrainingState, hyper: Any, index: jax.Array):
+        return loop.learn(setup, state, checked(hyper), index)
 
-    def run(key: jax.Array, hyper: Any):
-        hyper = checked(hyper)
-        return jax.lax.scan(
-            lambda state, index: epoch(state, hyper, index),
-            sharding.constrain(mesh, loop.start(setup, key, hyper)),
-            jnp.arange(config.epochs),
-        )
+    def look_on(state: TrainingState, hyper: Any, index: jax.Array):
+        return look(setup, state, checked(hyper), index)
 
+    epoch, run = join(init, learn, look_on, config.epochs)
     return Training(
         init=init,
         epoch=epoch,
-        learn=lambda state, hyper, index: loop.learn(setup, state, checked(hyper), index),
-        look=lambda state, hyper, index: look(setup, state, checked(hyper), index),
+        learn=learn,
+        look=look_on,
         check=partial(compare_tangents, setup) if is_checked(config) else None,
         run=run,
         act=lambda policy, observation: agent.act(policy.agent, policy.normalizer, observation),
@@ -159,6 +153,35 @@ def make_training(
         gives_windows=loop.gives_windows,
         mesh=mesh,
     )
+
+
+def join(init: Callable, learn: Callable, look: Callable, epochs: int) -> tuple[Callable, Train]:
+    """An epoch, which learns and looks, and a whole training: `Training.epoch` and `Training.run`.
+
+    Args:
+        init: `(key, hyperparameters) -> state`.
+        learn: `(state, hyperparameters, index of the epoch) -> (state, metrics)`.
+        look: `(state, hyperparameters, index of the epoch) -> metrics`.
+        epochs: How many a training has.
+
+    Example:
+        >>> counting = lambda state, step, index: (state + step, {"learned": index})
+        >>> looking = lambda state, step, index: {"seen": state}
+        >>> _, run = join(lambda key, step: key, counting, looking, epochs=3)
+        >>> run(jnp.int32(10), 2)[1]["seen"].tolist()
+        [12, 14, 16]
+    """
+
+    def epoch(state: Any, hyper: Any, index: jax.Array):
+        state, metrics = learn(state, hyper, index)
+        return state, metrics | look(state, hyper, index)
+
+    def run(key: jax.Array, hyper: Any):
+        return jax.lax.scan(
+            lambda state, index: epoch(state, hyper, index), init(key, hyper), jnp.arange(epochs)
+        )
+
+    return epoch, run
 
 
 def _chosen(agent: Agent | None, config: TrainingConfig, environment: Environment) -> Agent:

@@ -9,7 +9,7 @@ from experiments.launch.configuration import agent_module, make_environment, mer
 from experiments.launch.flags import check_seed
 from experiments.studies.one_iteration import evaluated_in, make_one_iteration
 from experiments.studies.payoff.tasks import REGIMES, TASKS
-from experiments.studies.payoff.variants import CHOICES, MAIN, PLAIN
+from experiments.studies.payoff.variants import CHOICES, MAIN, ONE_ITERATION, PLAIN
 from experiments.studies.study import Plan, check_flags, check_names
 from sobolax import make_training
 from sobolax.agents.config import ValueHyperparameters
@@ -119,11 +119,7 @@ def _make(task: str, physics: str) -> Environment:
     name = TASKS[task].env
     if physics == "converged":
         return make_environment(name)
-    return make_one_iteration(
-        name,
-        ls_iterations=8 if physics == "one iteration, line search" else 1,
-        implicit=physics == "one iteration, implicit",
-    )
+    return make_one_iteration(name, **ONE_ITERATION[physics])
 
 
 def configure(

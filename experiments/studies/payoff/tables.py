@@ -22,7 +22,7 @@ from experiments.studies.payoff.summary import (
     paired,
 )
 from experiments.studies.payoff.tasks import REGIMES, TASKS
-from experiments.studies.payoff.variants import CHOICES, MORE, PLAIN
+from experiments.studies.payoff.variants import CHOICES, MORE, ONE_ITERATION, PLAIN
 
 _CRITIC = {
     "value_error": "value error",
@@ -265,7 +265,9 @@ def actors(regime: str, rows: Rows) -> Table:
 
 def _same_physics(name: str, other: str) -> bool:
     """Whether two variants learned in steps of the same values, whatever their derivatives."""
-    ours, theirs = (CHOICES[one].physics.removesuffix(", implicit") for one in (name, other))
+    ours, theirs = (
+        {**ONE_ITERATION.get(CHOICES[one].physics, {}), "implicit": None} for one in (name, other)
+    )
     return ours == theirs
 
 

@@ -7,9 +7,12 @@ from typing import Any, Literal
 PLAIN, MAIN = "plain", "soft_1"
 MORE = ("more_updates", "more_data")  # plain, with as much time as gradients take
 
-Physics = Literal[
-    "converged", "one iteration", "one iteration, line search", "one iteration, implicit"
-]
+#: Other physics than the task's, as arguments of `make_one_iteration`; see `Choice.physics`.
+ONE_ITERATION: Mapping[str, Mapping[str, Any]] = {
+    "one iteration": {"ls_iterations": 1, "implicit": False},
+    "one iteration, line search": {"ls_iterations": 8, "implicit": False},
+    "one iteration, implicit": {"ls_iterations": 1, "implicit": True},
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Choice:
     updates: float = 1.0
     steps: float = 1.0
     agent: str = "sac"
-    physics: Physics = "converged"
+    physics: str = "converged"
 
 
 def _weights(value: float) -> Mapping[str, float]:
@@ -75,7 +78,7 @@ def _shac_16(label: str, config: Mapping[str, Any] | None = None, **rates: float
     return Choice(label, "baseline", config, {**_SHAC_16_RATES, **rates}, agent="shac")
 
 
-def _one_iteration(how: str, physics: Physics = "one iteration", **rates: float) -> Choice:
+def _one_iteration(how: str, physics: str = "one iteration", **rates: float) -> Choice:
     """The same, trained in the physics of one solver iteration."""
     trained = _shac_16(f"SHAC, 16 environments, trained {how}", None, **rates)
     return replace(trained, physics=physics)
